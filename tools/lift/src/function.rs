@@ -1,0 +1,90 @@
+//! What discovery hands to the rest of the lifter: functions as graphs of decoded basic blocks.
+//!
+//! Addresses everywhere are *guest* addresses: the object is already placed at its address slot (`Image::base`), so an
+//! instruction's `ip()` is where the guest sees it. Calls and syscalls do not end a block; the resumable form splits there itself.
+
+use iced_x86::Instruction;
+use std::collections::BTreeMap;
+
+/// How a block ends. Targets inside the same function are block starts; every other target is another function's entry (or nobody's).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Terminator {
+    /// Unconditional jump or fall-through to a block of this function. The jmp instruction, if any, is the block's last one.
+    Jump(u64),
+    /// Conditional branch (last instruction: jcc, jrcxz, loop*).
+    Branch { taken: u64, next: u64 },
+    /// Conditional branch whose taken target is outside this function.
+    TailBranch { taken: u64, next: u64 },
+    /// Jump through a table. `targets[i]` for index value i.
+    Switch { index: SwitchIndex, targets: Vec<u64> },
+    /// ret (near).
+    Return,
+    /// jmp to an address outside this function.
+    TailJump(u64),
+    /// jmp through a register or memory with unknown target.
+    IndirectJump,
+    /// Nothing follows: ud2, hlt, int3, undecodable bytes, or the end of the segment. `StopKind` says what the guest sees.
+    Stop,
+}
+
+/// Where a switch's index is found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SwitchIndex {
+    /// `jmp [table + index*8]`: the index register of the jump itself (64 bits).
+    Register(iced_x86::Register),
+    /// The index register of the table load at this address (the load stands before the jump, maybe in an earlier block): the emitter saves it there.
+    SavedAtLoad(u64),
+}
+
+#[derive(Clone, Debug)]
+pub struct Block {
+    pub start: u64,
+    pub instructions: Vec<Instruction>,
+    pub end: Terminator,
+}
+
+impl Block {
+    /// Block starts of this function that may follow.
+    pub fn successors(&self) -> Vec<u64> {
+        let mut v = match &self.end {
+            Terminator::Jump(t) => vec![*t],
+            Terminator::Branch { taken, next } => vec![*taken, *next],
+            Terminator::TailBranch { next, .. } => vec![*next],
+            Terminator::Switch { targets, .. } => targets.clone(),
+            _ => vec![],
+        };
+        v.sort_unstable();
+        v.dedup();
+        v
+    }
+}
+
+/// One function: reached through `entry` by the structured form; the resumable form can start at any of its blocks.
+#[derive(Clone, Debug)]
+pub struct Function {
+    pub entry: u64,
+    pub name: String,
+    pub blocks: BTreeMap<u64, Block>,
+    /// Blocks that are not reached from `entry` through the graph (landing pads, gap fillers, targets of unresolved jumps): resumable form only.
+    pub unreached: Vec<u64>,
+    /// May be called from outside the object or through a pointer: exported, address-taken, or the target of a relocation.
+    pub address_taken: bool,
+}
+
+/// All functions of one object, by entry.
+#[derive(Debug, Default)]
+pub struct Program {
+    pub functions: BTreeMap<u64, Function>,
+    pub stats: DiscoveryStats,
+}
+
+/// Figures for `lift --report`.
+#[derive(Clone, Debug, Default)]
+pub struct DiscoveryStats {
+    pub executable_bytes: u64,
+    pub covered_bytes: u64,
+    pub instructions: u64,
+    pub switches: u64,
+    pub unresolved_indirect_jumps: u64,
+    pub indirect_calls: u64,
+}
