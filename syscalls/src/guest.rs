@@ -1,0 +1,132 @@
+//! The guest's address space as the host sees it: one 4 GiB window. Owns the translation of guest pointers and nothing else.
+//!
+//! A guest pointer is an *allegation* until `Window::range` has checked it: 64 bits wide, possibly above 4 GiB, with a length that may run past
+//! the end. Ranges are checked as `u64` before translation (07, S2). A checked range may still be unmapped or protected: copying in and
+//! out goes through `process_vm_readv`-like kernel copies or direct access with the fault handler armed, see `copy_in`/`copy_out`.
+
+use crate::errno::Errno;
+use std::ffi::CString;
+use std::marker::PhantomData;
+
+/// Size of the window: 4 GiB.
+pub const WINDOW_BYTES: u64 = 1 << 32;
+/// Linux's PATH_MAX, including the terminating NUL.
+pub const PATH_MAX: usize = 4096;
+
+/// Types that may be copied between guest memory and the host byte for byte.
+///
+/// # Safety
+/// Every bit pattern must be valid and there must be no padding whose content matters.
+pub unsafe trait Plain: Copy {}
+macro_rules! plain { ($($t:ty),*) => { $(
+    // SAFETY: integers and arrays of them have no invalid bit patterns.
+    unsafe impl Plain for $t {}
+)* } }
+plain!(u8, i8, u16, i16, u32, i32, u64, i64, [u32; 2], [i32; 2], [u64; 2], [u64; 4], [i64; 2], [i64; 4]);
+
+/// A typed guest address: an allegation, see the module text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestPtr<T>(pub u64, pub PhantomData<T>);
+
+/// The window: base address of memory 0 in this process.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    base: *mut u8,
+}
+
+// SAFETY: a plain address; all access through it is raw and checked by callers, guest memory is shared between threads by design.
+unsafe impl Send for Window {}
+// SAFETY: as above.
+unsafe impl Sync for Window {}
+
+impl Window {
+    /// # Safety
+    /// `base` must point to a reservation of `WINDOW_BYTES` plus guard that stays mapped for the life of the process.
+    pub unsafe fn new(base: *mut u8) -> Self {
+        Self { base }
+    }
+
+    pub fn base(&self) -> *mut u8 {
+        self.base
+    }
+
+    /// Host address of a checked range of guest memory. EFAULT if `addr..addr+len` is not inside the window.
+    pub fn range(&self, addr: u64, len: u64) -> Result<*mut u8, Errno> {
+        match addr.checked_add(len) {
+            Some(end) if end <= WINDOW_BYTES => Ok(self.base.wrapping_add(addr as usize)),
+            _ => Err(Errno::EFAULT),
+        }
+    }
+
+    /// Copies `out.len()` bytes in. EFAULT when any of them is not readable.
+    pub fn copy_in(&self, addr: u64, out: &mut [u8]) -> Result<(), Errno> {
+        let p = self.range(addr, out.len() as u64)?;
+        kernel_copy(out.as_mut_ptr(), p, out.len(), false)
+    }
+
+    /// Copies `data` out. EFAULT when any byte is not writable.
+    pub fn copy_out(&self, addr: u64, data: &[u8]) -> Result<(), Errno> {
+        let p = self.range(addr, data.len() as u64)?;
+        kernel_copy(data.as_ptr().cast_mut(), p, data.len(), true)
+    }
+
+    pub fn read<T: Plain>(&self, addr: u64) -> Result<T, Errno> {
+        let mut v = std::mem::MaybeUninit::<T>::uninit();
+        let p = self.range(addr, size_of::<T>() as u64)?;
+        kernel_copy(v.as_mut_ptr().cast(), p, size_of::<T>(), false)?;
+        // SAFETY: `kernel_copy` filled every byte and `Plain` has no invalid patterns.
+        Ok(unsafe { v.assume_init() })
+    }
+
+    pub fn write<T: Plain>(&self, addr: u64, value: &T) -> Result<(), Errno> {
+        let p = self.range(addr, size_of::<T>() as u64)?;
+        kernel_copy(std::ptr::from_ref(value).cast_mut().cast(), p, size_of::<T>(), true)
+    }
+
+    pub fn read_vec<T: Plain>(&self, addr: u64, n: usize) -> Result<Vec<T>, Errno> {
+        (0..n).map(|i| self.read(addr + (i * size_of::<T>()) as u64)).collect()
+    }
+
+    /// A NUL-terminated string of at most `max` bytes including the NUL; `too_long` otherwise (ENAMETOOLONG for paths, E2BIG for arguments).
+    pub fn read_cstr(&self, addr: u64, max: usize, too_long: Errno) -> Result<CString, Errno> {
+        let mut bytes = Vec::new();
+        let mut at = addr;
+        while bytes.len() < max {
+            // Never cross a page in one copy: the next page may not exist.
+            let chunk = (4096 - (at & 4095) as usize).min(max - bytes.len());
+            let old = bytes.len();
+            bytes.resize(old + chunk, 0);
+            self.copy_in(at, &mut bytes[old..])?;
+            if let Some(n) = bytes[old..].iter().position(|b| *b == 0) {
+                bytes.truncate(old + n);
+                return CString::new(bytes).map_err(|_| Errno::EFAULT);
+            }
+            at += chunk as u64;
+        }
+        Err(too_long)
+    }
+
+    /// A path argument.
+    pub fn read_path(&self, addr: u64) -> Result<CString, Errno> {
+        self.read_cstr(addr, PATH_MAX, Errno::ENAMETOOLONG)
+    }
+}
+
+/// Copies with the kernel doing the faulting: an unmapped page is an errno, never a signal. `write`: host → guest.
+fn kernel_copy(host: *mut u8, guest: *mut u8, len: usize, write: bool) -> Result<(), Errno> {
+    if len == 0 {
+        return Ok(());
+    }
+    let local = libc::iovec { iov_base: host.cast(), iov_len: len };
+    let remote = libc::iovec { iov_base: guest.cast(), iov_len: len };
+    // SAFETY: both vectors describe one range each; the kernel validates the remote range, the local one is owned by the caller.
+    let n = unsafe {
+        let me = libc::getpid();
+        if write {
+            libc::process_vm_writev(me, &local, 1, &remote, 1, 0)
+        } else {
+            libc::process_vm_readv(me, &local, 1, &remote, 1, 0)
+        }
+    };
+    if n == len as isize { Ok(()) } else { Err(Errno::EFAULT) }
+}
