@@ -1,16 +1,27 @@
 //! The Linux syscall table over guest memory, and the guest ABI. See ARCHITECTURE.md.
 
 pub mod abi;
+pub mod blocking;
+pub mod dispatch;
 pub mod errno;
 pub mod exec;
 pub mod fs;
 pub mod guest;
+pub mod host;
 pub mod info;
 pub mod mm;
 pub mod net;
+pub(crate) mod pass;
 pub mod poll;
 pub mod process;
 pub mod signal;
+pub mod strace;
 pub mod table;
 pub mod thread;
 pub mod time;
+
+pub use blocking::host_call;
+pub use dispatch::dispatch;
+pub use host::{Event, Host, Object, ObjectId, Segment};
+pub use process::Process;
+pub use thread::{NewThread, Next, Thread};

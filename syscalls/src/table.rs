@@ -43,6 +43,7 @@ pub type SysResult = Result<u64, Errno>;
 pub type Handler = fn(&mut Thread, [u64; 6]) -> SysResult;
 
 /// One syscall.
+#[derive(Clone, Copy)]
 pub struct Row {
     pub nr: u32,
     pub name: &'static str,
@@ -64,6 +65,15 @@ pub const FAMILIES: &[(&str, &[Row])] = &[
     ("polling", crate::poll::ROWS),
     ("sockets", crate::net::ROWS),
     ("system information", crate::info::ROWS),
+];
+
+/// What every program may call whatever its list says: without these it could not even end.
+pub const BASE: &[u32] = &[
+    libc::SYS_exit as u32,
+    libc::SYS_exit_group as u32,
+    libc::SYS_rt_sigreturn as u32,
+    libc::SYS_futex as u32,
+    libc::SYS_restart_syscall as u32,
 ];
 
 /// Every row, in family order.

@@ -1,0 +1,116 @@
+//! What a guest process needs from outside this crate: the supervisor's answers, the signed image, host threads with wasm instances. Owns the
+//! trait and the plain data that crosses it; the loader implements it.
+//!
+//! The fact a newcomer gets wrong: nothing here lets a guest *name* code. A file is shown (`exec`, `library`), the supervisor answers with the
+//! number of a signed object, and that number's segments come from `vkernel.image`, never from the file that was shown.
+
+use crate::errno::Errno;
+use crate::thread::NewThread;
+use std::ffi::{CStr, CString};
+use std::os::fd::BorrowedFd;
+
+/// Number of a signed object (main program or library) as the supervisor answers it: positive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectId(pub u32);
+
+impl ObjectId {
+    /// Answer to `Host::exec` for an approved script: the caller opens the `#!` interpreter and asks again.
+    pub const SCRIPT: ObjectId = ObjectId(0x7fff_ffff);
+}
+
+/// A PT_LOAD segment, page-aligned at both ends. Bytes come from `vkernel.image`; what lies beyond `image_len` is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Guest address, a multiple of 4096.
+    pub start: u64,
+    /// Length in guest memory, a multiple of 4096.
+    pub mem_len: u64,
+    /// Bytes present in the image from `start` on (the lead-in of the first page included); the rest of `mem_len` reads as zero.
+    pub image_len: u64,
+    /// Offset of `start`'s bytes in `vkernel.image`, a multiple of 4096.
+    pub image_offset: u64,
+    /// Offset of `start` in the original ELF file, a multiple of 4096.
+    pub file_offset: u64,
+    /// PROT_READ | PROT_WRITE | PROT_EXEC as the guest sees it. The host never sees PROT_EXEC.
+    pub prot: i32,
+}
+
+/// A signed ELF object at its address slot. All addresses are guest addresses, the load bias already added.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// Path in the image, for /proc/self/maps and messages.
+    pub path: CString,
+    /// Load bias: 0 for non-PIE executables.
+    pub base: u64,
+    /// First and one-past-last page of the slot: everything the segments cover.
+    pub start: u64,
+    pub end: u64,
+    pub entry: u64,
+    /// Address, entry size and count of the program headers in memory (AT_PHDR, AT_PHENT, AT_PHNUM).
+    pub phdr: u64,
+    pub phent: u64,
+    pub phnum: u64,
+    /// PT_INTERP.
+    pub interpreter: Option<CString>,
+    pub segments: Vec<Segment>,
+    /// Syscalls this program may make; for libraries unused.
+    pub allow: crate::process::AllowList,
+}
+
+/// Something worth an audit record that originates in a worker.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// The allow-list has no such syscall: EPERM.
+    Refused { name: &'a str, nr: u64 },
+    /// No row: ENOSYS; once per program and number.
+    Unknown { nr: u64 },
+    /// PROT_EXEC of something that is not a known library: EACCES.
+    ExecutableMapping { path: &'a str },
+    /// The guest stopped at an instruction without semantics.
+    Gap { rip: u64 },
+}
+
+/// The outside world of a guest process.
+pub trait Host: Send + Sync {
+    /// Performs the real `execveat(fd, "", argv, envp, AT_EMPTY_PATH)` that the supervisor answers: the object to become, or
+    /// `ObjectId::SCRIPT`, or an errno.
+    fn exec(&self, fd: BorrowedFd<'_>, argv: &[CString], envp: &[CString], flags: i32) -> Result<ObjectId, Errno>;
+
+    /// Asks which known library this open file is. `None`: not a signed object.
+    fn library(&self, fd: BorrowedFd<'_>) -> Result<Option<ObjectId>, Errno>;
+
+    /// Facts of an object the supervisor named.
+    fn object(&self, id: ObjectId) -> &Object;
+
+    /// Maps `len` bytes of `vkernel.image` at `offset` privately at host address `at` (MAP_FIXED | MAP_PRIVATE), with host protection `prot`.
+    fn map_image(&self, at: *mut u8, len: usize, offset: u64, prot: i32) -> Result<(), Errno>;
+
+    /// Makes the object's code reachable: fills the code map.
+    fn bind(&self, id: ObjectId);
+
+    /// Takes the object's code out of the code map.
+    fn unbind(&self, id: ObjectId);
+
+    /// Takes every object out of the code map (exec).
+    fn unbind_all(&self);
+
+    /// Makes a host thread that builds its wasm instances, calls `NewThread::begin` and runs the dispatcher. Need not wait for it.
+    fn spawn_thread(&self, start: NewThread) -> Result<(), Errno>;
+
+    /// Called in the child after a fork, before any guest code runs; only the calling thread exists.
+    fn forked(&self) {}
+
+    /// An audit record.
+    fn audit(&self, event: &Event<'_>);
+
+    /// One line of `--strace`, with its newline.
+    fn trace(&self, line: &str) {
+        // SAFETY: writes from a live buffer. A failure has nowhere to be reported.
+        unsafe { libc::write(2, line.as_ptr().cast(), line.len()) };
+    }
+
+    /// The path the guest asked to execute was approved: the process is about to become `id` (host `comm` and `cmdline` may follow).
+    fn becoming(&self, id: ObjectId, path: &CStr, argv: &[CString]) {
+        let _ = (id, path, argv);
+    }
+}
