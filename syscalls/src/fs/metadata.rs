@@ -1,0 +1,62 @@
+//! What files are: stat, access, modes, owners, times, file systems.
+//!
+//! Does not own xattrs (`xattr`) or names (`links`, `directory`). The fact a newcomer gets wrong: X_OK on the container's `noexec` mounts is
+//! decided in `access`, because the host kernel would say EACCES for every program.
+
+use super::access::access_at;
+use crate::pass::{opt_at, passes, path_at, rows};
+use crate::table::SysResult;
+use crate::thread::Thread;
+
+/// `struct stat`, `struct statfs`, `struct statx`, `struct ustat` in bytes.
+const STAT: u64 = size_of::<libc::stat>() as u64;
+const STATFS: u64 = size_of::<libc::statfs>() as u64;
+const STATX: u64 = 256;
+const USTAT: u64 = 32;
+
+const CWD: u64 = libc::AT_FDCWD as u64;
+
+passes! {
+    5 "fstat" [Fd Ptr] "" |t, a| [a[0], t.ptr(a[1], STAT)];
+    91 "fchmod" [Fd Mode] "" |_, a| [a[0], a[1]];
+    93 "fchown" [Fd Int Int] "" |_, a| [a[0], a[1], a[2]];
+    95 "umask" [Mode] "" |_, a| [a[0]];
+    136 "ustat" [Int Ptr] "" |t, a| [a[0], t.ptr(a[1], USTAT)];
+    138 "fstatfs" [Fd Ptr] "" |t, a| [a[0], t.ptr(a[1], STATFS)];
+}
+
+rows! {
+    4 "stat" [Path Ptr] Pass "" |t, a| { let p = t.path(a[0])?; t.host(libc::SYS_stat, &[p.as_ptr() as u64, t.ptr(a[1], STAT)]) };
+    6 "lstat" [Path Ptr] Pass "" |t, a| { let p = t.path(a[0])?; t.host(libc::SYS_lstat, &[p.as_ptr() as u64, t.ptr(a[1], STAT)]) };
+    21 "access" [Path Mode] Translate "X_OK answered from mode bits on the container's noexec mounts" |t, a| access_at(t, CWD, a[0], a[1], 0);
+    90 "chmod" [Path Mode] Pass "" |t, a| { let p = t.path(a[0])?; t.host(libc::SYS_chmod, &[p.as_ptr() as u64, a[1]]) };
+    92 "chown" [Path Int Int] Pass "" |t, a| { let p = t.path(a[0])?; t.host(libc::SYS_chown, &[p.as_ptr() as u64, a[1], a[2]]) };
+    94 "lchown" [Path Int Int] Pass "" |t, a| { let p = t.path(a[0])?; t.host(libc::SYS_lchown, &[p.as_ptr() as u64, a[1], a[2]]) };
+    132 "utime" [Path Ptr] Pass "" |t, a| times(t, libc::SYS_utime, 0, a[0], a[1], None);
+    137 "statfs" [Path Ptr] Pass "" |t, a| { let p = t.path(a[0])?; t.host(libc::SYS_statfs, &[p.as_ptr() as u64, t.ptr(a[1], STATFS)]) };
+    235 "utimes" [Path Ptr] Pass "" |t, a| times(t, libc::SYS_utimes, 0, a[0], a[1], None);
+    260 "fchownat" [DirFd Path Int Int Flags] Pass "" |t, a| { let p = t.path(a[1])?; t.host(libc::SYS_fchownat, &[a[0], p.as_ptr() as u64, a[2], a[3], a[4]]) };
+    261 "futimesat" [DirFd Path Ptr] Pass "" |t, a| times(t, libc::SYS_futimesat, a[0], a[1], a[2], None);
+    262 "newfstatat" [DirFd Path Ptr Flags] Pass "" |t, a| { let p = t.opt_path(a[1])?; t.host(libc::SYS_newfstatat, &[a[0], path_at(p.as_ref()), t.ptr(a[2], STAT), a[3]]) };
+    268 "fchmodat" [DirFd Path Mode] Pass "" |t, a| { let p = t.path(a[1])?; t.host(libc::SYS_fchmodat, &[a[0], p.as_ptr() as u64, a[2]]) };
+    269 "faccessat" [DirFd Path Mode] Translate "X_OK answered from mode bits on the container's noexec mounts" |t, a| access_at(t, a[0], a[1], a[2], 0);
+    280 "utimensat" [DirFd Path Ptr Flags] Pass "" |t, a| times(t, libc::SYS_utimensat, a[0], a[1], a[2], Some(a[3]));
+    332 "statx" [DirFd Path Flags Flags Ptr] Pass "" |t, a| { let p = t.opt_path(a[1])?; t.host(libc::SYS_statx, &[a[0], path_at(p.as_ref()), a[2], a[3], t.ptr(a[4], STATX)]) };
+    439 "faccessat2" [DirFd Path Mode Flags] Translate "X_OK answered from mode bits on the container's noexec mounts" |t, a| access_at(t, a[0], a[1], a[2], a[3]);
+    452 "fchmodat2" [DirFd Path Mode Flags] Pass "" |t, a| { let p = t.path(a[1])?; t.host(452, &[a[0], p.as_ptr() as u64, a[2], a[3]]) };
+}
+
+/// The four calls that set times. `struct utimbuf` is 16 bytes, the others take two 16-byte times; a NULL path is allowed for futimesat and utimensat.
+fn times(t: &mut Thread, nr: i64, dirfd: u64, path: u64, times: u64, flags: Option<u64>) -> SysResult {
+    let path = t.opt_path(path)?;
+    if nr == libc::SYS_utime {
+        let times = t.opt_read::<[u64; 2]>(times)?;
+        return t.host(nr, &[path_at(path.as_ref()), opt_at(times.as_ref())]);
+    }
+    let times = t.opt_read::<[u64; 4]>(times)?;
+    match (nr, flags) {
+        (libc::SYS_utimes, _) => t.host(nr, &[path_at(path.as_ref()), opt_at(times.as_ref())]),
+        (_, None) => t.host(nr, &[dirfd, path_at(path.as_ref()), opt_at(times.as_ref())]),
+        (_, Some(flags)) => t.host(nr, &[dirfd, path_at(path.as_ref()), opt_at(times.as_ref()), flags]),
+    }
+}

@@ -1,0 +1,37 @@
+//! Files: the rows of every file and directory call, gathered from the files of this folder.
+//!
+//! Owns no call itself. Sockets are in `net`, waiting in `poll`. The fact a newcomer gets wrong: paths are copied exactly once and the copy is
+//! what the kernel gets (07, S6), so no row reads a path twice.
+
+mod access;
+mod directory;
+mod fcntl;
+mod ioctl;
+mod links;
+mod metadata;
+mod mount;
+mod open;
+mod proc_view;
+mod read_write;
+mod xattr;
+
+pub use access::may_execute;
+
+crate::pass::family! {
+    read_write::PASSED,
+    read_write::ROWS,
+    read_write::REFUSED,
+    open::PASSED,
+    open::ROWS,
+    open::REFUSED,
+    metadata::PASSED,
+    metadata::ROWS,
+    directory::PASSED,
+    directory::ROWS,
+    links::ROWS,
+    xattr::ROWS,
+    fcntl::PASSED,
+    fcntl::ROWS,
+    ioctl::ROWS,
+    mount::REFUSED,
+}

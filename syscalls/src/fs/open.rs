@@ -1,0 +1,57 @@
+//! Making and ending descriptors: open, close, dup, pipes, memfd.
+//!
+//! Does not own what an opened procfs file shows (`proc_view` replaces it here, after the open). The fact a newcomer gets wrong: the runtime
+//! holds no descriptor of its own while guest code runs (07, S7), so close_range and lowest-number rules are simply the kernel's.
+
+use super::proc_view;
+use crate::errno::Errno;
+use crate::pass::{at, passes, refused, rows};
+use crate::table::SysResult;
+use crate::thread::Thread;
+
+passes! {
+    3 "close" [Fd] "" |_, a| [a[0]];
+    22 "pipe" [Ptr] "" |t, a| [t.ptr(a[0], 8)];
+    32 "dup" [Fd] "" |_, a| [a[0]];
+    33 "dup2" [Fd Fd] "" |_, a| [a[0], a[1]];
+    292 "dup3" [Fd Fd Flags] "" |_, a| [a[0], a[1], a[2]];
+    293 "pipe2" [Ptr Flags] "" |t, a| [t.ptr(a[0], 8), a[1]];
+    436 "close_range" [Fd Fd Flags] "" |_, a| [a[0], a[1], a[2]];
+}
+
+rows! {
+    2 "open" [Path Flags Mode] Translate PROC_NOTE |t, a| open(t, libc::AT_FDCWD as u64, a[0], a[1], a[2]);
+    85 "creat" [Path Mode] Translate PROC_NOTE |t, a| open(t, libc::AT_FDCWD as u64, a[0], (libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC) as u64, a[1]);
+    257 "openat" [DirFd Path Flags Mode] Translate PROC_NOTE |t, a| open(t, a[0], a[1], a[2], a[3]);
+    319 "memfd_create" [Path Flags] Pass "executable memfds are never run" |t, a| {
+        // 249 bytes plus NUL is the kernel's limit; a longer name is EINVAL there.
+        let name = t.window().read_cstr(a[0], 250, Errno::EINVAL)?;
+        t.host(libc::SYS_memfd_create, &[name.as_ptr() as u64, a[1]])
+    };
+    437 "openat2" [DirFd Path Ptr Len] Translate PROC_NOTE openat2;
+}
+
+const PROC_NOTE: &str = "procfs files about the process itself show the guest (maps, auxv, cmdline, environ); mem is EACCES";
+
+refused! {
+    303 "name_to_handle_at" ENOTSUP "file handles bypass path checks";
+    304 "open_by_handle_at" EPERM "file handles bypass path checks";
+}
+
+fn open(t: &mut Thread, dirfd: u64, path: u64, flags: u64, mode: u64) -> SysResult {
+    let path = t.path(path)?;
+    let fd = t.host(libc::SYS_openat, &[dirfd, path.as_ptr() as u64, flags, mode])?;
+    proc_view::opened(t, fd, flags)
+}
+
+/// `struct open_how` is extensible: the copy keeps the guest's size so that the kernel answers E2BIG for fields it does not know.
+fn openat2(t: &mut Thread, a: [u64; 6]) -> SysResult {
+    let path = t.path(a[1])?;
+    if a[3] > 4096 {
+        return Err(Errno::E2BIG);
+    }
+    let how = t.read_array::<u8>(a[2], a[3] as usize)?;
+    let fd = t.host(libc::SYS_openat2, &[a[0], path.as_ptr() as u64, at(how.as_slice()), a[3]])?;
+    let flags = how.first_chunk::<8>().map_or(0, |f| u64::from_le_bytes(*f));
+    proc_view::opened(t, fd, flags)
+}

@@ -1,3 +1,0 @@
-//! rows
-use crate::table::Row;
-pub const ROWS: &[Row] = &[];
