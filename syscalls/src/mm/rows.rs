@@ -1,0 +1,134 @@
+//! The rows of the memory family.
+
+use super::map::Request;
+use super::{Memory, PAGE, page_up};
+use crate::errno::Errno;
+use crate::guest::WINDOW_BYTES;
+use crate::process::Process;
+use crate::table::{Arg, Row, Support, SysResult};
+use crate::thread::Thread;
+use std::sync::{MutexGuard, PoisonError};
+
+macro_rules! row {
+    ($name:ident, $nr:ident, [$($arg:ident),*], $support:ident, $note:expr) => {
+        Row { nr: libc::$nr as u32, name: stringify!($name), args: &[$(Arg::$arg),*], support: Support::$support, note: $note, run: $name }
+    };
+}
+
+pub const ROWS: &[Row] = &[
+    row!(mmap, SYS_mmap, [Ptr, Len, Flags, Flags, Fd, Hex], Emulate, "PROT_EXEC only of signed libraries; no MAP_HUGETLB; 4 GiB in all"),
+    row!(munmap, SYS_munmap, [Ptr, Len], Emulate, ""),
+    row!(mprotect, SYS_mprotect, [Ptr, Len, Flags], Emulate, "PROT_EXEC only on the text of signed objects"),
+    row!(mremap, SYS_mremap, [Ptr, Len, Len, Flags, Ptr], Emulate, "no duplication with old_size 0; not on code"),
+    row!(brk, SYS_brk, [Ptr], Emulate, ""),
+    row!(madvise, SYS_madvise, [Ptr, Len, Int], Translate, "no MADV_DONTFORK, MADV_HWPOISON"),
+    row!(msync, SYS_msync, [Ptr, Len, Flags], Pass, ""),
+    row!(mincore, SYS_mincore, [Ptr, Len, Ptr], Pass, ""),
+    row!(mlock, SYS_mlock, [Ptr, Len], Pass, ""),
+    row!(mlock2, SYS_mlock2, [Ptr, Len, Flags], Pass, ""),
+    row!(munlock, SYS_munlock, [Ptr, Len], Pass, ""),
+    row!(mlockall, SYS_mlockall, [Flags], Refuse, "EPERM: it would lock the runtime too"),
+    row!(munlockall, SYS_munlockall, [], Emulate, "does nothing"),
+];
+
+impl Process {
+    /// The memory map; a poisoned lock is a panic elsewhere, the ledger itself is consistent at every unlock.
+    pub fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn limits(&self) -> crate::process::Limits {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn mmap(t: &mut Thread, args: [u64; 6]) -> SysResult {
+    let request = Request::new(args)?;
+    let limits = t.process.limits();
+    t.process.memory().mmap(&*t.process.host, &limits, request)
+}
+
+fn munmap(t: &mut Thread, [addr, len, ..]: [u64; 6]) -> SysResult {
+    t.process.memory().munmap(&*t.process.host, addr, len).map(|()| 0)
+}
+
+fn mprotect(t: &mut Thread, [addr, len, prot, ..]: [u64; 6]) -> SysResult {
+    t.process.memory().mprotect(&*t.process.host, addr, len, prot as i32).map(|()| 0)
+}
+
+fn mremap(t: &mut Thread, [old, old_len, new_len, flags, new, _]: [u64; 6]) -> SysResult {
+    let limits = t.process.limits();
+    t.process.memory().mremap(&*t.process.host, &limits, [old, old_len, new_len, flags, new])
+}
+
+fn brk(t: &mut Thread, [addr, ..]: [u64; 6]) -> SysResult {
+    let limits = t.process.limits();
+    Ok(t.process.memory().set_brk(&*t.process.host, &limits, addr))
+}
+
+/// A page range for calls that act on existing mappings: its host address; ENOMEM when part of it is unmapped.
+fn mapped_range(t: &Thread, addr: u64, len: u64) -> Result<(u64, u64), Errno> {
+    if addr % PAGE != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let len = page_up(len).ok_or(Errno::EINVAL)?;
+    let end = addr.checked_add(len).filter(|e| *e <= WINDOW_BYTES).ok_or(Errno::ENOMEM)?;
+    if !t.process.memory().areas.is_covered(addr, end) {
+        return Err(Errno::ENOMEM);
+    }
+    Ok((t.window().range(addr, len)? as u64, len))
+}
+
+fn madvise(t: &mut Thread, [addr, len, advice, ..]: [u64; 6]) -> SysResult {
+    // MADV_DONTFORK would leave a hole in the child's window (07 S1); MADV_HWPOISON and the unknown are nobody's business.
+    const ALLOWED: &[i32] = &[0, 1, 2, 3, 4, 8, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 102, 103];
+    if !ALLOWED.contains(&(advice as i32)) {
+        return Err(Errno::EINVAL);
+    }
+    if len == 0 {
+        return if addr % PAGE == 0 { Ok(0) } else { Err(Errno::EINVAL) };
+    }
+    let (at, len) = mapped_range(t, addr, len)?;
+    crate::host_call(libc::SYS_madvise, [at, len, advice, 0, 0, 0])
+}
+
+fn msync(t: &mut Thread, [addr, len, flags, ..]: [u64; 6]) -> SysResult {
+    let (at, len) = mapped_range(t, addr, len)?;
+    crate::host_call(libc::SYS_msync, [at, len, flags, 0, 0, 0])
+}
+
+fn mincore(t: &mut Thread, [addr, len, vec, ..]: [u64; 6]) -> SysResult {
+    let (at, len) = mapped_range(t, addr, len)?;
+    let out = t.window().range(vec, len / PAGE)? as u64;
+    crate::host_call(libc::SYS_mincore, [at, len, out, 0, 0, 0])
+}
+
+/// mlock and its kin take any address and round it down.
+fn lock_range(t: &Thread, addr: u64, len: u64) -> Result<(u64, u64), Errno> {
+    let start = addr & !(PAGE - 1);
+    let len = len.checked_add(addr - start).ok_or(Errno::EINVAL)?;
+    mapped_range(t, start, len)
+}
+
+fn mlock(t: &mut Thread, [addr, len, ..]: [u64; 6]) -> SysResult {
+    let (at, len) = lock_range(t, addr, len)?;
+    crate::host_call(libc::SYS_mlock, [at, len, 0, 0, 0, 0])
+}
+
+fn mlock2(t: &mut Thread, [addr, len, flags, ..]: [u64; 6]) -> SysResult {
+    let (at, len) = lock_range(t, addr, len)?;
+    crate::host_call(libc::SYS_mlock2, [at, len, flags, 0, 0, 0])
+}
+
+fn munlock(t: &mut Thread, [addr, len, ..]: [u64; 6]) -> SysResult {
+    let (at, len) = lock_range(t, addr, len)?;
+    crate::host_call(libc::SYS_munlock, [at, len, 0, 0, 0, 0])
+}
+
+fn mlockall(_: &mut Thread, _: [u64; 6]) -> SysResult {
+    Err(Errno::EPERM)
+}
+
+fn munlockall(_: &mut Thread, _: [u64; 6]) -> SysResult {
+    Ok(0)
+}
