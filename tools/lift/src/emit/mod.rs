@@ -8,14 +8,20 @@ mod flags;
 mod memory;
 mod operand;
 mod registers;
+pub mod resumable;
+mod step;
 mod vector;
 
 pub use flags::{Flag, Flags, Lazy};
 pub use operand::{Alu, Width};
+pub use step::{branch_condition, is_terminal, load_poll, step, stop_at_end};
+
+/// Locals and code of a function, without the final `end`; and the gaps met.
+pub type Body = (Vec<ValType>, Vec<u8>, Vec<(u64, String)>);
 
 use crate::registers::RegSet;
 use iced_x86::Instruction;
-use syscalls::abi::{helper, import, offset};
+use syscalls::abi::{import, offset};
 use wasm_encoder::{BlockType, InstructionSink, MemArg, ValType};
 
 /// Which form is being emitted.
@@ -254,9 +260,9 @@ impl Emit {
         self.s().return_();
     }
 
-    /// The finished body: locals and code (without the final `end`).
-    pub fn finish(self) -> (Vec<ValType>, Vec<u8>) {
-        (self.locals, self.code)
+    /// The finished body.
+    pub fn finish(self) -> Body {
+        (self.locals, self.code, self.gaps)
     }
 
     /// Bytes emitted so far.
@@ -277,5 +283,3 @@ fn cpu(offset: u64, align: u32) -> MemArg {
 pub(crate) fn guest(offset: u64) -> MemArg {
     MemArg { offset, align: 0, memory_index: import::MEM_INDEX }
 }
-
-const _: u32 = helper::X87;

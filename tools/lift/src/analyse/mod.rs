@@ -1,0 +1,3 @@
+//! What the emitter must know about a function before it emits: flag liveness, register liveness within and between functions, stack depth, xmm classes.
+
+pub mod flags;

