@@ -1,0 +1,54 @@
+//! poll and select with their signal-mask forms.
+//!
+//! Owns the size arithmetic of `fd_set` and the sixth argument of pselect6. The fact a newcomer gets wrong: pselect6's last argument is a
+//! structure holding a guest pointer, and the kernel writes the remaining time back into the guest's timeout.
+
+use crate::errno::Errno;
+use crate::pass::{at, opt_at, rows};
+use crate::table::SysResult;
+use crate::thread::Thread;
+
+rows! {
+    7 "poll" [Ptr Int Int] Pass "" |t, a| { let p = pollfds(t, a[0], a[1]); t.host(libc::SYS_poll, &[p, a[1], a[2]]) };
+    23 "select" [Int Ptr Ptr Ptr Ptr] Pass "" |t, a| {
+        let (n, [r, w, e]) = sets(t, a);
+        t.host(libc::SYS_select, &[n, r, w, e, t.ptr(a[4], 16)])
+    };
+    270 "pselect6" [Int Ptr Ptr Ptr Ptr Ptr] Translate "" pselect6;
+    271 "ppoll" [Ptr Int Ptr Ptr Len] Translate "" |t, a| {
+        let (p, mask) = (pollfds(t, a[0], a[1]), sigmask(t, a[3], a[4])?);
+        t.host(libc::SYS_ppoll, &[p, a[1], t.ptr(a[2], 16), opt_at(mask.as_ref()), 8])
+    };
+}
+
+/// `nfds` is an `unsigned int`; with 0 the pointer is not looked at.
+fn pollfds(t: &Thread, addr: u64, n: u64) -> u64 {
+    let n = u64::from(n as u32);
+    if n == 0 { 0 } else { t.array(addr, n, size_of::<libc::pollfd>() as u64) }
+}
+
+/// Linux cuts `n` at the size of the descriptor table, at most 2²⁰ by default; sets are read and written in whole 8-byte words.
+fn sets(t: &Thread, a: [u64; 6]) -> (u64, [u64; 3]) {
+    let n = (a[0] as i32).min(1 << 20);
+    let bytes = u64::from(n.max(0) as u32).div_ceil(64) * 8;
+    (n as u64, [1, 2, 3].map(|i| t.ptr(a[i], bytes)))
+}
+
+/// A signal set argument: NULL for none, else its size must be 8.
+pub(super) fn sigmask(t: &Thread, addr: u64, size: u64) -> Result<Option<u64>, Errno> {
+    match addr {
+        0 => Ok(None),
+        _ if size != 8 => Err(Errno::EINVAL),
+        _ => t.window().read::<u64>(addr).map(Some),
+    }
+}
+
+fn pselect6(t: &mut Thread, a: [u64; 6]) -> SysResult {
+    let mask = match t.opt_read::<[u64; 2]>(a[5])? {
+        Some([addr, size]) => sigmask(t, addr, size)?,
+        None => None,
+    };
+    let sixth = [opt_at(mask.as_ref()), 8];
+    let (n, [r, w, e]) = sets(t, a);
+    t.host(libc::SYS_pselect6, &[n, r, w, e, t.ptr(a[4], 16), at(&sixth)])
+}
