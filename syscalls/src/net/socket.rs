@@ -1,0 +1,92 @@
+//! Making, naming and joining sockets; send and receive without message headers.
+//!
+//! Owns the list of socket families. The fact a newcomer gets wrong: accept's new descriptor exists before the address is stored, so a bad
+//! address pointer must close it again, as Linux does.
+
+use super::address::{Returned, given};
+use crate::errno::Errno;
+use crate::pass::{at, passes, quick, rows};
+use crate::table::SysResult;
+use crate::thread::Thread;
+
+passes! {
+    48 "shutdown" [Fd Int] "" |_, a| [a[0], a[1]];
+    50 "listen" [Fd Int] "" |_, a| [a[0], a[1]];
+}
+
+rows! {
+    41 "socket" [Int Int Int] Translate "AF_UNIX, AF_INET, AF_INET6, AF_NETLINK with NETLINK_ROUTE; others are EAFNOSUPPORT" |t, a| { family(&a)?; t.host(libc::SYS_socket, &[a[0], a[1], a[2]]) };
+    42 "connect" [Fd Ptr Len] Translate "" |t, a| named(t, libc::SYS_connect, a);
+    43 "accept" [Fd Ptr Ptr] Translate "" |t, a| accept(t, libc::SYS_accept, a);
+    44 "sendto" [Fd BufIn Len Flags Ptr Len] Translate "" sendto;
+    45 "recvfrom" [Fd BufOut Len Flags Ptr Ptr] Translate "" recvfrom;
+    49 "bind" [Fd Ptr Len] Translate "" |t, a| named(t, libc::SYS_bind, a);
+    51 "getsockname" [Fd Ptr Ptr] Translate "" |t, a| name_of(t, libc::SYS_getsockname, a);
+    52 "getpeername" [Fd Ptr Ptr] Translate "" |t, a| name_of(t, libc::SYS_getpeername, a);
+    53 "socketpair" [Int Int Int Ptr] Translate "as socket" |t, a| { family(&a)?; t.host(libc::SYS_socketpair, &[a[0], a[1], a[2], t.ptr(a[3], 8)]) };
+    288 "accept4" [Fd Ptr Ptr Flags] Translate "" |t, a| accept(t, libc::SYS_accept4, a);
+}
+
+/// 07, S24. Packet sockets, AF_ALG, AF_VSOCK and the rest reach kernel code no container needs. Raw sockets are the kernel's to refuse.
+fn family(a: &[u64; 6]) -> Result<(), Errno> {
+    match a[0] as i32 {
+        libc::AF_UNIX | libc::AF_INET | libc::AF_INET6 => Ok(()),
+        libc::AF_NETLINK if a[2] as i32 == libc::NETLINK_ROUTE => Ok(()),
+        libc::AF_NETLINK => Err(Errno::EPROTONOSUPPORT),
+        _ => Err(Errno::EAFNOSUPPORT),
+    }
+}
+
+fn named(t: &mut Thread, nr: i64, a: [u64; 6]) -> SysResult {
+    open_fd(a[0])?;
+    let name = given(t, a[1], a[2])?;
+    t.host(nr, &[a[0], at(name.as_slice()), name.len() as u64])
+}
+
+/// EBADF comes before anything about the address.
+fn open_fd(fd: u64) -> SysResult {
+    quick(libc::SYS_fcntl, &[fd, libc::F_GETFD as u64])
+}
+
+fn accept(t: &mut Thread, nr: i64, a: [u64; 6]) -> SysResult {
+    open_fd(a[0])?;
+    let mut peer = Returned::new(t, a[1], a[2])?;
+    let [p, n] = peer.host();
+    let fd = t.host(nr, &[a[0], p, n, a[3]])?;
+    if let Err(e) = peer.store(t) {
+        let _ = quick(libc::SYS_close, &[fd]);
+        return Err(e);
+    }
+    Ok(fd)
+}
+
+fn name_of(t: &mut Thread, nr: i64, a: [u64; 6]) -> SysResult {
+    open_fd(a[0])?;
+    if a[1] == 0 || a[2] == 0 {
+        return t.host(nr, &[a[0], 0, 0]);
+    }
+    let mut name = Returned::new(t, a[1], a[2])?;
+    let [p, n] = name.host();
+    let r = t.host(nr, &[a[0], p, n])?;
+    name.store(t)?;
+    Ok(r)
+}
+
+fn sendto(t: &mut Thread, a: [u64; 6]) -> SysResult {
+    open_fd(a[0])?;
+    let name = if a[4] == 0 { Vec::new() } else { given(t, a[4], a[5])? };
+    let (p, n) = t.buffer(a[1], a[2]);
+    let (to, to_len) = if a[4] == 0 { (0, 0) } else { (at(name.as_slice()), name.len() as u64) };
+    t.host(libc::SYS_sendto, &[a[0], p, n, a[3], to, to_len])
+}
+
+fn recvfrom(t: &mut Thread, a: [u64; 6]) -> SysResult {
+    open_fd(a[0])?;
+    let mut from = Returned::new(t, a[4], a[5])?;
+    // A stream socket has no sender to tell: Linux then stores length 0.
+    let [from_addr, from_len] = from.host();
+    let (p, n) = t.buffer(a[1], a[2]);
+    let r = t.host(libc::SYS_recvfrom, &[a[0], p, n, a[3], from_addr, from_len])?;
+    from.store(t)?;
+    Ok(r)
+}
