@@ -1,0 +1,174 @@
+//! The audit log: one JSON line per decision. Owns the event's shape and the sink; decides nothing and never blocks a guest, because every
+//! record is written after the answer has been sent.
+//!
+//! The fact a newcomer gets wrong: fields such as `path` come from the guest and may be lies; `hash` is what the supervisor itself computed.
+
+use serde::Serialize;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What happened.
+#[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    PolicyLoad,
+    SignatureFailure,
+    ContainerStart,
+    ContainerStop,
+    Exec,
+    Library,
+    /// An exec that is no request of the runtime: a native process, or a worker that was taken over.
+    NativeExec,
+    /// A system call the binary's list does not name; reported by the worker itself.
+    Syscall,
+    /// Records that did not fit into the workers' ring.
+    Dropped,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    Allowed,
+    Denied,
+    /// Nothing was decided: start, stop, counters.
+    Noted,
+}
+
+/// One line. Empty fields are left out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    pub time: String,
+    pub container: String,
+    pub event: Event,
+    pub decision: Decision,
+    /// A stable code, see vkernel(1).
+    pub reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<f64>,
+    /// The record was made by a worker, which may be compromised.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub from_worker: bool,
+}
+
+impl Record {
+    pub fn new(event: Event, decision: Decision, reason: impl Into<String>) -> Self {
+        Self {
+            time: String::new(),
+            container: String::new(),
+            event,
+            decision,
+            reason: reason.into(),
+            pid: None,
+            hash: None,
+            path: None,
+            detail: None,
+            latency_us: None,
+            from_worker: false,
+        }
+    }
+
+    pub fn latency(mut self, since: std::time::Instant) -> Self {
+        self.latency_us = Some((since.elapsed().as_nanos() as f64 / 100.0).round() / 10.0);
+        self
+    }
+}
+
+/// Where records go.
+pub struct Audit {
+    container: String,
+    file: Option<File>,
+    /// Records that could not be written; reported when writing works again.
+    lost: u64,
+}
+
+impl Audit {
+    /// Appends to `path`; without one, nothing is kept.
+    pub fn open(container: &str, path: Option<&Path>) -> std::io::Result<Self> {
+        let open = |p| OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(libc::O_CLOEXEC).open(p);
+        Ok(Self { container: container.to_owned(), file: path.map(open).transpose()?, lost: 0 })
+    }
+
+    pub fn enabled(&self) -> bool {
+        self.file.is_some()
+    }
+
+    pub fn write(&mut self, mut record: Record) {
+        let Some(file) = self.file.as_mut() else { return };
+        let now = SystemTime::now();
+        record.time = timestamp(now);
+        record.container.clone_from(&self.container);
+        if self.lost > 0 {
+            let mut note = Record::new(Event::Dropped, Decision::Noted, "sink-failed");
+            note.time.clone_from(&record.time);
+            note.container.clone_from(&self.container);
+            note.detail = Some(self.lost.to_string());
+            if put(file, &note).is_ok() {
+                self.lost = 0;
+            }
+        }
+        if put(file, &record).is_err() {
+            self.lost += 1;
+        }
+    }
+}
+
+/// One write per line, so that lines of several supervisors appending to the same file do not mix.
+fn put(file: &mut File, record: &Record) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(record).map_err(std::io::Error::other)?;
+    line.push(b'\n');
+    file.write_all(&line)
+}
+
+/// RFC 3339, UTC, microseconds.
+pub fn timestamp(at: SystemTime) -> String {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let (days, seconds) = ((since.as_secs() / 86_400) as i64, since.as_secs() % 86_400);
+    // Days to civil date, Howard Hinnant's algorithm.
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let (day, month) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
+    let year = yoe + era * 400 + i64::from(month <= 2);
+    let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{:06}Z", since.subsec_micros())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339_in_utc() {
+        assert_eq!(timestamp(UNIX_EPOCH), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(timestamp(UNIX_EPOCH + Duration::from_micros(1_709_210_096_000_007)), "2024-02-29T12:34:56.000007Z");
+    }
+
+    #[test]
+    fn a_record_is_one_json_line_with_the_guest_s_path_escaped() {
+        let dir = std::env::temp_dir().join(format!("vkernel-audit-{}", std::process::id()));
+        let mut audit = Audit::open("c", Some(&dir)).unwrap();
+        let mut r = Record::new(Event::Exec, Decision::Denied, "unknown-hash");
+        r.path = Some("/a\n\"b".into());
+        audit.write(r);
+        let text = std::fs::read_to_string(&dir).unwrap();
+        std::fs::remove_file(&dir).unwrap();
+        assert_eq!(text.lines().count(), 1);
+        let v: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(v["reason"], "unknown-hash");
+        assert_eq!(v["path"], "/a\n\"b");
+    }
+}

@@ -1,0 +1,212 @@
+//! The two seccomp programs of a container: the notify filter (libseccomp) and the allow-list (seccompiler). Owns which host syscalls a
+//! worker may ever make and with which arguments; installing them is `lockdown`'s. ERRNO and KILL beat USER_NOTIF, which beats ALLOW:
+//! so the allow-list must *allow* execve and execveat, or no exec would reach the supervisor.
+
+use crate::failure::Failure;
+use libseccomp::{ScmpAction, ScmpArch, ScmpFilterContext, ScmpSyscall};
+use seccompiler::{SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompFilter, SeccompRule, TargetArch};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Seek};
+use std::os::fd::AsFd;
+
+/// A BPF program as the kernel takes it.
+pub type Program = Vec<libc::sock_filter>;
+
+fn failure(e: impl std::fmt::Display) -> Failure {
+    Failure::new("build seccomp filter", e, "report this as a bug")
+}
+
+/// arch ≠ x86-64: kill. x32 numbers and clone3 (its flags are behind a pointer, so no filter can see them): ENOSYS. execve, execveat: notify.
+pub fn notify_program() -> Result<Program, Failure> {
+    let mut filter = ScmpFilterContext::new(ScmpAction::Allow).map_err(failure)?;
+    filter.set_act_badarch(ScmpAction::KillProcess).map_err(failure)?;
+    if !filter.is_arch_present(ScmpArch::X8664).map_err(failure)? {
+        filter.add_arch(ScmpArch::X8664).map_err(failure)?;
+    }
+    for nr in [libc::SYS_execve, libc::SYS_execveat] {
+        filter.add_rule(ScmpAction::Notify, ScmpSyscall::from(nr as i32)).map_err(failure)?;
+    }
+    filter.add_rule(ScmpAction::Errno(libc::ENOSYS), ScmpSyscall::from(libc::SYS_clone3 as i32)).map_err(failure)?;
+    let mut file = std::fs::File::from(crate::sys::memfd(c"notify-filter").map_err(failure)?);
+    filter.export_bpf(file.as_fd()).map_err(failure)?;
+    let mut bytes = Vec::new();
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(failure)?;
+    let mut program = x32_is_enosys();
+    program.extend(bytes.chunks_exact(8).map(|b| libc::sock_filter {
+        code: u16::from_ne_bytes([b[0], b[1]]),
+        jt: b[2],
+        jf: b[3],
+        k: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
+    }));
+    Ok(program)
+}
+
+/// libseccomp would kill on an x32 number (nr ≥ 0x40000000, same AUDIT_ARCH); Linux without x32 answers ENOSYS. Jumps in the rest are
+/// relative, so these instructions go in front.
+fn x32_is_enosys() -> Program {
+    const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+    const LD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+    const JEQ: u16 = 0x15;
+    const JGE: u16 = 0x35;
+    const RET: u16 = 0x06;
+    let op = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    vec![
+        op(LD, 0, 0, 4),
+        op(JEQ, 0, 3, AUDIT_ARCH_X86_64),
+        op(LD, 0, 0, 0),
+        op(JGE, 0, 1, 0x4000_0000),
+        op(RET, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+    ]
+}
+
+/// The container's allow-list: `guest` (numbers the manifest's lists name) plus what the runtime itself needs, minus what is never allowed,
+/// with argument rules where a call is only partly harmless. Everything else: EPERM.
+pub fn allow_program(guest: &BTreeSet<i64>) -> Result<Program, Failure> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    for nr in guest.iter().chain(RUNTIME) {
+        if !NEVER.contains(nr) {
+            rules.insert(*nr, Vec::new());
+        }
+    }
+    for (nr, alternatives) in argument_rules().map_err(failure)? {
+        if let Some(entry) = rules.get_mut(&nr) {
+            *entry = alternatives;
+        }
+    }
+    let filter = SeccompFilter::new(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, TargetArch::x86_64).map_err(failure)?;
+    let program: seccompiler::BpfProgram = filter.try_into().map_err(failure)?;
+    Ok(program.into_iter().map(|i| libc::sock_filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect())
+}
+
+type Rules = Vec<(i64, Vec<SeccompRule>)>;
+
+fn when(conditions: &[(u8, Len, Op, u64)]) -> Result<SeccompRule, seccompiler::BackendError> {
+    let conditions = conditions.iter().map(|(arg, len, op, value)| SeccompCondition::new(*arg, len.clone(), op.clone(), *value));
+    SeccompRule::new(conditions.collect::<Result<_, _>>()?)
+}
+
+/// Each rule is one alternative under which the call is allowed.
+fn argument_rules() -> Result<Rules, seccompiler::BackendError> {
+    let no_exec = |arg| when(&[(arg, Len::Dword, Op::MaskedEq(libc::PROT_EXEC as u64), 0)]);
+    let mut rules: Rules = Vec::new();
+    // No executable page is ever made after lock-down.
+    for nr in [libc::SYS_mmap, libc::SYS_mprotect, libc::SYS_pkey_mprotect] {
+        rules.push((nr, vec![no_exec(2)?]));
+    }
+    // Threads and forks, but no namespaces.
+    const NAMESPACES: u64 = (libc::CLONE_NEWNS
+        | libc::CLONE_NEWCGROUP
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUSER
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWNET) as u64
+        | 0x80;
+    rules.push((libc::SYS_clone, vec![when(&[(0, Len::Qword, Op::MaskedEq(NAMESPACES), 0)])?]));
+    let mut prctl = Vec::new();
+    for option in PRCTL {
+        prctl.push(when(&[(0, Len::Dword, Op::Eq, *option as u64)])?);
+    }
+    rules.push((libc::SYS_prctl, prctl));
+    let mut ioctl = Vec::new();
+    for command in FORBIDDEN_IOCTLS {
+        ioctl.push((1, Len::Dword, Op::Ne, *command));
+    }
+    rules.push((libc::SYS_ioctl, vec![when(&ioctl)?]));
+    let mut socket = Vec::new();
+    for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] {
+        socket.push(when(&[(0, Len::Dword, Op::Eq, family as u64)])?);
+    }
+    socket.push(when(&[(0, Len::Dword, Op::Eq, libc::AF_NETLINK as u64), (2, Len::Dword, Op::Eq, libc::NETLINK_ROUTE as u64)])?);
+    rules.push((libc::SYS_socket, socket.clone()));
+    rules.push((libc::SYS_socketpair, vec![when(&[(0, Len::Dword, Op::Eq, libc::AF_UNIX as u64)])?]));
+    Ok(rules)
+}
+
+/// Options without pointers into other processes and without a way around the lock-down; PR_SET_SECCOMP, PR_SET_DUMPABLE, PR_SET_MM are not here.
+const PRCTL: &[libc::c_int] = &[
+    libc::PR_SET_PDEATHSIG,
+    libc::PR_GET_PDEATHSIG,
+    libc::PR_GET_DUMPABLE,
+    libc::PR_SET_NAME,
+    libc::PR_GET_NAME,
+    libc::PR_GET_SECCOMP,
+    libc::PR_CAPBSET_READ,
+    libc::PR_GET_KEEPCAPS,
+    libc::PR_GET_TIMERSLACK,
+    libc::PR_SET_TIMERSLACK,
+    libc::PR_SET_CHILD_SUBREAPER,
+    libc::PR_GET_CHILD_SUBREAPER,
+    libc::PR_GET_NO_NEW_PRIVS,
+    libc::PR_SET_NO_NEW_PRIVS,
+    libc::PR_CAP_AMBIENT,
+    libc::PR_SET_VMA,
+];
+
+/// Pushing input into the caller's terminal, and line disciplines (07, S25).
+const FORBIDDEN_IOCTLS: &[u64] = &[libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSETD, libc::TIOCCONS];
+
+/// Refused whatever a manifest says (07, S24).
+pub const NEVER: &[i64] = &[
+    libc::SYS_seccomp, libc::SYS_ptrace, libc::SYS_personality, libc::SYS_shmat, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register, libc::SYS_unshare, libc::SYS_setns, libc::SYS_bpf, libc::SYS_perf_event_open, libc::SYS_userfaultfd,
+    libc::SYS_keyctl, libc::SYS_add_key, libc::SYS_request_key, libc::SYS_kcmp, libc::SYS_open_by_handle_at, libc::SYS_vmsplice,
+    libc::SYS_modify_ldt, libc::SYS_fanotify_init, libc::SYS_memfd_secret, libc::SYS_init_module, libc::SYS_finit_module,
+    libc::SYS_delete_module, libc::SYS_kexec_load, libc::SYS_kexec_file_load, libc::SYS_swapon, libc::SYS_swapoff, libc::SYS_acct,
+    libc::SYS_quotactl, libc::SYS_quotactl_fd, libc::SYS_syslog, libc::SYS_clock_settime, libc::SYS_settimeofday, libc::SYS_adjtimex,
+    libc::SYS_clock_adjtime, libc::SYS_mount, libc::SYS_umount2, libc::SYS_pivot_root, libc::SYS_chroot, libc::SYS_move_mount,
+    libc::SYS_open_tree, libc::SYS_fsopen, libc::SYS_fsconfig, libc::SYS_fsmount, libc::SYS_fspick, libc::SYS_mount_setattr,
+    libc::SYS_reboot, libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_pidfd_getfd, libc::SYS_process_madvise, libc::SYS_uselib,
+    libc::SYS_ustat, libc::SYS_sysfs, libc::SYS_lookup_dcookie, libc::SYS_nfsservctl, libc::SYS_vhangup, libc::SYS_sethostname,
+    libc::SYS_setdomainname, libc::SYS_mknod, libc::SYS_mbind, libc::SYS_migrate_pages, libc::SYS_move_pages, libc::SYS_set_mempolicy,
+    libc::SYS_arch_prctl, libc::SYS_remap_file_pages,
+];
+
+/// What the runtime does on its own account in every worker, whatever the guest's lists say: memory, threads, signals, waiting, and the
+/// object facts behind exec. Each of them the table also checks per binary before its row runs.
+pub const RUNTIME: &[i64] = &[
+    // memory and threads
+    libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mprotect, libc::SYS_mremap, libc::SYS_madvise, libc::SYS_brk, libc::SYS_mincore,
+    libc::SYS_msync, libc::SYS_futex, libc::SYS_futex_waitv, libc::SYS_clone, libc::SYS_clone3, libc::SYS_set_robust_list,
+    libc::SYS_get_robust_list, libc::SYS_set_tid_address, libc::SYS_rseq, libc::SYS_membarrier, libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity, libc::SYS_getcpu, libc::SYS_exit, libc::SYS_exit_group, libc::SYS_gettid, libc::SYS_getpid,
+    libc::SYS_getppid, libc::SYS_prctl, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev, libc::SYS_getrandom,
+    libc::SYS_restart_syscall, libc::SYS_prlimit64, libc::SYS_getrlimit, libc::SYS_getrusage, libc::SYS_uname, libc::SYS_sysinfo,
+    // signals and waiting
+    libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_rt_sigsuspend, libc::SYS_rt_sigpending,
+    libc::SYS_rt_sigtimedwait, libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo, libc::SYS_sigaltstack, libc::SYS_kill,
+    libc::SYS_tkill, libc::SYS_tgkill, libc::SYS_wait4, libc::SYS_waitid, libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal,
+    libc::SYS_clock_gettime, libc::SYS_clock_getres, libc::SYS_clock_nanosleep, libc::SYS_nanosleep, libc::SYS_gettimeofday,
+    libc::SYS_time, libc::SYS_poll, libc::SYS_ppoll,
+    // exec and library requests, and the facts they need about the object
+    libc::SYS_execve, libc::SYS_execveat, libc::SYS_openat, libc::SYS_openat2, libc::SYS_read, libc::SYS_pread64, libc::SYS_write,
+    libc::SYS_writev, libc::SYS_close, libc::SYS_close_range, libc::SYS_fstat, libc::SYS_newfstatat, libc::SYS_statx, libc::SYS_fstatfs,
+    libc::SYS_readlinkat, libc::SYS_readlink, libc::SYS_faccessat2, libc::SYS_faccessat, libc::SYS_fcntl, libc::SYS_dup3, libc::SYS_dup, libc::SYS_lseek,
+    libc::SYS_getdents64, libc::SYS_getuid, libc::SYS_geteuid, libc::SYS_getgid, libc::SYS_getegid, libc::SYS_getresuid,
+    libc::SYS_getresgid, libc::SYS_getgroups, libc::SYS_ioctl, libc::SYS_memfd_create, libc::SYS_ftruncate, libc::SYS_umask,
+    libc::SYS_setitimer, libc::SYS_getitimer,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_the_runtime_needs_is_refused_for_ever() {
+        assert!(RUNTIME.iter().all(|nr| !NEVER.contains(nr)));
+    }
+
+    #[test]
+    fn the_notify_filter_fits_the_kernel_and_starts_with_the_x32_check() {
+        let program = notify_program().unwrap();
+        assert!(program.len() > 10 && program.len() < 4096);
+        assert_eq!(program[4].k & 0xffff, libc::ENOSYS as u32);
+    }
+
+    #[test]
+    fn a_guest_list_cannot_bring_back_a_forbidden_call() {
+        let plain = allow_program(&BTreeSet::new()).unwrap();
+        let asking = allow_program(&NEVER.iter().copied().collect()).unwrap();
+        assert_eq!(plain.len(), asking.len());
+    }
+}

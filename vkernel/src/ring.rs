@@ -1,0 +1,157 @@
+//! The ring through which workers tell of refused system calls: anonymous shared memory, so that no worker holds a descriptor (07, S7).
+//! Owns its layout and both sides' access. The fact a newcomer gets wrong: the supervisor must survive any bytes in it, since a
+//! compromised worker can write to it; a full ring counts drops, it never makes a guest wait.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const SLOTS: u64 = 1024;
+/// A slot reserved by a worker that died before it published it is skipped after this time.
+const STUCK: Duration = Duration::from_secs(1);
+
+#[repr(C)]
+struct Slot {
+    /// Position + 1 once the record is complete.
+    published: AtomicU64,
+    pid: AtomicU32,
+    nr: AtomicU32,
+    entry: AtomicU32,
+    reason: AtomicU32,
+}
+
+#[repr(C)]
+struct Shared {
+    /// Next position to reserve.
+    tail: AtomicU64,
+    /// First position the supervisor has not read, as a hint for workers.
+    head: AtomicU64,
+    dropped: AtomicU64,
+    slots: [Slot; SLOTS as usize],
+}
+
+/// One refused call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The guest's own pid.
+    pub pid: u32,
+    pub nr: u32,
+    pub entry: u32,
+    reason: u32,
+}
+
+impl Note {
+    /// Not in the binary's allow-list.
+    pub const NOT_LISTED: u32 = 0;
+    /// No row in the syscall table.
+    pub const NOT_IMPLEMENTED: u32 = 1;
+
+    pub fn reason(&self) -> &'static str {
+        match self.reason {
+            Self::NOT_LISTED => "syscall-not-listed",
+            Self::NOT_IMPLEMENTED => "syscall-not-implemented",
+            _ => "unknown",
+        }
+    }
+}
+
+/// Both ends: the mapping is shared with every descendant.
+pub struct Ring {
+    shared: *mut Shared,
+    /// The supervisor's own position and the moment it got stuck: not in shared memory.
+    read: Cell<u64>,
+    stuck: Cell<Option<Instant>>,
+    dropped_seen: Cell<u64>,
+}
+
+// SAFETY: workers only use `note`, which touches nothing but atomics; `drain` is the supervisor's, which has one thread.
+unsafe impl Send for Ring {}
+
+impl Ring {
+    pub fn new() -> std::io::Result<Self> {
+        // SAFETY: a fresh mapping at an address the kernel chooses; zero bytes are a valid `Shared`.
+        let at = unsafe {
+            libc::mmap(std::ptr::null_mut(), size_of::<Shared>(), libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0)
+        };
+        if at == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error());
+        }
+        Ok(Self { shared: at.cast(), read: Cell::new(0), stuck: Cell::new(None), dropped_seen: Cell::new(0) })
+    }
+
+    fn shared(&self) -> &Shared {
+        // SAFETY: mapped in `new` and never unmapped; all fields are atomics.
+        unsafe { &*self.shared }
+    }
+
+    /// Worker side: leaves a note, or counts it as dropped.
+    pub fn note(&self, pid: u32, nr: u32, entry: u32, reason: u32) {
+        let s = self.shared();
+        let mut at = s.tail.load(Ordering::Relaxed);
+        loop {
+            if at.wrapping_sub(s.head.load(Ordering::Acquire)) >= SLOTS {
+                s.dropped.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            match s.tail.compare_exchange_weak(at, at + 1, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(now) => at = now,
+            }
+        }
+        let slot = &s.slots[(at % SLOTS) as usize];
+        slot.pid.store(pid, Ordering::Relaxed);
+        slot.nr.store(nr, Ordering::Relaxed);
+        slot.entry.store(entry, Ordering::Relaxed);
+        slot.reason.store(reason, Ordering::Relaxed);
+        slot.published.store(at + 1, Ordering::Release);
+    }
+
+    /// Supervisor side: everything that has arrived, and how many were dropped since the last call. Never more than one ring full.
+    pub fn drain(&self) -> (Vec<Note>, u64) {
+        let s = self.shared();
+        let mut notes = Vec::new();
+        let mut at = self.read.get();
+        for _ in 0..SLOTS {
+            if s.tail.load(Ordering::Acquire) <= at {
+                break;
+            }
+            let slot = &s.slots[(at % SLOTS) as usize];
+            if slot.published.load(Ordering::Acquire) == at + 1 {
+                let load = |a: &AtomicU32| a.load(Ordering::Relaxed);
+                notes.push(Note { pid: load(&slot.pid), nr: load(&slot.nr), entry: load(&slot.entry), reason: load(&slot.reason) });
+            } else if self.stuck.get().is_some_and(|since| since.elapsed() > STUCK) {
+                s.dropped.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.stuck.set(self.stuck.get().or(Some(Instant::now())));
+                break;
+            }
+            self.stuck.set(None);
+            at += 1;
+        }
+        self.read.set(at);
+        s.head.store(at, Ordering::Release);
+        let dropped = s.dropped.load(Ordering::Relaxed);
+        (notes, dropped.saturating_sub(self.dropped_seen.replace(dropped)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_arrive_in_order_and_overflow_is_counted() {
+        let ring = Ring::new().unwrap();
+        for i in 0..SLOTS as u32 + 5 {
+            ring.note(1, i, 2, Note::NOT_LISTED);
+        }
+        let (notes, dropped) = ring.drain();
+        assert_eq!(notes.len() as u64, SLOTS);
+        assert_eq!(notes[3].nr, 3);
+        assert_eq!(dropped, 5);
+        ring.note(1, 9, 2, Note::NOT_IMPLEMENTED);
+        let (notes, dropped) = ring.drain();
+        assert_eq!((notes.len(), dropped), (1, 0));
+        assert_eq!(notes[0].reason(), "syscall-not-implemented");
+    }
+}

@@ -1,0 +1,57 @@
+//! Signals of the supervisor: which it takes over, and passing them on to the container's init as `podman run` does. Owns the signal mask.
+//!
+//! The fact a newcomer gets wrong: init is pid 1 of its namespace, and Linux discards signals pid 1 has no handler for. As with podman,
+//! SIGTERM therefore does nothing to a program that does not handle it.
+
+use crate::failure::Failure;
+use crate::sys;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// Signals of faults, of children and of job control stay with the supervisor.
+const OWN: &[Signal] = &[
+    Signal::SIGKILL, Signal::SIGSTOP, Signal::SIGCHLD, Signal::SIGURG, Signal::SIGPIPE, Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL,
+    Signal::SIGFPE, Signal::SIGTRAP, Signal::SIGABRT, Signal::SIGSYS, Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU,
+];
+
+/// The blocked signals as a descriptor.
+pub struct Signals {
+    fd: SignalFd,
+    /// The mask the caller gave us, which the guest inherits.
+    pub inherited: SigSet,
+    /// Init is in our process group: what the terminal sends reaches it without us.
+    pub terminal_is_shared: bool,
+}
+
+impl Signals {
+    /// Blocks everything that is to be forwarded, before init exists, so that none is lost.
+    pub fn take_over() -> Result<Self, Failure> {
+        let failure = |e: nix::Error| Failure::new("take over signals", e.desc(), "");
+        let mut taken = SigSet::empty();
+        for signal in Signal::iterator().filter(|s| !OWN.contains(s)) {
+            taken.add(signal);
+        }
+        let mut inherited = SigSet::empty();
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&taken), Some(&mut inherited)).map_err(failure)?;
+        let fd = SignalFd::with_flags(&taken, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failure)?;
+        Ok(Self { fd, inherited, terminal_is_shared: false })
+    }
+
+    /// Passes on what has arrived.
+    pub fn forward(&self, init: BorrowedFd<'_>) {
+        while let Ok(Some(info)) = self.fd.read_signal() {
+            let from_terminal = info.ssi_code == libc::SI_KERNEL;
+            if !(from_terminal && self.terminal_is_shared) {
+                // Init may have ended meanwhile: the loop sees that next.
+                let _ = sys::pidfd_send_signal(init, info.ssi_signo as i32);
+            }
+        }
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,175 @@
+//! The supervisor's loop: answers intercepted execs of one container, forwards signals to its init, notices its end. Owns the order
+//! "receive, validate, decide, answer, audit"; what the decision is comes from `decide`.
+//!
+//! The fact a newcomer gets wrong: every access by pid (its descriptor, its memory) can hit another process that got the same pid, so
+//! nothing learned by pid counts until the request is seen to be still waiting afterwards.
+
+use crate::audit::{Audit, Decision, Event, Record};
+use crate::decide::{Decider, Refusal, Verdict};
+use crate::failure::Failure;
+use crate::listener::{Answer, Listener, Request};
+use crate::protocol::{EXEC_MARK, LIBRARY_MARK};
+use crate::ring::Ring;
+use crate::signals::Signals;
+use crate::sys;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+/// Everything the loop needs for one container.
+pub struct Supervisor<'a> {
+    pub pidfd: OwnedFd,
+    pub listener: Listener,
+    pub decider: Decider<'a>,
+    pub audit: &'a mut Audit,
+    pub signals: &'a Signals,
+    pub ring: Option<&'a Ring>,
+    /// Names a syscall number for the audit log.
+    pub syscall_name: &'a dyn Fn(u32) -> Option<&'static str>,
+}
+
+impl Supervisor<'_> {
+    /// Serves the container until its init ends; returns the exit code as `podman run` would.
+    pub fn serve(mut self) -> Result<i32, Failure> {
+        let mut listening = true;
+        loop {
+            let mut fds = vec![
+                PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            ];
+            if listening {
+                fds.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
+            }
+            let timeout = if self.ring.is_some() && self.audit.enabled() { PollTimeout::from(250u16) } else { PollTimeout::NONE };
+            match poll(&mut fds, timeout) {
+                Ok(_) | Err(nix::Error::EINTR) => {}
+                Err(e) => return Err(Failure::new("supervise container", e.desc(), "")),
+            }
+            let ready = |i: usize| fds.get(i).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
+            let (ended, signalled, asked) = (!ready(0).is_empty(), !ready(1).is_empty(), ready(2));
+            if asked.contains(PollFlags::POLLIN) {
+                self.serve_one()?;
+            } else if asked.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
+                // Nobody is left who could ask.
+                listening = false;
+            }
+            if signalled {
+                self.signals.forward(self.pidfd.as_fd());
+            }
+            self.drain();
+            if ended {
+                return self.exit_code();
+            }
+        }
+    }
+
+    fn exit_code(&mut self) -> Result<i32, Failure> {
+        let failure = |e: nix::Error| Failure::new("wait for container", e.desc(), "");
+        match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED).map_err(failure)? {
+            WaitStatus::Exited(_, code) => Ok(code),
+            WaitStatus::Signaled(_, signal, _) => Ok(128 + signal as i32),
+            other => Err(Failure::new("wait for container", format!("unexpected state {other:?}"), "")),
+        }
+    }
+
+    fn serve_one(&mut self) -> Result<(), Failure> {
+        let request = match self.listener.receive() {
+            Ok(Some(request)) => request,
+            Ok(None) => return Ok(()),
+            Err(e) => return Err(Failure::new("receive exec request", e, "see `vkernel check`")),
+        };
+        let begun = Instant::now();
+        let (answer, mut record) = self.decide(&request);
+        self.listener.answer(&request, answer);
+        record.pid = Some(request.pid);
+        self.audit.write(record.latency(begun));
+        Ok(())
+    }
+
+    fn decide(&mut self, request: &Request) -> (Answer, Record) {
+        let is_request = request.nr == libc::SYS_execveat as i32 && request.args[4] as i32 == libc::AT_EMPTY_PATH;
+        let event = match request.args[2] {
+            EXEC_MARK if is_request => Event::Exec,
+            LIBRARY_MARK if is_request => Event::Library,
+            _ => return self.refuse_native(request),
+        };
+        let refused = |errno, reason| Verdict { result: Err(Refusal { errno, reason }), hash: None };
+        let verdict = match self.object(request) {
+            Err(reason) => refused(libc::EACCES, reason),
+            Ok(file) if event == Event::Exec => self.decider.program(file.as_fd()),
+            Ok(file) => self.decider.library(file.as_fd()),
+        };
+        let asked = self.text(request, request.args[3]);
+        let (answer, mut record) = match verdict.result {
+            Ok(grant) => (Answer::Value(grant.encode()), Record::new(event, Decision::Allowed, "listed")),
+            Err(refusal) => (Answer::Errno(refusal.errno), Record::new(event, Decision::Denied, refusal.reason)),
+        };
+        record.hash = verdict.hash.map(|h| format!("blake3:{}", blake3::Hash::from_bytes(h).to_hex()));
+        record.path = asked;
+        (answer, record)
+    }
+
+    /// The open file behind the request's first argument: the same open file description the worker holds.
+    fn object(&self, request: &Request) -> Result<OwnedFd, &'static str> {
+        let target = open_target(request.pid).map_err(|_| "sender-gone")?;
+        let file = sys::pidfd_getfd(target.as_fd(), request.args[0] as i32).map_err(|_| "bad-descriptor")?;
+        if self.listener.still_waits(request) { Ok(file) } else { Err("sender-gone") }
+    }
+
+    /// A string in the sender's memory, for the log.
+    fn text(&self, request: &Request, addr: u64) -> Option<String> {
+        if addr == 0 || !self.audit.enabled() {
+            return None;
+        }
+        let bytes = sys::read_memory(request.pid, addr, 4096).ok()?;
+        let end = bytes.iter().position(|b| *b == 0)?;
+        self.listener.still_waits(request).then(|| String::from_utf8_lossy(&bytes[..end]).into_owned())
+    }
+
+    /// Whatever is no request of the runtime is refused; the file it names is resolved only to be named in the log.
+    fn refuse_native(&mut self, request: &Request) -> (Answer, Record) {
+        let mut record = Record::new(Event::NativeExec, Decision::Denied, "native-exec");
+        let by_name = request.nr == libc::SYS_execve as i32;
+        record.path = self.text(request, request.args[if by_name { 0 } else { 1 }]);
+        if let Some(path) = record.path.as_deref().filter(|p| p.starts_with('/')).and_then(|p| CString::new(p).ok()) {
+            record.detail = Some(match sys::open_in_root(self.decider.root(), &path, libc::O_PATH) {
+                Ok(file) => sys::fstat(file.as_fd()).map_or_else(|e| e.to_string(), |st| format!("dev {} ino {} mode {:o}", st.st_dev, st.st_ino, st.st_mode)),
+                Err(e) => e.to_string(),
+            });
+        }
+        (Answer::Errno(libc::EACCES), record)
+    }
+
+    /// Records that workers left in the ring: marked as theirs, since a compromised one can write what it likes.
+    fn drain(&mut self) {
+        let Some(ring) = self.ring else { return };
+        let (notes, dropped) = ring.drain();
+        for note in notes {
+            let mut record = Record::new(Event::Syscall, Decision::Denied, note.reason());
+            record.pid = Some(note.pid);
+            let name = (self.syscall_name)(note.nr).map_or_else(|| format!("syscall {}", note.nr), str::to_owned);
+            record.detail = Some(format!("{name} by entry {}", note.entry));
+            record.from_worker = true;
+            self.audit.write(record);
+        }
+        if dropped > 0 {
+            let mut record = Record::new(Event::Dropped, Decision::Noted, "ring-full");
+            record.detail = Some(dropped.to_string());
+            self.audit.write(record);
+        }
+    }
+}
+
+/// A pidfd for a thread (Linux ≥ 6.9), or for the thread's group leader.
+fn open_target(tid: u32) -> std::io::Result<OwnedFd> {
+    match sys::pidfd_open(tid, sys::PIDFD_THREAD) {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+            let status = std::fs::read_to_string(format!("/proc/{tid}/status"))?;
+            let leader = status.lines().find_map(|l| l.strip_prefix("Tgid:")).and_then(|v| v.trim().parse().ok());
+            sys::pidfd_open(leader.ok_or(std::io::ErrorKind::NotFound)?, 0)
+        }
+        other => other,
+    }
+}

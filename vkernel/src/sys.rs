@@ -1,0 +1,101 @@
+//! Kernel interfaces that neither libc's wrappers nor nix or rustix offer: raw syscalls behind safe functions. Owns numbers and calling
+//! conventions, no policy. The fact a newcomer gets wrong: `pidfd_getfd` returns a descriptor that shares the file offset with the original.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// `pidfd_open(2)`: the id may name a thread, Linux ≥ 6.9.
+pub const PIDFD_THREAD: u32 = libc::O_EXCL as u32;
+
+fn fd(result: libc::c_long) -> io::Result<OwnedFd> {
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just returned this descriptor to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(result as RawFd) })
+}
+
+/// Turns the C convention (-1 and errno) into a `Result`.
+pub fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+pub fn pidfd_open(pid: u32, flags: u32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers.
+    fd(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, flags) })
+}
+
+pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, target: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers.
+    fd(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), target, 0) })
+}
+
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: a null siginfo means "as kill(2) would".
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0) }).map(drop)
+}
+
+/// `memfd_create(2)` with CLOEXEC; the name only shows in /proc.
+pub fn memfd(name: &CStr) -> io::Result<OwnedFd> {
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    fd(unsafe { libc::syscall(libc::SYS_memfd_create, name.as_ptr(), libc::MFD_CLOEXEC) })
+}
+
+/// `openat2(2)` below `root` with the guest's idea of `/` and without following magic links.
+pub fn open_in_root(root: BorrowedFd<'_>, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct OpenHow {
+        flags: u64,
+        mode: u64,
+        resolve: u64,
+    }
+    let how = OpenHow {
+        flags: (flags | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY) as u64,
+        mode: 0,
+        resolve: libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS,
+    };
+    // SAFETY: `how` is a valid open_how of the size given; `path` is NUL-terminated.
+    fd(unsafe { libc::syscall(libc::SYS_openat2, root.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<OpenHow>()) })
+}
+
+/// A fresh open file description, read-only, of whatever `file` refers to (O_PATH included): its offset is ours alone.
+pub fn reopen(file: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("digits hold no NUL");
+    // SAFETY: `path` is NUL-terminated.
+    fd(unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC) }.into())
+}
+
+pub fn fstat(file: BorrowedFd<'_>) -> io::Result<libc::stat> {
+    let mut st = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `st` has room for a stat; it is read only when the call succeeded.
+    check(unsafe { libc::fstat(file.as_raw_fd(), st.as_mut_ptr()) }.into()).map(|_| unsafe { st.assume_init() })
+}
+
+/// Copies at most `max` bytes from another process, stopping at a page that is not there; untrusted bytes.
+pub fn read_memory(pid: u32, addr: u64, max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0u8; max];
+    let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: max };
+    // Two remote pieces split at the page boundary: a partial read then ends at the boundary instead of failing.
+    let first = (4096 - (addr & 4095) as usize).min(max);
+    let remote = [
+        libc::iovec { iov_base: addr as *mut _, iov_len: first },
+        libc::iovec { iov_base: addr.wrapping_add(first as u64) as *mut _, iov_len: max - first },
+    ];
+    // SAFETY: the local vector is our own buffer; remote addresses are checked by the kernel.
+    let n = check(unsafe { libc::process_vm_readv(pid as i32, &raw const local, 1, remote.as_ptr(), 2, 0) } as libc::c_long)?;
+    bytes.truncate(n as usize);
+    Ok(bytes)
+}
+
+/// Closes every descriptor from `first` on.
+pub fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: callers own no descriptor objects that outlive this call (only made right before guest code runs).
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}
+
+/// `prctl(2)` with up to two arguments.
+pub fn prctl(option: i32, a: u64, b: u64) -> io::Result<i32> {
+    // SAFETY: only options without pointer arguments are used in this crate.
+    check(unsafe { libc::prctl(option, a, b, 0, 0) }.into()).map(|v| v as i32)
+}
