@@ -108,6 +108,11 @@ impl Process {
         }
     }
 
+    /// A new program: its unknown numbers are news again.
+    pub(crate) fn forget_unknown(&self) {
+        self.unknown.iter().for_each(|w| w.store(0, Ordering::Relaxed));
+    }
+
     /// True the first time a program uses this unknown number.
     pub fn first_unknown(&self, nr: u64) -> bool {
         let Some(word) = usize::try_from(nr / 64).ok().and_then(|i| self.unknown.get(i)) else { return false };
@@ -115,4 +120,7 @@ impl Process {
     }
 }
 
-pub const ROWS: &[Row] = &[];
+/// A vfork child stops sharing its parent's fate: exec or exit.
+pub(crate) fn vfork_done(_t: &mut crate::thread::Thread) {}
+
+pub const ROWS: &[Row] = crate::exec::ROWS;

@@ -129,4 +129,9 @@ pub struct ThreadList {
     pub tids: Vec<libc::pid_t>,
 }
 
+/// Exec: ends the other threads, then becomes the program.
+pub(crate) fn exec_alone(t: &mut Thread, prepared: crate::exec::Prepared) -> crate::table::SysResult {
+    crate::exec::become_program(t, prepared).map(|()| 0)
+}
+
 pub const ROWS: &[Row] = &[];

@@ -18,6 +18,7 @@ use ledger::{Area, Backing, Ledger};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+pub(crate) use objects::file_identity;
 pub use rows::ROWS;
 
 pub const PAGE: u64 = 4096;
