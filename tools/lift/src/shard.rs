@@ -1,12 +1,15 @@
 //! From an ELF file to a shard: the one public entry of the lifter.
 
-use crate::emit::{Body, resumable};
+use crate::analyse::liveness;
+use crate::discover;
+use crate::emit::{resumable, structured};
 use crate::function::{DiscoveryStats, Program};
 use crate::image::{Image, ImageError};
-use crate::module::{ModuleBuilder, blocks_section, entries_section};
-use crate::{discover, emit};
+use crate::module::{self, ModuleBuilder, blocks_section, entries_section};
+use crate::registers::Effects;
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use syscalls::abi::import;
 
 /// Changes when lifted code changes: part of every cache key.
 pub const LIFTER_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-1");
@@ -49,8 +52,16 @@ pub fn lift(bytes: &[u8], base: u64, name: &str) -> Result<Shard, Error> {
     Ok(lift_program(&program))
 }
 
+/// Structuring recurses along the dominator tree: large functions need deep stacks.
+const EMIT_STACK_BYTES: usize = 512 << 20;
+
 /// Emits both modules of a discovered program.
 pub fn lift_program(program: &Program) -> Shard {
+    let pool = rayon::ThreadPoolBuilder::new().stack_size(EMIT_STACK_BYTES).build().expect("threads can be made");
+    pool.install(|| emit_program(program))
+}
+
+fn emit_program(program: &Program) -> Shard {
     let functions: Vec<_> = program.functions.values().collect();
     let resumed: Vec<resumable::Resumable> = functions.par_iter().map(|f| resumable::emit(f)).collect();
     let mut report = Report { functions: functions.len() as u64, discovery: program.stats.clone(), ..Report::default() };
@@ -78,11 +89,19 @@ fn resumable_module(functions: &[resumable::Resumable]) -> Vec<u8> {
 }
 
 fn structured_module(program: &Program, report: &mut Report) -> Vec<u8> {
-    let bodies: Vec<Body> = Vec::new();
-    let _ = (program, &report, emit::Form::Structured);
+    let mut effects = Effects::default();
+    let events: BTreeMap<u64, _> = program.functions.values().map(|f| (f.entry, liveness::events(f, &mut effects))).collect();
+    let summaries = liveness::summarise(program, &events);
+    let index: HashMap<u64, u32> = program.functions.keys().enumerate().map(|(k, pc)| (*pc, import::FUNCTIONS + k as u32)).collect();
+    let mismatch = import::FUNCTIONS + program.functions.len() as u32;
+    let object = structured::Object { summaries: &summaries, index: &index, mismatch, function_type: module::TYPE_FUNCTION };
+    let functions: Vec<_> = program.functions.values().collect();
+    let bodies: Vec<structured::Structured> = functions.par_iter().map(|f| structured::emit(f, &object, &events[&f.entry])).collect();
+    report.irreducible = bodies.iter().filter(|b| b.irreducible).count() as u64;
     let mut m = ModuleBuilder::structured();
     for b in &bodies {
-        m.function(b);
+        m.function(&b.body);
     }
-    m.finish(0, &[entries_section(std::iter::empty())])
+    m.mismatch(&structured::mismatch());
+    m.finish(bodies.len() as u32, &[entries_section(program.functions.keys().copied())])
 }

@@ -1,3 +1,7 @@
 //! What the emitter must know about a function before it emits: flag liveness, register liveness within and between functions, stack depth, xmm classes.
 
+pub mod classes;
 pub mod flags;
+pub mod liveness;
+pub mod locals;
+pub mod stack;

@@ -8,8 +8,10 @@ mod flags;
 mod memory;
 mod operand;
 mod registers;
+mod graph;
 pub mod resumable;
 mod step;
+pub mod structured;
 mod vector;
 
 pub use flags::{Flag, Flags, Lazy};

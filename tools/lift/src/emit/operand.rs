@@ -188,6 +188,18 @@ impl Emit {
         }
     }
 
+    /// Stack type of `w` → i32 (the low half), and an i32 → stack type of `w`, zero-extended.
+    pub fn to_i32(&mut self, w: Width) {
+        if w.is_64() {
+            self.s().i32_wrap_i64();
+        }
+    }
+    pub fn from_i32(&mut self, w: Width) {
+        if w.is_64() {
+            self.s().i64_extend_i32_u();
+        }
+    }
+
     /// i64 ↔ stack type of `w`.
     pub fn narrow(&mut self, w: Width) {
         if !w.is_64() {

@@ -1,8 +1,9 @@
 //! xmm operands as vectors and as scalars, hiding how the register lives (`XmmClass`).
 
-use super::{Emit, XmmClass, guest};
+use super::{Emit, XmmClass, cpu, guest};
 use crate::registers::RegSet;
 use iced_x86::{Instruction, OpKind};
+use syscalls::abi::offset;
 
 impl Emit {
     /// Number of the xmm register that is operand `k`.
@@ -148,5 +149,148 @@ impl Emit {
         }
         self.set(local);
         self.mark_xmm(n);
+    }
+
+    /// The same class on both sides: copies a register whatever its class; else through v128.
+    pub fn copy_xmm(&mut self, to: usize, from: usize) {
+        if self.xmm_class[to] != self.xmm_class[from] {
+            self.xmm(from);
+            return self.set_xmm(to);
+        }
+        let (from, local) = (self.xmm_local(from), self.xmm_local(to));
+        self.get(from);
+        self.set(local);
+        self.mark_xmm(to);
+    }
+
+    /// Clears a register.
+    pub fn zero_xmm(&mut self, n: usize) {
+        let local = self.xmm_local(n);
+        match self.xmm_class[n] {
+            XmmClass::V128 => self.s().v128_const(0),
+            XmmClass::F64 => self.s().f64_const(0.0.into()),
+            XmmClass::F32 => self.s().f32_const(0.0.into()),
+        };
+        self.set(local);
+        self.mark_xmm(n);
+    }
+
+    /// The class in which a lane-independent operation on these operands runs (all xmm operands have the same one, or are vectors).
+    pub fn common_class(&self, i: &Instruction) -> XmmClass {
+        self.xmm_class[Self::xmm_number(i, 0)]
+    }
+
+    /// Pushes operand `k` as v128 whose low `bytes` (2, 4, 8) are the operand: a register as it is, memory zero-extended.
+    pub fn low(&mut self, i: &Instruction, k: u32, bytes: u32) {
+        if i.op_kind(k) != OpKind::Memory {
+            return self.xmm(Self::xmm_number(i, k));
+        }
+        let off = self.address(i);
+        match bytes {
+            8 => self.s().v128_load64_zero(guest(off)),
+            4 => self.s().v128_load32_zero(guest(off)),
+            _ => self.s().i32_load16_u(guest(off)).i32x4_splat(),
+        };
+    }
+
+    /// Pushes the low 64 bits of a register as i64.
+    pub fn xmm_i64(&mut self, n: usize) {
+        let local = self.xmm_local(n);
+        self.get(local);
+        match self.xmm_class[n] {
+            XmmClass::V128 => self.s().i64x2_extract_lane(0),
+            XmmClass::F64 => self.s().i64_reinterpret_f64(),
+            XmmClass::F32 => self.s().i32_reinterpret_f32().i64_extend_i32_u(),
+        };
+    }
+
+    /// Pushes the low 32 bits of a register as i32.
+    pub fn xmm_i32(&mut self, n: usize) {
+        let local = self.xmm_local(n);
+        self.get(local);
+        match self.xmm_class[n] {
+            XmmClass::V128 => self.s().i32x4_extract_lane(0),
+            XmmClass::F64 => self.s().i64_reinterpret_f64().i32_wrap_i64(),
+            XmmClass::F32 => self.s().i32_reinterpret_f32(),
+        };
+    }
+
+    /// Pops i64 into the low half of a register and clears the upper one.
+    pub fn set_xmm_i64_zero(&mut self, n: usize) {
+        match self.xmm_class[n] {
+            XmmClass::V128 => {
+                let t = self.t64(8);
+                self.s().local_set(t).v128_const(0).local_get(t).i64x2_replace_lane(0);
+            }
+            XmmClass::F64 => {
+                self.s().f64_reinterpret_i64();
+            }
+            XmmClass::F32 => {
+                self.s().i32_wrap_i64().f32_reinterpret_i32();
+            }
+        }
+        let local = self.xmm_local(n);
+        self.set(local);
+        self.mark_xmm(n);
+    }
+
+    /// Pops i32 into lane 0 of a register and clears the others.
+    pub fn set_xmm_i32_zero(&mut self, n: usize) {
+        match self.xmm_class[n] {
+            XmmClass::V128 => {
+                let t = self.t32(8);
+                self.s().local_set(t).v128_const(0).local_get(t).i32x4_replace_lane(0);
+            }
+            XmmClass::F64 => {
+                self.s().i64_extend_i32_u().f64_reinterpret_i64();
+            }
+            XmmClass::F32 => {
+                self.s().f32_reinterpret_i32();
+            }
+        }
+        let local = self.xmm_local(n);
+        self.set(local);
+        self.mark_xmm(n);
+    }
+
+    /// Pops v128 into `CpuState.scratch[k]` (operands of helpers).
+    pub fn set_scratch(&mut self, k: usize) {
+        let t = self.tv(8);
+        self.set(t);
+        self.c32(0);
+        self.get(t);
+        self.s().v128_store(cpu(offset::scratch(k), 4));
+    }
+
+    /// Pushes `CpuState.scratch[k]`.
+    pub fn scratch(&mut self, k: usize) {
+        self.c32(0);
+        self.s().v128_load(cpu(offset::scratch(k), 4));
+    }
+
+    /// Pushes the flat guest address of the memory operand as zero-extended i64 (for helpers).
+    pub fn address_for_helper(&mut self, i: &Instruction) {
+        let off = self.address(i);
+        if off > 0 {
+            self.c32(off as i32);
+            self.s().i32_add();
+        }
+        self.s().i64_extend_i32_u();
+    }
+
+    /// Rearranges the bytes of the two v128 on the stack.
+    pub fn shuffle(&mut self, lanes: [u8; 16]) {
+        self.s().i8x16_shuffle(lanes);
+    }
+}
+
+impl Emit {
+    /// Pops i32 into general register operand `k`, 32 or 64 bits wide, zero-extended.
+    pub fn set_general(&mut self, i: &Instruction, k: u32) {
+        let reg = i.op_register(k);
+        if reg.size() == 8 {
+            self.s().i64_extend_i32_u();
+        }
+        self.write(reg);
     }
 }

@@ -1,0 +1,177 @@
+//! Register liveness within functions and summaries between them.
+//!
+//! Needed because gcc's -fipa-ra keeps values in caller-saved registers across calls of local functions, and hand-written assembly uses odd registers between
+//! labels: SysV is assumed only where a call's target or a function's callers are unknown. rsp is not part of any set: it is always exact.
+
+use crate::function::{Block, Function, Program, Terminator};
+use crate::registers::{Effects, RegSet};
+use iced_x86::{FlowControl, Instruction, Mnemonic};
+use std::collections::{BTreeMap, HashMap};
+
+/// What callers need to know of a function.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Registers whose value at entry it, or something it calls, may read.
+    pub reads: RegSet,
+    /// Caller-saved registers it may change.
+    pub may_write: RegSet,
+    /// Registers some caller reads after it returns (of those it may change).
+    pub results: RegSet,
+}
+
+impl Summary {
+    /// Of a target nobody knows.
+    pub const UNKNOWN: Summary = Summary { reads: RegSet::ARGUMENTS, may_write: RegSet::CALLER_SAVED, results: RegSet::RESULTS };
+}
+
+/// One step of a block as liveness sees it.
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    Plain { reads: RegSet, writes: RegSet },
+    Syscall,
+    /// `operand`: registers the call instruction itself reads; `target`: of a direct call.
+    Call { operand: RegSet, target: Option<u64> },
+}
+
+/// Reads and writes of `linux.syscall`.
+pub const SYSCALL_READS: RegSet = RegSet(1 | 1 << 7 | 1 << 6 | 1 << 2 | 1 << 10 | 1 << 8 | 1 << 9);
+pub const SYSCALL_WRITES: RegSet = RegSet(1 | 1 << 1 | 1 << 11);
+
+/// Events of every block, aligned with `Block::instructions`.
+pub type Events = HashMap<u64, Vec<Event>>;
+
+pub fn events(f: &Function, effects: &mut Effects) -> Events {
+    f.blocks.values().map(|b| (b.start, b.instructions.iter().map(|i| event(i, effects)).collect())).collect()
+}
+
+fn event(i: &Instruction, effects: &mut Effects) -> Event {
+    let e = effects.of(i);
+    let reads = e.reads.minus(RegSet::RSP);
+    match (i.flow_control(), i.mnemonic()) {
+        (FlowControl::Call, Mnemonic::Call) => Event::Call { operand: RegSet::EMPTY, target: Some(i.near_branch_target()) },
+        (FlowControl::IndirectCall, Mnemonic::Call) => {
+            // iced counts what the callee might use too; only the operand matters here.
+            let operand = RegSet::of(i.memory_base()).or(RegSet::of(i.memory_index()));
+            let register = if i.op0_kind() == iced_x86::OpKind::Register { RegSet::of(i.op0_register()) } else { RegSet::EMPTY };
+            Event::Call { operand: operand.or(register).minus(RegSet::RSP), target: None }
+        }
+        (_, Mnemonic::Syscall) => Event::Syscall,
+        _ => Event::Plain { reads, writes: e.writes.minus(RegSet::RSP) },
+    }
+}
+
+/// Summaries of all functions of an object, by entry.
+pub type Summaries = HashMap<u64, Summary>;
+
+pub fn summary(s: &Summaries, target: Option<u64>) -> Summary {
+    target.and_then(|t| s.get(&t).copied()).unwrap_or(Summary::UNKNOWN)
+}
+
+/// Computes all summaries: `may_write` first, then `reads` and `results` together to a fixpoint.
+pub fn summarise(program: &Program, events: &BTreeMap<u64, Events>) -> Summaries {
+    let mut s: Summaries = program.functions.values().map(|f| {
+        let results = if f.address_taken { RegSet::RESULTS } else { RegSet::EMPTY };
+        (f.entry, Summary { results, ..Summary::default() })
+    }).collect();
+    while may_write_round(program, events, &mut s) {}
+    for f in program.functions.values() {
+        let e = s.get_mut(&f.entry).expect("every function has a summary");
+        e.results = e.results.and(e.may_write);
+    }
+    let mut live: HashMap<(u64, u64), RegSet> = HashMap::new();
+    while liveness_round(program, events, &mut s, &mut live) {}
+    s
+}
+
+fn may_write_round(program: &Program, events: &BTreeMap<u64, Events>, s: &mut Summaries) -> bool {
+    let mut changed = false;
+    for f in program.functions.values() {
+        let mut w = s[&f.entry].may_write;
+        for b in f.blocks.values() {
+            for e in &events[&f.entry][&b.start] {
+                w = w.or(match e {
+                    Event::Plain { writes, .. } => *writes,
+                    Event::Syscall => SYSCALL_WRITES,
+                    Event::Call { target, .. } => summary(s, *target).may_write,
+                });
+            }
+            w = w.or(match b.end {
+                Terminator::TailJump(t) => summary(s, Some(t)).may_write,
+                Terminator::TailBranch { taken, .. } => summary(s, Some(taken)).may_write,
+                Terminator::IndirectJump => RegSet::CALLER_SAVED,
+                _ => RegSet::EMPTY,
+            });
+        }
+        let w = w.and(RegSet::CALLER_SAVED);
+        let e = s.get_mut(&f.entry).expect("every function has a summary");
+        changed |= e.may_write != w;
+        e.may_write = w;
+    }
+    changed
+}
+
+/// One pass over all functions; true if anything changed.
+fn liveness_round(program: &Program, events: &BTreeMap<u64, Events>, s: &mut Summaries, live: &mut HashMap<(u64, u64), RegSet>) -> bool {
+    let mut changed = false;
+    for f in program.functions.values().rev() {
+        let fe = &events[&f.entry];
+        let mut needs: Vec<(u64, RegSet)> = Vec::new();
+        loop {
+            needs.clear();
+            let mut again = false;
+            for b in f.blocks.values().rev() {
+                let l = block_liveness(f, b, &fe[&b.start], s, live, &mut needs);
+                if live.insert((f.entry, b.start), l) != Some(l) {
+                    again = true;
+                }
+            }
+            if !again {
+                break;
+            }
+        }
+        let reads = live[&(f.entry, f.entry)];
+        let e = s.get_mut(&f.entry).expect("every function has a summary");
+        changed |= e.reads != reads;
+        e.reads = reads;
+        for (target, regs) in needs {
+            if let Some(t) = s.get_mut(&target) {
+                let r = t.results.or(regs.and(t.may_write));
+                changed |= r != t.results;
+                t.results = r;
+            }
+        }
+    }
+    changed
+}
+
+/// Semantic liveness at the start of a block; pushes (callee, registers live after it) for every direct callee and tail target.
+fn block_liveness(f: &Function, b: &Block, events: &[Event], s: &Summaries, live: &HashMap<(u64, u64), RegSet>, needs: &mut Vec<(u64, RegSet)>) -> RegSet {
+    let own = s[&f.entry];
+    let mut l = b.successors().iter().fold(RegSet::EMPTY, |l, t| l.or(live.get(&(f.entry, *t)).copied().unwrap_or_default()));
+    let mut tail = |t: u64| {
+        let callee = summary(s, Some(t));
+        needs.push((t, own.results));
+        callee.reads.or(own.results.minus(callee.may_write))
+    };
+    l = l.or(match b.end {
+        Terminator::Return => own.results.or(RegSet::RAX),
+        Terminator::TailJump(t) => tail(t),
+        Terminator::TailBranch { taken, .. } => tail(taken),
+        Terminator::IndirectJump => RegSet::ARGUMENTS,
+        _ => RegSet::EMPTY,
+    });
+    for e in events.iter().rev() {
+        match e {
+            Event::Plain { reads, writes } => l = l.minus(*writes).or(*reads),
+            Event::Syscall => l = l.minus(SYSCALL_WRITES).or(SYSCALL_READS),
+            Event::Call { operand, target } => {
+                let callee = summary(s, *target);
+                if let Some(t) = target {
+                    needs.push((*t, l));
+                }
+                l = l.minus(callee.may_write).or(callee.reads).or(*operand);
+            }
+        }
+    }
+    l
+}

@@ -1,0 +1,556 @@
+//! The structured form: `(rsp, rdi, rsi, rdx) -> (rax, next_pc)`, guest control flow as WASM blocks and loops (Ramsey, "Beyond Relooper"), guest calls as WASM calls.
+//!
+//! Irreducible functions go through one dispatch loop over their blocks, with registers still in locals.
+
+use super::graph::Graph;
+use super::{Body, Emit, Flags, Form, Lazy, StaticStack, Width, is_terminal, load_poll, step, stop_at_end};
+use crate::analyse::liveness::{self, Event, Events, Summaries, Summary, summary};
+use crate::analyse::locals::{self, LocalFacts};
+use crate::analyse::{classes, flags, stack};
+use crate::function::{Block, Function, SwitchIndex, Terminator};
+use crate::registers::{Effects, RegSet};
+use iced_x86::Instruction;
+use std::collections::HashMap;
+use syscalls::abi::{CODE_LIMIT, import, offset};
+use wasm_encoder::{BlockType, MemArg};
+
+/// What all functions of an object share.
+pub struct Object<'a> {
+    pub summaries: &'a Summaries,
+    /// WASM function index of each structured entry.
+    pub index: &'a HashMap<u64, u32>,
+    /// Index of the mismatch function.
+    pub mismatch: u32,
+    /// Type index of structured functions.
+    pub function_type: u32,
+}
+
+/// A finished function.
+pub struct Structured {
+    pub body: Body,
+    /// Went through a dispatch loop.
+    pub irreducible: bool,
+}
+
+/// WASM scopes around the current point.
+#[derive(Clone, Copy, PartialEq)]
+enum Scope {
+    /// `loop` whose label continues at this block.
+    Loop(u64),
+    /// `block` whose end is followed by this block.
+    Before(u64),
+    /// Anything else.
+    Other,
+    /// The dispatch loop of an irreducible function.
+    Dispatch,
+}
+
+struct Writer<'a> {
+    e: Emit,
+    f: &'a Function,
+    o: &'a Object<'a>,
+    g: Graph,
+    events: &'a Events,
+    facts: LocalFacts,
+    flags_in: HashMap<u64, Flags>,
+    stack: Option<stack::StackFacts>,
+    effects: Effects,
+    scopes: Vec<Scope>,
+    /// Pending flags at the end of finished blocks, for their only successor.
+    lazy_out: HashMap<u64, Lazy>,
+    /// Loads whose index register a switch needs.
+    switch_loads: Vec<u64>,
+    dispatch: bool,
+}
+
+/// Emits `f` in the structured form.
+pub fn emit(f: &Function, o: &Object<'_>, events: &Events) -> Structured {
+    let g = Graph::of(f);
+    let dispatch = !g.reducible;
+    let facts = locals::analyse(f, &g.order, events, o.summaries);
+    let switch_loads = g.order.iter().filter_map(|b| match &f.blocks[b].end {
+        Terminator::Switch { index: SwitchIndex::SavedAtLoad(at), .. } => Some(*at),
+        _ => None,
+    });
+    let mut w = Writer {
+        e: Emit::new(Form::Structured),
+        f,
+        o,
+        events,
+        flags_in: flags::live_in(f),
+        stack: stack::track(f),
+        effects: Effects::default(),
+        scopes: Vec::new(),
+        lazy_out: HashMap::new(),
+        switch_loads: switch_loads.collect(),
+        dispatch,
+        facts,
+        g,
+    };
+    w.e.xmm_class = classes::choose(f, &w.g.order);
+    w.prologue();
+    if dispatch {
+        w.dispatch_loop();
+    } else {
+        w.tree(f.entry);
+    }
+    w.e.s().unreachable();
+    Structured { body: w.e.finish(), irreducible: dispatch }
+}
+
+/// `(rax: i64, pc: i64, rsp: i32) -> (i64, i64)`: a call came back with an unexpected pc. Untagged: complete the state (the callee's results are stored, rsp is the caller's); then
+/// pass it on tagged.
+pub fn mismatch() -> Body {
+    let mut e = Emit::new(Form::Structured);
+    e.get(1);
+    e.c64(0);
+    e.s().i64_ge_s();
+    e.if_then(|e| {
+        e.cpu_store64(offset::gpr(4), |e| {
+            e.get(2);
+            e.s().i64_extend_i32_u();
+        });
+        e.cpu_store64(offset::gpr(0), |e| e.get(0));
+    });
+    e.get(0);
+    e.get(1);
+    e.c64(i64::MIN);
+    e.s().i64_or();
+    // Three parameters, not four: nothing here allocated a local.
+    let body = e.finish();
+    assert!(body.0.is_empty(), "the mismatch function has no locals");
+    body
+}
+
+impl Writer<'_> {
+    fn own(&self) -> Summary {
+        self.o.summaries[&self.f.entry]
+    }
+
+    fn prologue(&mut self) {
+        self.e.valid = RegSet(u32::MAX);
+        match &self.stack {
+            Some(s) => {
+                let base = self.e.frame_base();
+                self.e.get(0);
+                self.e.c32(s.bias);
+                self.e.s().i32_sub().local_set(base);
+                self.e.stack = Some(StaticStack { delta: 0, bias: s.bias });
+            }
+            None => {
+                self.e.get(0);
+                self.e.s().i64_extend_i32_u();
+                self.e.set_gpr64(4);
+            }
+        }
+        let loads = self.facts.live_in[&self.f.entry].minus(RegSet::PARAMETERS).minus(RegSet::RSP);
+        self.e.valid = RegSet(u32::MAX).minus(loads);
+        self.e.ensure(loads);
+        self.e.lazy = Lazy::Locals;
+    }
+
+    // ---- structuring ----
+
+    fn tree(&mut self, b: u64) {
+        let mut after: Vec<u64> = self.g.children.get(&b).into_iter().flatten().copied().filter(|c| self.g.merges.contains(c)).collect();
+        after.sort_by_key(|c| std::cmp::Reverse(self.g.number[c]));
+        let header = self.g.headers.contains(&b);
+        if header {
+            self.open(Scope::Loop(b));
+        }
+        for m in &after {
+            self.open(Scope::Before(*m));
+        }
+        self.block(b);
+        for m in after.iter().rev() {
+            self.close();
+            self.tree(*m);
+        }
+        if header {
+            self.close();
+        }
+    }
+
+    fn open(&mut self, s: Scope) {
+        match s {
+            Scope::Loop(_) | Scope::Dispatch => self.e.s().loop_(BlockType::Empty),
+            _ => self.e.s().block(BlockType::Empty),
+        };
+        self.scopes.push(s);
+    }
+
+    fn close(&mut self) {
+        self.e.s().end();
+        self.scopes.pop();
+    }
+
+    fn label(&self, matches: impl Fn(&Scope) -> bool) -> Option<u32> {
+        self.scopes.iter().rev().position(matches).map(|p| p as u32)
+    }
+
+    fn dispatch_loop(&mut self) {
+        let order = self.g.order.clone();
+        let n = order.len() as u32;
+        let select = self.e.t32(12);
+        self.e.c32(0);
+        self.e.set(select);
+        self.open(Scope::Dispatch);
+        for b in order.iter().rev() {
+            self.open(Scope::Before(*b));
+        }
+        self.e.get(select);
+        self.e.s().br_table((0..n).collect::<Vec<u32>>(), 0);
+        for b in &order {
+            self.close();
+            self.block(*b);
+        }
+        self.close();
+    }
+
+    /// Control goes from the end of `from` to `to`; nothing is emitted after it.
+    fn goto(&mut self, from: u64, to: u64) {
+        let back = self.g.number[&to] <= self.g.number[&from];
+        if back {
+            self.poll(to);
+        }
+        if self.dispatch {
+            let select = self.e.t32(12);
+            let k = self.g.number[&to] as i32;
+            self.e.c32(k);
+            self.e.set(select);
+            let l = self.label(|s| *s == Scope::Dispatch).expect("inside the dispatch loop");
+            self.e.s().br(l);
+        } else if back {
+            let l = self.label(|s| *s == Scope::Loop(to)).expect("a back edge goes to an open loop");
+            self.e.s().br(l);
+        } else if self.g.merges.contains(&to) {
+            let l = self.label(|s| *s == Scope::Before(to)).expect("a forward edge to a merge has an open block");
+            self.e.s().br(l);
+        } else {
+            // The only way in: emitted in place.
+            self.tree(to);
+        }
+    }
+
+    fn poll(&mut self, to: u64) {
+        let live = self.facts.live_in[&to];
+        let flags = self.flags_in.get(&to).copied().unwrap_or_default();
+        load_poll(&mut self.e);
+        self.e.if_then(|e| e.leave(to, live, flags));
+    }
+
+    // ---- blocks ----
+
+    fn block(&mut self, at: u64) {
+        let f = self.f;
+        let b = &f.blocks[&at];
+        self.e.valid = RegSet(u32::MAX);
+        self.e.dirty = self.facts.dirty_in.get(&at).copied().unwrap_or_default();
+        self.e.lazy = match self.g.single_predecessor(at) {
+            Some(p) if !self.dispatch => self.lazy_out.get(&p).copied().unwrap_or(Lazy::Locals),
+            _ => Lazy::Locals,
+        };
+        if let Some(s) = &self.stack {
+            self.e.stack = Some(StaticStack { delta: s.delta[&at], bias: s.bias });
+        }
+        let live_flags = flags::live_after(b, &self.flags_in);
+        let live = self.live(b);
+        let terminal = b.instructions.last().is_some_and(|i| is_terminal(i, &b.end));
+        let n = b.instructions.len() - usize::from(terminal);
+        for (k, i) in b.instructions[..n].iter().enumerate() {
+            match self.events[&at][k] {
+                Event::Call { target, .. } => self.call(i, target, live[k + 1]),
+                Event::Syscall => self.syscall(i, live[k + 1]),
+                Event::Plain { .. } => {
+                    if self.switch_loads.contains(&i.ip()) {
+                        self.save_switch_index(i);
+                    }
+                    step(&mut self.e, i, live_flags[k], &mut self.effects);
+                }
+            }
+        }
+        let last = if terminal { b.instructions.last() } else { None };
+        self.prepare_flags(b, last);
+        self.terminator(b, last);
+    }
+
+    fn live(&self, b: &Block) -> Vec<RegSet> {
+        // Uses by possible stores were counted with the larger may-dirty set when `live_in` was computed; within the block the emission-time set is exact enough,
+        // because only registers that are live out or used below are ever asked for.
+        locals::live(b, &self.events[&b.start], self.o.summaries, self.own(), self.facts.foreign_stack, RegSet(u32::MAX).minus(RegSet::RSP), &self.facts.live_in)
+    }
+
+    /// Flags that outlive the block must be in locals unless every successor is reached from here only.
+    fn prepare_flags(&mut self, b: &Block, last: Option<&Instruction>) {
+        let needed = flags::live_out(b, &self.flags_in);
+        let inherits = !self.dispatch && b.successors().iter().all(|s| self.g.single_predecessor(*s) == Some(b.start) || !self.flags_in.get(s).copied().unwrap_or_default().any());
+        if needed.any() && !inherits {
+            let read = last.map_or(Flags::NONE, Flags::read_by);
+            self.e.flags_to_locals(needed.or(read));
+        }
+        self.lazy_out.insert(b.start, self.e.lazy);
+    }
+
+    fn save_switch_index(&mut self, load: &Instruction) {
+        let index = self.e.t32(13);
+        self.e.gpr64(load.memory_index().full_register().number());
+        self.e.s().i32_wrap_i64();
+        self.e.set(index);
+    }
+
+    // ---- calls ----
+
+    /// Pushes (rsp, rdi, rsi, rdx) for a callee that reads `reads`.
+    fn parameters(&mut self, reads: RegSet) {
+        self.e.rsp64();
+        self.e.s().i32_wrap_i64();
+        for n in [7, 6, 2] {
+            if reads.has(n) {
+                self.e.gpr64(n);
+            } else {
+                self.e.c64(0);
+            }
+        }
+    }
+
+    /// Pushes the table slot for the i64 target in t64(11), and tells the miss stub where it was going.
+    fn slot(&mut self) {
+        let target = self.e.t64(11);
+        self.e.cpu_store64(offset::RIP, |e| e.get(target));
+        self.e.get(target);
+        self.e.s().i32_wrap_i64().i32_const(2).i32_shl();
+        self.e.s().i32_load(MemArg { offset: 0, align: 2, memory_index: import::CODEMAP_INDEX });
+        self.e.c32(0);
+        self.e.get(target);
+        self.e.c64(CODE_LIMIT as i64);
+        self.e.s().i64_lt_u().select();
+    }
+
+    fn call(&mut self, i: &Instruction, target: Option<u64>, live_after: RegSet) {
+        let callee = summary(self.o.summaries, target);
+        let t = self.e.t64(11);
+        if target.is_none() {
+            self.e.operand(i, 0);
+            self.e.set(t);
+        }
+        self.e.c64(i.next_ip() as i64);
+        self.e.push64();
+        let dirty = self.e.dirty;
+        self.e.flush(locals::call_flush(dirty, live_after, callee));
+        match target.map(|t| self.o.index.get(&t).copied()) {
+            Some(Some(index)) => {
+                self.parameters(callee.reads);
+                self.e.s().call(index);
+            }
+            Some(None) => {
+                // A call to an address outside the object's functions: as an indirect one.
+                self.e.c64(target.unwrap_or_default() as i64);
+                self.e.set(t);
+                self.call_indirect();
+            }
+            None => self.call_indirect(),
+        }
+        self.after_call(i.next_ip(), callee, live_after);
+    }
+
+    fn call_indirect(&mut self) {
+        self.parameters(RegSet::PARAMETERS);
+        self.slot();
+        let ty = self.o.function_type;
+        self.e.s().call_indirect(0, ty);
+    }
+
+    fn after_call(&mut self, next: u64, callee: Summary, live_after: RegSet) {
+        let (rax, pc) = (self.e.t64(12), self.e.t64(13));
+        self.e.set(pc);
+        self.e.set(rax);
+        self.e.rsp_add(8);
+        self.e.get(pc);
+        self.e.c64(next as i64);
+        self.e.s().i64_ne();
+        let mismatch = self.o.mismatch;
+        self.e.if_then(|e| {
+            e.get(rax);
+            e.get(pc);
+            e.rsp64();
+            e.s().i32_wrap_i64();
+            e.s().return_call(mismatch);
+        });
+        let clobbered = callee.may_write;
+        self.e.dirty = self.e.dirty.minus(clobbered);
+        let reload = clobbered.and(live_after).minus(RegSet::RAX);
+        self.e.valid = RegSet(u32::MAX).minus(reload);
+        self.e.ensure(reload);
+        if clobbered.has(0) {
+            self.e.get(rax);
+            self.e.set_gpr64(0);
+        }
+    }
+
+    fn syscall(&mut self, i: &Instruction, live_after: RegSet) {
+        let dirty = self.e.dirty;
+        self.e.flush(locals::syscall_flush(dirty, live_after));
+        self.e.flush_rsp();
+        self.e.cpu_store64(offset::RIP, |e| e.c64(i.next_ip() as i64));
+        self.e.s().call(import::SYSCALL_INDEX);
+        self.e.cpu_load32(offset::POLL);
+        self.e.if_then(|e| e.return_tagged(|e| e.cpu_load64(offset::RIP)));
+        let writes = liveness::SYSCALL_WRITES;
+        self.e.dirty = self.e.dirty.minus(writes);
+        let reload = writes.and(live_after);
+        self.e.valid = RegSet(u32::MAX).minus(reload);
+        self.e.ensure(reload);
+        self.e.valid = RegSet(u32::MAX);
+    }
+
+    // ---- terminators ----
+
+    fn terminator(&mut self, b: &Block, last: Option<&Instruction>) {
+        match &b.end {
+            Terminator::Jump(t) => self.goto(b.start, *t),
+            Terminator::Branch { taken, next } => self.branch(b, last, |w| w.goto(b.start, *taken), *next),
+            Terminator::TailBranch { taken, next } => self.branch(b, last, |w| w.tail(*taken), *next),
+            Terminator::Switch { index, targets } => self.switch(b, last.expect("a switch block ends with its jump"), index, targets),
+            Terminator::Return => self.ret(last),
+            Terminator::TailJump(t) => self.tail(*t),
+            Terminator::IndirectJump => {
+                let t = self.e.t64(11);
+                self.e.operand(last.expect("an indirect jump ends its block"), 0);
+                self.e.set(t);
+                self.tail_indirect();
+            }
+            Terminator::Stop => stop_at_end(&mut self.e, b.instructions.last(), b.start),
+        }
+    }
+
+    fn branch(&mut self, b: &Block, last: Option<&Instruction>, taken: impl FnOnce(&mut Self), next: u64) {
+        super::branch_condition(&mut self.e, last.expect("a branch block ends with its branch"));
+        let (valid, dirty, lazy, stack) = (self.e.valid, self.e.dirty, self.e.lazy, self.e.stack);
+        self.e.s().if_(BlockType::Empty);
+        self.scopes.push(Scope::Other);
+        taken(self);
+        self.scopes.pop();
+        self.e.s().end();
+        (self.e.valid, self.e.dirty, self.e.lazy, self.e.stack) = (valid, dirty, lazy, stack);
+        self.goto(b.start, next);
+    }
+
+    fn switch(&mut self, b: &Block, jump: &Instruction, index: &SwitchIndex, targets: &[u64]) {
+        let select = self.e.t32(13);
+        if let SwitchIndex::Register(r) = index {
+            self.e.gpr64(r.full_register().number());
+            self.e.s().i32_wrap_i64();
+            self.e.set(select);
+        }
+        // The real target, for an index beyond the table we know.
+        let t = self.e.t64(11);
+        self.e.operand(jump, 0);
+        self.e.set(t);
+        let mut distinct = targets.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let n = distinct.len() as u32;
+        for _ in 0..=n {
+            self.open(Scope::Other);
+        }
+        self.e.get(select);
+        let labels: Vec<u32> = targets.iter().map(|t| distinct.binary_search(t).expect("deduplicated from targets") as u32).collect();
+        self.e.s().br_table(labels, n);
+        let (dirty, lazy, stack) = (self.e.dirty, self.e.lazy, self.e.stack);
+        for target in distinct {
+            self.close();
+            (self.e.dirty, self.e.lazy, self.e.stack, self.e.valid) = (dirty, lazy, stack, RegSet(u32::MAX));
+            self.goto(b.start, target);
+        }
+        self.close();
+        (self.e.dirty, self.e.lazy, self.e.stack) = (dirty, lazy, stack);
+        let flags = flags::live_out(b, &self.flags_in);
+        self.e.flush(dirty);
+        self.e.flush_rsp();
+        self.e.flags_to_state(flags);
+        self.e.return_tagged(|e| e.get(t));
+    }
+
+    fn ret(&mut self, last: Option<&Instruction>) {
+        let (dirty, own) = (self.e.dirty, self.own());
+        let flush = if self.facts.foreign_stack { dirty } else { locals::return_flush(dirty, own) };
+        self.e.flush(flush);
+        let pc = self.e.t64(11);
+        let off = self.e.rsp_address();
+        self.e.load(Width::W64, off);
+        self.e.set(pc);
+        let extra = last.filter(|i| i.op_count() == 1).map_or(0, |i| i32::from(i.immediate16()));
+        if self.e.stack.is_none() {
+            // Is this the frame we were called with? If not (longjmp, context switch, eh_return): tagged.
+            self.e.rsp64();
+            self.e.get(0);
+            self.e.s().i64_extend_i32_u().i64_ne();
+            if extra > 0 {
+                self.e.s().drop().i32_const(1);
+            }
+            self.e.if_then(|e| {
+                let rsp = e.gpr_of_rsp();
+                e.cpu_store64(offset::gpr(4), |e| {
+                    e.get(rsp);
+                    e.c64(i64::from(8 + extra));
+                    e.s().i64_add();
+                });
+                e.cpu_store64(offset::gpr(0), |e| e.gpr64(0));
+                e.return_tagged(|e| e.get(pc));
+            });
+        }
+        self.e.gpr64(0);
+        self.e.get(pc);
+        self.e.s().return_();
+    }
+
+    fn tail(&mut self, target: u64) {
+        let callee = summary(self.o.summaries, Some(target));
+        let (dirty, own) = (self.e.dirty, self.own());
+        self.e.flush(locals::tail_flush(dirty, own, callee));
+        match self.o.index.get(&target).copied() {
+            Some(index) if self.at_entry_rsp() => {
+                self.parameters(callee.reads);
+                self.e.s().return_call(index);
+            }
+            _ => {
+                let t = self.e.t64(11);
+                self.e.c64(target as i64);
+                self.e.set(t);
+                self.tail_indirect();
+            }
+        }
+    }
+
+    /// A tail call's callee returns for us: only right when rsp is where our caller left it, which the static analysis knows.
+    fn at_entry_rsp(&self) -> bool {
+        self.e.stack.is_some_and(|s| s.delta == 0)
+    }
+
+    /// Jump to the i64 target in t64(11), nothing known about it.
+    fn tail_indirect(&mut self) {
+        let dirty = self.e.dirty;
+        self.e.flush(dirty);
+        let t = self.e.t64(11);
+        if self.at_entry_rsp() {
+            self.parameters(RegSet::PARAMETERS);
+            self.slot();
+            let ty = self.o.function_type;
+            self.e.s().return_call_indirect(0, ty);
+            return;
+        }
+        // rsp moves dynamically: same frame → tail call, else to the dispatcher.
+        self.e.rsp64();
+        self.e.get(0);
+        self.e.s().i64_extend_i32_u().i64_eq();
+        self.e.s().if_(BlockType::Empty);
+        self.parameters(RegSet::PARAMETERS);
+        self.slot();
+        let ty = self.o.function_type;
+        self.e.s().return_call_indirect(0, ty);
+        self.e.s().end();
+        self.e.flush_rsp();
+        self.e.return_tagged(|e| e.get(t));
+    }
+}
+
