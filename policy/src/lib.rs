@@ -1,1 +1,23 @@
-//! See ARCHITECTURE.md.
+//! Manifests, digests, allow-lists, signatures and decisions: pure data and pure functions.
+//!
+//! Owns what a signed container *is* and what may run in it. Refuses to own doing: no mapping, no hashing of guest files on the run side's behalf,
+//! no syscall numbers (names only). The fact a newcomer gets wrong: a `Manifest` value proves nothing; only `Verified`, which nothing but
+//! `verify` can make, may be loaded or decided upon.
+#![forbid(unsafe_code)]
+
+pub mod canonical;
+pub mod decide;
+pub mod digest;
+pub mod key;
+pub mod manifest;
+pub mod revocation;
+pub mod rules;
+pub mod signature;
+pub mod verify;
+
+pub use decide::{decide_exec, decide_library, decide_serial, Decision, Reason};
+pub use digest::{Algorithm, Digest};
+pub use key::{KeyError, PrivateKey, TrustedKeys};
+pub use manifest::Manifest;
+pub use revocation::Revocations;
+pub use verify::{verify, Object, Verified, VerifyError};

@@ -1,0 +1,107 @@
+//! The decisions: may this file run, may it be mapped executable, may this release be started.
+//!
+//! Pure functions of a `Verified` manifest and facts about the file. Refuses to own hashing, caching and answering. The fact a newcomer gets wrong: refusal is the default arm, and
+//! a revoked digest is refused even though a valid signature covers it.
+
+use crate::digest::Digest;
+use crate::verify::Verified;
+use std::fmt;
+
+/// What the supervisor answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Become (exec) or bind (library) this entry.
+    Allow { entry: u32 },
+    Refuse(Reason),
+}
+
+/// Why not. The text is the audit log's reason code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// No row has this digest.
+    UnknownHash,
+    /// A row has the digest but another size: the hash was not made of this file.
+    SizeMismatch,
+    /// No row has this size; the file was not hashed.
+    UnknownSize,
+    /// On the revocation list.
+    Revoked,
+    /// Seen at build time and left out.
+    Omitted,
+    /// A listed library, but no program.
+    NotAProgram,
+    /// A listed program, but no library.
+    NotALibrary,
+    /// Needs a polyfill, which this runtime does not have.
+    NeedsPolyfill,
+    /// The release is older than one this host has run.
+    Replayed,
+}
+
+impl Reason {
+    pub const fn code(self) -> &'static str {
+        match self {
+            Reason::UnknownHash => "unknown-hash",
+            Reason::SizeMismatch => "size-mismatch",
+            Reason::UnknownSize => "unknown-size",
+            Reason::Revoked => "revoked",
+            Reason::Omitted => "omitted",
+            Reason::NotAProgram => "not-a-program",
+            Reason::NotALibrary => "not-a-library",
+            Reason::NeedsPolyfill => "needs-polyfill",
+            Reason::Replayed => "replayed",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// May a file with this digest and size be executed?
+pub fn decide_exec(verified: &Verified, digest: &Digest, size: u64) -> Decision {
+    let m = verified.manifest();
+    if verified.revoked().has_file(digest) {
+        return Decision::Refuse(Reason::Revoked);
+    }
+    if let Some(b) = m.binaries.get(digest) {
+        if b.polyfill.is_some() {
+            return Decision::Refuse(Reason::NeedsPolyfill);
+        }
+        return allow(b.entry, b.size, size);
+    }
+    if let Some(s) = m.scripts.get(digest) {
+        return allow(s.entry, s.size, size);
+    }
+    let known = m.libraries.contains_key(digest);
+    Decision::Refuse(if known { Reason::NotAProgram } else { unlisted(verified, digest) })
+}
+
+/// May a file with this digest and size be mapped executable?
+pub fn decide_library(verified: &Verified, digest: &Digest, size: u64) -> Decision {
+    let m = verified.manifest();
+    if verified.revoked().has_file(digest) {
+        return Decision::Refuse(Reason::Revoked);
+    }
+    if let Some(l) = m.libraries.get(digest) {
+        return allow(l.entry, l.size, size);
+    }
+    let known = m.binaries.contains_key(digest) || m.scripts.contains_key(digest);
+    Decision::Refuse(if known { Reason::NotALibrary } else { unlisted(verified, digest) })
+}
+
+/// May this release start on a host that has run `highest` of the same name (07 S21)?
+pub fn decide_serial(verified: &Verified, highest: Option<u64>) -> Result<(), Reason> {
+    if highest.is_some_and(|h| verified.manifest().serial < h) { Err(Reason::Replayed) } else { Ok(()) }
+}
+
+fn allow(entry: u32, listed: u64, size: u64) -> Decision {
+    if listed == size { Decision::Allow { entry } } else { Decision::Refuse(Reason::SizeMismatch) }
+}
+
+fn unlisted(verified: &Verified, digest: &Digest) -> Reason {
+    let omitted = verified.manifest().omitted.iter().any(|o| o.digest == *digest);
+    if omitted { Reason::Omitted } else { Reason::UnknownHash }
+}

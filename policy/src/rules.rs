@@ -1,0 +1,255 @@
+//! What a well-formed manifest must also satisfy before it means anything.
+//!
+//! Owns the checks between fields that types cannot express. Runs after the signature: a signed but senseless manifest is refused with the JSON path of the first
+//! broken rule. The fact a newcomer gets wrong: address ranges of two libraries must not touch, but two non-PIE executables may: they never coexist.
+
+use crate::digest::Digest;
+use crate::manifest::{Binary, Elf, Library, Manifest, Segment};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use thiserror::Error;
+
+/// Bytes of a page; segments are held as whole pages.
+pub const PAGE_BYTES: u64 = 4096;
+
+/// Every address of an ELF object lies below this: the guest window is 4 GiB, and code must lie in its first quarter (ARCHITECTURE.md, "Addresses").
+const ADDRESS_LIMIT: u64 = 1 << 30;
+
+/// Below is the null page, which must fault.
+const ADDRESS_FLOOR: u64 = 64 << 10;
+
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{path}: {reason}")]
+pub struct RuleError {
+    /// JSON path, like `binaries["blake3:…"].entry`.
+    pub path: String,
+    pub reason: String,
+}
+
+type Checked = Result<(), RuleError>;
+
+fn broken(path: impl Into<String>, reason: impl Into<String>) -> Checked {
+    Err(RuleError { path: path.into(), reason: reason.into() })
+}
+
+/// Checks every rule.
+pub fn check(m: &Manifest) -> Checked {
+    names(m)?;
+    entries(m)?;
+    artifacts(m)?;
+    for (digest, b) in &m.binaries {
+        binary(&format!("binaries[\"{digest}\"]"), b, m)?;
+    }
+    for (digest, l) in &m.libraries {
+        let at = format!("libraries[\"{digest}\"]");
+        guest_path(&at, &l.path)?;
+        elf(&format!("{at}.elf"), &l.elf, l.size)?;
+        has_shard(&format!("{at}.shard"), &l.shard, m)?;
+        if l.elf.non_pie {
+            broken(format!("{at}.elf.non_pie"), "a library cannot be linked at fixed addresses")?;
+        }
+    }
+    for (digest, s) in &m.scripts {
+        guest_path(&format!("scripts[\"{digest}\"]"), &s.path)?;
+    }
+    both_roles_agree(m)?;
+    algorithms_agree(m)?;
+    slots_are_disjoint(m)
+}
+
+fn names(m: &Manifest) -> Checked {
+    if m.name.is_empty() {
+        broken("name", "is empty")?;
+    }
+    relative_file("megabinary", &m.megabinary)?;
+    let overrides = m.binaries.iter().map(|(d, b)| (format!("binaries[\"{d}\"].overrides.syscalls"), &b.overrides.syscalls));
+    for (path, list) in overrides.chain([("global_policies.default_syscalls".into(), &m.global_policies.default_syscalls)]) {
+        let name = |n: &&String| n.is_empty() || !n.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if let Some(bad) = list.iter().find(name) {
+            broken(path, format!("{bad:?} is not a system call's name"))?;
+        }
+    }
+    version(&m.vkernel_version).map(drop).map_or_else(|| broken("vkernel_version", "write >=MAJOR.MINOR.PATCH"), |()| Ok(()))
+}
+
+/// Whether a runtime of `running` (`MAJOR.MINOR.PATCH`) satisfies a manifest's `vkernel_version`.
+pub fn version_satisfied(required: &str, running: &str) -> bool {
+    match (version(required), version(&format!(">={running}"))) {
+        (Some(required), Some(running)) => running >= required,
+        _ => false,
+    }
+}
+
+fn version(required: &str) -> Option<[u32; 3]> {
+    let parts: Vec<u32> = required.strip_prefix(">=")?.split('.').map(|p| p.parse().ok()).collect::<Option<_>>()?;
+    parts.try_into().ok()
+}
+
+fn entries(m: &Manifest) -> Checked {
+    for (digest, number) in m.entry_order().into_iter().zip(1..) {
+        let rows = [
+            ("binaries", m.binaries.get(&digest).map(|r| r.entry)),
+            ("libraries", m.libraries.get(&digest).map(|r| r.entry)),
+            ("scripts", m.scripts.get(&digest).map(|r| r.entry)),
+        ];
+        for (table, entry) in rows {
+            if entry.is_some_and(|e| e != number) {
+                broken(format!("{table}[\"{digest}\"].entry"), format!("is not {number}, the digest's position"))?;
+            }
+        }
+        if rows[2].1.is_some() && (rows[0].1.is_some() || rows[1].1.is_some()) {
+            broken(format!("scripts[\"{digest}\"]"), "is also an ELF object")?;
+        }
+    }
+    Ok(())
+}
+
+fn artifacts(m: &Manifest) -> Checked {
+    let mut seen = BTreeSet::new();
+    for (i, a) in m.artifacts.iter().enumerate() {
+        relative_file(&format!("artifacts[{i}].file"), &a.file)?;
+        if !seen.insert((&a.target, &a.cpu_features, &a.engine, a.shard, a.form)) {
+            broken(format!("artifacts[{i}]"), "stands twice")?;
+        }
+    }
+    Ok(())
+}
+
+fn binary(at: &str, b: &Binary, m: &Manifest) -> Checked {
+    guest_path(at, &b.path)?;
+    match (&b.shard, &b.elf, &b.polyfill) {
+        (Some(shard), Some(e), None) => {
+            elf(&format!("{at}.elf"), e, b.size)?;
+            has_shard(&format!("{at}.shard"), shard, m)
+        }
+        (None, None, Some(_)) => Ok(()),
+        _ => broken(at, "needs either shard and elf, or polyfill"),
+    }
+}
+
+fn has_shard(at: &str, shard: &Digest, m: &Manifest) -> Checked {
+    if m.artifacts.iter().any(|a| a.shard == *shard) { Ok(()) } else { broken(at, format!("no artifact is of shard {shard}")) }
+}
+
+fn elf(at: &str, e: &Elf, size: u64) -> Checked {
+    if e.non_pie && e.base != 0 {
+        broken(format!("{at}.base"), "must be 0 for an executable linked at fixed addresses")?;
+    }
+    if !e.base.is_multiple_of(PAGE_BYTES) {
+        broken(format!("{at}.base"), "is not page-aligned")?;
+    }
+    if e.segments.is_empty() {
+        broken(format!("{at}.segments"), "is empty")?;
+    }
+    let mut end = 0;
+    for (i, s) in e.segments.iter().enumerate() {
+        let at = format!("{at}.segments[{i}]");
+        segment(&at, s, e.base, size)?;
+        if s.vaddr < end {
+            broken(at, "overlaps the one before or is out of order")?;
+        }
+        end = s.vaddr + s.memsz;
+    }
+    Ok(())
+}
+
+fn segment(at: &str, s: &Segment, base: u64, size: u64) -> Checked {
+    // Manifest integers are at most 2^53: sums of three cannot overflow.
+    if s.filesz > s.memsz {
+        broken(format!("{at}.filesz"), "is larger than memsz")?;
+    }
+    if s.file_offset + s.filesz > size {
+        broken(format!("{at}.filesz"), "reaches past the end of the file")?;
+    }
+    if !s.image_offset.is_multiple_of(PAGE_BYTES) {
+        broken(format!("{at}.image_offset"), "is not page-aligned")?;
+    }
+    if s.vaddr % PAGE_BYTES != s.file_offset % PAGE_BYTES {
+        broken(format!("{at}.vaddr"), "differs from file_offset modulo the page size")?;
+    }
+    if base + s.vaddr < ADDRESS_FLOOR || base + s.vaddr + s.memsz > ADDRESS_LIMIT {
+        broken(format!("{at}.vaddr"), "lies outside the guest's range for objects")?;
+    }
+    Ok(())
+}
+
+/// A file that is a program and a library (the dynamic linker) has one image.
+fn both_roles_agree(m: &Manifest) -> Checked {
+    for (digest, l) in &m.libraries {
+        if let Some(b) = m.binaries.get(digest) {
+            if b.elf.as_ref() != Some(&l.elf) || b.size != l.size || b.shard != Some(l.shard) {
+                broken(format!("libraries[\"{digest}\"]"), "differs from the binaries row of the same digest")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A file listed under both algorithms (same path) has two rows that agree (07 S22).
+fn algorithms_agree(m: &Manifest) -> Checked {
+    let mut binaries: BTreeMap<&str, Binary> = BTreeMap::new();
+    for (digest, row) in &m.binaries {
+        let row = Binary { entry: 0, ..row.clone() };
+        if binaries.insert(&m.binaries[digest].path, row.clone()).is_some_and(|other| other != row) {
+            broken(format!("binaries[\"{digest}\"]"), format!("another row of {} disagrees", row.path))?;
+        }
+    }
+    let mut libraries: BTreeMap<&str, Library> = BTreeMap::new();
+    for (digest, row) in &m.libraries {
+        let row = Library { entry: 0, ..row.clone() };
+        if libraries.insert(&m.libraries[digest].path, row.clone()).is_some_and(|other| other != row) {
+            broken(format!("libraries[\"{digest}\"]"), format!("another row of {} disagrees", row.path))?;
+        }
+    }
+    Ok(())
+}
+
+/// No two objects that can be in one guest overlap.
+fn slots_are_disjoint(m: &Manifest) -> Checked {
+    let mut slots: BTreeMap<u64, (Range<u64>, &str)> = BTreeMap::new();
+    let libraries = m.libraries.values().map(|l| (&l.elf, l.path.as_str()));
+    let programs = m.binaries.values().filter_map(|b| Some((b.elf.as_ref()?, b.path.as_str())));
+    for (e, path) in libraries.chain(programs).filter(|(e, _)| !e.non_pie) {
+        let range = span(e);
+        match slots.range(..range.end).next_back() {
+            Some((_, (other, name))) if other.end > range.start && *name != path => {
+                broken(path, format!("its addresses overlap those of {name}"))?;
+            }
+            _ => drop(slots.insert(range.start, (range, path))),
+        }
+    }
+    Ok(())
+}
+
+/// Guest addresses from the first to the last byte of an object.
+fn span(e: &Elf) -> Range<u64> {
+    let start = e.segments.first().map_or(0, |s| s.vaddr);
+    let end = e.segments.last().map_or(0, |s| s.vaddr + s.memsz);
+    e.base + start..e.base + end
+}
+
+fn guest_path(at: &str, path: &str) -> Checked {
+    let bad = |part: &str| matches!(part, "" | "." | "..") || part.contains('\0');
+    match path.strip_prefix('/') {
+        Some(rest) if !rest.split('/').any(bad) => Ok(()),
+        _ => broken(format!("{at}.path"), format!("{path:?} is not an absolute, normal path")),
+    }
+}
+
+fn relative_file(at: &str, path: &str) -> Checked {
+    let bad = |part: &str| matches!(part, "" | "." | "..") || part.contains(['\0', '\\']);
+    if path.split('/').any(bad) { broken(at, format!("{path:?} is not a file below the manifest's directory")) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtime_satisfies_requirements_up_to_its_own_version() {
+        assert!(version_satisfied(">=0.2.0", "0.10.0"));
+        assert!(version_satisfied(">=0.2.0", "0.2.0"));
+        assert!(!version_satisfied(">=0.2.1", "0.2.0"));
+        assert!(!version_satisfied("0.2.0", "0.2.0"));
+    }
+}

@@ -1,0 +1,133 @@
+//! From raw bytes to a manifest that may be acted upon.
+//!
+//! Owns the order of checks (07 S22): size, strict canonical JSON, signatures, and only then types and rules. Refuses to own files: artifacts and megabinary are checked by
+//! whoever reads them, against the digests here. The fact a newcomer gets wrong: `Verified` has no public constructor, and must never get one.
+
+use crate::canonical::{self, JsonError};
+use crate::digest::Digest;
+use crate::key::TrustedKeys;
+use crate::manifest::{Artifact, Binary, Form, Library, Manifest, Script};
+use crate::revocation::Revocations;
+use crate::rules::{self, RuleError};
+use crate::signature::{self, SignatureError};
+use std::collections::BTreeSet;
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum VerifyError {
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    #[error("at {path}: {reason}")]
+    Shape { path: String, reason: String },
+    #[error("at {0}")]
+    Rule(#[from] RuleError),
+    #[error("the manifest wants vkernel {required}, this is {running}: update vkernel")]
+    Version { required: String, running: String },
+    #[error("{what} {digest} is revoked: get a newer release")]
+    Revoked { what: &'static str, digest: Digest },
+}
+
+/// A manifest whose signatures, form and rules were checked, with the revocation list it was checked under.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    manifest: Manifest,
+    digest: Digest,
+    signers: BTreeSet<String>,
+    revoked: Revocations,
+    sizes: BTreeSet<u64>,
+    order: Vec<Digest>,
+}
+
+/// What an entry number stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object<'a> {
+    Binary(&'a Binary),
+    Library(&'a Library),
+    Script(&'a Script),
+}
+
+/// Checks the bytes of a manifest file. `threshold` distinct keys must have signed; `running` is this program's version.
+pub fn verify(bytes: &[u8], keys: &TrustedKeys, threshold: usize, revoked: &Revocations, running: &str) -> Result<Verified, VerifyError> {
+    let value = canonical::parse_canonical(bytes)?;
+    let signers = signature::check(&value, keys, threshold, revoked)?;
+    let manifest = typed(value)?;
+    rules::check(&manifest)?;
+    if !rules::version_satisfied(&manifest.vkernel_version, running) {
+        return Err(VerifyError::Version { required: manifest.vkernel_version, running: running.into() });
+    }
+    let named = [("container", manifest.container_id), ("megabinary", manifest.megabinary_digest)];
+    let artifacts = manifest.artifacts.iter().flat_map(|a| [("artifact", a.digest), ("shard", a.shard)]);
+    if let Some((what, digest)) = named.into_iter().chain(artifacts).find(|(_, d)| revoked.has_file(d)) {
+        return Err(VerifyError::Revoked { what, digest });
+    }
+    let sizes = manifest.binaries.values().map(|b| b.size);
+    let sizes = sizes.chain(manifest.libraries.values().map(|l| l.size)).chain(manifest.scripts.values().map(|s| s.size));
+    Ok(Verified {
+        sizes: sizes.collect(),
+        order: manifest.entry_order().into_iter().collect(),
+        digest: Digest::blake3(bytes),
+        manifest,
+        signers,
+        revoked: revoked.clone(),
+    })
+}
+
+/// Reads a manifest value into its types, naming the JSON path of what does not fit.
+pub fn typed(value: serde_json::Value) -> Result<Manifest, VerifyError> {
+    serde_path_to_error::deserialize(value)
+        .map_err(|e| VerifyError::Shape { path: e.path().to_string(), reason: e.into_inner().to_string() })
+}
+
+impl Verified {
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// BLAKE3 of the manifest file's bytes.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Ids of the trusted keys that signed.
+    pub fn signers(&self) -> &BTreeSet<String> {
+        &self.signers
+    }
+
+    pub fn revoked(&self) -> &Revocations {
+        &self.revoked
+    }
+
+    /// Whether any listed file has this size: asked before a byte is hashed (07 S17).
+    pub fn has_size(&self, size: u64) -> bool {
+        self.sizes.contains(&size)
+    }
+
+    /// Whether SHA-256 digests occur as keys, so that files must be hashed with both functions.
+    pub fn uses_sha256(&self) -> bool {
+        self.order.iter().any(|d| d.algorithm == crate::Algorithm::Sha256)
+    }
+
+    /// The digest of an entry number (1-based).
+    pub fn entry_digest(&self, entry: u32) -> Option<Digest> {
+        self.order.get((entry as usize).checked_sub(1)?).copied()
+    }
+
+    /// The program or script of an entry number that `decide_exec` gave.
+    pub fn program(&self, entry: u32) -> Option<Object<'_>> {
+        let digest = self.entry_digest(entry)?;
+        let binary = self.manifest.binaries.get(&digest).map(Object::Binary);
+        binary.or_else(|| self.manifest.scripts.get(&digest).map(Object::Script))
+    }
+
+    /// The library of an entry number that `decide_library` gave.
+    pub fn library(&self, entry: u32) -> Option<&Library> {
+        self.manifest.libraries.get(&self.entry_digest(entry)?)
+    }
+
+    /// The artifact of a shard's form for a target, if the manifest has one.
+    pub fn artifact(&self, shard: &Digest, form: Form, target: &str) -> Option<&Artifact> {
+        self.manifest.artifacts.iter().find(|a| a.shard == *shard && a.form == form && a.target == target)
+    }
+}
