@@ -36,6 +36,8 @@ pub enum SwitchIndex {
     SavedAtLoad(u64),
 }
 
+/// A block may be empty: where `next` or a switch target lies outside the function, an empty block at that address ends in
+/// `TailJump(start)`. Resumable code must not be entered there (see `Program::block_owners`).
 #[derive(Clone, Debug)]
 pub struct Block {
     pub start: u64,
@@ -87,4 +89,32 @@ pub struct DiscoveryStats {
     pub switches: u64,
     pub unresolved_indirect_jumps: u64,
     pub indirect_calls: u64,
+    pub functions: u64,
+    pub blocks: u64,
+    /// Instructions over all functions: more than `instructions` where functions share code.
+    pub emitted_instructions: u64,
+    /// Indirect jumps through a fixed memory slot (PLT, GOT): `IndirectJump`, but not counted as unresolved.
+    pub slot_jumps: u64,
+    pub stopping_blocks: u64,
+    /// Addresses of the unresolved indirect jumps.
+    pub unresolved: Vec<u64>,
+    /// Executable bytes that are neither decoded nor padding: data in text, as far as discovery can tell.
+    pub leftovers: Vec<(u64, u64)>,
+}
+
+impl Program {
+    /// For every block start, the function whose resumable form should serve it. A block copied into several functions has one owner, and an
+    /// empty block (which only jumps on to another function's entry) has none.
+    pub fn block_owners(&self) -> BTreeMap<u64, u64> {
+        let mut owners = BTreeMap::new();
+        for function in self.functions.values() {
+            for block in function.blocks.values() {
+                let jumps_on = block.instructions.is_empty() && block.end == Terminator::TailJump(block.start);
+                if !jumps_on {
+                    owners.entry(block.start).or_insert(function.entry);
+                }
+            }
+        }
+        owners
+    }
 }

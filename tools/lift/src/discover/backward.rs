@@ -1,0 +1,297 @@
+//! Looking backwards from an instruction: who comes before, where a register was set, which constant it holds, how large it can be.
+//!
+//! Owns the walks over the predecessor graph. Refuses to own what a jump table looks like. The fact a newcomer gets wrong: all walks
+//! are over *all* known paths and give up (None) on disagreement or when too long; a wrong answer would be a wrong program.
+
+use super::code::Code;
+use iced_x86::{ConditionCode, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
+use std::collections::HashSet;
+
+/// Instructions looked at before a walk gives up.
+const MAX_STEPS: usize = 6000;
+/// A definition chain longer than this is not a table dispatch.
+const MAX_DEPTH: u32 = 6;
+/// No compiler makes larger jump tables.
+const MAX_BOUND: u64 = 1 << 16;
+
+/// An instruction that may run just before another one.
+#[derive(Clone, Copy)]
+struct Before {
+    address: u64,
+    /// It gets there by jumping rather than by running on.
+    by_jump: bool,
+}
+
+/// What a bound walk follows: a register, or the memory operand the register was loaded from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Tracked {
+    Register(Register),
+    Memory { base: Register, index: Register, scale: u32, displacement: u64 },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct BoundState {
+    address: u64,
+    tracked: Tracked,
+    /// The flags are known to say "at most the compared value" (1) or "less than it" (0).
+    condition: Option<u64>,
+    /// Number of values if nothing better is found.
+    fallback: Option<u64>,
+}
+
+pub(super) struct Backward<'c, 'i> {
+    code: &'c Code<'i>,
+    factory: InstructionInfoFactory,
+}
+
+impl<'c, 'i> Backward<'c, 'i> {
+    pub(super) fn new(code: &'c Code<'i>) -> Backward<'c, 'i> {
+        Backward { code, factory: InstructionInfoFactory::new() }
+    }
+
+    fn before(&self, address: u64, found: &mut Vec<Before>) {
+        found.clear();
+        for distance in 1..=15 {
+            let Some(start) = address.checked_sub(distance) else { break };
+            if let Some(instruction) = self.code.at(start) {
+                if instruction.next_ip() == address && runs_on(instruction) {
+                    found.push(Before { address: start, by_jump: false });
+                }
+            }
+        }
+        if let Some(sources) = self.code.jumps_to.get(&address) {
+            found.extend(sources.iter().map(|&address| Before { address, by_jump: true }));
+        }
+    }
+
+    /// Whether `instruction` changes any part of the full register `register`.
+    fn writes(&mut self, instruction: &Instruction, register: Register) -> bool {
+        if matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall) {
+            return !callee_saved(register);
+        }
+        let info = self.factory.info(instruction);
+        info.used_registers().iter().any(|used| {
+            used.register().full_register() == register
+                && matches!(used.access(), OpAccess::Write | OpAccess::ReadWrite | OpAccess::CondWrite | OpAccess::ReadCondWrite)
+        })
+    }
+
+    /// The instructions that can have set `register` when `address` is reached; None if some path is unclear.
+    pub(super) fn definitions(&mut self, address: u64, register: Register) -> Option<Vec<Instruction>> {
+        let register = register.full_register();
+        let mut seen = HashSet::new();
+        let mut work = vec![address];
+        let mut found: Vec<Instruction> = Vec::new();
+        let mut before = Vec::new();
+        while let Some(at) = work.pop() {
+            self.before(at, &mut before);
+            for source in &before {
+                if !seen.insert(source.address) {
+                    continue;
+                }
+                let instruction = *self.code.at(source.address)?;
+                if self.writes(&instruction, register) {
+                    found.push(instruction);
+                } else {
+                    work.push(source.address);
+                }
+            }
+            if seen.len() > MAX_STEPS || found.len() > 16 {
+                return None;
+            }
+        }
+        (!found.is_empty()).then_some(found)
+    }
+
+    /// The only instruction that sets `register` before `address`.
+    pub(super) fn definition(&mut self, address: u64, register: Register) -> Option<Instruction> {
+        match self.definitions(address, register)?.as_slice() {
+            [only] => Some(*only),
+            _ => None,
+        }
+    }
+
+    /// The constant that `register` holds at `address` whatever path was taken.
+    pub(super) fn constant(&mut self, address: u64, register: Register) -> Option<u64> {
+        self.constant_within(address, register, MAX_DEPTH)
+    }
+
+    fn constant_within(&mut self, address: u64, register: Register, depth: u32) -> Option<u64> {
+        let depth = depth.checked_sub(1)?;
+        let mut value = None;
+        for definition in self.definitions(address, register)? {
+            let this = self.constant_set_by(&definition, depth)?;
+            if *value.get_or_insert(this) != this {
+                return None;
+            }
+        }
+        value
+    }
+
+    fn constant_set_by(&mut self, definition: &Instruction, depth: u32) -> Option<u64> {
+        if definition.op_count() != 2 || definition.op0_kind() != OpKind::Register || definition.op0_register().size() < 4 {
+            return None;
+        }
+        match (definition.mnemonic(), definition.op1_kind()) {
+            (Mnemonic::Lea, _) if definition.is_ip_rel_memory_operand() => Some(definition.ip_rel_memory_address()),
+            (Mnemonic::Lea, _) if definition.memory_index() == Register::None && definition.memory_base() != Register::None => {
+                let base = self.constant_within(definition.ip(), definition.memory_base(), depth)?;
+                Some(base.wrapping_add(definition.memory_displacement64()))
+            }
+            (Mnemonic::Mov, OpKind::Register) => self.constant_within(definition.ip(), definition.op1_register(), depth),
+            (Mnemonic::Mov, OpKind::Immediate32 | OpKind::Immediate64 | OpKind::Immediate32to64) => Some(definition.immediate(1)),
+            _ => None,
+        }
+    }
+
+    /// How many values (0, 1, …) `register` can have at `address`; None if no comparison, mask or width limits it on every path.
+    pub(super) fn value_count(&mut self, address: u64, register: Register) -> Option<u64> {
+        let start = BoundState { address, tracked: Tracked::Register(register.full_register()), condition: None, fallback: None };
+        let mut seen = HashSet::from([start]);
+        let mut work = vec![start];
+        let mut count = 0;
+        let mut before = Vec::new();
+        while let Some(state) = work.pop() {
+            self.before(state.address, &mut before);
+            if before.is_empty() {
+                count = count.max(state.fallback?);
+            }
+            for &source in &before {
+                let instruction = *self.code.at(source.address)?;
+                match self.bound_step(state, source, &instruction) {
+                    Step::Found(values) => count = count.max(values),
+                    Step::Unknown => count = count.max(state.fallback?),
+                    Step::On(next) => {
+                        if seen.insert(next) {
+                            work.push(next);
+                        }
+                    }
+                }
+            }
+            if seen.len() > MAX_STEPS {
+                return None;
+            }
+        }
+        (1..=MAX_BOUND).contains(&count).then_some(count)
+    }
+
+    fn bound_step(&mut self, state: BoundState, source: Before, instruction: &Instruction) -> Step {
+        let mut next = BoundState { address: source.address, ..state };
+        if instruction.is_jcc_short_or_near() {
+            next.condition = limit_of(instruction.condition_code(), source.by_jump).or(state.condition);
+            return Step::On(next);
+        }
+        if instruction.mnemonic() == Mnemonic::Cmp && is_operand(instruction, 0, state.tracked) {
+            if let (Some(extra), Some(value)) = (state.condition, immediate(instruction)) {
+                return Step::Found(value.saturating_add(extra));
+            }
+        }
+        if instruction.rflags_modified() != 0 {
+            next.condition = None;
+        }
+        match state.tracked {
+            Tracked::Register(register) => {
+                if !self.writes(instruction, register) {
+                    return Step::On(next);
+                }
+                step_over_definition(instruction, next)
+            }
+            Tracked::Memory { base, index, .. } => {
+                let call = matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall);
+                let changed = |b: &mut Self, r: Register| r != Register::None && r != Register::RIP && b.writes(instruction, r.full_register());
+                if call || changed(self, base) || changed(self, index) || is_operand(instruction, 0, state.tracked) { Step::Unknown } else { Step::On(next) }
+            }
+        }
+    }
+}
+
+enum Step {
+    Found(u64),
+    Unknown,
+    On(BoundState),
+}
+
+/// `instruction` sets the tracked register: follow what it was set from.
+fn step_over_definition(instruction: &Instruction, next: BoundState) -> Step {
+    let narrow = |bits: u32| Some(next.fallback.unwrap_or(u64::MAX).min(1u64 << bits.min(63)));
+    let from_register = |fallback| Step::On(BoundState { tracked: Tracked::Register(instruction.op1_register().full_register()), fallback, ..next });
+    let from_memory = |fallback| {
+        let tracked = Tracked::Memory {
+            base: instruction.memory_base(),
+            index: instruction.memory_index(),
+            scale: instruction.memory_index_scale(),
+            displacement: instruction.memory_displacement64(),
+        };
+        Step::On(BoundState { tracked, fallback, ..next })
+    };
+    let destination_bits = if instruction.op0_kind() == OpKind::Register { instruction.op0_register().size() as u32 * 8 } else { 64 };
+    match (instruction.mnemonic(), instruction.op1_kind()) {
+        (Mnemonic::Mov | Mnemonic::Movsxd | Mnemonic::Movsx, OpKind::Register) if instruction.op1_register().is_gpr() => from_register(next.fallback),
+        (Mnemonic::Mov | Mnemonic::Movsxd | Mnemonic::Movsx, OpKind::Memory) => from_memory(next.fallback),
+        (Mnemonic::Movzx, OpKind::Register) => from_register(narrow(instruction.op1_register().size() as u32 * 8)),
+        (Mnemonic::Movzx, OpKind::Memory) => from_memory(narrow(instruction.memory_size().size() as u32 * 8)),
+        (Mnemonic::Mov, _) => immediate(instruction).map_or(Step::Unknown, |v| Step::Found(v.saturating_add(1))),
+        (Mnemonic::And, _) => immediate(instruction).map_or(Step::Unknown, |v| Step::Found(v.saturating_add(1))),
+        (Mnemonic::Shr, OpKind::Immediate8) if (instruction.immediate8() as u32) < destination_bits => {
+            Step::Found(1u64 << (destination_bits - instruction.immediate8() as u32).min(63))
+        }
+        (Mnemonic::Xor | Mnemonic::Sub, OpKind::Register) if instruction.op0_kind() == OpKind::Register && instruction.op1_register() == instruction.op0_register() => {
+            Step::Found(1)
+        }
+        (Mnemonic::Bsf | Mnemonic::Bsr | Mnemonic::Tzcnt | Mnemonic::Lzcnt | Mnemonic::Popcnt, _) => Step::Found(64),
+        _ => Step::Unknown,
+    }
+}
+
+/// What a conditional jump says about its comparison on the way it took: 1 for "at most", 0 for "less than".
+fn limit_of(condition: ConditionCode, taken: bool) -> Option<u64> {
+    match (condition, taken) {
+        (ConditionCode::a | ConditionCode::g, false) | (ConditionCode::be | ConditionCode::le, true) => Some(1),
+        (ConditionCode::ae | ConditionCode::ge, false) | (ConditionCode::b | ConditionCode::l, true) => Some(0),
+        (ConditionCode::ne, false) | (ConditionCode::e, true) => Some(1),
+        _ => None,
+    }
+}
+
+fn is_operand(instruction: &Instruction, operand: u32, tracked: Tracked) -> bool {
+    match (instruction.op_count() > operand).then(|| instruction.op_kind(operand)) {
+        Some(OpKind::Register) => tracked == Tracked::Register(instruction.op_register(operand).full_register()),
+        Some(OpKind::Memory) => {
+            tracked
+                == Tracked::Memory {
+                    base: instruction.memory_base(),
+                    index: instruction.memory_index(),
+                    scale: instruction.memory_index_scale(),
+                    displacement: instruction.memory_displacement64(),
+                }
+        }
+        _ => false,
+    }
+}
+
+/// The immediate of a two-operand instruction, as an unsigned 32-bit bound.
+fn immediate(instruction: &Instruction) -> Option<u64> {
+    let kind = (instruction.op_count() == 2).then(|| instruction.op1_kind())?;
+    if matches!(kind, OpKind::Register | OpKind::Memory) {
+        return None;
+    }
+    let value = instruction.immediate(1);
+    let mask = match instruction.op0_kind() {
+        OpKind::Register => (1u64 << (instruction.op0_register().size() as u32 * 8).min(63)) - 1,
+        _ => (1u64 << (instruction.memory_size().size() as u32 * 8).min(63)) - 1,
+    };
+    Some(value & mask)
+}
+
+fn callee_saved(register: Register) -> bool {
+    matches!(register, Register::RBX | Register::RBP | Register::RSP | Register::R12 | Register::R13 | Register::R14 | Register::R15)
+}
+
+/// Whether control can reach the next instruction.
+fn runs_on(instruction: &Instruction) -> bool {
+    match instruction.flow_control() {
+        FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return | FlowControl::Exception => false,
+        FlowControl::Interrupt => instruction.mnemonic() == Mnemonic::Syscall,
+        _ => instruction.mnemonic() != Mnemonic::Hlt,
+    }
+}

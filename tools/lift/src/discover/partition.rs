@@ -1,0 +1,220 @@
+//! Which blocks make up which function.
+//!
+//! Owns the choice of entries, the merging of hot and cold parts, shared tails, and the home of blocks that nothing reaches. Refuses to
+//! decode. The fact a newcomer gets wrong: a function is what its entry reaches without passing another entry; frames (FDEs) only
+//! say where entries are likely, since one function can have several frames and one frame several entries.
+
+use super::blocks::{Exit, RawBlock};
+use super::code::{Code, mark};
+use super::jump_table::JumpTables;
+use crate::function::{Block, Function, Terminator};
+use crate::image::Image;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+/// Shared code of at most this many instructions is copied into each function; larger code becomes a function of its own.
+const COPY_LIMIT: usize = 24;
+
+pub(super) struct Partition<'a, 'i> {
+    code: &'a Code<'i>,
+    tables: &'a JumpTables,
+    blocks: BTreeMap<u64, RawBlock>,
+    entries: BTreeSet<u64>,
+    /// Entries made only because several functions share the code behind them.
+    joins: HashSet<u64>,
+}
+
+impl<'a, 'i> Partition<'a, 'i> {
+    pub(super) fn new(code: &'a Code<'i>, tables: &'a JumpTables) -> Partition<'a, 'i> {
+        let leaders = code.marked(mark::LEADER);
+        let blocks = leaders.into_iter().map(|l| (l, RawBlock::cut(code, tables, l))).collect();
+        let mut partition = Partition { code, tables, blocks, entries: BTreeSet::new(), joins: HashSet::new() };
+        partition.entries = partition.blocks.keys().copied().filter(|&l| partition.is_entry(l)).collect();
+        partition.split_shared_code();
+        partition
+    }
+
+    fn image(&self) -> &'i Image {
+        self.code.image
+    }
+
+    fn is_entry(&self, address: u64) -> bool {
+        let marks = self.code.marks(address);
+        if marks & (mark::CALLED | mark::NAMED | mark::GAP_ENTRY) != 0 {
+            return true;
+        }
+        let taken = marks & mark::TAKEN != 0;
+        let Some(index) = self.image().frame_index(address) else { return taken };
+        let frame = &self.image().frames[index];
+        if frame.start != address {
+            return false;
+        }
+        taken || !self.is_cold_part(index)
+    }
+
+    /// A frame that is entered only by jumps from another function's middle.
+    fn is_cold_part(&self, index: usize) -> bool {
+        let image = self.image();
+        let frame = &image.frames[index];
+        let elsewhere = |a: &u64| image.frame_index(*a) != Some(index);
+        let jumped_from: Vec<u64> = self.code.jumps_to.get(&frame.start).map_or(&[][..], |v| v).iter().copied().filter(elsewhere).collect();
+        if jumped_from.is_empty() {
+            return frame.mid_frame && image.frames.iter().any(|f| f.landing_pads.iter().any(|p| frame.start <= *p && *p < frame.end) && f.start != frame.start);
+        }
+        if frame.mid_frame {
+            return true;
+        }
+        // Without a frame to give it away: it jumps back into the middle of where it was entered from.
+        let homes: HashSet<usize> = jumped_from.iter().filter_map(|&a| image.frame_index(a)).collect();
+        self.blocks.range(frame.start..frame.end).flat_map(|(_, b)| b.targets(self.tables)).any(|target| {
+            image.frame_index(target).is_some_and(|home| homes.contains(&home) && image.frames[home].start != target)
+        })
+    }
+
+    /// Gives code that two functions reach a function of its own, unless it is small enough to copy.
+    fn split_shared_code(&mut self) {
+        let mut owner: HashMap<u64, u64> = HashMap::new();
+        let mut work: Vec<(u64, u64)> = self.entries.iter().rev().map(|&e| (e, e)).collect();
+        while let Some((address, entry)) = work.pop() {
+            if address != entry && self.entries.contains(&address) {
+                continue;
+            }
+            match owner.get(&address) {
+                Some(&first) if first == entry => continue,
+                Some(_) => {
+                    if !self.is_small(address) {
+                        self.entries.insert(address);
+                        self.joins.insert(address);
+                    }
+                    continue;
+                }
+                None => {}
+            }
+            let Some(block) = self.blocks.get(&address) else { continue };
+            owner.insert(address, entry);
+            work.extend(block.targets(self.tables).into_iter().map(|t| (t, entry)));
+        }
+    }
+
+    /// Whether everything reached from `address` fits into `COPY_LIMIT`.
+    fn is_small(&self, address: u64) -> bool {
+        let mut size = 0;
+        let mut seen = HashSet::new();
+        let mut work = vec![address];
+        while let Some(at) = work.pop() {
+            if (at != address && self.entries.contains(&at)) || !seen.insert(at) {
+                continue;
+            }
+            let Some(block) = self.blocks.get(&at) else { continue };
+            size += block.instructions.len().max(1);
+            if size > COPY_LIMIT {
+                return false;
+            }
+            work.extend(block.targets(self.tables));
+        }
+        true
+    }
+
+    /// Blocks reached from `entry` without passing another entry.
+    fn reached(&self, entry: u64) -> BTreeSet<u64> {
+        let mut seen = BTreeSet::new();
+        let mut work = vec![entry];
+        while let Some(at) = work.pop() {
+            if (at != entry && self.entries.contains(&at)) || !self.blocks.contains_key(&at) || !seen.insert(at) {
+                continue;
+            }
+            work.extend(self.blocks[&at].targets(self.tables));
+        }
+        seen
+    }
+
+    pub(super) fn functions(&self) -> BTreeMap<u64, Function> {
+        let mut members: BTreeMap<u64, BTreeSet<u64>> = self.entries.iter().map(|&e| (e, self.reached(e))).collect();
+        let mut home: HashMap<u64, u64> = HashMap::new();
+        for (&entry, blocks) in &members {
+            for &block in blocks {
+                home.entry(block).or_insert(entry);
+            }
+        }
+        let mut attached: HashMap<u64, BTreeSet<u64>> = HashMap::new();
+        for &block in self.blocks.keys() {
+            if home.contains_key(&block) {
+                continue;
+            }
+            let entry = self.home_of_unreached(block, &home).unwrap_or(block);
+            home.insert(block, entry);
+            members.entry(entry).or_default().insert(block);
+            if entry != block {
+                attached.entry(entry).or_default().insert(block);
+            }
+        }
+        members.iter().map(|(&entry, blocks)| (entry, self.function(entry, blocks, attached.get(&entry)))).collect()
+    }
+
+    /// The function that a block without predecessors lies in: that of its frame, or of the frame whose landing pad it is.
+    fn home_of_unreached(&self, block: u64, home: &HashMap<u64, u64>) -> Option<u64> {
+        let image = self.image();
+        let Some(index) = image.frame_index(block) else {
+            return home.get(self.blocks.range(..block).next_back()?.0).copied();
+        };
+        let frame = &image.frames[index];
+        if let Some(&entry) = home.get(&frame.start) {
+            return Some(entry);
+        }
+        let nearest = self.blocks.range(frame.start..block).rev().chain(self.blocks.range(block..frame.end)).find_map(|(b, _)| home.get(b));
+        nearest.copied().or_else(|| {
+            let thrower = image.frames.iter().find(|f| f.landing_pads.binary_search(&block).is_ok())?;
+            home.get(&thrower.start).copied()
+        })
+    }
+
+    fn function(&self, entry: u64, members: &BTreeSet<u64>, attached: Option<&BTreeSet<u64>>) -> Function {
+        let mut blocks: BTreeMap<u64, Block> = BTreeMap::new();
+        for &start in members {
+            let raw = &self.blocks[&start];
+            let end = self.terminator(raw, members, &mut blocks);
+            blocks.insert(start, Block { start, instructions: raw.instructions.clone(), end });
+        }
+        let marks = self.code.marks(entry);
+        let referenced = marks & mark::CALLED != 0 || self.joins.contains(&entry) || self.code.jumps_to.contains_key(&entry);
+        Function {
+            entry,
+            name: self.name(entry),
+            unreached: attached.map_or_else(Vec::new, |a| a.iter().copied().collect()),
+            address_taken: marks & (mark::TAKEN | mark::NAMED | mark::GAP_ENTRY) != 0 || !referenced,
+            blocks,
+        }
+    }
+
+    /// Turns exits into terminators; a target that must be a block here but is another function's gets an empty block that jumps on.
+    fn terminator(&self, raw: &RawBlock, members: &BTreeSet<u64>, blocks: &mut BTreeMap<u64, Block>) -> Terminator {
+        let mut inside = |target: u64| {
+            if !members.contains(&target) {
+                let end = if self.image().is_code(target) { Terminator::TailJump(target) } else { Terminator::Stop };
+                blocks.entry(target).or_insert(Block { start: target, instructions: Vec::new(), end });
+            }
+            target
+        };
+        match raw.exit {
+            Exit::Jump(target) if members.contains(&target) => Terminator::Jump(target),
+            Exit::Jump(target) => Terminator::TailJump(target),
+            Exit::Leave(target) => Terminator::TailJump(target),
+            Exit::Branch { taken, next } if members.contains(&taken) => Terminator::Branch { taken, next: inside(next) },
+            Exit::Branch { taken, next } => Terminator::TailBranch { taken, next: inside(next) },
+            Exit::Switch(site) => {
+                let switch = &self.tables.switches[&site];
+                Terminator::Switch { index: switch.index.clone(), targets: switch.targets.iter().map(|&t| inside(t)).collect() }
+            }
+            Exit::Return => Terminator::Return,
+            Exit::Indirect => Terminator::IndirectJump,
+            Exit::Stop => Terminator::Stop,
+        }
+    }
+
+    fn name(&self, entry: u64) -> String {
+        let symbols = &self.image().symbols;
+        let first = symbols.partition_point(|s| s.address < entry);
+        let here = symbols[first..].iter().take_while(|s| s.address == entry);
+        let best = here.min_by_key(|s| (!s.function, !s.global, s.name.starts_with('_'), s.name.len()));
+        best.map_or_else(|| format!("sub_{:x}", entry - self.image().base.min(entry)), |s| s.name.clone())
+    }
+}

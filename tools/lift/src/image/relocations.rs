@@ -1,0 +1,83 @@
+//! Relocations applied to the analysis view.
+//!
+//! Owns RELATIVE (RELA and RELR), 64, GLOB_DAT, JUMP_SLOT and IRELATIVE as far as they stay inside this object. Refuses to resolve
+//! symbols of other objects. The fact a newcomer gets wrong: an IRELATIVE place gets the *result* of its resolver, so the place is left
+//! alone and only the resolver is noted as code; and a lazy JUMP_SLOT place points back into the PLT.
+
+use super::header::{DynamicTables, ImageError, u64_at};
+use super::symbols::DynamicSymbols;
+use super::Image;
+
+const R_64: u64 = 1;
+const R_GLOB_DAT: u64 = 6;
+const R_JUMP_SLOT: u64 = 7;
+const R_RELATIVE: u64 = 8;
+const R_IRELATIVE: u64 = 37;
+
+pub(super) fn apply(image: &mut Image, tables: &DynamicTables, symbols: &DynamicSymbols) -> Result<(), ImageError> {
+    let mut targets = Vec::new();
+    for (what, address, size) in [("relocation table (DT_RELA)", 7, 8), ("relocation table (DT_JMPREL)", 23, 2)] {
+        let table = tables.table(image, what, address, size)?.to_vec();
+        for entry in table.chunks_exact(24) {
+            let word = |offset| u64_at(entry, offset).expect("24-byte chunk");
+            relocate(image, word(0), word(8), word(16), symbols, &mut targets);
+        }
+    }
+    let table = tables.table(image, "relocation table (DT_RELR)", 36, 35)?.to_vec();
+    relative_relocations(image, &table, &mut targets);
+    targets.retain(|&t| image.is_code(t));
+    targets.sort_unstable();
+    targets.dedup();
+    image.relocation_targets = targets;
+    Ok(())
+}
+
+fn relocate(image: &mut Image, offset: u64, info: u64, addend: u64, symbols: &DynamicSymbols, targets: &mut Vec<u64>) {
+    let place = image.base.wrapping_add(offset);
+    let symbol = || symbols.symbols.get((info >> 32) as usize).filter(|s| s.is_local_address()).map(|s| s.value);
+    let value = match info & 0xffff_ffff {
+        R_RELATIVE => Some(addend),
+        R_64 => symbol().map(|v| v.wrapping_add(addend)),
+        R_GLOB_DAT => symbol(),
+        R_JUMP_SLOT => symbol().or_else(|| image.u64_at(place).filter(|&v| v != 0)),
+        R_IRELATIVE => {
+            targets.push(image.base.wrapping_add(addend));
+            None
+        }
+        _ => None,
+    };
+    if let Some(value) = value {
+        let value = image.base.wrapping_add(value);
+        if image.write_u64(place, value) {
+            targets.push(value);
+        }
+    }
+}
+
+/// RELR: an even word is an address, an odd word a bitmap over the 63 words that follow the last one.
+fn relative_relocations(image: &mut Image, table: &[u8], targets: &mut Vec<u64>) {
+    let mut next = 0u64;
+    for entry in table.chunks_exact(8) {
+        let word = u64_at(entry, 0).expect("8-byte chunk");
+        if word & 1 == 0 {
+            add_base(image, word, targets);
+            next = word.wrapping_add(8);
+        } else {
+            for bit in 0..63u64 {
+                if word >> (bit + 1) & 1 != 0 {
+                    add_base(image, next.wrapping_add(bit * 8), targets);
+                }
+            }
+            next = next.wrapping_add(63 * 8);
+        }
+    }
+}
+
+fn add_base(image: &mut Image, offset: u64, targets: &mut Vec<u64>) {
+    let place = image.base.wrapping_add(offset);
+    if let Some(value) = image.u64_at(place) {
+        let value = value.wrapping_add(image.base);
+        image.write_u64(place, value);
+        targets.push(value);
+    }
+}
