@@ -45,12 +45,9 @@ fn readlink(t: &mut Thread, dirfd: u64, path: u64, out: u64, size: u64) -> SysRe
         return Err(Errno::EINVAL);
     }
     let path = t.path(path)?;
-    let size = u64::from(size as u32);
-    if let Some(target) = proc_view::link(t, dirfd, &path) {
-        let n = target.len().min(size as usize);
-        t.window().copy_out(out, &target[..n])?;
-        return Ok(n as u64);
-    }
-    let (p, n) = t.buffer(out, size);
-    t.host(libc::SYS_readlinkat, &[dirfd, path.as_ptr() as u64, p, n])
+    let target = proc_view::link_text(dirfd, &path)?;
+    let target = proc_view::link(t, dirfd, &path, &target).unwrap_or(Ok(target))?;
+    let n = target.len().min(size as usize);
+    t.window().copy_out(out, &target[..n])?;
+    Ok(n as u64)
 }
