@@ -14,6 +14,29 @@ const MAX_DEPTH: u32 = 6;
 /// No compiler makes larger jump tables.
 const MAX_BOUND: u64 = 1 << 16;
 
+/// How many values a register can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ValueCount {
+    pub(super) values: u64,
+    /// A comparison or mask says so; otherwise only the width of what was loaded does, and the table may be shorter.
+    pub(super) compared: bool,
+}
+
+impl ValueCount {
+    fn compared(values: u64) -> ValueCount {
+        ValueCount { values, compared: true }
+    }
+
+    fn at_most(values: u64) -> ValueCount {
+        ValueCount { values, compared: false }
+    }
+
+    /// On another path.
+    fn or(self, other: ValueCount) -> ValueCount {
+        ValueCount { values: self.values.max(other.values), compared: self.compared && other.compared }
+    }
+}
+
 /// An instruction that may run just before another one.
 #[derive(Clone, Copy)]
 struct Before {
@@ -66,8 +89,12 @@ impl<'c, 'i> Backward<'c, 'i> {
 
     /// Whether `instruction` changes any part of the full register `register`.
     fn writes(&mut self, instruction: &Instruction, register: Register) -> bool {
-        if matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall) {
-            return !callee_saved(register);
+        match instruction.flow_control() {
+            // gcc's -fipa-ra keeps values in caller-saved registers across calls whose callee it knows. Compiled code that reads such a
+            // register after a call relies on that, so only results count as written.
+            FlowControl::Call => return matches!(register, Register::RAX | Register::RDX),
+            FlowControl::IndirectCall => return !callee_saved(register),
+            _ => {}
         }
         let info = self.factory.info(instruction);
         info.used_registers().iter().any(|used| {
@@ -145,22 +172,22 @@ impl<'c, 'i> Backward<'c, 'i> {
     }
 
     /// How many values (0, 1, …) `register` can have at `address`; None if no comparison, mask or width limits it on every path.
-    pub(super) fn value_count(&mut self, address: u64, register: Register) -> Option<u64> {
+    pub(super) fn value_count(&mut self, address: u64, register: Register) -> Option<ValueCount> {
         let start = BoundState { address, tracked: Tracked::Register(register.full_register()), condition: None, fallback: None };
         let mut seen = HashSet::from([start]);
         let mut work = vec![start];
-        let mut count = 0;
+        let mut count = ValueCount::compared(0);
         let mut before = Vec::new();
         while let Some(state) = work.pop() {
             self.before(state.address, &mut before);
             if before.is_empty() {
-                count = count.max(state.fallback?);
+                count = count.or(ValueCount::at_most(state.fallback?));
             }
             for &source in &before {
                 let instruction = *self.code.at(source.address)?;
                 match self.bound_step(state, source, &instruction) {
-                    Step::Found(values) => count = count.max(values),
-                    Step::Unknown => count = count.max(state.fallback?),
+                    Step::Found(found) => count = count.or(found),
+                    Step::Unknown => count = count.or(ValueCount::at_most(state.fallback?)),
                     Step::On(next) => {
                         if seen.insert(next) {
                             work.push(next);
@@ -172,7 +199,7 @@ impl<'c, 'i> Backward<'c, 'i> {
                 return None;
             }
         }
-        (1..=MAX_BOUND).contains(&count).then_some(count)
+        (1..=MAX_BOUND).contains(&count.values).then_some(count)
     }
 
     fn bound_step(&mut self, state: BoundState, source: Before, instruction: &Instruction) -> Step {
@@ -183,7 +210,7 @@ impl<'c, 'i> Backward<'c, 'i> {
         }
         if instruction.mnemonic() == Mnemonic::Cmp && is_operand(instruction, 0, state.tracked) {
             if let (Some(extra), Some(value)) = (state.condition, immediate(instruction)) {
-                return Step::Found(value.saturating_add(extra));
+                return Step::Found(ValueCount::compared(value.saturating_add(extra)));
             }
         }
         if instruction.rflags_modified() != 0 {
@@ -206,7 +233,7 @@ impl<'c, 'i> Backward<'c, 'i> {
 }
 
 enum Step {
-    Found(u64),
+    Found(ValueCount),
     Unknown,
     On(BoundState),
 }
@@ -230,15 +257,15 @@ fn step_over_definition(instruction: &Instruction, next: BoundState) -> Step {
         (Mnemonic::Mov | Mnemonic::Movsxd | Mnemonic::Movsx, OpKind::Memory) => from_memory(next.fallback),
         (Mnemonic::Movzx, OpKind::Register) => from_register(narrow(instruction.op1_register().size() as u32 * 8)),
         (Mnemonic::Movzx, OpKind::Memory) => from_memory(narrow(instruction.memory_size().size() as u32 * 8)),
-        (Mnemonic::Mov, _) => immediate(instruction).map_or(Step::Unknown, |v| Step::Found(v.saturating_add(1))),
-        (Mnemonic::And, _) => immediate(instruction).map_or(Step::Unknown, |v| Step::Found(v.saturating_add(1))),
+        (Mnemonic::Mov, _) => immediate(instruction).map_or(Step::Unknown, |v| Step::Found(ValueCount::compared(v.saturating_add(1)))),
+        (Mnemonic::And, _) => immediate(instruction).map_or(Step::Unknown, |v| Step::Found(ValueCount::compared(v.saturating_add(1)))),
         (Mnemonic::Shr, OpKind::Immediate8) if (instruction.immediate8() as u32) < destination_bits => {
-            Step::Found(1u64 << (destination_bits - instruction.immediate8() as u32).min(63))
+            Step::Found(ValueCount::at_most(1u64 << (destination_bits - instruction.immediate8() as u32).min(63)))
         }
         (Mnemonic::Xor | Mnemonic::Sub, OpKind::Register) if instruction.op0_kind() == OpKind::Register && instruction.op1_register() == instruction.op0_register() => {
-            Step::Found(1)
+            Step::Found(ValueCount::compared(1))
         }
-        (Mnemonic::Bsf | Mnemonic::Bsr | Mnemonic::Tzcnt | Mnemonic::Lzcnt | Mnemonic::Popcnt, _) => Step::Found(64),
+        (Mnemonic::Bsf | Mnemonic::Bsr | Mnemonic::Tzcnt | Mnemonic::Lzcnt | Mnemonic::Popcnt, _) => Step::Found(ValueCount::at_most(64)),
         _ => Step::Unknown,
     }
 }

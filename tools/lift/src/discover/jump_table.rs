@@ -4,7 +4,7 @@
 //! table that is neither bounded nor ended by something that cannot be a target stays an unresolved jump. The fact a newcomer
 //! gets wrong: a table read too long is harmless (surplus targets), one read too short is a wrong program.
 
-use super::backward::Backward;
+use super::backward::{Backward, ValueCount};
 use super::code::{Code, mark};
 use crate::function::SwitchIndex;
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
@@ -19,7 +19,7 @@ pub(super) struct Table {
     /// `Some(base)`: 4-byte offsets from `base`; None: 8-byte addresses.
     offsets_from: Option<u64>,
     /// Number of entries that the code lets through.
-    count: Option<u64>,
+    count: Option<ValueCount>,
 }
 
 impl Table {
@@ -161,17 +161,19 @@ fn table_start(backward: &mut Backward, access: &Instruction) -> Option<u64> {
 fn read_targets(code: &Code, site: u64, table: &Table, starts: &BTreeSet<u64>) -> (Vec<u64>, bool) {
     let size = table.entry_size();
     let next_table = starts.range(table.start + 1..).next().copied().unwrap_or(u64::MAX);
-    let limit = table.count.unwrap_or((next_table - table.start) / size);
+    let room = (next_table - table.start) / size;
+    let exact = table.count.is_some_and(|c| c.compared);
+    let limit = table.count.map_or(room, |c| if exact { c.values } else { c.values.min(room) });
     let mut targets = Vec::new();
     for position in 0..limit {
         let address = table.start.wrapping_add(position * size);
         let Some(target) = read_target(code, table, address) else { break };
-        if !plausible(code, site, target, table.count.is_some()) {
+        if !plausible(code, site, target, exact) {
             break;
         }
         targets.push(target);
     }
-    let complete = table.count.is_none_or(|count| targets.len() as u64 == count);
+    let complete = !exact || targets.len() as u64 == limit;
     (targets, complete)
 }
 
