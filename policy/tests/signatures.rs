@@ -1,0 +1,158 @@
+//! Signatures, keys, thresholds, revocation and the decisions that follow from a verified manifest.
+
+use policy::key::{KeyError, PrivateKey, PublicKey};
+use policy::{canonical, signature, verify, Decision, Digest, Reason, Revocations, TrustedKeys, Verified, VerifyError};
+use policy::{decide_exec, decide_library, decide_serial};
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+const RUNNING: &str = "0.1.0";
+
+fn manifest() -> Value {
+    canonical::parse(include_bytes!("manifests/accept/minimal.json")).unwrap()
+}
+
+fn key(seed: u8) -> PrivateKey {
+    PrivateKey::from_seed([seed; 32])
+}
+
+fn signed_by(seeds: &[u8]) -> Vec<u8> {
+    let mut value = manifest();
+    for &seed in seeds {
+        signature::sign(&mut value, &key(seed), &format!("key{seed}"));
+    }
+    canonical::to_bytes(&value)
+}
+
+fn trusted(seeds: &[u8]) -> TrustedKeys {
+    TrustedKeys::of(seeds.iter().map(|&s| key(s).public(&format!("key{s}"))))
+}
+
+fn check(bytes: &[u8], keys: &TrustedKeys, threshold: usize) -> Result<Verified, VerifyError> {
+    verify(bytes, keys, threshold, &Revocations::default(), RUNNING)
+}
+
+fn digest(digit: char) -> Digest {
+    format!("blake3:{}", digit.to_string().repeat(64)).parse().unwrap()
+}
+
+#[test]
+fn refuses_a_manifest_with_any_byte_flipped() {
+    let good = signed_by(&[1]);
+    check(&good, &trusted(&[1]), 1).unwrap();
+    for i in (0..good.len()).step_by(7) {
+        let mut bad = good.clone();
+        bad[i] ^= 1;
+        // The key id is a claim outside the signature: changing it changes nothing that is trusted.
+        let claim = String::from_utf8_lossy(&good).find("key1").unwrap();
+        assert!(check(&bad, &trusted(&[1]), 1).is_err() || (claim..claim + 4).contains(&i), "byte {i}");
+    }
+}
+
+#[test]
+fn refuses_an_unsigned_manifest_and_one_signed_by_a_stranger() {
+    let unsigned = canonical::to_bytes(&manifest());
+    assert!(check(&unsigned, &trusted(&[1]), 1).unwrap_err().to_string().contains("no signatures"));
+    assert!(check(&signed_by(&[2]), &trusted(&[1]), 1).unwrap_err().to_string().contains("key2: no trusted key fits"));
+}
+
+#[test]
+fn a_threshold_counts_distinct_keys_not_ids() {
+    assert_eq!(check(&signed_by(&[1, 2]), &trusted(&[1, 2, 3]), 2).unwrap().signers().len(), 2);
+    let mut twice = manifest();
+    signature::sign(&mut twice, &key(1), "a");
+    signature::sign(&mut twice, &key(1), "b");
+    let same_key_under_two_names = TrustedKeys::of([key(1).public("a"), key(1).public("b")]);
+    let error = check(&canonical::to_bytes(&twice), &same_key_under_two_names, 2).unwrap_err();
+    assert!(error.to_string().contains("1 of 2 required"), "{error}");
+}
+
+#[test]
+fn a_threshold_of_zero_still_wants_a_signature() {
+    assert!(check(&signed_by(&[2]), &trusted(&[1]), 0).is_err());
+}
+
+#[test]
+fn a_signature_is_not_valid_without_the_domain_prefix() {
+    let mut value = manifest();
+    let plain = policy::digest::hex(&key(1).sign(&canonical::to_bytes(&value)));
+    value["signatures"] = serde_json::json!({ "key_id": "key1", "signature": plain });
+    assert!(check(&canonical::to_bytes(&value), &trusted(&[1]), 1).is_err());
+}
+
+#[test]
+fn a_revoked_key_does_not_count_whatever_it_calls_itself() {
+    for revoked in ["key1".to_owned(), key(1).public("").fingerprint()] {
+        let list = Revocations { keys: [revoked].into(), ..Revocations::default() };
+        let error = verify(&signed_by(&[1]), &trusted(&[1]), 1, &list, RUNNING).unwrap_err();
+        assert!(error.to_string().contains("key is revoked"), "{error}");
+        verify(&signed_by(&[2]), &trusted(&[2]), 1, &list, RUNNING).unwrap();
+    }
+}
+
+#[test]
+fn a_revoked_artifact_refuses_the_whole_manifest() {
+    let list = Revocations { files: [digest('e')].into(), ..Revocations::default() };
+    assert!(verify(&signed_by(&[1]), &trusted(&[1]), 1, &list, RUNNING).unwrap_err().to_string().contains("is revoked"));
+}
+
+#[test]
+fn decides_exec_by_digest_size_role_and_revocation() {
+    let v = check(&signed_by(&[1]), &trusted(&[1]), 1).unwrap();
+    assert_eq!(decide_exec(&v, &digest('1'), 16384), Decision::Allow { entry: 1 });
+    assert_eq!(decide_exec(&v, &digest('1'), 16385), Decision::Refuse(Reason::SizeMismatch));
+    assert_eq!(decide_exec(&v, &digest('2'), 16384), Decision::Refuse(Reason::NotAProgram));
+    assert_eq!(decide_exec(&v, &digest('3'), 16384), Decision::Allow { entry: 3 });
+    assert_eq!(decide_exec(&v, &digest('4'), 5), Decision::Allow { entry: 4 });
+    assert_eq!(decide_exec(&v, &digest('5'), 5), Decision::Refuse(Reason::Omitted));
+    assert_eq!(decide_exec(&v, &digest('a'), 5), Decision::Refuse(Reason::UnknownHash));
+    let list = Revocations { files: [digest('1')].into(), ..Revocations::default() };
+    let v = verify(&signed_by(&[1]), &trusted(&[1]), 1, &list, RUNNING).unwrap();
+    assert_eq!(decide_exec(&v, &digest('1'), 16384), Decision::Refuse(Reason::Revoked));
+}
+
+#[test]
+fn decides_libraries_apart_from_programs() {
+    let v = check(&signed_by(&[1]), &trusted(&[1]), 1).unwrap();
+    assert_eq!(decide_library(&v, &digest('2'), 16384), Decision::Allow { entry: 2 });
+    assert_eq!(decide_library(&v, &digest('3'), 16384), Decision::Allow { entry: 3 });
+    assert_eq!(decide_library(&v, &digest('1'), 16384), Decision::Refuse(Reason::NotALibrary));
+    assert_eq!(decide_library(&v, &digest('2'), 1), Decision::Refuse(Reason::SizeMismatch));
+    assert_eq!(decide_library(&v, &digest('a'), 1), Decision::Refuse(Reason::UnknownHash));
+    assert!(v.library(2).is_some() && v.library(1).is_none() && v.program(1).is_some() && v.program(0).is_none());
+}
+
+#[test]
+fn a_release_is_never_followed_by_an_older_one() {
+    let v = check(&signed_by(&[1]), &trusted(&[1]), 1).unwrap();
+    assert_eq!((decide_serial(&v, None), decide_serial(&v, Some(1))), (Ok(()), Ok(())));
+    assert_eq!(decide_serial(&v, Some(2)), Err(Reason::Replayed));
+}
+
+#[test]
+fn openssl_reads_the_keys_and_checks_the_signature() {
+    let dir = std::env::temp_dir().join(format!("vkernel-policy-{}", std::process::id()));
+    std::fs::create_dir(&dir).unwrap();
+    let (private, public) = (dir.join("k.pem"), dir.join("k.pub"));
+    let made = PrivateKey::generate().unwrap();
+    made.write(&private).unwrap();
+    made.write_public(&public).unwrap();
+    assert!(matches!(made.write(&private), Err(KeyError::Write { .. })), "an existing key is never replaced");
+    let mut value = manifest();
+    signature::sign(&mut value, &PrivateKey::read(&private).unwrap(), "k");
+    let bytes = policy::digest::unhex(value["signatures"]["signature"].as_str().unwrap()).unwrap();
+    std::fs::write(dir.join("message"), signature::message(&value)).unwrap();
+    std::fs::write(dir.join("signature"), bytes).unwrap();
+    let openssl = |args: &[&str]| Command::new("openssl").args(args).current_dir(&dir).output().expect("openssl is installed");
+    let out = openssl(&["pkeyutl", "-verify", "-pubin", "-inkey", "k.pub", "-rawin", "-in", "message", "-sigfile", "signature"]);
+    let derived = openssl(&["pkey", "-in", "k.pem", "-pubout"]);
+    let mode_open = std::fs::set_permissions(&private, PermissionsExt::from_mode(0o640)).and_then(|()| Ok(PrivateKey::read(&private)));
+    let same = std::fs::read(&public).unwrap() == derived.stdout;
+    let id = PublicKey::read(&public).unwrap().id;
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert!(out.status.success(), "{out:?}");
+    assert!(same, "openssl derives the same public key from the private one");
+    assert_eq!(id, "k");
+    assert!(matches!(mode_open.unwrap(), Err(KeyError::Permissions { mode: 0o640, .. })));
+}
