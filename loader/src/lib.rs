@@ -1,1 +1,21 @@
-//! See ARCHITECTURE.md.
+//! Verified artifacts to running code. The only crate that names wasmer, and wasmer without a compiler.
+//!
+//! Owns mapping (`megabinary`), the wasm side of a guest thread (`machine`), the dispatcher loop (`dispatch`), faults, and the x86 slow-path helpers. Does not decide what may
+//! run (policy), and does not know what a syscall means (syscalls). The fact a newcomer gets wrong: wasmer maps and instantiates, but calls, imports and
+//! traps go through `native` and `fault`, not through wasmer.
+
+pub mod artifact;
+pub mod codemap;
+pub mod dispatch;
+pub mod fault;
+pub mod helper;
+pub mod machine;
+pub mod megabinary;
+pub mod native;
+pub mod reservation;
+pub mod section;
+
+pub use dispatch::Form;
+pub use machine::Machine;
+pub use megabinary::{LoadError, Megabinary, ShardId, ShardInput};
+pub use native::{Kernel, Next};

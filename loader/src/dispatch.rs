@@ -1,0 +1,155 @@
+//! The dispatcher: from a guest pc to the code that continues there, again and again.
+//!
+//! Owns the loop of ARCHITECTURE.md ("The dispatcher"). Knows nothing of signals, exec or processes: `Kernel` does. The fact a newcomer gets wrong: the loop is not
+//! the hot path (calls stay inside wasm); it is entered at every tagged exit and at every resumable block.
+
+use crate::machine::Machine;
+use crate::megabinary::LoadError;
+use crate::native::{Kernel, Next, Slot};
+use syscalls::abi::{CpuState, StopKind, TAG};
+
+/// Which code form runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// Structured where the pc is a function entry, resumable elsewhere.
+    #[default]
+    Both,
+    /// Resumable only: the reference of differential tests.
+    ResumableOnly,
+}
+
+/// SI codes of the faults made here.
+const SEGV_MAPERR: i32 = 1;
+
+const RAX: usize = 0;
+const RDX: usize = 2;
+const RSP: usize = 4;
+const RSI: usize = 6;
+const RDI: usize = 7;
+
+/// Where the pc leads.
+enum Target {
+    Structured(u32),
+    Resumable(u32, u32),
+    Nowhere,
+}
+
+impl Machine {
+    /// Runs the guest thread from `CpuState` until it ends; the status is what `Kernel::poll` said.
+    pub fn run(&mut self, kernel: &mut dyn Kernel, form: Form) -> Result<i32, LoadError> {
+        self.prepare_thread()?;
+        // SAFETY: only the lifetime is erased; `kernel` outlives every use, since lifted code runs inside `run` only and the pointer is cleared below.
+        let kernel: *mut (dyn Kernel + 'static) = unsafe { std::mem::transmute(std::ptr::from_mut(kernel)) };
+        self.context.kernel = Some(kernel);
+        let status = self.dispatch(kernel, form);
+        self.context.kernel = None;
+        status
+    }
+
+    fn dispatch(&mut self, kernel: *mut (dyn Kernel + 'static), form: Form) -> Result<i32, LoadError> {
+        let cpu = self.cpu();
+        loop {
+            // SAFETY: the CPU state is mapped for the life of the machine; only this thread's code writes it, `poll` excepted, which is read volatile.
+            let (poll, stop) = unsafe { ((&raw const (*cpu).poll).read_volatile(), (*cpu).stop) };
+            if stop != 0 {
+                // SAFETY: as above; `kernel` is the caller's exclusive borrow, see `run`.
+                unsafe {
+                    (*cpu).stop = 0;
+                    (*kernel).stop(stop_kind(stop));
+                }
+            }
+            if poll != 0 || stop != 0 {
+                // SAFETY: as above.
+                if let Next::Exit(status) = unsafe { (*kernel).poll() } {
+                    return Ok(status);
+                }
+            }
+            // SAFETY: as above.
+            let pc = unsafe { (*cpu).rip };
+            let faulted = match self.target(pc, form) {
+                Target::Structured(slot) => !self.call_structured(cpu, slot)?,
+                Target::Resumable(slot, block) => !self.call_resumable(cpu, slot, block)?,
+                Target::Nowhere => {
+                    // SAFETY: as above.
+                    unsafe { (*kernel).fault(libc::SIGSEGV, SEGV_MAPERR, pc) };
+                    self.poll_after_fault(kernel)?
+                }
+            };
+            if faulted {
+                self.report_fault(kernel);
+            }
+        }
+    }
+
+    fn poll_after_fault(&mut self, _kernel: *mut (dyn Kernel + 'static)) -> Result<bool, LoadError> {
+        Ok(false)
+    }
+
+    fn target(&self, pc: u64, form: Form) -> Target {
+        if form == Form::Both {
+            let slot = self.megabinary.codemap.slot(pc);
+            if slot != 0 {
+                return Target::Structured(slot);
+            }
+        }
+        match self.megabinary.block(pc) {
+            Some((slot, block)) => Target::Resumable(slot, block),
+            None => Target::Nowhere,
+        }
+    }
+
+    fn call_structured(&mut self, cpu: *mut CpuState, slot: u32) -> Result<bool, LoadError> {
+        let function = *self.function(slot)?;
+        // SAFETY: see `dispatch`.
+        let gpr = unsafe { (*cpu).gpr };
+        let mut values = [Slot(gpr[RSP] & 0xffff_ffff, 0), Slot(gpr[RDI], 0), Slot(gpr[RSI], 0), Slot(gpr[RDX], 0)];
+        if !self.call(function, &mut values) {
+            return Ok(false);
+        }
+        let next = values[1].0;
+        // SAFETY: see `dispatch`.
+        unsafe {
+            if next & TAG == 0 {
+                (*cpu).gpr[RAX] = values[0].0;
+                (*cpu).gpr[RSP] = gpr[RSP].wrapping_add(8);
+            }
+            (*cpu).rip = next & !TAG;
+        }
+        Ok(true)
+    }
+
+    fn call_resumable(&mut self, cpu: *mut CpuState, slot: u32, block: u32) -> Result<bool, LoadError> {
+        let function = *self.function(slot)?;
+        let mut values = [Slot(u64::from(block), 0), Slot(0, 0), Slot(0, 0), Slot(0, 0)];
+        if !self.call(function, &mut values) {
+            return Ok(false);
+        }
+        // SAFETY: see `dispatch`.
+        unsafe { (*cpu).rip = values[0].0 & !TAG };
+        Ok(true)
+    }
+
+    /// Turns the fault the handler recorded into a guest signal.
+    fn report_fault(&mut self, kernel: *mut (dyn Kernel + 'static)) {
+        let fault = self.context.fault;
+        let window = self.context.window as usize;
+        let addr = if self.context.in_stack_guard(fault.addr) {
+            // SAFETY: see `dispatch`.
+            unsafe { (*self.context.cpu).gpr[RSP] }
+        } else {
+            fault.addr.wrapping_sub(window) as u64
+        };
+        // SAFETY: see `dispatch`.
+        unsafe { (*kernel).fault(fault.signo, fault.code, addr) };
+    }
+}
+
+fn stop_kind(n: u32) -> StopKind {
+    match n {
+        2 => StopKind::Undefined,
+        3 => StopKind::Breakpoint,
+        4 => StopKind::Divide,
+        5 => StopKind::Protection,
+        _ => StopKind::Gap,
+    }
+}

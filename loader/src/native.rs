@@ -1,0 +1,248 @@
+//! The border between the host's stack and lifted code: entering, host calls from inside, leaving after a fault.
+//!
+//! Owns the native stack lifted code runs on and the assembly that switches to it and back. It bypasses wasmer's own coroutine, trap and import machinery:
+//! a call costs a few nanoseconds instead of fifty, the stack may be as large as we like (wasmer caps it at 100 MiB), and faults are
+//! ours to turn into guest signals. The fact a newcomer gets wrong: imports run on the *host* stack of the same thread, so Rust code below a guest
+//! that recursed deeply never meets the end of the native stack.
+
+use core::arch::naked_asm;
+use std::ffi::c_void;
+use std::io;
+use syscalls::abi::{self, CpuState};
+use wasmer_vm::{VMContext, VMFunctionBody, VMTrampoline};
+
+/// Native stack per guest thread, reserved, committed on use. Native frames are at most about ten times the guest's, and the guest's main stack is 8 MiB.
+const STACK_BYTES: usize = 1 << 30;
+/// Frames larger than a page are probed by generated code, so any guard of a page would do; 07 S8 asks for 1 MiB.
+const GUARD_BYTES: usize = 1 << 20;
+
+/// What lifted code wants from the kernel side. `syscalls::Thread` implements it; tests have a small one of their own.
+pub trait Kernel {
+    /// The row of `rax` with the arguments of `CpuState`; the result goes to rax.
+    fn syscall(&mut self);
+    /// Called by the dispatcher when `poll` is set.
+    fn poll(&mut self) -> Next;
+    /// Code stopped at `rip`.
+    fn stop(&mut self, kind: abi::StopKind);
+    /// A synchronous fault: signal number, `si_code`, guest address.
+    fn fault(&mut self, signo: i32, code: i32, addr: u64);
+}
+
+/// What the dispatcher does after a poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Go on at `CpuState.rip`.
+    Run,
+    /// The thread (or its process) has ended with this status.
+    Exit(i32),
+}
+
+/// A fault in lifted code, as the signal handler saw it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fault {
+    pub signo: i32,
+    pub code: i32,
+    /// Host address: data address for SIGSEGV and SIGBUS, pc otherwise.
+    pub addr: usize,
+    pub pc: usize,
+}
+
+/// Per guest thread. The assembly below knows the offsets of the first two fields; lifted code gets a pointer to it as the environment of every import.
+#[repr(C)]
+pub struct Context {
+    /// Host stack pointer inside `enter`; zero while no lifted code runs.
+    pub host_rsp: usize,
+    /// Top of the native stack, 16-byte aligned.
+    native_top: usize,
+    pub cpu: *mut CpuState,
+    pub window: *mut u8,
+    pub kernel: Option<*mut dyn Kernel>,
+    pub fault: Fault,
+    stack: *mut c_void,
+}
+
+impl Context {
+    pub fn new(cpu: *mut CpuState, window: *mut u8) -> io::Result<Box<Self>> {
+        // SAFETY: a new private mapping; the guard below it is made inaccessible at once.
+        let stack = unsafe {
+            let p = libc::mmap(
+                std::ptr::null_mut(),
+                STACK_BYTES,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK,
+                -1,
+                0,
+            );
+            if p == libc::MAP_FAILED || libc::mprotect(p, GUARD_BYTES, libc::PROT_NONE) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            p
+        };
+        let native_top = stack as usize + STACK_BYTES;
+        Ok(Box::new(Self { host_rsp: 0, native_top, cpu, window, kernel: None, fault: Fault::default(), stack }))
+    }
+
+    /// Is this host address in the guard of the native stack (the guest recursed too deeply)?
+    pub fn in_stack_guard(&self, addr: usize) -> bool {
+        (self.stack as usize..self.stack as usize + GUARD_BYTES).contains(&addr)
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: our mapping; no lifted code runs on it any more, since `enter` borrows the context mutably.
+        unsafe { libc::munmap(self.stack, STACK_BYTES) };
+    }
+}
+
+/// A value slot of wasmer's call trampolines.
+#[repr(C, align(16))]
+#[derive(Clone, Copy, Default)]
+pub struct Slot(pub u64, pub u64);
+
+/// Arguments in, results out.
+pub type Values = [Slot; 4];
+
+/// Calls lifted code through wasmer's trampoline for its signature. False: it faulted, `context.fault` says how, and nothing of it is left on the native stack.
+///
+/// # Safety
+/// `trampoline`, `vmctx` and `function` must belong to one function of an instance whose memories are mapped and whose imports carry `context`.
+pub unsafe fn enter(
+    context: &mut Context,
+    trampoline: VMTrampoline,
+    vmctx: *mut VMContext,
+    function: *const VMFunctionBody,
+    values: &mut Values,
+) -> bool {
+    // SAFETY: as the caller promises; the assembly keeps the System V calling convention.
+    unsafe { enter_raw(context, trampoline, vmctx, function, values) == 0 }
+}
+
+#[unsafe(naked)]
+unsafe extern "C" fn enter_raw(
+    context: *mut Context,
+    trampoline: VMTrampoline,
+    vmctx: *mut VMContext,
+    function: *const VMFunctionBody,
+    values: *mut Values,
+) -> u32 {
+    naked_asm!(
+        "push rbp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "push rdi", // keeps rsp 16-byte aligned, and the fault path finds the context here
+        "mov [rdi], rsp",
+        "mov rsp, [rdi + 8]",
+        "mov rbx, rdi",
+        "mov rax, rsi",
+        "mov rdi, rdx",
+        "mov rsi, rcx",
+        "mov rdx, r8",
+        "call rax",
+        "mov rsp, [rbx]",
+        "xor eax, eax",
+        "jmp {out}",
+        out = sym leave_raw,
+    )
+}
+
+/// Pops the frame of `enter_raw` and returns eax from it.
+#[unsafe(naked)]
+unsafe extern "C" fn leave_raw() {
+    naked_asm!(
+        "pop rdi",
+        "mov qword ptr [rdi], 0",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+    )
+}
+
+/// Where the signal handler sends a thread whose lifted code faulted, with rsp = `host_rsp`.
+#[unsafe(naked)]
+pub unsafe extern "C" fn leave_after_fault() {
+    naked_asm!("mov eax, 1", "cld", "jmp {out}", out = sym leave_raw)
+}
+
+/// `linux.syscall`.
+#[unsafe(naked)]
+pub unsafe extern "C" fn syscall_import(context: *mut Context) {
+    naked_asm!(
+        "push rbp",
+        "mov rbp, rsp",
+        "mov rsp, [rdi]",
+        "call {f}",
+        "mov rsp, rbp",
+        "pop rbp",
+        "ret",
+        f = sym syscall_on_host,
+    )
+}
+
+/// `x86.helper`.
+#[unsafe(naked)]
+pub unsafe extern "C" fn helper_import(context: *mut Context, op: u32, a: u64, b: u64) -> u64 {
+    naked_asm!(
+        "push rbp",
+        "mov rbp, rsp",
+        "mov rsp, [rdi]",
+        "call {f}",
+        "mov rsp, rbp",
+        "pop rbp",
+        "ret",
+        f = sym helper_on_host,
+    )
+}
+
+/// # Safety
+/// Only called by `syscall_import`, inside `enter`.
+unsafe extern "C" fn syscall_on_host(context: *mut Context) {
+    // SAFETY: the environment of the import is the context `enter` runs with; `run` set the kernel and is suspended in `enter`, so nobody else uses it.
+    unsafe {
+        let kernel = (*context).kernel.expect("lifted code runs inside Machine::run only");
+        (*kernel).syscall();
+    }
+}
+
+/// # Safety
+/// Only called by `helper_import`, inside `enter`.
+unsafe extern "C" fn helper_on_host(context: *mut Context, op: u32, a: u64, b: u64) -> u64 {
+    // SAFETY: as in `syscall_on_host`; `cpu` and `window` are mapped for the life of the context.
+    unsafe { crate::helper::run(&mut *context, op, a, b) }
+}
+
+/// Two results, as the System V convention and wasmer return them: rax, rdx.
+#[repr(C)]
+pub struct Pair(u64, u64);
+
+/// The miss stub as LLVM code calls it: the second parameter is the base of memory 0.
+///
+/// # Safety
+/// Called by lifted code only.
+pub unsafe extern "C" fn miss_with_base(context: *mut Context, _base: *mut u8, rsp: u32, rdi: u64, rsi: u64, rdx: u64) -> Pair {
+    // SAFETY: as the caller promises.
+    unsafe { miss(context, rsp, rdi, rsi, rdx) }
+}
+
+/// The miss stub as code without the hidden parameter calls it.
+///
+/// # Safety
+/// Called by lifted code only.
+pub unsafe extern "C" fn miss(context: *mut Context, rsp: u32, rdi: u64, rsi: u64, rdx: u64) -> Pair {
+    // SAFETY: the environment of the stub is the context of this thread, whose CPU state is mapped.
+    let cpu = unsafe { &mut *(*context).cpu };
+    cpu.gpr[4] = u64::from(rsp);
+    cpu.gpr[7] = rdi;
+    cpu.gpr[6] = rsi;
+    cpu.gpr[2] = rdx;
+    Pair(cpu.gpr[0], cpu.rip | abi::TAG)
+}
+
+const _: () = assert!(core::mem::offset_of!(Context, host_rsp) == 0 && core::mem::offset_of!(Context, native_top) == 8);

@@ -1,0 +1,88 @@
+//! The custom sections of a shard module, as little-endian bytes: `vkernel.entries` and `vkernel.blocks`.
+//!
+//! Owns their record layout and the search by pc. Does not know what a slot is worth in a machine: slots here are relative to the
+//! shard's slot base. The fact a newcomer gets wrong: the records are searched in place, so being sorted by pc is checked once, at load.
+
+use thiserror::Error;
+
+/// One structured entry: the function at `pc` is element `slot` of the structured module's segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub pc: u32,
+    pub slot: u32,
+}
+
+/// One resumable block: the code at `pc` is block `block` of the function in `slot` of the resumable module's segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    pub pc: u32,
+    pub slot: u32,
+    pub block: u32,
+}
+
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum SectionError {
+    #[error("section {name} has {bytes} bytes, not a multiple of {record}: rebuild the shard")]
+    Length { name: &'static str, bytes: usize, record: usize },
+    #[error("section {name} is not sorted by pc at record {index}: rebuild the shard")]
+    Order { name: &'static str, index: usize },
+}
+
+/// Parses `vkernel.entries`.
+pub fn entries(bytes: &[u8]) -> Result<Vec<Entry>, SectionError> {
+    let words = records::<2>("vkernel.entries", bytes)?;
+    Ok(words.into_iter().map(|[pc, slot]| Entry { pc, slot }).collect())
+}
+
+/// Parses `vkernel.blocks`.
+pub fn blocks(bytes: &[u8]) -> Result<Vec<Block>, SectionError> {
+    let words = records::<3>("vkernel.blocks", bytes)?;
+    Ok(words.into_iter().map(|[pc, slot, block]| Block { pc, slot, block }).collect())
+}
+
+/// The block that starts at `pc`. `blocks` is sorted by pc.
+pub fn find(blocks: &[Block], pc: u32) -> Option<Block> {
+    blocks.binary_search_by_key(&pc, |b| b.pc).ok().map(|i| blocks[i])
+}
+
+fn records<const N: usize>(name: &'static str, bytes: &[u8]) -> Result<Vec<[u32; N]>, SectionError> {
+    if !bytes.len().is_multiple_of(4 * N) {
+        return Err(SectionError::Length { name, bytes: bytes.len(), record: 4 * N });
+    }
+    let out: Vec<[u32; N]> = bytes
+        .chunks_exact(4 * N)
+        .map(|r| std::array::from_fn(|i| u32::from_le_bytes([r[4 * i], r[4 * i + 1], r[4 * i + 2], r[4 * i + 3]])))
+        .collect();
+    match out.windows(2).position(|w| w[0][0] >= w[1][0]) {
+        Some(i) => Err(SectionError::Order { name, index: i + 1 }),
+        None => Ok(out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|w| w.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn finds_a_block_by_its_pc_and_nothing_between() {
+        let b = blocks(&bytes(&[0x1000, 0, 0, 0x1010, 0, 1, 0x2000, 1, 0])).unwrap();
+        assert_eq!(find(&b, 0x1010), Some(Block { pc: 0x1010, slot: 0, block: 1 }));
+        assert_eq!(find(&b, 0x1011), None);
+    }
+
+    #[test]
+    fn refuses_a_section_that_is_not_sorted() {
+        assert_eq!(entries(&bytes(&[2, 0, 1, 1])), Err(SectionError::Order { name: "vkernel.entries", index: 1 }));
+        assert!(entries(&bytes(&[1, 0, 2, 1])).is_ok());
+    }
+
+    #[test]
+    fn refuses_a_section_that_ends_inside_a_record() {
+        let b = bytes(&[1, 0, 2, 1]);
+        assert!(matches!(entries(&b[..b.len() - 1]), Err(SectionError::Length { .. })));
+    }
+}
