@@ -125,6 +125,16 @@ const _: () = assert!(core::mem::offset_of!(CpuState, xmm) == 0x100);
 const _: () = assert!(core::mem::offset_of!(CpuState, st) == 0x200);
 const _: () = assert!(core::mem::offset_of!(CpuState, scratch) == 0x300);
 
+/// Operation codes of `helper::SSE`: the host's own instruction, whose result bits are model-specific. scratch[0] is the destination, scratch[1] the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum SseOp {
+    Rcpps = 1,
+    Rcpss = 2,
+    Rsqrtps = 3,
+    Rsqrtss = 4,
+}
+
 /// Operations of `x86.helper(op, a, b) -> i64`, implemented in `loader/src/helper/`. Unless stated, registers are passed and returned through
 /// `CpuState`, guest addresses as zero-extended `i64`. The lifter flushes exactly the registers a helper reads and reloads what it writes.
 pub mod helper {
@@ -151,7 +161,7 @@ pub mod helper {
     pub const LOCK_XCHG: u32 = 36;
     /// As above; compares with `scratch[0].0`, stores b when equal; returns the old value.
     pub const LOCK_CMPXCHG: u32 = 40;
-    /// pcmpistri/pcmpistrm/pcmpestri/pcmpestrm: a = imm8; operands in scratch[0], scratch[1] (estr: rax, rdx lengths); result: index returned, mask → scratch[2]; flags → CpuState.
+    /// pcmpistri/pcmpistrm/pcmpestri/pcmpestrm: a = imm8; operands in scratch[0], scratch[1] (estr: lengths in rax, rdx, of which b = 0 uses the low 32 bits, b = 1 (REX.W) all); result: index returned, mask → scratch[2]; flags → CpuState.
     pub const PCMPISTRI: u32 = 48;
     pub const PCMPISTRM: u32 = 49;
     pub const PCMPESTRI: u32 = 50;
@@ -167,7 +177,7 @@ pub mod helper {
     pub const XSAVE: u32 = 60;
     pub const XSAVEC: u32 = 61;
     pub const XRSTOR: u32 = 62;
-    /// SSE floating-point operation under a non-default MXCSR or with exact exception flags: a = operation code (`SseOp`), operands scratch[0], scratch[1]; result scratch[2].
+    /// SSE operation with model-specific results: a = operation code (`SseOp`), operands scratch[0] (destination), scratch[1] (source); result scratch[2].
     pub const SSE: u32 = 63;
     /// x87: a = opcode (the two bytes after normalisation: `(opcode & 0xff) << 8 | modrm`), b = effective address of a memory operand. Reads and writes the x87 part of `CpuState`; fcomi-like set flags; fnstsw ax writes rax.
     pub const X87: u32 = 64;

@@ -293,4 +293,9 @@ impl Emit {
         }
         self.write(reg);
     }
+
+    /// Pops an i32 and a zero base: the x87 tag bits (`CpuState.fempty`).
+    pub fn store_x87_empty(&mut self) {
+        self.s().i32_store16(cpu(core::mem::offset_of!(syscalls::abi::CpuState, fempty) as u64, 1));
+    }
 }
