@@ -1,21 +1,160 @@
 //! Host syscalls that may block. Owns `host_call`: a syscall that a recorded signal cannot miss.
 //!
 //! The fact a newcomer gets wrong: "check poll, then call the kernel" loses a signal that arrives between the two. Here the check and the
-//! `syscall` instruction form one assembly range; the host handler moves a pc found inside it to the abort label (02, "What review changed", 6).
+//! `syscall` instruction form one assembly range; the host handler moves a pc found inside it to an abort label (02, "What review changed", 6).
 
 use crate::errno::Errno;
 use crate::table::SysResult;
+use libc::c_long;
+use std::sync::atomic::AtomicU32;
 
 impl Errno {
     /// ERESTARTSYS: a signal interrupted the call; restarted under SA_RESTART, else EINTR. Rows pass it on like any errno.
     pub const RESTART: Errno = Errno(512);
-    /// A signal arrived before the call began: always restarted.
+    /// A signal arrived before the call began: nothing happened, always restarted.
     pub const NOT_STARTED: Errno = Errno(513);
 }
 
-/// A host syscall with host addresses; interruptible by signals to be delivered to the guest.
-pub fn host_call(nr: libc::c_long, args: [u64; 6]) -> SysResult {
-    // SAFETY: the row checked and translated every pointer among the arguments.
-    let r = unsafe { libc::syscall(nr, args[0], args[1], args[2], args[3], args[4], args[5]) };
-    if r == -1 { Err(Errno::last()) } else { Ok(r as u64) }
+// vkernel_interruptible(nr, args, poll): the raw kernel result, or -513 / -512 as above.
+// r11 holds the poll pointer: it is no argument register and `syscall` destroys it only afterwards.
+std::arch::global_asm!(
+    ".hidden vkernel_interruptible",
+    ".hidden vkernel_interruptible_check",
+    ".hidden vkernel_interruptible_enter",
+    ".hidden vkernel_interruptible_abort",
+    ".hidden vkernel_interruptible_restart",
+    ".globl vkernel_interruptible",
+    ".globl vkernel_interruptible_check",
+    ".globl vkernel_interruptible_enter",
+    ".globl vkernel_interruptible_abort",
+    ".globl vkernel_interruptible_restart",
+    ".type vkernel_interruptible, @function",
+    "vkernel_interruptible:",
+    "mov rax, rdi",
+    "mov r11, rdx",
+    "mov rcx, rsi",
+    "mov rdi, [rcx]",
+    "mov rsi, [rcx + 8]",
+    "mov rdx, [rcx + 16]",
+    "mov r10, [rcx + 24]",
+    "mov r8, [rcx + 32]",
+    "mov r9, [rcx + 40]",
+    "vkernel_interruptible_check:",
+    "cmp dword ptr [r11], 0",
+    "jne vkernel_interruptible_abort",
+    "vkernel_interruptible_enter:",
+    "syscall",
+    "ret",
+    "vkernel_interruptible_abort:",
+    "mov rax, -513",
+    "ret",
+    "vkernel_interruptible_restart:",
+    "mov rax, -512",
+    "ret",
+);
+
+unsafe extern "C" {
+    fn vkernel_interruptible(nr: c_long, args: *const u64, poll: *const AtomicU32) -> i64;
+    fn vkernel_interruptible_check();
+    fn vkernel_interruptible_enter();
+    fn vkernel_interruptible_abort();
+    fn vkernel_interruptible_restart();
+}
+
+/// Where an interrupted pc has to go on: the abort label when it lies in the range, else unchanged. Async-signal-safe.
+pub(crate) fn rewind(pc: u64) -> u64 {
+    let at = |f: unsafe extern "C" fn()| f as usize as u64;
+    // At the `syscall` instruction itself: the kernel set the pc back to restart the call (SA_RESTART on our handlers), or it had not begun.
+    if pc == at(vkernel_interruptible_enter) {
+        at(vkernel_interruptible_restart)
+    } else if (at(vkernel_interruptible_check)..at(vkernel_interruptible_enter)).contains(&pc) {
+        at(vkernel_interruptible_abort)
+    } else {
+        pc
+    }
+}
+
+fn result(r: i64) -> SysResult {
+    if (-4095..0).contains(&r) { Err(Errno(-r as i32)) } else { Ok(r as u64) }
+}
+
+/// A host syscall with host addresses. Calls that can block are interruptible by a signal for the guest and may answer `Errno::RESTART` or
+/// `Errno::NOT_STARTED`, which rows pass on; a row that has already done something irrevocable uses `host_call_now`.
+pub fn host_call(nr: c_long, args: [u64; 6]) -> SysResult {
+    match crate::signal::poll_word() {
+        Some(poll) if may_block(nr) => interruptible(nr, args, poll),
+        _ => host_call_now(nr, args),
+    }
+}
+
+pub(crate) fn interruptible(nr: c_long, args: [u64; 6], poll: *const AtomicU32) -> SysResult {
+    // SAFETY: the row checked and translated every pointer among the arguments; `poll` is the live word of this thread.
+    result(unsafe { vkernel_interruptible(nr, args.as_ptr(), poll) })
+}
+
+/// A host syscall that signals do not stop from starting.
+pub fn host_call_now(nr: c_long, args: [u64; 6]) -> SysResult {
+    static NEVER: AtomicU32 = AtomicU32::new(0);
+    interruptible(nr, args, &raw const NEVER)
+}
+
+/// Calls that can wait for something outside the kernel.
+fn may_block(nr: c_long) -> bool {
+    matches!(
+        nr,
+        libc::SYS_read
+            | libc::SYS_write
+            | libc::SYS_open
+            | libc::SYS_poll
+            | libc::SYS_ioctl
+            | libc::SYS_pread64
+            | libc::SYS_pwrite64
+            | libc::SYS_readv
+            | libc::SYS_writev
+            | libc::SYS_select
+            | libc::SYS_pause
+            | libc::SYS_nanosleep
+            | libc::SYS_sendfile
+            | libc::SYS_connect
+            | libc::SYS_accept
+            | libc::SYS_sendto
+            | libc::SYS_recvfrom
+            | libc::SYS_sendmsg
+            | libc::SYS_recvmsg
+            | libc::SYS_wait4
+            | libc::SYS_semop
+            | libc::SYS_semtimedop
+            | libc::SYS_msgsnd
+            | libc::SYS_msgrcv
+            | libc::SYS_fcntl
+            | libc::SYS_flock
+            | libc::SYS_creat
+            | libc::SYS_rt_sigtimedwait
+            | libc::SYS_rt_sigsuspend
+            | libc::SYS_rt_sigprocmask
+            | libc::SYS_futex
+            | libc::SYS_io_getevents
+            | libc::SYS_clock_nanosleep
+            | libc::SYS_epoll_wait
+            | libc::SYS_mq_timedsend
+            | libc::SYS_mq_timedreceive
+            | libc::SYS_waitid
+            | libc::SYS_openat
+            | libc::SYS_pselect6
+            | libc::SYS_ppoll
+            | libc::SYS_splice
+            | libc::SYS_tee
+            | libc::SYS_epoll_pwait
+            | libc::SYS_accept4
+            | libc::SYS_preadv
+            | libc::SYS_pwritev
+            | libc::SYS_recvmmsg
+            | libc::SYS_sendmmsg
+            | libc::SYS_getrandom
+            | libc::SYS_preadv2
+            | libc::SYS_pwritev2
+            | libc::SYS_openat2
+            | libc::SYS_epoll_pwait2
+            | libc::SYS_futex_waitv
+    )
 }

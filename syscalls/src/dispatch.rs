@@ -22,7 +22,7 @@ pub fn dispatch(thread: &mut Thread) {
     if !thread.replaced {
         thread.cpu().gpr[reg::RAX] = match result {
             Ok(value) => value,
-            Err(errno) => thread.signals.interrupted(nr, errno),
+            Err(errno) => thread.signals.result(nr, errno),
         };
     }
 }

@@ -4,13 +4,20 @@
 //! The fact a newcomer gets wrong: `CpuState` is written by signal handlers of the same host thread (only `poll`), so it is reached
 //! through a raw pointer and never kept as a long-lived reference across a blocking call.
 
+mod end;
+mod rows;
+mod start;
+
 use crate::abi::CpuState;
 use crate::guest::Window;
 use crate::process::Process;
 use crate::signal::ThreadSignals;
-use crate::table::Row;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::sync::{MutexGuard, PoisonError};
+
+pub(crate) use end::{ending, exec_alone, exit, walk_robust_list};
+pub(crate) use start::{CloneArgs, new_thread};
 
 /// Indices into `CpuState.gpr`.
 pub mod reg {
@@ -52,6 +59,8 @@ pub struct Thread {
     pub replaced: bool,
     /// The guest asked for this thread's end.
     pub exit: Option<i32>,
+    /// This process is a vfork child whose parent waits.
+    pub(crate) vfork: Option<crate::process::vfork::Mailbox>,
 }
 
 impl Thread {
@@ -63,7 +72,9 @@ impl Thread {
         // SAFETY: gettid has no preconditions.
         let tid = unsafe { libc::gettid() };
         let signals = ThreadSignals::new(cpu, 0);
-        Self { cpu, process, tid, clear_child_tid: 0, robust_list: 0, signals, replaced: false, exit: None }
+        signals.start(&process);
+        process.threads().tids.push(tid);
+        Self { cpu, process, tid, clear_child_tid: 0, robust_list: 0, signals, replaced: false, exit: None, vfork: None }
     }
 
     /// Guest memory.
@@ -115,11 +126,13 @@ impl NewThread {
             }
         }
         let signals = ThreadSignals::new(cpu, self.mask);
-        let thread =
-            Thread { cpu, process: self.process, tid, clear_child_tid: self.clear_child_tid, robust_list: 0, signals, replaced: false, exit: None };
+        let process = self.process;
+        process.threads().tids.push(tid);
         // The parent is gone only if the process is ending.
         let _ = self.ready.send(tid);
-        thread
+        signals.apply_mask();
+        let clear_child_tid = self.clear_child_tid;
+        Thread { cpu, process, tid, clear_child_tid, robust_list: 0, signals, replaced: false, exit: None, vfork: None }
     }
 }
 
@@ -127,11 +140,16 @@ impl NewThread {
 #[derive(Default)]
 pub struct ThreadList {
     pub tids: Vec<libc::pid_t>,
+    /// A thread is executing a program: the others end.
+    pub(crate) exec_by: Option<libc::pid_t>,
+    /// The image a non-leader hands to the leader, with its mask.
+    pub(crate) handover: Option<(Box<crate::exec::Prepared>, u64)>,
 }
 
-/// Exec: ends the other threads, then becomes the program.
-pub(crate) fn exec_alone(t: &mut Thread, prepared: crate::exec::Prepared) -> crate::table::SysResult {
-    crate::exec::become_program(t, prepared).map(|()| 0)
+impl Process {
+    pub(crate) fn threads(&self) -> MutexGuard<'_, ThreadList> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-pub const ROWS: &[Row] = &[];
+crate::pass::family! { rows::PASSED, rows::ROWS, rows::REFUSED }

@@ -3,11 +3,18 @@
 //!
 //! The fact a newcomer gets wrong: locks here are also taken around fork, in the order of the fields, so no handler may hold one across a blocking call.
 
+mod credentials;
+mod fork;
+mod limits;
+mod prctl;
+mod rows;
+pub(crate) mod vfork;
+
 use crate::guest::Window;
 use crate::host::{Host, ObjectId};
 use crate::mm::Memory;
 use crate::signal::Actions;
-use crate::table::{MAX_NR, Row};
+use crate::table::MAX_NR;
 use crate::thread::ThreadList;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -121,6 +128,10 @@ impl Process {
 }
 
 /// A vfork child stops sharing its parent's fate: exec or exit.
-pub(crate) fn vfork_done(_t: &mut crate::thread::Thread) {}
+pub(crate) fn vfork_done(t: &mut crate::thread::Thread) {
+    if let Some(mailbox) = t.vfork.take() {
+        mailbox.done(t.process.window);
+    }
+}
 
-pub const ROWS: &[Row] = crate::exec::ROWS;
+crate::pass::family! { rows::PASSED, rows::ROWS, credentials::PASSED, limits::ROWS, prctl::ROWS, rows::REFUSED, crate::exec::ROWS }

@@ -1,0 +1,64 @@
+//! Resource limits. AS, DATA and STACK are the guest's own and emulated (07, S1); all others are the host process's.
+//!
+//! The fact a newcomer gets wrong: RLIMIT_AS on the host process would hit the 4 GiB window and the AOT code, not the guest.
+
+use super::{Limits, Process};
+use crate::errno::Errno;
+use crate::pass::{at_mut, opt_at, rows};
+use crate::table::SysResult;
+use crate::thread::Thread;
+use std::sync::PoisonError;
+
+rows! {
+    97 "getrlimit" [Int Ptr] Emulate "" |t, a| limit(t, 0, a[0] as u32, 0, a[1]);
+    160 "setrlimit" [Int Ptr] Emulate "" |t, a| { if a[1] == 0 { return Err(Errno::EFAULT) } limit(t, 0, a[0] as u32, a[1], 0) };
+    302 "prlimit64" [Pid Int Ptr Ptr] Emulate "AS, DATA and STACK only of the calling process" |t, a| limit(t, a[0] as i32, a[1] as u32, a[2], a[3]);
+}
+
+impl Limits {
+    fn of(&mut self, resource: u32) -> Option<&mut (u64, u64)> {
+        match resource {
+            libc::RLIMIT_AS => Some(&mut self.address_space),
+            libc::RLIMIT_DATA => Some(&mut self.data),
+            libc::RLIMIT_STACK => Some(&mut self.stack),
+            _ => None,
+        }
+    }
+}
+
+fn limit(t: &mut Thread, pid: i32, resource: u32, new: u64, old: u64) -> SysResult {
+    let wanted: Option<[u64; 2]> = t.opt_read(new)?;
+    // SAFETY: getpid has no preconditions.
+    let own = pid == 0 || pid == unsafe { libc::getpid() };
+    let before = match emulated(&t.process, resource, if own { wanted } else { None })? {
+        Some(before) if own => before,
+        Some(_) => return Err(Errno::EPERM),
+        None => {
+            let mut before = [0u64; 2];
+            t.host(libc::SYS_prlimit64, &[pid as u64, u64::from(resource), opt_at(wanted.as_ref()), at_mut(&mut before)])?;
+            before
+        }
+    };
+    if old != 0 {
+        t.window().write(old, &before)?;
+    }
+    Ok(0)
+}
+
+/// The old value of an emulated limit after setting it; `None` when the limit is the host's.
+fn emulated(process: &Process, resource: u32, wanted: Option<[u64; 2]>) -> Result<Option<[u64; 2]>, Errno> {
+    let mut limits = process.limits.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(limit) = limits.of(resource) else { return Ok(None) };
+    let before = [limit.0, limit.1];
+    if let Some([soft, hard]) = wanted {
+        if soft > hard {
+            return Err(Errno::EINVAL);
+        }
+        // SAFETY: geteuid has no preconditions.
+        if hard > limit.1 && unsafe { libc::geteuid() } != 0 {
+            return Err(Errno::EPERM);
+        }
+        *limit = (soft, hard);
+    }
+    Ok(Some(before))
+}

@@ -1,0 +1,220 @@
+//! The host side of signals: the handler that records, the per-thread record, host masks and dispositions.
+//! Refuses to own delivery; a handler here only stores and arms `poll`.
+//!
+//! The fact a newcomer gets wrong: the handler leaves *everything* blocked in the interrupted context, so the record needs one slot, not a queue.
+//! `KICK` alone stays unblocked (the runtime uses it to interrupt threads at exec) and therefore has a slot of its own.
+
+use crate::abi::CpuState;
+use crate::errno::Errno;
+use std::cell::{Cell, UnsafeCell};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+/// `siginfo_t` as bytes.
+pub type Info = [u8; 128];
+
+/// Signal the runtime interrupts its own threads with; glibc's SIGSETXID, which programs cannot use otherwise.
+pub const KICK: i32 = 33;
+
+/// Signals raised by faulting instructions: their host handlers belong to the loader, which turns faults of guest code into `signal::fault`.
+pub const SYNCHRONOUS: u64 = bit(libc::SIGSEGV) | bit(libc::SIGBUS) | bit(libc::SIGFPE) | bit(libc::SIGILL);
+
+/// A signal's bit in a kernel mask.
+pub const fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
+/// The host mask for a guest mask: faults and KICK stay deliverable.
+pub fn host_mask(guest: u64) -> u64 {
+    guest & !SYNCHRONOUS & !bit(KICK)
+}
+
+/// Where the handler of this host thread stores. Written by the handler, emptied by the dispatcher of the same thread.
+pub(crate) struct Record {
+    pub(super) poll: *const AtomicU32,
+    signal: AtomicI32,
+    info: UnsafeCell<Info>,
+    kick: AtomicI32,
+    kick_info: UnsafeCell<Info>,
+}
+
+impl Record {
+    pub(super) fn new(cpu: *mut CpuState) -> Box<Self> {
+        // SAFETY: computes the address of a field; `Thread::start` promises `cpu` is valid.
+        let poll = unsafe { &raw const (*cpu).poll }.cast();
+        let empty = || UnsafeCell::new([0; 128]);
+        Box::new(Self { poll, signal: AtomicI32::new(0), info: empty(), kick: AtomicI32::new(0), kick_info: empty() })
+    }
+
+    pub(super) fn poll(&self) -> &AtomicU32 {
+        // SAFETY: points into the thread's CpuState, which outlives the thread.
+        unsafe { &*self.poll }
+    }
+
+    /// The recorded signal, if any.
+    pub(super) fn take(&self) -> Option<(i32, Info)> {
+        take(&self.signal, &self.info)
+    }
+
+    pub(super) fn take_kick(&self) -> Option<(i32, Info)> {
+        take(&self.kick, &self.kick_info)
+    }
+
+    pub(super) fn kick_waits(&self) -> bool {
+        self.kick.load(Ordering::SeqCst) != 0
+    }
+
+    /// Forgets everything: a forked child inherits no pending signal.
+    pub(super) fn clear(&self) {
+        self.signal.store(0, Ordering::SeqCst);
+        self.kick.store(0, Ordering::SeqCst);
+    }
+}
+
+fn take(signal: &AtomicI32, info: &UnsafeCell<Info>) -> Option<(i32, Info)> {
+    let n = signal.load(Ordering::SeqCst);
+    if n == 0 {
+        return None;
+    }
+    // SAFETY: the handler writes only while `signal` is 0 (all signals are blocked while a record waits).
+    let info = unsafe { *info.get() };
+    signal.store(0, Ordering::SeqCst);
+    Some((n, info))
+}
+
+thread_local! {
+    static CURRENT: Cell<*const Record> = const { Cell::new(std::ptr::null()) };
+}
+
+/// Makes `record` the one the handler of this host thread writes to.
+pub(super) fn attach(record: *const Record) {
+    CURRENT.set(record);
+}
+
+pub(super) fn detach(record: *const Record) {
+    if CURRENT.get() == record {
+        CURRENT.set(std::ptr::null());
+    }
+}
+
+/// The poll word of the guest thread on this host thread.
+pub(crate) fn poll_word() -> Option<*const AtomicU32> {
+    let record = CURRENT.get();
+    // SAFETY: attached records live until they are detached on the same host thread.
+    (!record.is_null()).then(|| unsafe { (*record).poll })
+}
+
+/// Records an asynchronous signal for the guest thread on this host thread. Also for the loader's own handlers of `SYNCHRONOUS` signals when
+/// `si_code <= 0` (somebody called kill). Async-signal-safe.
+///
+/// # Safety
+/// The arguments must be those of a running SA_SIGINFO handler.
+pub unsafe extern "C" fn record(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let record = CURRENT.get();
+    if record.is_null() {
+        return;
+    }
+    // SAFETY: the kernel's arguments of a handler; the record is attached and thus alive.
+    unsafe {
+        let record = &*record;
+        let context = &mut *context.cast::<libc::ucontext_t>();
+        let bytes = *info.cast::<Info>();
+        if signal == KICK {
+            *record.kick_info.get() = bytes;
+            record.kick.store(signal, Ordering::SeqCst);
+        } else if record.signal.load(Ordering::SeqCst) == 0 {
+            *record.info.get() = bytes;
+            record.signal.store(signal, Ordering::SeqCst);
+            // Everything stays blocked until the dispatcher has delivered this one.
+            (&raw mut context.uc_sigmask).cast::<u64>().write(host_mask(!0));
+        }
+        (*record.poll).store(1, Ordering::SeqCst);
+        let pc = &mut context.uc_mcontext.gregs[libc::REG_RIP as usize];
+        *pc = crate::blocking::rewind(*pc as u64) as i64;
+    }
+}
+
+/// `struct sigaction` of the kernel.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct KernelAction {
+    handler: u64,
+    flags: u64,
+    restorer: u64,
+    mask: u64,
+}
+
+std::arch::global_asm!(".hidden vkernel_restorer", ".globl vkernel_restorer", "vkernel_restorer:", "mov eax, 15", "syscall");
+unsafe extern "C" {
+    fn vkernel_restorer();
+}
+
+const SA_RESTORER: u64 = 0x0400_0000;
+
+/// What the host kernel shall do with a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Disposition {
+    Default,
+    Ignore,
+    Record,
+}
+
+/// Sets the host disposition. `flags`: SA_NOCLDSTOP and SA_NOCLDWAIT of the guest.
+pub(super) fn set_disposition(signal: i32, disposition: Disposition, flags: u64) -> Result<(), Errno> {
+    let handler = match disposition {
+        Disposition::Default => 0,
+        Disposition::Ignore => 1,
+        Disposition::Record => record as *const () as u64,
+    };
+    let passed = flags & (libc::SA_NOCLDSTOP | libc::SA_NOCLDWAIT) as u64;
+    let flags = passed | (libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART) as u64 | SA_RESTORER;
+    let action = KernelAction { handler, flags, restorer: vkernel_restorer as *const () as u64, mask: host_mask(!0) };
+    crate::blocking::host_call_now(libc::SYS_rt_sigaction, [signal as u64, (&raw const action) as u64, 0, 8, 0, 0]).map(|_| ())
+}
+
+/// Whether the host ignores a signal now (inherited dispositions).
+pub(super) fn is_ignored(signal: i32) -> bool {
+    let mut action = KernelAction::default();
+    let asked = crate::blocking::host_call_now(libc::SYS_rt_sigaction, [signal as u64, 0, (&raw mut action) as u64, 8, 0, 0]);
+    asked.is_ok() && action.handler == 1
+}
+
+/// Sets this host thread's mask, unless a signal is recorded or arrives first: then the dispatcher does it at delivery.
+pub(super) fn apply_mask(record: &Record, guest: u64) -> Result<(), Errno> {
+    let mask = host_mask(guest);
+    let args = [libc::SIG_SETMASK as u64, (&raw const mask) as u64, 0, 8, 0, 0];
+    crate::blocking::interruptible(libc::SYS_rt_sigprocmask, args, record.poll).map(|_| ())
+}
+
+/// Blocks everything on this host thread and returns the old host mask.
+pub(crate) fn block_all() -> u64 {
+    let (all, mut old) = (!0u64, 0u64);
+    let args = [libc::SIG_SETMASK as u64, (&raw const all) as u64, (&raw mut old) as u64, 8, 0, 0];
+    let _ = crate::blocking::host_call_now(libc::SYS_rt_sigprocmask, args);
+    old
+}
+
+/// Undoes `block_all`.
+pub(crate) fn restore_mask(old: u64) {
+    let args = [libc::SIG_SETMASK as u64, (&raw const old) as u64, 0, 8, 0, 0];
+    let _ = crate::blocking::host_call_now(libc::SYS_rt_sigprocmask, args);
+}
+
+/// Sends a recorded signal to this thread again, for the kernel to act on.
+pub(super) fn resend(signal: i32, info: &Info) {
+    // SAFETY: plain numbers and a live siginfo; to oneself any si_code may be sent.
+    unsafe {
+        let (pid, tid) = (libc::getpid(), libc::gettid());
+        libc::syscall(libc::SYS_rt_tgsigqueueinfo, pid, tid, signal, info.as_ptr());
+    }
+}
+
+/// Interrupts a thread of this process so that it looks at its `poll`.
+pub(crate) fn kick(tid: libc::pid_t) {
+    // SAFETY: plain numbers.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, KICK) };
+}
+
+/// Makes KICK a recording signal.
+pub(crate) fn install_kick() {
+    let _ = set_disposition(KICK, Disposition::Record, 0);
+}

@@ -1,0 +1,349 @@
+//! Signals of a guest process. Owns dispositions, masks and delivery; `host` records, `frame` lays out frames, `rows` are the syscalls.
+//! Refuses to own pending sets, default actions and wait statuses: those are the host kernel's own.
+//!
+//! The fact a newcomer gets wrong: the host mask equals the guest mask, except between the recording of a signal and its delivery, when
+//! everything is blocked: so a thread never has more than one recorded signal.
+
+pub mod frame;
+pub mod host;
+mod rows;
+
+use crate::abi::{CpuState, StopKind};
+use crate::errno::Errno;
+use crate::host::Event;
+use crate::mm::ledger::Backing;
+use crate::process::Process;
+use crate::thread::{Next, Thread, reg};
+use frame::{AltStack, Delivery};
+use host::{Disposition, Info, Record, SYNCHRONOUS, bit};
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+
+pub use host::{host_mask, record};
+pub use rows::ROWS;
+pub(crate) use host::poll_word;
+
+const SIG_DFL: u64 = 0;
+const SIG_IGN: u64 = 1;
+pub const SIGNALS: i32 = 64;
+
+/// `struct sigaction` as the guest gave it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Action {
+    pub handler: u64,
+    pub flags: u64,
+    pub restorer: u64,
+    pub mask: u64,
+}
+
+// SAFETY: four integers.
+unsafe impl crate::guest::Plain for Action {}
+
+impl Action {
+    fn has(&self, flag: i32) -> bool {
+        self.flags & flag as u32 as u64 != 0
+    }
+}
+
+/// Guest signal actions, by signal number.
+pub struct Actions([Action; SIGNALS as usize + 1]);
+
+impl Default for Actions {
+    fn default() -> Self {
+        Self([Action::default(); SIGNALS as usize + 1])
+    }
+}
+
+impl Actions {
+    pub fn get(&self, signal: i32) -> Action {
+        self.0[signal as usize]
+    }
+
+    /// Sets an action and the host disposition that goes with it.
+    fn set(&mut self, signal: i32, action: Action) -> Result<(), Errno> {
+        if bit(signal) & SYNCHRONOUS == 0 {
+            let disposition = match action.handler {
+                SIG_DFL => Disposition::Default,
+                SIG_IGN => Disposition::Ignore,
+                _ => Disposition::Record,
+            };
+            host::set_disposition(signal, disposition, action.flags)?;
+        }
+        self.0[signal as usize] = action;
+        Ok(())
+    }
+
+    /// CLONE_CLEAR_SIGHAND: caught signals go back to their default.
+    pub(crate) fn clear(&mut self) {
+        for signal in 1..=SIGNALS {
+            if self.get(signal).handler > SIG_IGN {
+                let _ = self.set(signal, Action::default());
+            }
+        }
+    }
+
+    /// Takes over what the host ignores; SIGPIPE is the Rust runtime's doing and goes back to its default.
+    fn inherit(&mut self) {
+        let _ = host::set_disposition(libc::SIGPIPE, Disposition::Default, 0);
+        for signal in 1..=SIGNALS {
+            if bit(signal) & SYNCHRONOUS == 0 && host::is_ignored(signal) {
+                self.0[signal as usize].handler = SIG_IGN;
+            }
+        }
+    }
+}
+
+impl Process {
+    pub(crate) fn actions(&self) -> MutexGuard<'_, Actions> {
+        self.actions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A syscall that a signal cut short.
+#[derive(Clone, Copy)]
+struct Interrupted {
+    nr: u64,
+    /// Restart whatever SA_RESTART says: the call had not begun.
+    always: bool,
+}
+
+/// Per-thread signal state.
+pub struct ThreadSignals {
+    record: Box<Record>,
+    /// The guest's blocked set.
+    pub mask: u64,
+    /// The set rt_sigsuspend or ppoll put in place while waiting: handlers run under it, the frame restores `mask`.
+    pub suspended: Option<u64>,
+    pub altstack: AltStack,
+    interrupted: Option<Interrupted>,
+}
+
+impl ThreadSignals {
+    pub fn new(cpu: *mut CpuState, mask: u64) -> Self {
+        let record = Record::new(cpu);
+        host::attach(&raw const *record);
+        Self { record, mask, suspended: None, altstack: AltStack::NONE, interrupted: None }
+    }
+
+    /// The first thread of a process: inherited dispositions, empty mask.
+    pub(crate) fn start(&self, process: &Process) {
+        process.actions().inherit();
+        self.apply_mask();
+    }
+
+    /// Makes the host mask the guest mask, unless a recorded signal waits (the dispatcher does it then).
+    pub(crate) fn apply_mask(&self) {
+        let _ = host::apply_mask(&self.record, self.mask);
+    }
+
+    pub fn request_poll(&self) {
+        self.record.poll().store(1, Ordering::SeqCst);
+    }
+
+    fn set_mask(&mut self, mask: u64) {
+        self.mask = mask & !(bit(libc::SIGKILL) | bit(libc::SIGSTOP));
+    }
+
+    /// The result register for an errno; remembers a call that has to be restarted.
+    pub(crate) fn result(&mut self, nr: u64, errno: Errno) -> u64 {
+        let errno = match errno {
+            Errno::RESTART | Errno::NOT_STARTED => {
+                self.interrupted = Some(Interrupted { nr, always: errno == Errno::NOT_STARTED });
+                self.request_poll();
+                Errno::EINTR
+            }
+            e => e,
+        };
+        -i64::from(errno.0) as u64
+    }
+
+    /// In a forked child: no signal is pending, the record is this thread's still.
+    pub(crate) fn forked(&mut self) {
+        self.record.clear();
+        self.interrupted = None;
+        self.record.poll().store(0, Ordering::SeqCst);
+        self.apply_mask();
+    }
+
+    /// This host thread no longer runs a guest thread.
+    pub(crate) fn detach(&self) {
+        host::block_all();
+        host::detach(&raw const *self.record);
+    }
+}
+
+impl Drop for ThreadSignals {
+    fn drop(&mut self) {
+        host::detach(&raw const *self.record);
+    }
+}
+
+/// A fault of guest code: address and signal number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub signal: i32,
+    /// si_code.
+    pub code: i32,
+    /// si_addr, a guest address.
+    pub address: u64,
+}
+
+/// `CpuState.poll` is set: delivers signals, performs exec and exit, restarts syscalls. Full state in `CpuState`.
+pub fn poll(t: &mut Thread) -> Next {
+    loop {
+        t.signals.record.poll().store(0, Ordering::SeqCst);
+        if let Some(next) = crate::thread::ending(t) {
+            return next;
+        }
+        if let Some((signal, info)) = t.signals.record.take() {
+            deliver(t, signal, &info);
+        }
+        if t.signals.record.kick_waits()
+            && t.signals.mask & bit(host::KICK) == 0
+            && let Some((signal, info)) = t.signals.record.take_kick()
+        {
+            deliver(t, signal, &info);
+        }
+        t.signals.suspended = None;
+        t.signals.apply_mask();
+        if t.signals.record.poll().load(Ordering::SeqCst) != 0 {
+            continue;
+        }
+        if !restart(t) {
+            return Next::Continue;
+        }
+    }
+}
+
+/// A syscall to run again: one that no handler came between, or one that rt_sigreturn went back to. The code forms have no entry at a `syscall`
+/// instruction, so it is run here.
+fn restart(t: &mut Thread) -> bool {
+    if let Some(i) = t.signals.interrupted.take() {
+        t.cpu().rip -= 2;
+        t.cpu().gpr[reg::RAX] = i.nr;
+    } else if !t.replaced {
+        return false;
+    }
+    t.replaced = false;
+    let rip = t.cpu().rip;
+    let in_text = matches!(t.process.memory().areas.at(rip), Some((_, a)) if a.prot & libc::PROT_EXEC != 0 && matches!(a.backing, Backing::Object { .. }));
+    let mut instruction = [0; 2];
+    if !in_text || t.window().copy_in(rip, &mut instruction).is_err() || instruction != [0x0f, 0x05] {
+        return false;
+    }
+    t.cpu().rip = rip + 2;
+    crate::dispatch(t);
+    true
+}
+
+/// `CpuState.stop` is set: turns it into a guest signal or ends the process.
+pub fn stop(t: &mut Thread) -> Next {
+    const SI_KERNEL: i32 = 0x80;
+    let (rip, kind) = (t.cpu().rip, t.cpu().stop);
+    t.cpu().stop = 0;
+    if kind == StopKind::Gap as u32 {
+        t.process.host.audit(&Event::Gap { rip });
+    }
+    let (signal, code, address) = match kind {
+        k if k == StopKind::Breakpoint as u32 => (libc::SIGTRAP, SI_KERNEL, 0),
+        k if k == StopKind::Divide as u32 => (libc::SIGFPE, 1, rip),
+        k if k == StopKind::Protection as u32 => (libc::SIGSEGV, SI_KERNEL, 0),
+        _ => (libc::SIGILL, 2, rip),
+    };
+    fault(t, Fault { signal, code, address })
+}
+
+/// A synchronous fault at `CpuState.rip`: the guest's handler runs, or the process dies of the signal.
+pub fn fault(t: &mut Thread, f: Fault) -> Next {
+    let action = t.process.actions().get(f.signal);
+    if action.handler <= SIG_IGN || t.signals.mask & bit(f.signal) != 0 {
+        die(f.signal);
+    }
+    let mut info: Info = [0; 128];
+    info[0..4].copy_from_slice(&f.signal.to_le_bytes());
+    info[8..12].copy_from_slice(&f.code.to_le_bytes());
+    info[16..24].copy_from_slice(&f.address.to_le_bytes());
+    let trap = match f.signal {
+        libc::SIGSEGV if f.code == 0x80 => 13,
+        libc::SIGSEGV | libc::SIGBUS => 14,
+        libc::SIGFPE => 0,
+        libc::SIGTRAP => 3,
+        _ => 6,
+    };
+    let cr2 = if trap == 14 { f.address } else { 0 };
+    run_handler(t, f.signal, &info, &action, [trap, if trap == 14 { 4 } else { 0 }, cr2]);
+    t.signals.apply_mask();
+    Next::Continue
+}
+
+/// One recorded signal: handler, default or nothing, as the actions say now.
+fn deliver(t: &mut Thread, signal: i32, info: &Info) {
+    let action = t.process.actions().get(signal);
+    match action.handler {
+        SIG_IGN => {}
+        // The disposition changed after the recording, or it is a fault signal somebody sent: the kernel's default is the right end.
+        SIG_DFL if bit(signal) & SYNCHRONOUS != 0 => die(signal),
+        SIG_DFL if signal == host::KICK => {}
+        SIG_DFL => host::resend(signal, info),
+        _ => run_handler(t, signal, info, &action, [0; 3]),
+    }
+}
+
+/// Makes the guest enter its handler.
+fn run_handler(t: &mut Thread, signal: i32, info: &Info, action: &Action, fault: [u64; 3]) {
+    if let Some(i) = t.signals.interrupted.take()
+        && (i.always || action.has(libc::SA_RESTART))
+    {
+        t.cpu().rip -= 2;
+        t.cpu().gpr[reg::RAX] = i.nr;
+    }
+    let blocked = t.signals.suspended.take().unwrap_or(t.signals.mask);
+    let delivery = Delivery {
+        signal,
+        info,
+        handler: action.handler,
+        restorer: action.restorer,
+        on_alternate: action.has(libc::SA_ONSTACK),
+        mask: t.signals.mask,
+        altstack: t.signals.altstack,
+        fault,
+    };
+    let window = t.window();
+    if frame::push(window, t.cpu(), &delivery).is_err() {
+        // No room for the frame: Linux forces SIGSEGV, and a SIGSEGV that cannot be delivered kills.
+        die(libc::SIGSEGV);
+    }
+    if t.signals.altstack.flags & rows::SS_AUTODISARM != 0 {
+        t.signals.altstack = AltStack::NONE;
+    }
+    if action.has(libc::SA_RESETHAND) {
+        let _ = t.process.actions().set(signal, Action { handler: SIG_DFL, ..*action });
+    }
+    let own = if action.has(libc::SA_NODEFER) { 0 } else { bit(signal) };
+    t.signals.set_mask(blocked | action.mask | own);
+    t.replaced = false;
+}
+
+/// What exec resets: caught signals to their default, the alternate stack to none. Ignored signals, mask and pending signals stay.
+pub(crate) fn exec_reset(t: &mut Thread) {
+    let recorded = t.signals.record.take();
+    t.process.actions().clear();
+    t.signals.altstack = AltStack::NONE;
+    t.signals.interrupted = None;
+    // A signal recorded but not delivered is pending for the new program.
+    if let Some((signal, info)) = recorded {
+        host::resend(signal, &info);
+    }
+}
+
+/// Ends the process by the default action of `signal`.
+pub fn die(signal: i32) -> ! {
+    let _ = host::set_disposition(signal, Disposition::Default, 0);
+    host::restore_mask(!bit(signal));
+    // SAFETY: plain numbers; the process ends here in any case.
+    unsafe {
+        libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::gettid(), signal);
+        libc::_exit(128 + signal)
+    }
+}
