@@ -71,7 +71,7 @@ impl Started {
 }
 
 /// What runs in init once it is locked down: returns the exit code.
-pub type GuestMain = Box<dyn FnOnce() -> i32>;
+pub type GuestMain = Box<dyn FnOnce(&Credentials) -> i32>;
 
 /// Forks init. `load` runs in it while host paths are still visible and before any lock-down: it maps everything that is executable.
 pub fn start(container: &Container, load: impl FnOnce(&Container) -> Result<GuestMain, Failure>) -> Result<Started, Failure> {
@@ -107,6 +107,7 @@ fn welcome(pid: Pid, channel: Channel) -> Result<Started, Failure> {
     }
     channel.send(Kind::Mapped, &[], &[])?;
     let mut fds = channel.expect(Kind::Listener, 2)?.into_iter();
+    channel.expect(Kind::Ready, 0)?;
     let (listener, root) = (fds.next().expect("two descriptors"), fds.next().expect("two descriptors"));
     Ok(Started { pid, pidfd, listener, root, channel })
 }
@@ -115,9 +116,12 @@ fn welcome(pid: Pid, channel: Channel) -> Result<Started, Failure> {
 fn become_init(container: &Container, channel: &Channel, load: impl FnOnce(&Container) -> Result<GuestMain, Failure>) -> ! {
     // A panic must not unwind into the supervisor's half of the program.
     let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match set_up(container, channel, load) {
-        Ok(guest) => guest(),
+        Ok((guest, who)) => guest(&who),
         Err(failure) => {
-            let _ = channel.send(Kind::Failed, &[], &failure.encode());
+            // After "go" nobody listens any more.
+            if channel.send(Kind::Failed, &[], &failure.encode()).is_err() {
+                eprintln!("vkernel: {failure}");
+            }
             i32::from(failure.code)
         }
     }));
@@ -125,8 +129,13 @@ fn become_init(container: &Container, channel: &Channel, load: impl FnOnce(&Cont
     unsafe { libc::_exit(code.unwrap_or(125)) }
 }
 
-fn set_up(container: &Container, channel: &Channel, load: impl FnOnce(&Container) -> Result<GuestMain, Failure>) -> Result<GuestMain, Failure> {
+fn set_up(
+    container: &Container,
+    channel: &Channel,
+    load: impl FnOnce(&Container) -> Result<GuestMain, Failure>,
+) -> Result<(GuestMain, Credentials), Failure> {
     forget_environment();
+    default_dispositions();
     let guest = load(container)?;
     let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWCGROUP;
     if container.network != Network::Host {
@@ -149,11 +158,10 @@ fn set_up(container: &Container, channel: &Channel, load: impl FnOnce(&Container
     unshare(CloneFlags::CLONE_NEWUSER).map_err(failure("user namespace"))?;
     channel.send(Kind::UserNamespace, &[], &[])?;
     channel.expect(Kind::Mapped, 0)?;
-    lock_down(container, channel)?;
-    Ok(guest)
+    Ok((guest, lock_down(container, channel)?))
 }
 
-fn lock_down(container: &Container, channel: &Channel) -> Result<(), Failure> {
+fn lock_down(container: &Container, channel: &Channel) -> Result<Credentials, Failure> {
     let who = credentials(&container.user)?;
     let root = std::fs::File::open("/").map_err(|e| Failure::new("open /", e, "check the image's root directory"))?;
     lockdown::no_core_files()?;
@@ -167,20 +175,22 @@ fn lock_down(container: &Container, channel: &Channel) -> Result<(), Failure> {
     lockdown::take_credentials(&who)?;
     // As the guest's user: a directory it may not enter is its error.
     std::env::set_current_dir(&container.cwd).map_err(|e| Failure::new(format!("working directory {}", container.cwd), e, "choose another with --workdir").with_code(127))?;
+    channel.send(Kind::Ready, &[], &[])?;
     channel.expect(Kind::Go, 0)?;
-    restore_signals(container)?;
+    nix::sys::signal::sigprocmask(nix::sys::signal::SigmaskHow::SIG_SETMASK, Some(&container.signal_mask), None)
+        .map_err(|e| Failure::new("sigprocmask", e.desc(), ""))?;
     lockdown::install_allow_list(&container.allow)?;
-    sys::close_from(3).map_err(|e| Failure::new("close_range", e, "see `vkernel check`"))
+    sys::close_from(3).map_err(|e| Failure::new("close_range", e, "see `vkernel check`"))?;
+    Ok(who)
 }
 
-/// Default dispositions and the caller's mask, as a program started by exec would find them.
-fn restore_signals(container: &Container) -> Result<(), Failure> {
-    use nix::sys::signal::{SigmaskHow, SigHandler, Signal, signal, sigprocmask};
+/// As a program started by exec would find them; before `load`, which installs handlers of its own.
+fn default_dispositions() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
     for s in Signal::iterator().filter(|s| !matches!(s, Signal::SIGKILL | Signal::SIGSTOP)) {
         // SAFETY: SIG_DFL has no preconditions. Rust ignores SIGPIPE at start; guests expect the default.
         let _ = unsafe { signal(s, SigHandler::SigDfl) };
     }
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&container.signal_mask), None).map_err(|e| Failure::new("sigprocmask", e.desc(), ""))
 }
 
 /// The caller's environment may hold secrets; init's memory is the guest's to read should it break out of its window (07, S16).
@@ -221,7 +231,8 @@ fn credentials(user: &str) -> Result<Credentials, Failure> {
     let login = line.as_ref().map_or("", |f| f[0]);
     let member = |f: &Vec<&str>| f.len() > 3 && f[3].split(',').any(|m| m == login && !login.is_empty());
     let extra = groups.lines().map(|l| l.split(':').collect::<Vec<_>>()).filter(member).filter_map(|f| f[2].parse().ok());
-    Ok(Credentials { uid, gid, groups: if group.is_some() { vec![gid] } else { std::iter::once(gid).chain(extra).collect() } })
+    let home = line.as_ref().and_then(|f| f.get(5)).filter(|h| !h.is_empty()).map_or("/", |h| h).to_owned();
+    Ok(Credentials { home, uid, gid, groups: if group.is_some() { vec![gid] } else { std::iter::once(gid).chain(extra).collect() } })
 }
 
 fn loopback_up() -> std::io::Result<()> {

@@ -6,13 +6,11 @@
 
 use crate::protocol::{self, Grant, HEAD_BYTES, SCRIPT_DEPTH};
 use crate::sys;
+use policy::{Algorithm, Decision, Digest, Reason, Verified};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-
-/// Digest of a file.
-pub type Hash = [u8; 32];
 
 /// What is asked of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,15 +19,7 @@ pub enum Wanted {
     Library,
 }
 
-/// The policy's part, as two pure functions.
-pub struct Rules<'a> {
-    /// Whether any approved object has this size: others are refused before a byte is read (07, S17).
-    pub known_size: &'a dyn Fn(u64) -> bool,
-    /// Entry number, or why not (a stable reason code).
-    pub decide: &'a dyn Fn(Wanted, &Hash) -> Result<u32, &'static str>,
-}
-
-/// Why an object is refused.
+/// Why an object is refused: the errno the guest gets, and the audit log's reason code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub errno: i32,
@@ -43,8 +33,14 @@ fn refuse<T>(errno: i32, reason: &'static str) -> Result<T, Refusal> {
 /// What was found out about one request.
 pub struct Verdict {
     pub result: Result<Grant, Refusal>,
-    /// Of the object that decided: the program, or the last interpreter.
-    pub hash: Option<Hash>,
+    /// Of the object that decided: the program, the last interpreter, or the script that was refused.
+    pub digest: Option<Digest>,
+}
+
+impl Verdict {
+    pub fn refused(errno: i32, reason: &'static str) -> Self {
+        Self { result: refuse(errno, reason), digest: None }
+    }
 }
 
 /// Identity of an unchanged file.
@@ -56,19 +52,29 @@ struct Key {
     ctime: (i64, i64),
 }
 
+/// One file, by every function the manifest uses.
+#[derive(Clone, Copy)]
+struct Digests {
+    blake3: Digest,
+    sha256: Option<Digest>,
+}
+
+/// Scripts beyond this are refused: their size stands in no manifest, so nothing else bounds the work (07, S17).
+const LARGEST_SCRIPT_BYTES: u64 = 16 << 20;
+
 /// Decides for one container.
 pub struct Decider<'a> {
-    rules: Rules<'a>,
+    verified: &'a Verified,
     root: OwnedFd,
-    cache: HashMap<Key, Hash>,
+    cache: HashMap<Key, Digests>,
     /// Only files whose ctime lies well before this are remembered: those the image brought along.
     started: i64,
 }
 
 impl<'a> Decider<'a> {
-    pub fn new(rules: Rules<'a>, root: OwnedFd) -> Self {
+    pub fn new(verified: &'a Verified, root: OwnedFd) -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-        Self { rules, root, cache: HashMap::new(), started: now }
+        Self { verified, root, cache: HashMap::new(), started: now }
     }
 
     pub fn root(&self) -> BorrowedFd<'_> {
@@ -85,7 +91,7 @@ impl<'a> Decider<'a> {
         for scripts in 0..=SCRIPT_DEPTH {
             let file = owned.as_ref().map_or(file, AsFd::as_fd);
             let next = match self.interpreter(file) {
-                Err(refusal) => return Verdict { result: Err(refusal), hash: None },
+                Err(refusal) => return Verdict { result: Err(refusal), digest: None },
                 Ok(None) => {
                     let mut verdict = self.object(file, Wanted::Program);
                     if let Ok(grant) = &mut verdict.result {
@@ -95,9 +101,27 @@ impl<'a> Decider<'a> {
                 }
                 Ok(Some(next)) => next,
             };
+            if let Err(verdict) = self.script(file) {
+                return verdict;
+            }
             owned = Some(next);
         }
-        Verdict { result: refuse(libc::ELOOP, "script-depth"), hash: None }
+        Verdict::refused(libc::ELOOP, "script-depth")
+    }
+
+    /// A script needs no row of its own; but one that is revoked or was left out at build time is refused.
+    fn script(&mut self, file: BorrowedFd<'_>) -> Result<(), Verdict> {
+        let digests = self.digests(file, Some(LARGEST_SCRIPT_BYTES)).map_err(|r| Verdict { result: Err(r), digest: None })?;
+        for digest in digests.sha256.into_iter().chain([digests.blake3]) {
+            let omitted = self.verified.manifest().omitted.iter().any(|o| o.digest == digest);
+            let reason = match () {
+                () if self.verified.revoked().has_file(&digest) => "revoked",
+                () if omitted => "omitted",
+                () => continue,
+            };
+            return Err(Verdict { result: refuse(libc::EACCES, reason), digest: Some(digest) });
+        }
+        Ok(())
     }
 
     /// The interpreter named by a script's first line, opened inside the container's root.
@@ -128,37 +152,65 @@ impl<'a> Decider<'a> {
     }
 
     fn object(&mut self, file: BorrowedFd<'_>, wanted: Wanted) -> Verdict {
-        match self.hash(file) {
-            Err(refusal) => Verdict { result: Err(refusal), hash: None },
-            Ok(hash) => {
-                let decided = (self.rules.decide)(wanted, &hash);
-                let result = decided.map(|entry| Grant { entry, scripts: 0 }).map_err(|reason| Refusal { errno: libc::EACCES, reason });
-                Verdict { result, hash: Some(hash) }
+        let (size, digests) = match sys::fstat(file).map_err(|_| Refusal { errno: libc::EACCES, reason: "unreadable" }) {
+            Err(refusal) => return Verdict { result: Err(refusal), digest: None },
+            Ok(st) => match self.digests(file, None) {
+                Err(refusal) => return Verdict { result: Err(refusal), digest: None },
+                Ok(digests) => (st.st_size as u64, digests),
+            },
+        };
+        let ask = |digest: &Digest| match wanted {
+            Wanted::Program => policy::decide_exec(self.verified, digest, size),
+            Wanted::Library => policy::decide_library(self.verified, digest, size),
+        };
+        // Each digest may have a row or be revoked; a refusal other than "unknown" by either wins.
+        let mut last = (Decision::Refuse(Reason::UnknownHash), digests.blake3);
+        for digest in digests.sha256.into_iter().chain([digests.blake3]) {
+            match ask(&digest) {
+                Decision::Refuse(Reason::UnknownHash) => {}
+                decision @ Decision::Allow { .. } => last = (decision, digest),
+                decision => {
+                    last = (decision, digest);
+                    break;
+                }
             }
         }
+        let result = match last.0 {
+            Decision::Allow { entry } => Ok(Grant { entry, scripts: 0 }),
+            Decision::Refuse(reason) => refuse(libc::EACCES, reason.code()),
+        };
+        Verdict { result, digest: Some(last.1) }
     }
 
-    fn hash(&mut self, file: BorrowedFd<'_>) -> Result<Hash, Refusal> {
+    /// `largest`: hash whatever the manifest says about sizes, up to this; otherwise only sizes the manifest lists are hashed (07, S17).
+    fn digests(&mut self, file: BorrowedFd<'_>, largest: Option<u64>) -> Result<Digests, Refusal> {
         let st = sys::fstat(file).map_err(|_| Refusal { errno: libc::EACCES, reason: "unreadable" })?;
         if st.st_mode & libc::S_IFMT != libc::S_IFREG {
             return refuse(libc::EACCES, "not-a-regular-file");
         }
         let key = Key { dev: st.st_dev, ino: st.st_ino, size: st.st_size, ctime: (st.st_ctime, st.st_ctime_nsec) };
-        if let Some(hash) = self.cache.get(&key) {
-            return Ok(*hash);
+        if let Some(digests) = self.cache.get(&key) {
+            return Ok(*digests);
         }
         let file = regular(file)?;
-        if !(self.rules.known_size)(st.st_size as u64) {
-            let mut magic = [0u8; 4];
-            let is_elf = file.read_at(&mut magic, 0).is_ok_and(|n| n == 4) && magic == *b"\x7fELF";
-            // Shells take ENOEXEC as "run it as a script of mine"; Linux answers the same for such a file.
-            return if is_elf { refuse(libc::EACCES, "unknown-size") } else { refuse(libc::ENOEXEC, "not-a-program") };
+        let size = st.st_size as u64;
+        match largest {
+            Some(largest) if size > largest => return refuse(libc::EACCES, "script-too-large"),
+            None if !self.verified.has_size(size) => return self.unknown_size(&file),
+            _ => {}
         }
-        let hash = digest(&file, st.st_size as u64)?;
+        let digests = digest(&file, size, self.verified.uses_sha256())?;
         if st.st_ctime + 2 < self.started {
-            self.cache.insert(key, hash);
+            self.cache.insert(key, digests);
         }
-        Ok(hash)
+        Ok(digests)
+    }
+
+    /// Shells take ENOEXEC as "run it as a script of mine"; Linux answers the same for a file that is neither ELF nor script.
+    fn unknown_size(&self, file: &std::fs::File) -> Result<Digests, Refusal> {
+        let mut magic = [0u8; 4];
+        let is_elf = file.read_at(&mut magic, 0).is_ok_and(|n| n == 4) && magic == *b"\x7fELF";
+        if is_elf { refuse(libc::EACCES, Reason::UnknownSize.code()) } else { refuse(libc::ENOEXEC, "not-a-program") }
     }
 }
 
@@ -173,23 +225,27 @@ fn regular(file: BorrowedFd<'_>) -> Result<std::fs::File, Refusal> {
 }
 
 /// Reads exactly `size` bytes and one more, which must not be there: a growing file is not hashed for ever.
-fn digest(file: &std::fs::File, size: u64) -> Result<Hash, Refusal> {
-    let mut hasher = blake3::Hasher::new();
-    let mut block = vec![0u8; 128 << 10];
-    let mut at = 0u64;
-    loop {
-        match file.read_at(&mut block, at) {
-            Ok(0) => break,
-            Ok(n) => {
-                hasher.update(&block[..n]);
-                at += n as u64;
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => return refuse(libc::EACCES, "unreadable"),
-        }
-        if at > size {
-            break;
-        }
+fn digest(file: &std::fs::File, size: u64, with_sha256: bool) -> Result<Digests, Refusal> {
+    let one = |algorithm| {
+        let mut reader = Bounded { file, at: 0, end: size + 1 };
+        let digest = Digest::of_reader(algorithm, &mut reader).map_err(|_| Refusal { errno: libc::EACCES, reason: "unreadable" })?;
+        if reader.at == size { Ok(digest) } else { refuse(libc::EACCES, "changed-while-hashed") }
+    };
+    Ok(Digests { blake3: one(Algorithm::Blake3)?, sha256: if with_sha256 { Some(one(Algorithm::Sha256)?) } else { None } })
+}
+
+/// Positioned reads up to `end`.
+struct Bounded<'a> {
+    file: &'a std::fs::File,
+    at: u64,
+    end: u64,
+}
+
+impl std::io::Read for Bounded<'_> {
+    fn read(&mut self, block: &mut [u8]) -> std::io::Result<usize> {
+        let room = block.len().min((self.end - self.at) as usize);
+        let n = self.file.read_at(&mut block[..room], self.at)?;
+        self.at += n as u64;
+        Ok(n)
     }
-    if at == size { Ok(*hasher.finalize().as_bytes()) } else { refuse(libc::EACCES, "changed-while-hashed") }
 }

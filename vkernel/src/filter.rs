@@ -75,7 +75,10 @@ pub fn allow_program(guest: &BTreeSet<i64>) -> Result<Program, Failure> {
     }
     let filter = SeccompFilter::new(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, TargetArch::x86_64).map_err(failure)?;
     let program: seccompiler::BpfProgram = filter.try_into().map_err(failure)?;
-    Ok(program.into_iter().map(|i| libc::sock_filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect())
+    // Of two filters that both say ERRNO the younger one's number counts.
+    let mut with_x32 = x32_is_enosys();
+    with_x32.extend(program.into_iter().map(|i| libc::sock_filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k }));
+    Ok(with_x32)
 }
 
 type Rules = Vec<(i64, Vec<SeccompRule>)>;

@@ -17,6 +17,8 @@ pub enum Kind {
     Mapped = b'm',
     /// init: here are the listener and the container's root directory.
     Listener = b'l',
+    /// init: locked down but for the allow-list.
+    Ready = b'r',
     /// supervisor: answering from now on.
     Go = b'g',
     /// init: a `Failure` follows.

@@ -31,6 +31,8 @@ pub struct Credentials {
     pub uid: u32,
     pub gid: u32,
     pub groups: Vec<u32>,
+    /// Home directory, from the container's /etc/passwd.
+    pub home: String,
 }
 
 /// Sets no_new_privs and installs the notify filter; the caller sends the listener to the supervisor and must close it.

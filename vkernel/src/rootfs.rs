@@ -99,10 +99,17 @@ fn furnish() -> Result<(), Failure> {
     }
     for file in ["proc/kcore", "proc/keys", "proc/timer_list", "proc/sched_debug", "proc/vmallocinfo", "proc/sysrq-trigger"] {
         if Path::new(file).exists() {
-            mount(Some("/dev/null"), file, none(), MsFlags::MS_BIND, none()).map_err(failure("mask", file))?;
+            bind_node("/dev/null", file)?;
         }
     }
     Ok(())
+}
+
+/// One of the host's device nodes, nosuid and noexec but of course not nodev.
+fn bind_node(host: &str, here: &str) -> Result<(), Failure> {
+    mount(Some(host), here, none(), MsFlags::MS_BIND, none()).map_err(failure(host, here))?;
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    mount(none(), here, none(), flags, none()).map_err(failure(host, here))
 }
 
 /// A small /dev. The tmpfs is nodev; the nodes are the host's own, bound one by one.
@@ -113,7 +120,7 @@ fn devices() -> Result<(), Failure> {
     for node in ["null", "zero", "full", "random", "urandom", "tty"] {
         let (host, here) = (format!("/dev/{node}"), format!("dev/{node}"));
         fs::write(&here, "").map_err(io_failure(Path::new(&here)))?;
-        mount(Some(host.as_str()), here.as_str(), none(), MsFlags::MS_BIND, none()).map_err(failure(&host, &here))?;
+        bind_node(&host, &here)?;
     }
     for dir in ["dev/pts", "dev/shm"] {
         fs::create_dir(dir).map_err(io_failure(Path::new(dir)))?;

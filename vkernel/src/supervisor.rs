@@ -5,7 +5,7 @@
 //! nothing learned by pid counts until the request is seen to be still waiting afterwards.
 
 use crate::audit::{Audit, Decision, Event, Record};
-use crate::decide::{Decider, Refusal, Verdict};
+use crate::decide::{Decider, Verdict};
 use crate::failure::Failure;
 use crate::listener::{Answer, Listener, Request};
 use crate::protocol::{EXEC_MARK, LIBRARY_MARK};
@@ -95,19 +95,22 @@ impl Supervisor<'_> {
             LIBRARY_MARK if is_request => Event::Library,
             _ => return self.refuse_native(request),
         };
-        let refused = |errno, reason| Verdict { result: Err(Refusal { errno, reason }), hash: None };
+        let mut path = None;
         let verdict = match self.object(request) {
-            Err(reason) => refused(libc::EACCES, reason),
-            Ok(file) if event == Event::Exec => self.decider.program(file.as_fd()),
-            Ok(file) => self.decider.library(file.as_fd()),
+            Err(reason) => Verdict::refused(libc::EACCES, reason),
+            Ok(file) => {
+                path = self.audit.enabled().then(|| sys::path_of(file.as_fd())).flatten();
+                if event == Event::Exec { self.decider.program(file.as_fd()) } else { self.decider.library(file.as_fd()) }
+            }
         };
         let asked = self.text(request, request.args[3]);
         let (answer, mut record) = match verdict.result {
             Ok(grant) => (Answer::Value(grant.encode()), Record::new(event, Decision::Allowed, "listed")),
             Err(refusal) => (Answer::Errno(refusal.errno), Record::new(event, Decision::Denied, refusal.reason)),
         };
-        record.hash = verdict.hash.map(|h| format!("blake3:{}", blake3::Hash::from_bytes(h).to_hex()));
-        record.path = asked;
+        record.hash = verdict.digest.map(|d| d.to_string());
+        record.detail = asked.is_some().then(|| path.clone()).flatten().filter(|p| asked.as_ref() != Some(p)).map(|p| format!("is {p}"));
+        record.path = asked.or(path);
         (answer, record)
     }
 

@@ -50,8 +50,10 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: &CStr, flags: i32) -> io::Result
         mode: u64,
         resolve: u64,
     }
+    // openat2 refuses flags that mean nothing with O_PATH, which opens nothing that could block.
+    let safe = if flags & libc::O_PATH != 0 { libc::O_CLOEXEC } else { libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY };
     let how = OpenHow {
-        flags: (flags | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY) as u64,
+        flags: (flags | safe) as u64,
         mode: 0,
         resolve: libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS,
     };
@@ -64,6 +66,12 @@ pub fn reopen(file: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("digits hold no NUL");
     // SAFETY: `path` is NUL-terminated.
     fd(unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC) }.into())
+}
+
+/// Where an open file lies, as seen from the root of its mount.
+pub fn path_of(file: BorrowedFd<'_>) -> Option<String> {
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+    Some(link.to_string_lossy().into_owned())
 }
 
 pub fn fstat(file: BorrowedFd<'_>) -> io::Result<libc::stat> {
