@@ -1,16 +1,21 @@
 //! Looking backwards from an instruction: who comes before, where a register was set, which constant it holds, how large it can be.
 //!
 //! Owns the walks over the predecessor graph. Refuses to own what a jump table looks like. The fact a newcomer gets wrong: all walks
-//! are over *all* known paths and give up (None) on disagreement or when too long; a wrong answer would be a wrong program.
+//! are over *all* known paths, impossible ones included, and give up (None) on disagreement or when too long; a wrong answer would be a
+//! wrong program.
 
-use super::code::Code;
+use super::code::{Code, mark};
 use iced_x86::{ConditionCode, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 use std::collections::HashSet;
 
 /// Instructions looked at before a walk gives up.
 const MAX_STEPS: usize = 6000;
+/// Nor are these many places that set one register.
+const MAX_DEFINITIONS: usize = 64;
 /// A definition chain longer than this is not a table dispatch.
 const MAX_DEPTH: u32 = 6;
+/// More candidates for the address of one table are a sign of confusion.
+const MAX_CONSTANTS: usize = 8;
 /// No compiler makes larger jump tables.
 const MAX_BOUND: u64 = 1 << 16;
 
@@ -35,6 +40,14 @@ impl ValueCount {
     fn or(self, other: ValueCount) -> ValueCount {
         ValueCount { values: self.values.max(other.values), compared: self.compared && other.compared }
     }
+}
+
+/// The values that a register can hold, as far as they are constants.
+#[derive(Clone, Debug)]
+pub(super) struct Constants {
+    pub(super) values: Vec<u64>,
+    /// False if some path sets the register to something else: often the impossible path behind a call that never returns.
+    pub(super) complete: bool,
 }
 
 /// An instruction that may run just before another one.
@@ -72,19 +85,24 @@ impl<'c, 'i> Backward<'c, 'i> {
         Backward { code, factory: InstructionInfoFactory::new() }
     }
 
-    fn before(&self, address: u64, found: &mut Vec<Before>) {
+    /// Collects what may run before `address`; true if callers may, too.
+    fn before(&self, address: u64, found: &mut Vec<Before>) -> bool {
         found.clear();
-        for distance in 1..=15 {
-            let Some(start) = address.checked_sub(distance) else { break };
-            if let Some(instruction) = self.code.at(start) {
-                if instruction.next_ip() == address && runs_on(instruction) {
+        let image = self.code.image;
+        let frame = image.frame_index(address).filter(|&f| image.frames[f].start == address);
+        if frame.is_none() {
+            for start in (1..=15).filter_map(|distance| address.checked_sub(distance)) {
+                if self.code.at(start).is_some_and(|i| i.next_ip() == address && runs_on(i)) {
                     found.push(Before { address: start, by_jump: false });
                 }
             }
         }
+        // Jumps to the start of a function are tail calls, except its own loops; jumps to a cold part come from its hot part.
+        let belongs = |source: u64| frame.is_none_or(|f| image.frames[f].mid_frame || image.frame_index(source) == Some(f));
         if let Some(sources) = self.code.jumps_to.get(&address) {
-            found.extend(sources.iter().map(|&address| Before { address, by_jump: true }));
+            found.extend(sources.iter().filter(|&&s| belongs(s)).map(|&address| Before { address, by_jump: true }));
         }
+        frame.is_some_and(|f| !image.frames[f].mid_frame) || self.code.marks(address) & (mark::CALLED | mark::NAMED) != 0
     }
 
     /// Whether `instruction` changes any part of the full register `register`.
@@ -123,7 +141,7 @@ impl<'c, 'i> Backward<'c, 'i> {
                     work.push(source.address);
                 }
             }
-            if seen.len() > MAX_STEPS || found.len() > 16 {
+            if seen.len() > MAX_STEPS || found.len() > MAX_DEFINITIONS {
                 return None;
             }
         }
@@ -138,35 +156,42 @@ impl<'c, 'i> Backward<'c, 'i> {
         }
     }
 
-    /// The constant that `register` holds at `address` whatever path was taken.
-    pub(super) fn constant(&mut self, address: u64, register: Register) -> Option<u64> {
-        self.constant_within(address, register, MAX_DEPTH)
+    /// The constants that `register` can hold at `address`; None if there are none.
+    pub(super) fn constants(&mut self, address: u64, register: Register) -> Option<Constants> {
+        self.constants_within(address, register, MAX_DEPTH)
     }
 
-    fn constant_within(&mut self, address: u64, register: Register, depth: u32) -> Option<u64> {
+    fn constants_within(&mut self, address: u64, register: Register, depth: u32) -> Option<Constants> {
         let depth = depth.checked_sub(1)?;
-        let mut value = None;
+        let mut found = Constants { values: Vec::new(), complete: true };
         for definition in self.definitions(address, register)? {
-            let this = self.constant_set_by(&definition, depth)?;
-            if *value.get_or_insert(this) != this {
-                return None;
+            match self.constants_set_by(&definition, depth) {
+                None => found.complete = false,
+                Some(these) => {
+                    found.complete &= these.complete;
+                    found.values.extend(these.values);
+                }
             }
         }
-        value
+        found.values.sort_unstable();
+        found.values.dedup();
+        (!found.values.is_empty() && found.values.len() <= MAX_CONSTANTS).then_some(found)
     }
 
-    fn constant_set_by(&mut self, definition: &Instruction, depth: u32) -> Option<u64> {
+    fn constants_set_by(&mut self, definition: &Instruction, depth: u32) -> Option<Constants> {
         if definition.op_count() != 2 || definition.op0_kind() != OpKind::Register || definition.op0_register().size() < 4 {
             return None;
         }
+        let only = |value| Some(Constants { values: vec![value], complete: true });
         match (definition.mnemonic(), definition.op1_kind()) {
-            (Mnemonic::Lea, _) if definition.is_ip_rel_memory_operand() => Some(definition.ip_rel_memory_address()),
+            (Mnemonic::Lea, _) if definition.is_ip_rel_memory_operand() => only(definition.ip_rel_memory_address()),
             (Mnemonic::Lea, _) if definition.memory_index() == Register::None && definition.memory_base() != Register::None => {
-                let base = self.constant_within(definition.ip(), definition.memory_base(), depth)?;
-                Some(base.wrapping_add(definition.memory_displacement64()))
+                let mut base = self.constants_within(definition.ip(), definition.memory_base(), depth)?;
+                base.values.iter_mut().for_each(|v| *v = v.wrapping_add(definition.memory_displacement64()));
+                Some(base)
             }
-            (Mnemonic::Mov, OpKind::Register) => self.constant_within(definition.ip(), definition.op1_register(), depth),
-            (Mnemonic::Mov, OpKind::Immediate32 | OpKind::Immediate64 | OpKind::Immediate32to64) => Some(definition.immediate(1)),
+            (Mnemonic::Mov, OpKind::Register) => self.constants_within(definition.ip(), definition.op1_register(), depth),
+            (Mnemonic::Mov, OpKind::Immediate32 | OpKind::Immediate64 | OpKind::Immediate32to64) => only(definition.immediate(1)),
             _ => None,
         }
     }
@@ -179,8 +204,8 @@ impl<'c, 'i> Backward<'c, 'i> {
         let mut count = ValueCount::compared(0);
         let mut before = Vec::new();
         while let Some(state) = work.pop() {
-            self.before(state.address, &mut before);
-            if before.is_empty() {
+            let called = self.before(state.address, &mut before);
+            if called || before.is_empty() {
                 count = count.or(ValueCount::at_most(state.fallback?));
             }
             for &source in &before {

@@ -47,6 +47,8 @@ pub(super) struct Code<'i> {
     pub(super) indirect_jumps: Vec<u64>,
     /// Addresses of code that instructions mention (lea, immediates), not yet looked at.
     pub(super) mentioned: Vec<u64>,
+    /// Every `lea reg, [rip + x]`: its address and what it computes.
+    pub(super) lea_targets: Vec<(u64, u64)>,
     pub(super) indirect_calls: u64,
 }
 
@@ -63,6 +65,7 @@ impl<'i> Code<'i> {
             switch_edges: HashSet::new(),
             indirect_jumps: Vec::new(),
             mentioned: Vec::new(),
+            lea_targets: Vec::new(),
             indirect_calls: 0,
         }
     }
@@ -235,8 +238,11 @@ impl<'i> Code<'i> {
     fn note_mentions(&mut self, instruction: &Instruction) {
         if instruction.is_ip_rel_memory_operand() {
             let target = instruction.ip_rel_memory_address();
-            if instruction.mnemonic() == Mnemonic::Lea && self.place(target).is_some() {
-                self.mentioned.push(target);
+            if instruction.mnemonic() == Mnemonic::Lea {
+                self.lea_targets.push((instruction.ip(), target));
+                if self.place(target).is_some() {
+                    self.mentioned.push(target);
+                }
             }
             return;
         }

@@ -4,13 +4,13 @@
 //! table that is neither bounded nor ended by something that cannot be a target stays an unresolved jump. The fact a newcomer
 //! gets wrong: a table read too long is harmless (surplus targets), one read too short is a wrong program.
 
-use super::backward::{Backward, ValueCount};
+use super::backward::{Backward, Constants, ValueCount};
 use super::code::{Code, mark};
 use crate::function::SwitchIndex;
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// An indirect jump whose table has been found.
+/// A place where the table of an indirect jump may be.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
     pub(super) index: SwitchIndex,
@@ -20,6 +20,8 @@ pub(super) struct Table {
     offsets_from: Option<u64>,
     /// Number of entries that the code lets through.
     count: Option<ValueCount>,
+    /// The table's address does not depend on a path that could not be understood.
+    certain: bool,
 }
 
 impl Table {
@@ -39,7 +41,7 @@ pub(super) struct Switch {
 #[derive(Default)]
 pub(super) struct JumpTables {
     sites: BTreeSet<u64>,
-    tables: BTreeMap<u64, Table>,
+    tables: BTreeMap<u64, Vec<Table>>,
     pub(super) switches: BTreeMap<u64, Switch>,
 }
 
@@ -72,43 +74,74 @@ impl JumpTables {
     fn look_at(&mut self, code: &mut Code, sites: &[u64]) {
         let mut backward = Backward::new(code);
         for &site in sites {
-            match find_table(&mut backward, code, site) {
-                Some(table) => self.tables.insert(site, table),
+            match find_tables(&mut backward, code, site) {
+                Some(tables) => self.tables.insert(site, tables),
                 None => self.tables.remove(&site),
             };
         }
-        let starts: BTreeSet<u64> = self.tables.values().map(|t| t.start).collect();
+        let starts: BTreeSet<u64> = self.tables.values().flatten().filter(|t| t.certain).map(|t| t.start).collect();
         for &site in sites {
             self.switches.remove(&site);
-            let Some(table) = self.tables.get(&site) else { continue };
-            let (targets, complete) = read_targets(code, site, table, &starts);
-            for (position, &target) in targets.iter().enumerate() {
-                code.start_block(target, 0);
-                code.add_jump_once(site, target);
-                mark_data(code, table.start + position as u64 * table.entry_size(), table.entry_size());
+            let Some(tables) = self.tables.get(&site) else { continue };
+            let read = tables.iter().map(|t| (t, read_targets(code, site, t, &starts)));
+            let mut complete: Vec<(&Table, Vec<u64>)> = read.filter_map(|(t, targets)| Some((t, targets?))).collect();
+            for (table, targets) in &complete {
+                follow_targets(code, site, table, targets);
             }
-            if complete && !targets.is_empty() {
+            if complete.len() == 1 {
+                let (table, targets) = complete.pop().expect("one element");
                 self.switches.insert(site, Switch { index: table.index.clone(), targets });
             }
         }
     }
 }
 
-fn mark_data(code: &mut Code, start: u64, size: u64) {
-    for address in start..start + size {
+fn follow_targets(code: &mut Code, site: u64, table: &Table, targets: &[u64]) {
+    for &target in targets {
+        code.start_block(target, 0);
+        code.add_jump_once(site, target);
+    }
+    for address in table.start..table.start + targets.len() as u64 * table.entry_size() {
         code.mark(address, mark::DATA);
     }
 }
 
-fn find_table(backward: &mut Backward, code: &Code, site: u64) -> Option<Table> {
+/// Starts blocks wherever a jump that stays unresolved could go by a table its function mentions: such a jump is done by looking its target up
+/// at run time, and a target that is no block start would stop the guest.
+pub(super) fn start_blocks_of_unresolved_jumps(code: &mut Code, tables: &JumpTables) {
+    let image = code.image;
+    let homes: BTreeSet<usize> = tables.unresolved().filter(|&s| code.at(s).is_some_and(|i| i.op0_kind() == OpKind::Register)).filter_map(|s| image.frame_index(s)).collect();
+    let mut bases: BTreeMap<usize, BTreeSet<u64>> = BTreeMap::new();
+    for &(at, target) in &code.lea_targets {
+        if let Some(home) = image.frame_index(at).filter(|h| homes.contains(h)) {
+            bases.entry(home).or_default().insert(target);
+        }
+    }
+    let mut found = Vec::new();
+    for (home, mentioned) in &bases {
+        let (labels, tables): (Vec<u64>, Vec<u64>) = mentioned.iter().partition(|&&a| image.is_code(a));
+        for &table in tables.iter().filter(|&&t| image.is_constant(t)) {
+            for &base in labels.iter().filter(|&&l| image.frame_index(l) == Some(*home)).chain([&table]) {
+                found.extend(offsets_into_frame(code, table, base, *home));
+            }
+        }
+    }
+    for target in found {
+        code.start_block(target, 0);
+    }
+}
+
+/// The leading entries of a possible table of offsets from `base` that are instructions of frame `home`.
+fn offsets_into_frame(code: &Code, table: u64, base: u64, home: usize) -> Vec<u64> {
+    let entries = (0..4096).map_while(|position| code.image.u32_at(table + position * 4));
+    let targets = entries.map(|offset| base.wrapping_add(offset as i32 as u64));
+    targets.take_while(|&t| code.image.frame_index(t) == Some(home) && code.at(t).is_some()).collect()
+}
+
+fn find_tables(backward: &mut Backward, code: &Code, site: u64) -> Option<Vec<Table>> {
     let jump = *code.at(site)?;
     if jump.op0_kind() == OpKind::Memory {
-        if jump.memory_index_scale() != 8 || jump.memory_index() == Register::None {
-            return None;
-        }
-        let start = table_start(backward, &jump)?;
-        let count = backward.value_count(site, jump.memory_index());
-        return Some(Table { index: SwitchIndex::Register(jump.memory_index()), start, offsets_from: None, count });
+        return addresses_at(backward, &jump, SwitchIndex::Register(jump.memory_index()));
     }
     if jump.op0_kind() != OpKind::Register {
         return None;
@@ -118,7 +151,7 @@ fn find_table(backward: &mut Backward, code: &Code, site: u64) -> Option<Table> 
         definition = backward.definition(definition.ip(), definition.op1_register())?;
     }
     match definition.mnemonic() {
-        Mnemonic::Mov if definition.op1_kind() == OpKind::Memory && definition.memory_index_scale() == 8 => from_load(backward, &definition, None),
+        Mnemonic::Mov if definition.op1_kind() == OpKind::Memory => addresses_at(backward, &definition, SwitchIndex::SavedAtLoad(definition.ip())),
         Mnemonic::Add if definition.op1_kind() == OpKind::Register => sum(backward, &definition, definition.op0_register(), definition.op1_register()),
         Mnemonic::Lea if definition.memory_index_scale() == 1 && definition.memory_displacement64() == 0 => {
             sum(backward, &definition, definition.memory_base(), definition.memory_index())
@@ -127,54 +160,70 @@ fn find_table(backward: &mut Backward, code: &Code, site: u64) -> Option<Table> 
     }
 }
 
-/// `offset + base`, in either order.
-fn sum(backward: &mut Backward, at: &Instruction, first: Register, second: Register) -> Option<Table> {
+/// `[table + index * 8]`: a table of addresses.
+fn addresses_at(backward: &mut Backward, access: &Instruction, index: SwitchIndex) -> Option<Vec<Table>> {
+    if access.memory_index_scale() != 8 || access.memory_index() == Register::None {
+        return None;
+    }
+    let starts = table_starts(backward, access)?;
+    let count = backward.value_count(access.ip(), access.memory_index());
+    let certain = starts.complete && starts.values.len() == 1;
+    Some(starts.values.iter().map(|&start| Table { index: index.clone(), start, offsets_from: None, count, certain }).collect())
+}
+
+/// `offset + base`, in either order, where the offset is loaded from `[table + index * 4]`.
+fn sum(backward: &mut Backward, at: &Instruction, first: Register, second: Register) -> Option<Vec<Table>> {
     for (offset, base) in [(first, second), (second, first)] {
         let Some(load) = backward.definition(at.ip(), offset) else { continue };
-        if load.mnemonic() != Mnemonic::Movsxd || load.op1_kind() != OpKind::Memory || load.memory_index_scale() != 4 {
+        let indexed = load.op1_kind() == OpKind::Memory && load.memory_index_scale() == 4 && load.memory_index() != Register::None;
+        if load.mnemonic() != Mnemonic::Movsxd || !indexed {
             continue;
         }
-        let base = backward.constant(at.ip(), base)?;
-        return from_load(backward, &load, Some(base));
+        let starts = table_starts(backward, &load)?;
+        let bases = backward.constants(at.ip(), base)?;
+        let count = backward.value_count(load.ip(), load.memory_index());
+        // Usually one register is both; then its candidates belong together.
+        let same = starts.values == bases.values;
+        let certain = starts.complete && bases.complete && starts.values.len() == 1 && bases.values.len() == 1;
+        let pairs = starts.values.iter().flat_map(|&start| bases.values.iter().map(move |&base| (start, base)));
+        let pairs = pairs.filter(|(start, base)| !same || start == base);
+        let table = |(start, base)| Table { index: SwitchIndex::SavedAtLoad(load.ip()), start, offsets_from: Some(base), count, certain };
+        return Some(pairs.map(table).collect());
     }
     None
 }
 
-fn from_load(backward: &mut Backward, load: &Instruction, offsets_from: Option<u64>) -> Option<Table> {
-    if load.memory_index() == Register::None {
+fn table_starts(backward: &mut Backward, access: &Instruction) -> Option<Constants> {
+    let displacement = access.memory_displacement64();
+    if access.memory_base() == Register::None {
+        return Some(Constants { values: vec![displacement], complete: true });
+    }
+    let mut starts = backward.constants(access.ip(), access.memory_base())?;
+    starts.values.iter_mut().for_each(|v| *v = v.wrapping_add(displacement));
+    Some(starts)
+}
+
+/// All targets that the jump can reach by this table; None if it cannot be the table.
+fn read_targets(code: &Code, site: u64, table: &Table, starts: &BTreeSet<u64>) -> Option<Vec<u64>> {
+    let size = table.entry_size();
+    let next_table = starts.range(table.start.saturating_add(1)..).next().copied().unwrap_or(u64::MAX);
+    let room = (next_table - table.start) / size;
+    let compared = table.count.filter(|c| c.compared).map(|c| c.values);
+    if !table.certain && compared.is_none() {
         return None;
     }
-    let start = table_start(backward, load)?;
-    let count = backward.value_count(load.ip(), load.memory_index());
-    Some(Table { index: SwitchIndex::SavedAtLoad(load.ip()), start, offsets_from, count })
-}
-
-fn table_start(backward: &mut Backward, access: &Instruction) -> Option<u64> {
-    let displacement = access.memory_displacement64();
-    match access.memory_base() {
-        Register::None => Some(displacement),
-        base => Some(backward.constant(access.ip(), base)?.wrapping_add(displacement)),
-    }
-}
-
-/// The targets of a table, and whether they are all that the jump can reach.
-fn read_targets(code: &Code, site: u64, table: &Table, starts: &BTreeSet<u64>) -> (Vec<u64>, bool) {
-    let size = table.entry_size();
-    let next_table = starts.range(table.start + 1..).next().copied().unwrap_or(u64::MAX);
-    let room = (next_table - table.start) / size;
-    let exact = table.count.is_some_and(|c| c.compared);
-    let limit = table.count.map_or(room, |c| if exact { c.values } else { c.values.min(room) });
+    let limit = compared.unwrap_or_else(|| table.count.map_or(room, |c| c.values.min(room)));
     let mut targets = Vec::new();
     for position in 0..limit {
         let address = table.start.wrapping_add(position * size);
         let Some(target) = read_target(code, table, address) else { break };
-        if !plausible(code, site, target, exact) {
+        if !plausible(code, site, target, compared.is_some() && table.certain) {
             break;
         }
         targets.push(target);
     }
-    let complete = !exact || targets.len() as u64 == limit;
-    (targets, complete)
+    let complete = compared.is_none_or(|count| targets.len() as u64 == count);
+    (complete && !targets.is_empty()).then_some(targets)
 }
 
 fn read_target(code: &Code, table: &Table, address: u64) -> Option<u64> {
