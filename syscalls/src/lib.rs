@@ -19,6 +19,8 @@ pub mod strace;
 pub mod table;
 pub mod thread;
 pub mod time;
+#[cfg(test)]
+pub(crate) mod trial;
 
 pub use blocking::host_call;
 pub use dispatch::dispatch;

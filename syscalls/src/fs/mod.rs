@@ -13,6 +13,8 @@ mod mount;
 mod open;
 mod proc_view;
 mod read_write;
+#[cfg(test)]
+mod tests;
 mod xattr;
 
 pub use access::may_execute;

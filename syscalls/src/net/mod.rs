@@ -7,5 +7,7 @@ mod address;
 mod message;
 mod options;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 crate::pass::family! { socket::PASSED, socket::ROWS, message::ROWS, options::ROWS }

@@ -5,6 +5,8 @@
 
 mod epoll;
 mod select;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 crate::pass::family! {
