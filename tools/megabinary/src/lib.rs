@@ -1,1 +1,23 @@
-//! See ARCHITECTURE.md.
+//! Merging shards into one WASM module, and the sections that describe it.
+//!
+//! Owns `container.wasm`: address slots, the merged module, `_dispatch`, the custom sections and the image of the original segments. Refuses to own x86 (`lift`), native code and
+//! signing (`recompiler-build`). The fact a newcomer gets wrong: the runtime does not instantiate this module, it binds the AOT artifacts of the shards it was merged
+//! from; the merged form is what other tools, and `verify`, look at, and what guest segments are mapped from.
+//!
+//! Shape of the module: memories are *imported* (`vk.mem`, `vk.cpu`, `vk.codemap`, as in a shard) because the host shares two of them between threads and owns the
+//! third per thread; the table is *defined* and exported as `table`, because its contents are all here: slot 0 is the miss stub, then one contiguous range per form of each shard.
+//! Functions: the two host imports, then per shard its structured and its resumable functions, then the miss stub and `_dispatch`.
+#![forbid(unsafe_code)]
+
+mod dispatch;
+mod image;
+mod merge;
+mod reindex;
+pub mod section;
+pub mod slots;
+
+pub use image::{ImageSegment, PAGE_BYTES};
+pub use merge::{merge, shard_digest, Megabinary, MergeError, Program, ShardInput};
+
+/// Changes when the merged form changes: stands in `vkernel.meta` and is part of cache keys.
+pub const FORMAT_VERSION: u32 = 1;

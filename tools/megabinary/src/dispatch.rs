@@ -1,0 +1,67 @@
+//! The dispatcher shard: the miss stub and `_dispatch`.
+//!
+//! Owns the code of the merged module that no ELF object gave. The fact a newcomer gets wrong: `_dispatch` starts a program but is not the runtime's dispatcher loop; its result is the
+//! program's rax when the start function returns, and it traps when code leaves through a tagged pc, because the resumable form needs a host that keeps `vkernel.blocks`.
+
+use crate::section::EntryMap;
+use syscalls::abi::{import, offset, TAG};
+use wasm_encoder::{BlockType, Function, InstructionSink, MemArg, ValType};
+
+const RSP: usize = 4;
+const RSI: usize = 6;
+const RDI: usize = 7;
+const RDX: usize = 2;
+
+fn at(memory_index: u32, offset: u64) -> MemArg {
+    MemArg { offset, align: 3, memory_index }
+}
+
+/// `(rsp: i32, rdi, rsi, rdx: i64) -> (rax, next_pc)`: makes the state exact and returns `TAG | rip` (ARCHITECTURE.md, "Tagged pcs").
+pub(crate) fn miss_stub() -> Function {
+    let mut f = Function::new([]);
+    let mut i = f.instructions();
+    i.i32_const(0).local_get(0).i64_extend_i32_u().i64_store(at(import::CPU_INDEX, offset::gpr(RSP)));
+    for (local, register) in [(1, RDI), (2, RSI), (3, RDX)] {
+        i.i32_const(0).local_get(local).i64_store(at(import::CPU_INDEX, offset::gpr(register)));
+    }
+    i.i64_const(0).i32_const(0).i64_load(at(import::CPU_INDEX, offset::RIP)).i64_const(TAG as i64).i64_or().end();
+    f
+}
+
+/// `(target, argc, argv: i32) -> i32`: compares the 32 bytes at `target` with each digest of `map`, and starts the first that is equal.
+///
+/// `argv` is the guest address of the C array that the kernel would have put above argc: pointers, null, environment, null, auxiliary vector.
+pub(crate) fn dispatch(map: &EntryMap, function_type: u32) -> Function {
+    const SLOT: u32 = 3;
+    const RSP_LOCAL: u32 = 4;
+    const NEXT: u32 = 5;
+    let mut f = Function::new([(2, ValType::I32), (1, ValType::I64)]);
+    let mut i = f.instructions();
+    i.block(BlockType::Empty);
+    for (digest, row) in &map.0 {
+        equal(&mut i, &digest.bytes);
+        i.if_(BlockType::Empty);
+        i.i32_const(row.slot as i32).local_set(SLOT);
+        i.i32_const(0).i64_const(i64::from(row.pc)).i64_store(at(import::CPU_INDEX, offset::RIP));
+        i.br(1).end();
+    }
+    i.unreachable().end();
+    i.local_get(2).i32_const(8).i32_sub().local_tee(RSP_LOCAL);
+    i.local_get(1).i64_extend_i32_u().i64_store(at(import::MEM_INDEX, 0));
+    i.local_get(RSP_LOCAL).i64_const(0).i64_const(0).i64_const(0).local_get(SLOT);
+    i.call_indirect(0, function_type).local_set(NEXT).i32_wrap_i64();
+    i.local_get(NEXT).i64_const(0).i64_lt_s().if_(BlockType::Empty).unreachable().end().end();
+    f
+}
+
+/// Pushes whether the 32 bytes at local 0 are these.
+fn equal(i: &mut InstructionSink<'_>, digest: &[u8; 32]) {
+    for (n, word) in digest.chunks_exact(8).enumerate() {
+        let word = i64::from_le_bytes(word.try_into().expect("chunks of eight"));
+        i.local_get(0).i64_load(MemArg { offset: 8 * n as u64, align: 0, memory_index: import::MEM_INDEX });
+        i.i64_const(word).i64_eq();
+        if n > 0 {
+            i.i32_and();
+        }
+    }
+}
