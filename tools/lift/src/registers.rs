@@ -132,6 +132,12 @@ fn adjust(i: &Instruction, e: &mut Effect) {
         {
             e.reads = e.reads.or(RegSet::of(i.op0_register()));
         }
+        // Saving and restoring the extended state covers every xmm register; which ones a masked restore leaves alone is not known.
+        Fxsave | Fxsave64 | Xsave | Xsave64 | Xsaveopt | Xsaveopt64 | Xsavec | Xsavec64 => e.reads = e.reads.or(RegSet::XMM),
+        Fxrstor | Fxrstor64 | Xrstor | Xrstor64 => {
+            e.reads = e.reads.or(RegSet::XMM);
+            e.writes = e.writes.or(RegSet::XMM);
+        }
         _ => {}
     }
 }

@@ -104,6 +104,15 @@ pub enum Lazy {
     Logic(Width),
     /// ZF, SF, PF from r; CF, OF, AF in the flag locals.
     Result(Width),
+    /// comisd and friends: the operands in the floating-point flag operand locals; OF = SF = AF = 0.
+    Compare(Precision),
+}
+
+/// Format of the operands of a pending floating-point comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    Double,
+    Single,
 }
 
 /// Index of a flag operand local.
@@ -185,6 +194,7 @@ impl Emit {
                 self.get(l);
             }
             Lazy::Sub(w) | Lazy::Add(w) | Lazy::Logic(w) | Lazy::Result(w) => self.lazy_flag(f, w),
+            Lazy::Compare(p) => self.compared_flag(f, p),
         }
     }
 
@@ -295,6 +305,7 @@ impl Emit {
         let fused = match self.lazy {
             Lazy::Sub(w) => self.compare(cc, w),
             Lazy::Logic(w) => self.compare_zero(cc, w),
+            Lazy::Compare(p) => self.compare_floats(cc, p),
             _ => false,
         };
         if fused {
@@ -385,6 +396,53 @@ impl Emit {
         self.sign_extend(w);
         self.constant(w.max(Width::W32), 0);
         self.alu(w, op);
+        true
+    }
+
+    /// Locals for the operands of a floating-point comparison.
+    pub fn float_flag_operands(&mut self, p: Precision) -> (u32, u32) {
+        match p {
+            Precision::Double => (self.local(Local::FlagOperandF64(A), ValType::F64), self.local(Local::FlagOperandF64(B), ValType::F64)),
+            Precision::Single => (self.local(Local::FlagOperandF32(A), ValType::F32), self.local(Local::FlagOperandF32(B), ValType::F32)),
+        }
+    }
+
+    /// Pushes one flag of a floating-point comparison: unordered 111, greater 000, less 001, equal 100 (ZF PF CF).
+    fn compared_flag(&mut self, f: Flag, p: Precision) {
+        let cc = match f {
+            Flag::Cf => ConditionCode::b,
+            Flag::Zf => ConditionCode::e,
+            Flag::Pf => ConditionCode::p,
+            _ => return self.c32(0),
+        };
+        self.compare_floats(cc, p);
+    }
+
+    /// A condition directly on the operands; an unordered pair makes b, be, e and p true.
+    fn compare_floats(&mut self, cc: ConditionCode, p: Precision) -> bool {
+        use ConditionCode as C;
+        let (a, b) = self.float_flag_operands(p);
+        let double = p == Precision::Double;
+        let mut s = self.s();
+        s.local_get(a).local_get(b);
+        match cc {
+            C::a | C::be if double => s.f64_gt(),
+            C::a | C::be => s.f32_gt(),
+            C::ae | C::b if double => s.f64_ge(),
+            C::ae | C::b => s.f32_ge(),
+            C::e | C::ne if double => s.f64_lt().local_get(a).local_get(b).f64_gt().i32_or(),
+            C::e | C::ne => s.f32_lt().local_get(a).local_get(b).f32_gt().i32_or(),
+            C::p | C::np if double => s.drop().local_get(a).f64_eq().local_get(b).local_get(b).f64_eq().i32_and(),
+            C::p | C::np => s.drop().local_get(a).f32_eq().local_get(b).local_get(b).f32_eq().i32_and(),
+            // Signed conditions see SF = OF = 0: nobody uses them after a floating-point comparison.
+            _ => {
+                s.drop().drop();
+                return false;
+            }
+        };
+        if matches!(cc, C::be | C::b | C::e | C::p) {
+            s.i32_eqz();
+        }
         true
     }
 }

@@ -14,7 +14,7 @@ mod step;
 pub mod structured;
 mod vector;
 
-pub use flags::{Flag, Flags, Lazy};
+pub use flags::{Flag, Flags, Lazy, Precision};
 pub use operand::{Alu, Width};
 pub use step::{branch_condition, is_terminal, load_poll, step, stop_at_end};
 
@@ -60,6 +60,8 @@ enum Local {
     XmmF32(u8),
     FlagOperand32(u8),
     FlagOperand64(u8),
+    FlagOperandF32(u8),
+    FlagOperandF64(u8),
     Flag(Flag),
     FrameBase,
     T32(u8),

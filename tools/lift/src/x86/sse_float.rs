@@ -5,7 +5,7 @@
 //! The fact a newcomer gets wrong: min and max return the *source* when an operand is a NaN or both are zero.
 
 use super::Semantics;
-use crate::emit::{Emit, Flag, Lazy};
+use crate::emit::{Emit, Lazy, Precision};
 use crate::registers::RegSet;
 use iced_x86::{Instruction, Mnemonic};
 use syscalls::abi::{SseOp, helper, offset};
@@ -152,56 +152,29 @@ fn choose_packed(e: &mut Emit, i: &Instruction, f: impl FnOnce(&mut Emit)) {
     e.set_vector(i, 0);
 }
 
-/// Flags of comis/ucomis from i32 pushers: unordered 111, greater 000, less 001, equal 100 (ZF PF CF).
-fn compare_flags(e: &mut Emit, mut test: impl FnMut(&mut Emit, Flag)) {
-    let live = e.live_flags;
-    for f in Flag::ALL {
-        if !live.has(f) {
-            continue;
-        }
-        match f {
-            Flag::Cf | Flag::Zf | Flag::Pf => test(e, f),
-            _ => e.c32(0),
-        }
-        e.set_flag(f);
-    }
-    e.lazy = Lazy::Locals;
-}
-
+/// comis and ucomis: they differ in the exceptions they raise only. The operands are kept, conditions compare them.
 fn compare_double(e: &mut Emit, i: &Instruction) {
     if !e.live_flags.any() {
         return;
     }
-    let (a, b) = (e.tf64(0), e.tf64(1));
+    let (a, b) = e.float_flag_operands(Precision::Double);
     e.f64(i, 0);
     e.set(a);
     e.f64(i, 1);
     e.set(b);
-    compare_flags(e, |e, f| {
-        match f {
-            Flag::Cf => e.s().local_get(a).local_get(b).f64_ge().i32_eqz(),
-            Flag::Zf => e.s().local_get(a).local_get(b).f64_lt().local_get(a).local_get(b).f64_gt().i32_or().i32_eqz(),
-            _ => e.s().local_get(a).local_get(a).f64_ne().local_get(b).local_get(b).f64_ne().i32_or(),
-        };
-    });
+    e.lazy = Lazy::Compare(Precision::Double);
 }
 
 fn compare_single(e: &mut Emit, i: &Instruction) {
     if !e.live_flags.any() {
         return;
     }
-    let (a, b) = (e.tf32(0), e.tf32(1));
+    let (a, b) = e.float_flag_operands(Precision::Single);
     e.f32(i, 0);
     e.set(a);
     e.f32(i, 1);
     e.set(b);
-    compare_flags(e, |e, f| {
-        match f {
-            Flag::Cf => e.s().local_get(a).local_get(b).f32_ge().i32_eqz(),
-            Flag::Zf => e.s().local_get(a).local_get(b).f32_lt().local_get(a).local_get(b).f32_gt().i32_or().i32_eqz(),
-            _ => e.s().local_get(a).local_get(a).f32_ne().local_get(b).local_get(b).f32_ne().i32_or(),
-        };
-    });
+    e.lazy = Lazy::Compare(Precision::Single);
 }
 
 /// One of the eight comparison predicates, split into the test and whether it is negated: 0 eq, 1 lt, 2 le, 3 unord, 4 neq, 5 nlt, 6 nle, 7 ord.
