@@ -17,6 +17,8 @@ pub mod process;
 pub mod signal;
 pub mod strace;
 pub mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod thread;
 pub mod time;
 #[cfg(test)]

@@ -156,3 +156,6 @@ pub(crate) fn host_prot(prot: i32) -> i32 {
     let readable = if prot & libc::PROT_EXEC != 0 { libc::PROT_READ } else { 0 };
     (prot & (libc::PROT_READ | libc::PROT_WRITE)) | readable
 }
+
+#[cfg(test)]
+mod tests;
