@@ -1,0 +1,53 @@
+/* read, write, pread, pwrite, readv, writev, preadv2, lseek, ftruncate: lengths and errors. */
+#include "facts.h"
+int main(void) {
+    begin();
+    char b[32] = {0};
+    int fd = ok("open", open("f", O_RDWR | O_CREAT, 0600));
+    say("write", write(fd, "hello world", 11));
+    say("lseek end", lseek(fd, 0, SEEK_END));
+    say("read at end", read(fd, b, sizeof b));
+    say("lseek set", lseek(fd, 6, SEEK_SET));
+    say("read", read(fd, b, sizeof b));
+    printf("%s\n", b);
+    say("lseek negative", lseek(fd, -1, SEEK_SET));
+    say("lseek bad whence", lseek(fd, 0, 99));
+    say("pread", pread(fd, b, 5, 0));
+    say("pread negative", pread(fd, b, 5, -1));
+    say("pwrite beyond", pwrite(fd, "x", 1, 100));
+    say("hole", lseek(fd, 0, SEEK_HOLE) >= 0);
+    struct iovec v[3] = {{b, 3}, {NULL, 0}, {b + 3, 4}};
+    say("preadv", preadv(fd, v, 3, 0));
+    printf("%.7s\n", b);
+    say("preadv2 current", preadv2(fd, v, 3, -1, 0));
+    say("preadv2 bad flag", preadv2(fd, v, 3, 0, 0x4000));
+    say("writev", writev(fd, v, 3));
+    say("writev none", writev(fd, v, 0));
+    say("writev too many", writev(fd, v, 1025));
+    v[0].iov_len = (size_t)-1;
+    say("readv huge", readv(fd, v, 1));
+    say("read wild", read(fd, WILD, 1));
+    say("write wild", write(fd, WILD, 1));
+    say("read null", (lseek(fd, 0, SEEK_SET), read(fd, NULL, 1)));
+    say("read zero", read(fd, b, 0));
+    say("read closed", read(99, b, 1));
+    say("read closed wild", read(99, WILD, 1));
+    say("ftruncate", ftruncate(fd, 5));
+    say("ftruncate negative", ftruncate(fd, -1));
+    say("truncate", truncate("f", 3));
+    say("truncate missing", truncate("none", 3));
+    say("size", lseek(fd, 0, SEEK_END));
+    say("fsync", fsync(fd));
+    say("fdatasync closed", fdatasync(99));
+    int ro = ok("open ro", open("f", O_RDONLY));
+    say("write to ro", write(ro, "x", 1));
+    say("fadvise", posix_fadvise(ro, 0, 0, POSIX_FADV_SEQUENTIAL));
+    say("fadvise bad", posix_fadvise(ro, 0, 0, 77));
+    int wo = ok("open append", open("f", O_WRONLY | O_APPEND));
+    say("append", pwrite(wo, "zz", 2, 0));
+    say("read wo", read(wo, b, 1));
+    say("size", lseek(wo, 0, SEEK_END));
+    int dir = ok("open dir", open(".", O_RDONLY));
+    say("read dir", read(dir, b, 1));
+    unlink("f");
+}
