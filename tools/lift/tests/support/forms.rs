@@ -1,0 +1,124 @@
+//! Enumerates encodings: for a `Code` (one form of one instruction), instructions with operands of every kind the form takes.
+
+use super::Random;
+use iced_x86::{Code, Encoder, Instruction, OpCodeOperandKind as K, OpKind, Register};
+
+/// A few encodings of `code` with random operands, as bytes at `native::GUEST_CODE`. Forms with operands tests cannot place (far pointers, branches) give none.
+pub fn encodings(code: Code, count: u32, random: &mut Random) -> Vec<Vec<u8>> {
+    let mut found: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..4 * count {
+        let Some(i) = instruction(code, random) else { continue };
+        let mut encoder = Encoder::new(64);
+        if encoder.encode(&i, super::native::GUEST_CODE).is_err() {
+            continue;
+        }
+        let bytes = encoder.take_buffer();
+        let decoded = super::decode(&bytes);
+        if decoded.len() == 1 && decoded[0].code() == code && !found.contains(&bytes) {
+            found.push(bytes);
+        }
+        if found.len() == count as usize {
+            break;
+        }
+    }
+    found
+}
+
+fn instruction(code: Code, random: &mut Random) -> Option<Instruction> {
+    let form = code.op_code();
+    let mut i = Instruction::default();
+    i.set_code(code);
+    // One choice for the whole instruction: r8..r15 and ah..dh do not go together.
+    let bank = random.below(3);
+    for k in 0..form.op_count() {
+        operand(&mut i, k, form.op_kind(k), bank, random)?;
+    }
+    Some(i)
+}
+
+fn operand(i: &mut Instruction, k: u32, kind: K, bank: u64, random: &mut Random) -> Option<()> {
+    let in_memory = random.below(2) == 0;
+    match kind {
+        K::mem | K::mem_mib => memory(i, k, random),
+        K::r8_or_mem | K::r16_or_mem | K::r32_or_mem | K::r64_or_mem | K::xmm_or_mem if in_memory => memory(i, k, random),
+        K::r8_or_mem | K::r8_reg | K::r8_opcode => register(i, k, byte(bank, random)),
+        K::r16_or_mem | K::r16_reg | K::r16_rm | K::r16_opcode => register(i, k, general(Register::AX, bank, random)),
+        K::r32_or_mem | K::r32_reg | K::r32_rm | K::r32_opcode | K::r32_reg_mem => register(i, k, general(Register::EAX, bank, random)),
+        K::r64_or_mem | K::r64_reg | K::r64_rm | K::r64_opcode | K::r64_reg_mem => register(i, k, general(Register::RAX, bank, random)),
+        K::xmm_or_mem | K::xmm_reg | K::xmm_rm => register(i, k, numbered(Register::XMM0, random.below(if bank == 2 { 16 } else { 8 }))),
+        K::st0 => register(i, k, Register::ST0),
+        K::sti_opcode => register(i, k, numbered(Register::ST0, random.below(8))),
+        K::al => register(i, k, Register::AL),
+        K::ax => register(i, k, Register::AX),
+        K::eax => register(i, k, Register::EAX),
+        K::rax => register(i, k, Register::RAX),
+        K::cl => register(i, k, Register::CL),
+        K::imm8_const_1 => immediate(i, k, OpKind::Immediate8, 1),
+        K::imm8 => immediate(i, k, OpKind::Immediate8, if random.below(3) == 0 { random.below(9) } else { random.next() & 0xff }),
+        K::imm8sex16 => immediate(i, k, OpKind::Immediate8to16, (random.next() as i8) as u64),
+        K::imm8sex32 => immediate(i, k, OpKind::Immediate8to32, (random.next() as i8) as u64),
+        K::imm8sex64 => immediate(i, k, OpKind::Immediate8to64, (random.next() as i8) as u64),
+        K::imm16 => immediate(i, k, OpKind::Immediate16, random.value() & 0xffff),
+        K::imm32 => immediate(i, k, OpKind::Immediate32, random.value() & 0xffff_ffff),
+        K::imm32sex64 => immediate(i, k, OpKind::Immediate32to64, (random.value() as i32) as u64),
+        K::imm64 => immediate(i, k, OpKind::Immediate64, random.value()),
+        _ => None,
+    }
+}
+
+fn numbered(first: Register, n: u64) -> Register {
+    first + n as u32
+}
+
+fn register(i: &mut Instruction, k: u32, r: Register) -> Option<()> {
+    i.set_op_kind(k, OpKind::Register);
+    i.set_op_register(k, r);
+    Some(())
+}
+
+/// Any but rsp.
+fn general(first: Register, bank: u64, random: &mut Random) -> Register {
+    let n = random.below(if bank == 2 { 16 } else { 8 });
+    numbered(first, if n == 4 { 0 } else { n })
+}
+
+/// al..bl and ah..bh, or the sixteen low bytes (not spl).
+fn byte(bank: u64, random: &mut Random) -> Register {
+    if bank == 2 {
+        return random.pick(&[Register::AL, Register::BL, Register::SIL, Register::DIL, Register::BPL, Register::R8L, Register::R13L, Register::R15L]);
+    }
+    let all = [Register::AL, Register::CL, Register::DL, Register::BL, Register::AH, Register::CH, Register::DH, Register::BH];
+    random.pick(&all)
+}
+
+fn immediate(i: &mut Instruction, k: u32, kind: OpKind, v: u64) -> Option<()> {
+    i.set_op_kind(k, kind);
+    match kind {
+        OpKind::Immediate16 => i.set_immediate16(v as u16),
+        OpKind::Immediate32 => i.set_immediate32(v as u32),
+        OpKind::Immediate64 => i.set_immediate64(v),
+        OpKind::Immediate8 => i.set_immediate8(v as u8),
+        OpKind::Immediate8to16 => i.set_immediate8to16(v as i16),
+        OpKind::Immediate8to32 => i.set_immediate8to32(v as i32),
+        OpKind::Immediate8to64 => i.set_immediate8to64(v as i64),
+        _ => i.set_immediate32to64(v as i64),
+    }
+    Some(())
+}
+
+/// [base + index*scale + disp], the base one of a few, the index sometimes absent.
+fn memory(i: &mut Instruction, k: u32, random: &mut Random) -> Option<()> {
+    i.set_op_kind(k, OpKind::Memory);
+    i.set_memory_base(random.pick(&[Register::RBX, Register::RBP, Register::RSI, Register::RDI, Register::RSP, Register::RAX]));
+    if random.below(2) == 0 {
+        let index = random.pick(&[Register::RCX, Register::RDX, Register::RSI]);
+        if index != i.memory_base() {
+            i.set_memory_index(index);
+            i.set_memory_index_scale(random.pick(&[1, 2, 4, 8]));
+        }
+    }
+    let displacement = random.pick(&[0_i64, 8, -16, 0x100, -0x100, 0x7f0]);
+    i.set_memory_displacement64(displacement as u64);
+    i.set_memory_displ_size(if displacement == 0 && i.memory_base() != Register::RBP { 0 } else { 4 });
+    Some(())
+}
