@@ -21,9 +21,9 @@ use std::collections::BTreeMap;
 /// Finds all functions of `image`.
 pub fn discover(image: &Image) -> Program {
     let mut code = Code::new(image);
-    let mut tables = JumpTables::default();
+    let mut tables = JumpTables::new(&code);
     add_stated_code(&mut code);
-    tables.resolve(&mut code);
+    tables.settle(&mut code);
     gaps::add_candidates(&mut code, &mut tables, &image.relocation_targets);
     if image.kind == ImageKind::Fixed {
         let words = data_words(image);
@@ -32,6 +32,9 @@ pub fn discover(image: &Image) -> Program {
     add_mentioned(&mut code, &mut tables);
     gaps::fill(&mut code, &mut tables);
     add_mentioned(&mut code, &mut tables);
+    tables.settle(&mut code);
+    add_mentioned(&mut code, &mut tables);
+    jump_table::start_blocks_of_unresolved_jumps(&mut code, &tables);
     let functions = partition::Partition::new(&code, &tables).functions();
     let stats = stats(&code, &tables, &functions);
     Program { functions, stats }

@@ -78,15 +78,17 @@ struct BoundState {
 pub(super) struct Backward<'c, 'i> {
     code: &'c Code<'i>,
     factory: InstructionInfoFactory,
+    /// Steps left for all walks together, so that a hostile file costs linear time.
+    budget: usize,
 }
 
 impl<'c, 'i> Backward<'c, 'i> {
     pub(super) fn new(code: &'c Code<'i>) -> Backward<'c, 'i> {
-        Backward { code, factory: InstructionInfoFactory::new() }
+        Backward { code, factory: InstructionInfoFactory::new(), budget: 1_000_000 + 32 * code.instruction_count() }
     }
 
-    /// Collects what may run before `address`; true if callers may, too.
-    fn before(&self, address: u64, found: &mut Vec<Before>) -> bool {
+    /// Collects what may run before `address`; true if callers may, too. None if the budget is used up.
+    fn before(&mut self, address: u64, found: &mut Vec<Before>) -> Option<bool> {
         found.clear();
         let image = self.code.image;
         let frame = image.frame_index(address).filter(|&f| image.frames[f].start == address);
@@ -100,9 +102,14 @@ impl<'c, 'i> Backward<'c, 'i> {
         // Jumps to the start of a function are tail calls, except its own loops; jumps to a cold part come from its hot part.
         let belongs = |source: u64| frame.is_none_or(|f| image.frames[f].mid_frame || image.frame_index(source) == Some(f));
         if let Some(sources) = self.code.jumps_to.get(&address) {
+            if sources.len() > MAX_STEPS {
+                return None;
+            }
             found.extend(sources.iter().filter(|&&s| belongs(s)).map(|&address| Before { address, by_jump: true }));
         }
-        frame.is_some_and(|f| !image.frames[f].mid_frame) || self.code.marks(address) & (mark::CALLED | mark::NAMED) != 0
+        self.budget = self.budget.checked_sub(1 + found.len())?;
+        let called = frame.is_some_and(|f| !image.frames[f].mid_frame) || self.code.marks(address) & (mark::CALLED | mark::NAMED) != 0;
+        Some(called)
     }
 
     /// Whether `instruction` changes any part of the full register `register`.
@@ -129,7 +136,7 @@ impl<'c, 'i> Backward<'c, 'i> {
         let mut found: Vec<Instruction> = Vec::new();
         let mut before = Vec::new();
         while let Some(at) = work.pop() {
-            self.before(at, &mut before);
+            self.before(at, &mut before)?;
             for source in &before {
                 if !seen.insert(source.address) {
                     continue;
@@ -204,7 +211,7 @@ impl<'c, 'i> Backward<'c, 'i> {
         let mut count = ValueCount::compared(0);
         let mut before = Vec::new();
         while let Some(state) = work.pop() {
-            let called = self.before(state.address, &mut before);
+            let called = self.before(state.address, &mut before)?;
             if called || before.is_empty() {
                 count = count.or(ValueCount::at_most(state.fallback?));
             }

@@ -13,17 +13,15 @@ const ENOUGH: usize = 64;
 /// Outside frames, functions start at multiples of this.
 const ALIGNMENT: u64 = 16;
 
-/// Starts blocks at those candidates that look like code; returns whether anything new was decoded.
-pub(super) fn add_candidates(code: &mut Code, tables: &mut JumpTables, candidates: &[u64]) -> bool {
-    let before = code.instruction_count();
+/// Starts blocks at those candidates that look like code.
+pub(super) fn add_candidates(code: &mut Code, tables: &mut JumpTables, candidates: &[u64]) {
     for &address in candidates {
         if code.at(address).is_some() || believable(code, address) {
             code.start_block(address, mark::TAKEN);
             code.follow();
         }
     }
-    tables.resolve(code);
-    code.instruction_count() != before
+    tables.resolve_new(code);
 }
 
 /// Decodes what is left: first inside frames (blocks of that function), then outside (functions of their own).
@@ -35,7 +33,7 @@ pub(super) fn fill(code: &mut Code, tables: &mut JumpTables) {
                 address = fill_at(code, address, inside_frames);
             }
         }
-        tables.resolve(code);
+        tables.resolve_new(code);
     }
 }
 

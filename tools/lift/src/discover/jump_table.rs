@@ -37,11 +37,17 @@ pub(super) struct Switch {
     pub(super) targets: Vec<u64>,
 }
 
+/// Rounds of looking at all jumps again; compilers' code settles in two or three.
+const MAX_ROUNDS: usize = 8;
+
 /// All indirect jumps seen so far.
-#[derive(Default)]
 pub(super) struct JumpTables {
     sites: BTreeSet<u64>,
+    /// Entries that may still be read, so that many jumps over one long table cannot cost more than the file is worth.
+    budget: usize,
     tables: BTreeMap<u64, Vec<Table>>,
+    /// How many certain tables start at an address: a table ends where the next begins.
+    starts: BTreeMap<u64, usize>,
     pub(super) switches: BTreeMap<u64, Switch>,
 }
 
@@ -50,17 +56,26 @@ impl JumpTables {
         self.sites.iter().copied().filter(|s| !self.switches.contains_key(s))
     }
 
-    /// Resolves what `code` has found since the last call and follows the targets, until nothing new turns up. Then looks at every
-    /// jump again with all predecessors known, because a path found later may lift a bound.
-    pub(super) fn resolve(&mut self, code: &mut Code) {
-        loop {
+    pub(super) fn new(code: &Code) -> JumpTables {
+        let bytes: u64 = code.ranges().iter().map(|r| r.1 - r.0).sum();
+        JumpTables { sites: BTreeSet::new(), budget: (bytes as usize).saturating_mul(2).saturating_add(1 << 20), tables: BTreeMap::new(), starts: BTreeMap::new(), switches: BTreeMap::new() }
+    }
+
+    /// Resolves what `code` has found since the last call and follows the targets, until nothing new turns up.
+    pub(super) fn resolve_new(&mut self, code: &mut Code) {
+        code.follow();
+        while !code.indirect_jumps.is_empty() {
+            let new = std::mem::take(&mut code.indirect_jumps);
+            self.sites.extend(&new);
+            self.look_at(code, &new);
             code.follow();
-            while !code.indirect_jumps.is_empty() {
-                let new = std::mem::take(&mut code.indirect_jumps);
-                self.sites.extend(&new);
-                self.look_at(code, &new);
-                code.follow();
-            }
+        }
+    }
+
+    /// Looks at every jump again with all predecessors known, because a path found later may lift a bound.
+    pub(super) fn settle(&mut self, code: &mut Code) {
+        for _ in 0..MAX_ROUNDS {
+            self.resolve_new(code);
             let before = code.instruction_count();
             let all: Vec<u64> = self.sites.iter().copied().collect();
             self.look_at(code, &all);
@@ -74,17 +89,29 @@ impl JumpTables {
     fn look_at(&mut self, code: &mut Code, sites: &[u64]) {
         let mut backward = Backward::new(code);
         for &site in sites {
-            match find_tables(&mut backward, code, site) {
+            let found = find_tables(&mut backward, code, site);
+            for start in found.iter().flatten().filter(|t| t.certain).map(|t| t.start) {
+                *self.starts.entry(start).or_default() += 1;
+            }
+            let old = match found {
                 Some(tables) => self.tables.insert(site, tables),
                 None => self.tables.remove(&site),
             };
+            for start in old.iter().flatten().filter(|t| t.certain).map(|t| t.start) {
+                let count = self.starts.get_mut(&start).expect("counted when it was found");
+                *count -= 1;
+                if *count == 0 {
+                    self.starts.remove(&start);
+                }
+            }
         }
-        let starts: BTreeSet<u64> = self.tables.values().flatten().filter(|t| t.certain).map(|t| t.start).collect();
         for &site in sites {
             self.switches.remove(&site);
             let Some(tables) = self.tables.get(&site) else { continue };
-            let read = tables.iter().map(|t| (t, read_targets(code, site, t, &starts)));
+            let read = tables.iter().map(|t| (t, read_targets(code, site, t, &self.starts)));
             let mut complete: Vec<(&Table, Vec<u64>)> = read.filter_map(|(t, targets)| Some((t, targets?))).collect();
+            let Some(left) = complete.iter().try_fold(self.budget, |left, (_, targets)| left.checked_sub(targets.len())) else { continue };
+            self.budget = left;
             for (table, targets) in &complete {
                 follow_targets(code, site, table, targets);
             }
@@ -118,11 +145,12 @@ pub(super) fn start_blocks_of_unresolved_jumps(code: &mut Code, tables: &JumpTab
         }
     }
     let mut found = Vec::new();
+    let mut budget = 1 << 22;
     for (home, mentioned) in &bases {
         let (labels, tables): (Vec<u64>, Vec<u64>) = mentioned.iter().partition(|&&a| image.is_code(a));
         for &table in tables.iter().filter(|&&t| image.is_constant(t)) {
             for &base in labels.iter().filter(|&&l| image.frame_index(l) == Some(*home)).chain([&table]) {
-                found.extend(offsets_into_frame(code, table, base, *home));
+                found.extend(offsets_into_frame(code, table, base, *home, &mut budget));
             }
         }
     }
@@ -132,10 +160,12 @@ pub(super) fn start_blocks_of_unresolved_jumps(code: &mut Code, tables: &JumpTab
 }
 
 /// The leading entries of a possible table of offsets from `base` that are instructions of frame `home`.
-fn offsets_into_frame(code: &Code, table: u64, base: u64, home: usize) -> Vec<u64> {
-    let entries = (0..4096).map_while(|position| code.image.u32_at(table + position * 4));
+fn offsets_into_frame(code: &Code, table: u64, base: u64, home: usize, budget: &mut usize) -> Vec<u64> {
+    let entries = (0..4096).map_while(|position| code.image.u32_at(table.checked_add(position * 4)?));
     let targets = entries.map(|offset| base.wrapping_add(offset as i32 as u64));
-    targets.take_while(|&t| code.image.frame_index(t) == Some(home) && code.at(t).is_some()).collect()
+    let found: Vec<u64> = targets.take((*budget).min(4096)).take_while(|&t| code.image.frame_index(t) == Some(home) && code.at(t).is_some()).collect();
+    *budget -= found.len().max(1).min(*budget);
+    found
 }
 
 fn find_tables(backward: &mut Backward, code: &Code, site: u64) -> Option<Vec<Table>> {
@@ -204,9 +234,9 @@ fn table_starts(backward: &mut Backward, access: &Instruction) -> Option<Constan
 }
 
 /// All targets that the jump can reach by this table; None if it cannot be the table.
-fn read_targets(code: &Code, site: u64, table: &Table, starts: &BTreeSet<u64>) -> Option<Vec<u64>> {
+fn read_targets(code: &Code, site: u64, table: &Table, starts: &BTreeMap<u64, usize>) -> Option<Vec<u64>> {
     let size = table.entry_size();
-    let next_table = starts.range(table.start.saturating_add(1)..).next().copied().unwrap_or(u64::MAX);
+    let next_table = starts.range(table.start.saturating_add(1)..).next().map_or(u64::MAX, |(&next, _)| next);
     let room = (next_table - table.start) / size;
     let compared = table.count.filter(|c| c.compared).map(|c| c.values);
     if !table.certain && compared.is_none() {

@@ -19,6 +19,8 @@ pub(super) struct Partition<'a, 'i> {
     tables: &'a JumpTables,
     blocks: BTreeMap<u64, RawBlock>,
     entries: BTreeSet<u64>,
+    /// The frame whose exceptions land there, by landing pad.
+    landing_pads: BTreeMap<u64, usize>,
     /// Entries made only because several functions share the code behind them.
     joins: HashSet<u64>,
 }
@@ -27,7 +29,9 @@ impl<'a, 'i> Partition<'a, 'i> {
     pub(super) fn new(code: &'a Code<'i>, tables: &'a JumpTables) -> Partition<'a, 'i> {
         let leaders = code.marked(mark::LEADER);
         let blocks = leaders.into_iter().map(|l| (l, RawBlock::cut(code, tables, l))).collect();
-        let mut partition = Partition { code, tables, blocks, entries: BTreeSet::new(), joins: HashSet::new() };
+        let frames = code.image.frames.iter().enumerate();
+        let landing_pads = frames.flat_map(|(index, f)| f.landing_pads.iter().map(move |&p| (p, index))).collect();
+        let mut partition = Partition { code, tables, blocks, entries: BTreeSet::new(), landing_pads, joins: HashSet::new() };
         partition.entries = partition.blocks.keys().copied().filter(|&l| partition.is_entry(l)).collect();
         partition.split_shared_code();
         partition
@@ -58,7 +62,7 @@ impl<'a, 'i> Partition<'a, 'i> {
         let elsewhere = |a: &u64| image.frame_index(*a) != Some(index);
         let jumped_from: Vec<u64> = self.code.jumps_to.get(&frame.start).map_or(&[][..], |v| v).iter().copied().filter(elsewhere).collect();
         if jumped_from.is_empty() {
-            return frame.mid_frame && image.frames.iter().any(|f| f.landing_pads.iter().any(|p| frame.start <= *p && *p < frame.end) && f.start != frame.start);
+            return frame.mid_frame && self.landing_pads.range(frame.start..frame.end).any(|(_, &thrower)| thrower != index);
         }
         if frame.mid_frame {
             return true;
@@ -162,8 +166,8 @@ impl<'a, 'i> Partition<'a, 'i> {
         }
         let nearest = self.blocks.range(frame.start..block).rev().chain(self.blocks.range(block..frame.end)).find_map(|(b, _)| home.get(b));
         nearest.copied().or_else(|| {
-            let thrower = image.frames.iter().find(|f| f.landing_pads.binary_search(&block).is_ok())?;
-            home.get(&thrower.start).copied()
+            let thrower = *self.landing_pads.get(&block)?;
+            home.get(&image.frames[thrower].start).copied()
         })
     }
 

@@ -9,6 +9,10 @@ use gimli::{BaseAddresses, CfaRule, CieOrFde, EhFrame, EhFrameHdr, LittleEndian,
 use std::collections::HashMap;
 
 const RSP: u16 = 7;
+/// No compiler writes longer entries; evaluating them for every frame would let a hostile file take quadratic time.
+const MAX_ENTRY: usize = 4096;
+/// Call sites read in all.
+const MAX_CALL_SITES: usize = 1 << 22;
 
 pub(super) fn read(header: &Header, image: &Image) -> Vec<Frame> {
     let Some(start) = eh_frame_address(header, image) else { return Vec::new() };
@@ -18,6 +22,7 @@ pub(super) fn read(header: &Header, image: &Image) -> Vec<Frame> {
     let mut cies = HashMap::new();
     let mut context = UnwindContext::new();
     let mut frames = Vec::new();
+    let mut call_sites = MAX_CALL_SITES;
     while let Ok(Some(entry)) = entries.next() {
         let CieOrFde::Fde(partial) = entry else { continue };
         let parsed = partial.parse(|section, bases, offset| {
@@ -33,11 +38,12 @@ pub(super) fn read(header: &Header, image: &Image) -> Vec<Frame> {
         if from >= to || !image.is_code(from) {
             continue;
         }
-        let mid_frame = fde.rows(&section, &bases, &mut context).is_ok_and(|mut rows| {
+        let short = fde.entry_len() <= MAX_ENTRY && fde.cie().entry_len() <= MAX_ENTRY;
+        let mid_frame = short && fde.rows(&section, &bases, &mut context).is_ok_and(|mut rows| {
             rows.next_row().is_ok_and(|row| row.is_some_and(|r| !matches!(r.cfa(), CfaRule::RegisterAndOffset { register, offset: 8 } if register.0 == RSP)))
         });
         let landing_pads = match fde.lsda() {
-            Some(Pointer::Direct(lsda)) => landing_pads(image, lsda, from).unwrap_or_default(),
+            Some(Pointer::Direct(lsda)) => landing_pads(image, lsda, from, &mut call_sites).unwrap_or_default(),
             _ => Vec::new(),
         };
         frames.push(Frame { start: from, end: to, mid_frame, landing_pads });
@@ -70,7 +76,7 @@ fn disjoint(mut frames: Vec<Frame>, image: &Image) -> Vec<Frame> {
 }
 
 /// The call-site table of an LSDA (Itanium C++ ABI, level 2): header, then {start, length, landing pad, action} in a stated encoding.
-fn landing_pads(image: &Image, lsda: u64, function: u64) -> Option<Vec<u64>> {
+fn landing_pads(image: &Image, lsda: u64, function: u64, call_sites: &mut usize) -> Option<Vec<u64>> {
     let mut cursor = gimli::EndianSlice::new(image.rest(lsda), LittleEndian);
     let position = |c: &gimli::EndianSlice<'_, LittleEndian>| lsda + (image.rest(lsda).len() - c.len()) as u64;
     let base_encoding = cursor.read_u8().ok()?;
@@ -87,6 +93,7 @@ fn landing_pads(image: &Image, lsda: u64, function: u64) -> Option<Vec<u64>> {
     table.truncate(usize::try_from(length).ok()?.min(cursor.len())).ok()?;
     let mut pads = Vec::new();
     while !table.is_empty() {
+        *call_sites = call_sites.checked_sub(1)?;
         let mut fields = [0u64; 3];
         for field in &mut fields {
             let at = position(&table);

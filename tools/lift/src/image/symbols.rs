@@ -79,15 +79,16 @@ fn gnu_hash_count(tables: &DynamicTables, image: &Image) -> Option<u64> {
 /// Every symbol in executable segments from both tables, by address; one entry per name and address.
 pub(super) fn code_symbols(header: &Header, dynamic: &DynamicSymbols, image: &Image, bytes: &[u8]) -> Vec<Symbol> {
     let mut found = Vec::new();
+    let mut name_bytes = 2 * bytes.len();
     let names = image.rest(dynamic.strings);
     for raw in &dynamic.symbols {
-        push(&mut found, raw, names, true, image);
+        push(&mut found, raw, names, true, image, &mut name_bytes);
     }
     for section in header.sections.iter().filter(|s| s.kind == SHT_SYMTAB) {
         let Some(table) = file_range(bytes, section.offset, section.size) else { continue };
         let strings = header.sections.get(section.link as usize).and_then(|s| file_range(bytes, s.offset, s.size)).unwrap_or(&[]);
         for raw in table.chunks_exact(24).filter_map(RawSymbol::read) {
-            push(&mut found, &raw, strings, false, image);
+            push(&mut found, &raw, strings, false, image, &mut name_bytes);
         }
     }
     found.sort_by(|a, b| (a.address, &a.name, !a.exported).cmp(&(b.address, &b.name, !b.exported)));
@@ -99,17 +100,20 @@ fn file_range(bytes: &[u8], offset: u64, size: u64) -> Option<&[u8]> {
     bytes.get(usize::try_from(offset).ok()?..usize::try_from(offset.checked_add(size)?).ok()?)
 }
 
-fn push(found: &mut Vec<Symbol>, raw: &RawSymbol, names: &[u8], exported: bool, image: &Image) {
+fn push(found: &mut Vec<Symbol>, raw: &RawSymbol, names: &[u8], exported: bool, image: &Image, name_bytes: &mut usize) {
     let address = image.base.wrapping_add(raw.value);
     let kind = raw.info & 15;
     // STT_NOTYPE, STT_FUNC and STT_GNU_IFUNC can name code; sections, files, objects and thread-locals cannot.
     if !raw.is_local_address() || !matches!(kind, 0 | STT_FUNC | STT_GNU_IFUNC) || !image.is_code(address) {
         return;
     }
+    // Many symbols may share one long name; a damaged file is not worth more memory than twice its size.
+    let name = if *name_bytes == 0 { String::new() } else { string(names, raw.name as usize) };
+    *name_bytes = name_bytes.saturating_sub(name.len());
     found.push(Symbol {
         address,
         size: raw.size,
-        name: string(names, raw.name as usize),
+        name,
         function: kind != 0,
         global: raw.info >> 4 != 0,
         exported: exported && raw.info >> 4 != 0,
