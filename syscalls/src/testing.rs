@@ -55,7 +55,7 @@ fn object(n: u64, start: u64, interpreter: Option<CString>) -> Object {
 impl Double {
     fn new() -> Self {
         // SAFETY: a terminated name; a descriptor just made.
-        let image = unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"image".as_ptr(), libc::MFD_CLOEXEC)) };
+        let image = unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"image".as_ptr(), 0)) };
         let mut bytes = vec![0xaau8; 3 * 8192];
         for n in 0..3 {
             bytes[8192 * n] = 0x0f;

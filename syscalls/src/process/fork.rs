@@ -149,7 +149,7 @@ fn parent(t: &Thread, c: &CloneArgs, pid: libc::pid_t) {
 fn child(t: &mut Thread, c: &CloneArgs, mailbox: Option<Mailbox>) {
     // A mailbox of an outer vfork belongs to this process's parent.
     t.vfork = mailbox;
-    if let Some(mailbox) = &t.vfork {
+    if let Some(mailbox) = &mut t.vfork {
         mailbox.join();
     }
     // SAFETY: gettid has no preconditions.

@@ -39,6 +39,8 @@ pub(crate) struct Mailbox {
     /// The child's copy of the watched bytes as they were at the fork.
     snapshot: Vec<u8>,
     start: u64,
+    /// This process is the child.
+    joined: bool,
 }
 
 impl Mailbox {
@@ -49,20 +51,14 @@ impl Mailbox {
         if p == libc::MAP_FAILED {
             return Err(Errno::last());
         }
-        let mailbox = Self { shared: p.cast(), snapshot: Vec::new(), start: rsp & !7 };
+        let mut mailbox = Self { shared: p.cast(), snapshot: Vec::new(), start: rsp & !7, joined: false };
         mailbox.shared().state.store(STARTING, Ordering::SeqCst);
         let end = process.memory().areas.at(rsp).map_or(rsp, |(_, a)| a.end.min(rsp.saturating_add(WATCHED)));
         let mut snapshot = vec![0; (end - mailbox.start) as usize & !7];
-        if process.window.copy_in(mailbox.start, &mut snapshot).is_err() {
-            snapshot.clear();
+        if process.window.copy_in(mailbox.start, &mut snapshot).is_ok() {
+            mailbox.snapshot = snapshot;
         }
-        Ok(Self { snapshot, ..mailbox.into_parts() })
-    }
-
-    fn into_parts(self) -> Self {
-        let copy = Self { shared: self.shared, snapshot: Vec::new(), start: self.start };
-        std::mem::forget(self);
-        copy
+        Ok(mailbox)
     }
 
     fn shared(&self) -> &Shared {
@@ -71,13 +67,14 @@ impl Mailbox {
     }
 
     /// In the child, before guest code: the kernel marks the word and wakes the parent however this process ends.
-    pub(crate) fn join(&self) {
+    pub(crate) fn join(&mut self) {
+        self.joined = true;
         let s = self.shared();
         let at = |a: &AtomicU64| std::ptr::from_ref(a) as u64;
         s.head[0].store(at(&s.entry), Ordering::SeqCst);
         s.head[1].store((&raw const s.state) as u64 - at(&s.entry), Ordering::SeqCst);
         s.entry.store(at(&s.head[0]), Ordering::SeqCst);
-        // SAFETY: the head stays mapped until `leave` takes the registration back; gettid has no preconditions.
+        // SAFETY: the head stays mapped until `drop` takes the registration back; gettid has no preconditions.
         unsafe {
             libc::syscall(libc::SYS_set_robust_list, s.head.as_ptr(), 24usize);
             s.state.store(libc::gettid() as u32 | FUTEX_WAITERS, Ordering::SeqCst);
@@ -87,11 +84,6 @@ impl Mailbox {
     /// In the child, at exec or exit: reports the changes and lets the parent go.
     pub(crate) fn done(self, window: Window) {
         self.report(window);
-        self.shared().state.store(DONE, Ordering::SeqCst);
-        let state = (&raw const self.shared().state) as u64;
-        let _ = crate::blocking::host_call_now(libc::SYS_futex, [state, libc::FUTEX_WAKE as u64, 1, 0, 0, 0]);
-        // SAFETY: takes back the registration made in `join`; the runtime uses no robust mutexes.
-        unsafe { libc::syscall(libc::SYS_set_robust_list, std::ptr::null::<u8>(), 24usize) };
     }
 
     /// Changed runs of 8-byte words: address, length, bytes.
@@ -159,6 +151,14 @@ impl Mailbox {
 
 impl Drop for Mailbox {
     fn drop(&mut self) {
+        if self.joined {
+            let state = &self.shared().state;
+            state.store(DONE, Ordering::SeqCst);
+            let args = [(&raw const *state) as u64, libc::FUTEX_WAKE as u64, 1, 0, 0, 0];
+            let _ = crate::blocking::host_call_now(libc::SYS_futex, args);
+            // SAFETY: takes back the registration made in `join`; the runtime uses no robust mutexes.
+            unsafe { libc::syscall(libc::SYS_set_robust_list, std::ptr::null::<u8>(), 24usize) };
+        }
         // SAFETY: our own mapping; `self` is the only owner in this process.
         unsafe { libc::munmap(self.shared.cast(), BYTES) };
     }

@@ -347,3 +347,6 @@ pub fn die(signal: i32) -> ! {
         libc::_exit(128 + signal)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+//! Signals end to end inside one host process: recorded by the host handler, delivered by `poll`, undone by rt_sigreturn.
+
+use super::*;
+use crate::testing::{call, child_status, guest, in_child, instruction};
+use std::time::{Duration, Instant};
+
+const HANDLER: u64 = 0x0200_0100;
+const RESTORER: u64 = 0x0200_0200;
+/// An address whose bytes are a `syscall` instruction: start of the double's program.
+const SYSCALL: u64 = 0x0200_0000;
+
+fn program() -> Thread {
+    let (mut t, host) = guest();
+    let rsp = t.cpu().gpr[reg::RSP];
+    t.process.memory().place_object(&*host, crate::testing::PROGRAM, (0, 0)).unwrap();
+    t.cpu().gpr[reg::RSP] = rsp;
+    t
+}
+
+/// A guest address for arguments.
+fn scratch(t: &mut Thread) -> u64 {
+    t.cpu().gpr[reg::RSP] + 4096
+}
+
+fn handle(t: &mut Thread, signal: i32, flags: i32) {
+    let at = scratch(t);
+    let flags = flags as u32 as u64 | 0x0400_0000;
+    t.window().write(at, &Action { handler: HANDLER, flags, restorer: RESTORER, mask: bit(libc::SIGUSR2) }).unwrap();
+    assert_eq!(call(t, libc::SYS_rt_sigaction, &[signal as u64, at, 0, 8]), Ok(0));
+}
+
+fn kill_self(t: &mut Thread, signal: i32) -> i64 {
+    // SAFETY: getpid has no preconditions.
+    instruction(t, libc::SYS_kill, &[unsafe { libc::getpid() } as u64, signal as u64], SYSCALL + 2)
+}
+
+fn alarm_in(us: i64) {
+    let value = libc::timeval { tv_sec: 0, tv_usec: us };
+    let timer = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: value };
+    // SAFETY: a live structure.
+    unsafe { libc::syscall(libc::SYS_setitimer, libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut::<u8>()) };
+}
+
+/// What the guest's restorer does.
+fn sigreturn(t: &mut Thread) {
+    t.cpu().gpr[reg::RSP] += 8;
+    instruction(t, libc::SYS_rt_sigreturn, &[], RESTORER + 9);
+    assert_eq!(poll(t), Next::Continue);
+}
+
+fn pipe() -> (u64, u64) {
+    let mut fds = [0; 2];
+    // SAFETY: writes two descriptors.
+    unsafe { libc::pipe(fds.as_mut_ptr()) };
+    (fds[0] as u64, fds[1] as u64)
+}
+
+#[test]
+fn a_handler_runs_at_the_poll_and_sigreturn_restores_everything() {
+    in_child(|| {
+        let mut t = program();
+        handle(&mut t, libc::SIGUSR1, libc::SA_SIGINFO);
+        let before = {
+            let cpu = t.cpu();
+            cpu.gpr[reg::RBX] = 0x1234;
+            cpu.xmm[3] = [7, 8];
+            (cpu.zf, cpu.of, cpu.df) = (1, 1, 1);
+            cpu.ftop = 6;
+            cpu.fempty = 0x3f;
+            cpu.st[6] = [9; 16];
+            *cpu
+        };
+        assert_eq!(kill_self(&mut t, libc::SIGUSR1), 0);
+        assert_eq!(t.cpu().poll, 1);
+        assert_eq!(poll(&mut t), Next::Continue);
+        let rsp = t.cpu().gpr[reg::RSP];
+        assert_eq!((t.cpu().rip, t.cpu().gpr[reg::RDI], rsp % 16), (HANDLER, libc::SIGUSR1 as u64, 8));
+        assert_eq!(t.window().read::<u64>(rsp), Ok(RESTORER));
+        let info = t.cpu().gpr[reg::RSI];
+        assert_eq!(t.window().read::<i32>(info), Ok(libc::SIGUSR1));
+        // SAFETY: getpid has no preconditions.
+        assert_eq!(t.window().read::<i32>(info + 16), Ok(unsafe { libc::getpid() }));
+        assert_eq!(t.signals.mask, bit(libc::SIGUSR1) | bit(libc::SIGUSR2));
+        assert_eq!((t.cpu().df, t.cpu().xmm[3]), (0, [0, 0]));
+        sigreturn(&mut t);
+        let cpu = *t.cpu();
+        assert_eq!((cpu.rip, cpu.gpr[reg::RBX], cpu.gpr[reg::RAX]), (SYSCALL + 2, 0x1234, 0));
+        assert_eq!(cpu.gpr[reg::RSP], before.gpr[reg::RSP]);
+        assert_eq!((cpu.zf, cpu.of, cpu.df, cpu.ftop, cpu.fempty), (1, 1, 1, 6, 0x3f));
+        assert_eq!((cpu.xmm[3], &cpu.st[6][..10]), ([7, 8], &[9u8; 10][..]));
+        assert_eq!(t.signals.mask, 0);
+    });
+}
+
+#[test]
+fn a_blocked_signal_is_pending_until_it_is_unblocked() {
+    in_child(|| {
+        let mut t = program();
+        handle(&mut t, libc::SIGUSR1, 0);
+        let at = scratch(&mut t);
+        t.window().write(at, &bit(libc::SIGUSR1)).unwrap();
+        assert_eq!(call(&mut t, libc::SYS_rt_sigprocmask, &[libc::SIG_BLOCK as u64, at, 0, 8]), Ok(0));
+        kill_self(&mut t, libc::SIGUSR1);
+        assert_eq!(t.cpu().poll, 0);
+        assert_eq!(call(&mut t, libc::SYS_rt_sigpending, &[at + 8, 8]), Ok(0));
+        assert_eq!(t.window().read::<u64>(at + 8), Ok(bit(libc::SIGUSR1)));
+        assert_eq!(call(&mut t, libc::SYS_rt_sigprocmask, &[libc::SIG_UNBLOCK as u64, at, at + 8, 8]), Ok(0));
+        assert_eq!(t.window().read::<u64>(at + 8), Ok(bit(libc::SIGUSR1)));
+        assert_eq!(t.cpu().poll, 1);
+        poll(&mut t);
+        assert_eq!(t.cpu().rip, HANDLER);
+    });
+}
+
+#[test]
+fn two_signals_stack_two_frames_and_none_is_lost() {
+    in_child(|| {
+        let mut t = program();
+        handle(&mut t, libc::SIGUSR1, 0);
+        handle(&mut t, libc::SIGTERM, 0);
+        kill_self(&mut t, libc::SIGUSR1);
+        kill_self(&mut t, libc::SIGTERM);
+        poll(&mut t);
+        let inner = t.cpu().gpr[reg::RDI];
+        sigreturn(&mut t);
+        assert_eq!(t.cpu().rip, HANDLER);
+        let outer = t.cpu().gpr[reg::RDI];
+        assert_eq!(inner + outer, (libc::SIGUSR1 + libc::SIGTERM) as u64);
+        sigreturn(&mut t);
+        assert_eq!(t.cpu().rip, SYSCALL + 2);
+    });
+}
+
+#[test]
+fn a_blocking_read_is_eintr_without_sa_restart() {
+    in_child(|| {
+        let mut t = program();
+        handle(&mut t, libc::SIGALRM, 0);
+        let (r, _w) = pipe();
+        let at = scratch(&mut t);
+        alarm_in(20_000);
+        instruction(&mut t, libc::SYS_read, &[r, at, 1], SYSCALL + 2);
+        poll(&mut t);
+        assert_eq!(t.cpu().rip, HANDLER);
+        sigreturn(&mut t);
+        assert_eq!((t.cpu().rip, t.cpu().gpr[reg::RAX] as i64), (SYSCALL + 2, -4));
+    });
+}
+
+#[test]
+fn a_blocking_read_is_restarted_with_sa_restart_after_the_handler() {
+    in_child(|| {
+        let mut t = program();
+        handle(&mut t, libc::SIGALRM, libc::SA_RESTART);
+        let (r, w) = pipe();
+        let at = scratch(&mut t);
+        alarm_in(20_000);
+        instruction(&mut t, libc::SYS_read, &[r, at, 1], SYSCALL + 2);
+        poll(&mut t);
+        assert_eq!(t.cpu().rip, HANDLER);
+        // SAFETY: writes one live byte.
+        unsafe { libc::write(w as i32, b"x".as_ptr().cast(), 1) };
+        sigreturn(&mut t);
+        assert_eq!((t.cpu().rip, t.cpu().gpr[reg::RAX]), (SYSCALL + 2, 1));
+        assert_eq!(t.window().read::<u8>(at), Ok(b'x'));
+    });
+}
+
+#[test]
+fn a_call_begun_with_a_recorded_signal_waits_for_nothing() {
+    in_child(|| {
+        let mut t = program();
+        handle(&mut t, libc::SIGUSR1, 0);
+        let (r, _w) = pipe();
+        let at = scratch(&mut t);
+        // Recorded before the read begins, as if it came between the guest's last poll and its syscall.
+        kill_self(&mut t, libc::SIGUSR1);
+        let started = Instant::now();
+        instruction(&mut t, libc::SYS_read, &[r, at, 1], SYSCALL + 2);
+        assert!(started.elapsed() < Duration::from_secs(1));
+        poll(&mut t);
+        assert_eq!(t.cpu().rip, HANDLER);
+    });
+}
+
+#[test]
+fn sigsuspend_never_misses_an_alarm() {
+    in_child(|| {
+        let mut t = program();
+        handle(&mut t, libc::SIGALRM, 0);
+        let at = scratch(&mut t);
+        t.window().write(at, &bit(libc::SIGALRM)).unwrap();
+        t.window().write(at + 8, &0u64).unwrap();
+        for i in 0..3000 {
+            call(&mut t, libc::SYS_rt_sigprocmask, &[libc::SIG_BLOCK as u64, at, 0, 8]).unwrap();
+            alarm_in(1 + i % 40);
+            let r = instruction(&mut t, libc::SYS_rt_sigsuspend, &[at + 8, 8], SYSCALL + 2);
+            assert_eq!(r, -4);
+            poll(&mut t);
+            assert_eq!(t.cpu().rip, HANDLER);
+            assert_eq!(t.signals.mask, bit(libc::SIGALRM) | bit(libc::SIGUSR2));
+            sigreturn(&mut t);
+            assert_eq!(t.signals.mask, bit(libc::SIGALRM));
+            t.signals.mask = 0;
+            t.signals.apply_mask();
+        }
+    });
+}
+
+#[test]
+fn an_alarm_before_or_in_a_read_always_interrupts_it() {
+    in_child(|| {
+        let mut t = program();
+        handle(&mut t, libc::SIGALRM, 0);
+        let (r, _w) = pipe();
+        let at = scratch(&mut t);
+        for i in 0..3000 {
+            alarm_in(1 + i % 40);
+            loop {
+                // A timer that fires before the instruction interrupts nothing; the guest would loop, but never hang.
+                instruction(&mut t, libc::SYS_read, &[r, at, 1], SYSCALL + 2);
+                poll(&mut t);
+                if t.cpu().rip == HANDLER {
+                    break;
+                }
+            }
+            // The return goes to the result (EINTR) or, when the read had not begun, to the instruction: make that one return too.
+            t.window().write(t.process.memory().stack_high - 16, &0u8).unwrap();
+            let frame = t.cpu().gpr[reg::RSP];
+            let rip = t.window().read::<u64>(frame + 8 + 40 + 128).unwrap();
+            assert!(rip == SYSCALL + 2 || rip == SYSCALL);
+            t.window().write(frame + 8 + 40 + 128, &(SYSCALL + 2)).unwrap();
+            sigreturn(&mut t);
+        }
+    });
+}
+
+#[test]
+fn handlers_run_on_the_alternate_stack_and_resethand_resets() {
+    in_child(|| {
+        let mut t = program();
+        let at = scratch(&mut t);
+        let stack = call(&mut t, libc::SYS_mmap, &[0, 16384, 3, 0x22, u64::MAX, 0]).unwrap();
+        t.window().write(at, &AltStack { sp: stack, flags: 0, size: 16384 }).unwrap();
+        assert_eq!(call(&mut t, libc::SYS_sigaltstack, &[at, 0]), Ok(0));
+        handle(&mut t, libc::SIGUSR1, libc::SA_ONSTACK | libc::SA_RESETHAND);
+        kill_self(&mut t, libc::SIGUSR1);
+        poll(&mut t);
+        let rsp = t.cpu().gpr[reg::RSP];
+        assert!(rsp > stack && rsp < stack + 16384);
+        assert_eq!(call(&mut t, libc::SYS_sigaltstack, &[at, 0]), Err(Errno::EPERM));
+        assert_eq!(t.process.actions().get(libc::SIGUSR1).handler, SIG_DFL);
+    });
+}
+
+#[test]
+fn a_fault_reaches_the_guest_handler_with_its_address() {
+    in_child(|| {
+        let mut t = program();
+        handle(&mut t, libc::SIGSEGV, libc::SA_SIGINFO);
+        t.cpu().rip = 0x0200_0050;
+        assert_eq!(fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28 }), Next::Continue);
+        assert_eq!(t.cpu().rip, HANDLER);
+        let info = t.cpu().gpr[reg::RSI];
+        assert_eq!(t.window().read::<u64>(info + 16), Ok(0x28));
+    });
+}
+
+#[test]
+fn a_fault_without_a_handler_ends_the_process_by_its_signal() {
+    let status = child_status(|| {
+        let mut t = program();
+        fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0 });
+    });
+    assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGSEGV);
+}
+
+#[test]
+fn default_actions_are_the_kernels_own() {
+    let status = child_status(|| {
+        let mut t = program();
+        kill_self(&mut t, libc::SIGTERM);
+    });
+    assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGTERM);
+}
+
+#[test]
+fn sigtimedwait_takes_a_blocked_signal() {
+    in_child(|| {
+        let mut t = program();
+        let at = scratch(&mut t);
+        t.window().write(at, &bit(libc::SIGUSR1)).unwrap();
+        call(&mut t, libc::SYS_rt_sigprocmask, &[libc::SIG_BLOCK as u64, at, 0, 8]).unwrap();
+        kill_self(&mut t, libc::SIGUSR1);
+        assert_eq!(call(&mut t, libc::SYS_rt_sigtimedwait, &[at, at + 16, 0, 8]), Ok(libc::SIGUSR1 as u64));
+        assert_eq!(t.window().read::<i32>(at + 16), Ok(libc::SIGUSR1));
+        t.window().write(at + 200, &[0u64, 1000]).unwrap();
+        assert_eq!(call(&mut t, libc::SYS_rt_sigtimedwait, &[at, 0, at + 200, 8]), Err(Errno::EAGAIN));
+    });
+}
