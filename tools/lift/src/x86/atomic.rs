@@ -451,7 +451,7 @@ fn load_accumulator(e: &mut Emit, w: Width, old: u32, expected: u32) {
     }
 }
 
-/// Without lock. In memory the atomic form is as right; in registers the destination is written either way.
+/// Without lock. In memory the atomic form is as right; between registers it is a select.
 fn cmpxchg(e: &mut Emit, i: &Instruction) {
     if i.op0_kind() == OpKind::Memory {
         return locked_cmpxchg(e, i);
@@ -466,13 +466,25 @@ fn cmpxchg(e: &mut Emit, i: &Instruction) {
     e.operand(i, 1);
     e.set(new);
     load_accumulator(e, w, old, expected);
-    e.get(new);
-    e.get(old);
-    e.get(old);
-    e.get(expected);
-    e.alu(w, Alu::Eq);
-    e.s().select();
-    e.write(i.op0_register());
+    if w == Width::W32 {
+        // The upper half is cleared only when the register is replaced.
+        let whole = i.op0_register().full_register();
+        e.get(new);
+        e.s().i64_extend_i32_u();
+        e.read(whole);
+        e.get(old);
+        e.get(expected);
+        e.s().i32_eq().select();
+        e.write(whole);
+    } else {
+        e.get(new);
+        e.get(old);
+        e.get(old);
+        e.get(expected);
+        e.alu(w, Alu::Eq);
+        e.s().select();
+        e.write(i.op0_register());
+    }
     comparison_flags(e, w, expected, old);
 }
 

@@ -44,8 +44,11 @@ fn count(e: &mut Emit, i: &Instruction, w: Width) -> Option<Count> {
         e.set(local);
         return Some(Count::Variable(local));
     }
+    let through_carry = matches!(i.mnemonic(), Mnemonic::Rcl | Mnemonic::Rcr);
     match i.immediate(k) as u32 & mask as u32 {
         0 => None,
+        // All the way round.
+        n if through_carry && n % (w.bits() + 1) == 0 => None,
         n => Some(Count::Constant(n)),
     }
 }
@@ -468,7 +471,8 @@ fn double_shift(e: &mut Emit, i: &Instruction, op: Alu) {
                 triple(e, a, b);
                 c.push(e, Width::W64);
                 e.alu(Width::W64, op);
-                e.s().i64_const(16).i64_shr_u().i32_wrap_i64();
+                e.s().i64_const(if op == Alu::Shl { 32 } else { 0 }).i64_shr_u().i32_wrap_i64();
+                e.zero_extend(w);
                 return;
             }
             e.get(a);
@@ -488,9 +492,9 @@ fn double_shift(e: &mut Emit, i: &Instruction, op: Alu) {
             if w == Width::W16 {
                 set_low_bit(e, Flag::Cf, Width::W64, |e| {
                     triple(e, a, b);
-                    c.push(e, Width::W64);
+                    if op == Alu::Shl { c.push(e, Width::W64) } else { c.push_less_one(e, Width::W64) }
                     e.alu(Width::W64, op);
-                    e.s().i64_const(if op == Alu::Shl { 32 } else { 15 }).i64_shr_u();
+                    e.s().i64_const(if op == Alu::Shl { 48 } else { 0 }).i64_shr_u();
                 });
             } else {
                 set_low_bit(e, Flag::Cf, w, |e| {
@@ -505,10 +509,10 @@ fn double_shift(e: &mut Emit, i: &Instruction, op: Alu) {
     );
 }
 
-/// Pushes b:a:b as a 48-bit number: a 16-bit double shift by up to 31 takes its result from the middle.
+/// Pushes a:b:a as a 48-bit number: what CPUs shift for a 16-bit double shift by up to 31.
 fn triple(e: &mut Emit, a: u32, b: u32) {
-    e.get(b);
-    e.s().i64_extend_i32_u().i64_const(0x1_0000_0001).i64_mul();
     e.get(a);
+    e.s().i64_extend_i32_u().i64_const(0x1_0000_0001).i64_mul();
+    e.get(b);
     e.s().i64_extend_i32_u().i64_const(16).i64_shl().i64_or();
 }

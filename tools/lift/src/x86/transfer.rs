@@ -129,8 +129,8 @@ fn xchg(e: &mut Emit, i: &Instruction) {
 }
 
 fn push(e: &mut Emit, i: &Instruction) {
-    if i.stack_pointer_increment() != -8 {
-        return e.gap(i);
+    if i.stack_pointer_increment() == -2 {
+        return push16(e, i);
     }
     match i.op0_kind() {
         OpKind::Register if i.op0_register().is_segment_register() => e.c64(0),
@@ -141,11 +141,38 @@ fn push(e: &mut Emit, i: &Instruction) {
 }
 
 fn pop(e: &mut Emit, i: &Instruction) {
-    if i.stack_pointer_increment() != 8 || i.op0_kind() == OpKind::Register && !i.op0_register().is_gpr() {
+    if i.op0_kind() == OpKind::Register && !i.op0_register().is_gpr() {
         return e.gap(i);
+    }
+    if i.stack_pointer_increment() == 2 {
+        return pop16(e, i);
     }
     // A destination in memory is addressed with the new rsp, as the manual says.
     e.pop64();
+    e.set_operand(i, 0);
+}
+
+fn push16(e: &mut Emit, i: &Instruction) {
+    let t = e.t32(0);
+    match i.op0_kind() {
+        OpKind::Register if i.op0_register().is_segment_register() => e.c32(0),
+        OpKind::Register | OpKind::Memory => e.operand(i, 0),
+        _ => e.c32(i.immediate(0) as i32),
+    }
+    e.set(t);
+    e.rsp_add(-2);
+    let off = e.rsp_address();
+    e.get(t);
+    e.store(Width::W16, off);
+}
+
+fn pop16(e: &mut Emit, i: &Instruction) {
+    let t = e.t32(0);
+    let off = e.rsp_address();
+    e.load(Width::W16, off);
+    e.set(t);
+    e.rsp_add(2);
+    e.get(t);
     e.set_operand(i, 0);
 }
 

@@ -13,7 +13,7 @@ pub mod native;
 pub mod random;
 pub mod state;
 
-use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, NasmFormatter, OpKind, Register, RflagsBits, code_asm::CodeAssembler};
+use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, Mnemonic, NasmFormatter, OpKind, Register, RflagsBits, code_asm::CodeAssembler};
 pub use random::Random;
 pub use state::{DATA, State};
 
@@ -98,7 +98,12 @@ fn seed(bytes: &[u8]) -> u64 {
 
 /// Flags undefined after the whole program.
 fn undefined(program: &[Instruction]) -> u32 {
-    program.iter().fold(0, |u, i| u & !i.rflags_modified() | i.rflags_undefined())
+    program.iter().fold(0, still_undefined)
+}
+
+/// Flags undefined after `i`, from those before. A variable shift count may be 0, which changes none.
+pub fn still_undefined(before: u32, i: &Instruction) -> u32 {
+    before & !lift::emit::Flags::killed_by(i).0 | i.rflags_undefined()
 }
 
 /// Points base registers of memory operands into `DATA`, with small indices.
@@ -111,6 +116,10 @@ pub fn place_operands(s: &mut State, program: &[Instruction], random: &mut Rando
         let locked = i.has_lock_prefix();
         let (base, index) = (i.memory_base(), i.memory_index());
         let shift = if wide { 16 } else { 1 };
+        if matches!(i.mnemonic(), Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc) && i.op1_kind() == OpKind::Register {
+            // A bit offset moves the address: up to 512 bytes either way.
+            s.gpr[i.op1_register().full_register().number()] = random.below(8192).wrapping_sub(4096);
+        }
         if index != Register::None {
             s.gpr[index.full_register().number()] = shift * random.below(8);
         }
