@@ -85,6 +85,34 @@ fn push_and_pop_move_rsp() {
 }
 
 #[test]
+fn a_static_stack_follows_constant_adjustments() {
+    let options = Options { form: lift::emit::Form::Structured, ignored_flags: support::COMPARED_FLAGS, ..Options::default() };
+    check_with(
+        |a| {
+            a.push(rbx).unwrap();
+            a.push(rsp).unwrap();
+            a.sub(rsp, 0x48).unwrap();
+            a.mov(qword_ptr(rsp + 8), rdi).unwrap();
+            a.lea(rax, qword_ptr(rsp + rcx * 2 + 0x10)).unwrap();
+            a.lea(rsp, qword_ptr(rsp - 0x10)).unwrap();
+            a.mov(rbp, rsp).unwrap();
+            a.push(qword_ptr(rsp + 0x18)).unwrap();
+            a.add(qword_ptr(rsp), rsi).unwrap();
+            a.pop(rdx).unwrap();
+            a.pop(qword_ptr(rsp + 8)).unwrap();
+            a.lock().add(dword_ptr(rsp + 4), 5).unwrap();
+            a.add(rsp, 0x50).unwrap();
+            a.pop(r12).unwrap();
+        },
+        &options,
+    );
+    check_with(|a| a.idiv(rsi).unwrap(), &options);
+    check_with(|a| a.div(qword_ptr(rsp + 8)).unwrap(), &options);
+    check_with(|a| a.mul(rdi).unwrap(), &options);
+    check_with(|a| a.lock().cmpxchg(qword_ptr(rsp + 8), rdx).unwrap(), &options);
+}
+
+#[test]
 fn leave_and_enter_move_the_frame() {
     let frame = |s: &mut State, r: &mut Random| s.gpr[5] = DATA + 0x800 + r.below(64);
     check_with(|a| a.leave().unwrap(), &with(&frame));

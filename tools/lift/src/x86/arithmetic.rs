@@ -134,6 +134,9 @@ pub(super) fn sum_flags(e: &mut Emit, w: Width, a: u32, b: u32, carry: u32) {
 fn sbb(e: &mut Emit, i: &Instruction) {
     let w = e.width(i, 0);
     let carry = carry_in(e, w);
+    if same_register(i) {
+        return spread_carry(e, i, w, carry);
+    }
     e.modify(i, |e| {
         let (a, b) = operands(e, i, w);
         e.get(a);
@@ -143,6 +146,31 @@ fn sbb(e: &mut Emit, i: &Instruction) {
         e.alu(w, Alu::Sub);
         difference_flags(e, w, a, b, carry);
     });
+}
+
+/// `sbb r,r`: 0 or -1; CF stays, AF is CF, OF is 0.
+fn spread_carry(e: &mut Emit, i: &Instruction, w: Width, carry: u32) {
+    for (f, copies) in [(Flag::Cf, true), (Flag::Af, true), (Flag::Of, false)] {
+        if e.live_flags.has(f) {
+            if copies {
+                e.get(carry);
+                e.to_i32(w);
+            } else {
+                e.c32(0);
+            }
+            e.set_flag(f);
+        }
+    }
+    e.constant(w, 0);
+    e.get(carry);
+    e.alu(w, Alu::Sub);
+    if e.live_flags.any() {
+        e.zero_extend(w);
+        let r = e.flag_r(w);
+        e.tee(r);
+        e.lazy = Lazy::Result(w);
+    }
+    e.write(i.op0_register());
 }
 
 /// Pops a - b - carry; leaves it zero-extended, with flags as of a subtraction.

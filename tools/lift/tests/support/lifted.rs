@@ -5,8 +5,8 @@
 use super::double;
 use super::state::{DATA, DATA_LEN, State, X87};
 use iced_x86::{Instruction, RflagsBits};
-use lift::emit::{Emit, Flags, Form};
-use lift::registers::Effects;
+use lift::emit::{Emit, Flags, Form, StaticStack};
+use lift::registers::{Effects, RegSet};
 use syscalls::abi::{CpuState, StopKind, import};
 use wasm_encoder::{
     CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection, MemoryType, Module, TypeSection, ValType,
@@ -26,7 +26,8 @@ pub struct Lifted {
     store: wasmtime::Store<Option<Memories>>,
     guest: wasmtime::Memory,
     cpu: wasmtime::Memory,
-    run: wasmtime::TypedFunc<i32, i64>,
+    run: wasmtime::Func,
+    form: Form,
     /// Bytes of the WASM code.
     pub size: usize,
 }
@@ -43,10 +44,20 @@ fn engine() -> &'static wasmtime::Engine {
     })
 }
 
-/// Emits the program as the resumable form would emit one block: everything flushed at its end, all flags live there.
-fn emit(program: &[Instruction]) -> Result<(Vec<ValType>, Vec<u8>), String> {
+/// Room below the entry rsp that static stack tests may use.
+const DEPTH: i32 = 0x400;
+
+/// Emits the program as the resumable form would emit one block, or as a structured function with a static stack: everything flushed at its end, all
+/// flags live there.
+fn emit(program: &[Instruction], form: Form) -> Result<(Vec<ValType>, Vec<u8>), String> {
     let mut effects = Effects::default();
-    let mut e = Emit::new(Form::Resumable);
+    let mut e = Emit::new(form);
+    if form == Form::Structured {
+        e.stack = Some(StaticStack { delta: 0, bias: DEPTH });
+        (e.valid, e.dirty) = (RegSet::PARAMETERS, RegSet::PARAMETERS);
+        let base = e.frame_base();
+        e.s().local_get(0).i32_const(DEPTH).i32_sub().local_set(base);
+    }
     let mut live = vec![Flags::ALL; program.len() + 1];
     for k in (0..program.len()).rev() {
         live[k] = Flags::before(&program[k], live[k + 1]);
@@ -56,13 +67,18 @@ fn emit(program: &[Instruction]) -> Result<(Vec<ValType>, Vec<u8>), String> {
         e.ensure(effect.reads);
         e.live_flags = live[k + 1];
         lift::x86::emit(&mut e, i);
-        e.valid = e.valid.or(effect.writes);
-        e.dirty = e.dirty.or(effect.writes);
+        let writes = if e.stack.is_some() { effect.writes.minus(RegSet::RSP) } else { effect.writes };
+        e.valid = e.valid.or(writes);
+        e.dirty = e.dirty.or(writes);
     }
     let dirty = e.dirty;
     e.flush(dirty);
+    e.flush_rsp();
     e.flags_to_state(Flags::ALL);
     e.c64(0);
+    if form == Form::Structured {
+        e.c64(0);
+    }
     e.s().end();
     let (locals, code, gaps) = e.finish();
     match gaps.first() {
@@ -71,10 +87,13 @@ fn emit(program: &[Instruction]) -> Result<(Vec<ValType>, Vec<u8>), String> {
     }
 }
 
-fn module(program: &[Instruction]) -> Result<Vec<u8>, String> {
-    let (locals, code) = emit(program)?;
+fn module(program: &[Instruction], form: Form) -> Result<Vec<u8>, String> {
+    let (locals, code) = emit(program, form)?;
     let mut types = TypeSection::new();
-    types.ty().function([ValType::I32], [ValType::I64]);
+    match form {
+        Form::Resumable => types.ty().function([ValType::I32], [ValType::I64]),
+        Form::Structured => types.ty().function([ValType::I32, ValType::I64, ValType::I64, ValType::I64], [ValType::I64, ValType::I64]),
+    };
     types.ty().function([], []);
     types.ty().function([ValType::I32, ValType::I64, ValType::I64], [ValType::I64]);
     let memory = |pages| MemoryType { minimum: pages, maximum: Some(pages), memory64: false, shared: false, page_size_log2: None };
@@ -98,8 +117,8 @@ fn module(program: &[Instruction]) -> Result<Vec<u8>, String> {
 }
 
 impl Lifted {
-    pub fn new(program: &[Instruction]) -> Result<Self, String> {
-        let bytes = module(program)?;
+    pub fn new(program: &[Instruction], form: Form) -> Result<Self, String> {
+        let bytes = module(program, form)?;
         let module = wasmtime::Module::new(engine(), &bytes).map_err(|e| format!("invalid module: {e:?}"))?;
         let mut store = wasmtime::Store::new(engine(), None);
         let mut memory = |pages: u64| wasmtime::Memory::new(&mut store, wasmtime::MemoryType::new(pages as u32, Some(pages as u32))).expect("memory");
@@ -109,8 +128,8 @@ impl Lifted {
         let helper = wasmtime::Func::wrap(&mut store, double::helper);
         let externs = [guest.into(), cpu.into(), codemap.into(), syscall.into(), helper.into()];
         let instance = wasmtime::Instance::new(&mut store, &module, &externs).map_err(|e| format!("{e:?}"))?;
-        let run = instance.get_typed_func(&mut store, "run").map_err(|e| format!("{e:?}"))?;
-        Ok(Lifted { store, guest, cpu, run, size: bytes.len() })
+        let run = instance.get_func(&mut store, "run").expect("exported");
+        Ok(Lifted { store, guest, cpu, run, form, size: bytes.len() })
     }
 
     pub fn run(&mut self, start: &State) -> Result<State, String> {
@@ -118,7 +137,13 @@ impl Lifted {
         self.guest.data_mut(&mut self.store)[data.clone()].copy_from_slice(&start.memory);
         let before = cpu_state(start);
         write_cpu(self.cpu.data_mut(&mut self.store), &before);
-        self.run.call(&mut self.store, 0).map_err(|e| format!("trap: {e:?}"))?;
+        use wasmtime::Val::{I32, I64};
+        let g = |n: usize| I64(start.gpr[n] as i64);
+        let (arguments, results) = match self.form {
+            Form::Resumable => (vec![I32(0)], 1),
+            Form::Structured => (vec![I32(start.gpr[4] as i32), g(7), g(6), g(2)], 2),
+        };
+        self.run.call(&mut self.store, &arguments, &mut [I64(0), I64(0)][..results]).map_err(|e| format!("trap: {e:?}"))?;
         let after = read_cpu(self.cpu.data(&self.store));
         Ok(test_state(&after, self.guest.data(&self.store)[data].to_vec()))
     }

@@ -14,6 +14,7 @@ pub mod random;
 pub mod state;
 
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, Mnemonic, NasmFormatter, OpKind, Register, RflagsBits, code_asm::CodeAssembler};
+use lift::emit::Form;
 pub use random::Random;
 pub use state::{DATA, State};
 
@@ -30,13 +31,15 @@ pub struct Options<'a> {
     pub ignored_flags: u32,
     /// Compare `mxcsr` (exception flags) too.
     pub mxcsr: bool,
+    /// Structured: with a static stack.
+    pub form: Form,
     /// Compare x87 registers.
     pub x87: bool,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Options { rounds: 100, setup: &|_, _| {}, ignored_flags: 0, mxcsr: false, x87: false }
+        Options { rounds: 100, setup: &|_, _| {}, ignored_flags: 0, mxcsr: false, form: Form::Resumable, x87: false }
     }
 }
 
@@ -75,7 +78,7 @@ pub fn text(program: &[Instruction]) -> String {
 /// Runs `bytes` on both sides from `rounds` states. Err says what differed.
 pub fn compare(bytes: &[u8], options: &Options<'_>) -> Result<(), String> {
     let program = decode(bytes);
-    let mut lifted = lifted::Lifted::new(&program).map_err(|e| format!("{}: {e}", text(&program)))?;
+    let mut lifted = lifted::Lifted::new(&program, options.form).map_err(|e| format!("{}: {e}", text(&program)))?;
     let mut random = Random::new(seed(bytes));
     let flags = COMPARED_FLAGS & !options.ignored_flags & !undefined(&program);
     for round in 0..options.rounds {
