@@ -21,37 +21,26 @@ pub(super) fn given(t: &Thread, addr: u64, len: u64) -> Result<Vec<u8>, Errno> {
 
 /// Room for an address the kernel returns.
 pub(super) struct Returned {
-    pub(super) bytes: [u8; STORAGE],
-    pub(super) len: u32,
-    /// Where the guest wants it; 0 = it does not.
-    addr: u64,
-    len_addr: u64,
-    room: usize,
+    bytes: [u8; STORAGE],
+    len: u32,
 }
 
 impl Returned {
-    /// Reads the guest's `socklen_t`, once. Without an address the length is not looked at.
-    pub(super) fn new(t: &Thread, addr: u64, len_addr: u64) -> Result<Self, Errno> {
-        let mut room = 0;
-        if addr != 0 {
-            let given = t.window().read::<i32>(len_addr)?;
-            room = usize::try_from(given).map_err(|_| Errno::EINVAL)?;
-        }
-        Ok(Self { bytes: [0; STORAGE], len: STORAGE as u32, addr, len_addr, room })
+    pub(super) fn new() -> Self {
+        Self { bytes: [0; STORAGE], len: STORAGE as u32 }
     }
 
-    /// Host addresses of the buffer and its length, NULL when the guest gave none.
+    /// Host addresses of the buffer and its length.
     pub(super) fn host(&mut self) -> [u64; 2] {
-        if self.addr == 0 { [0, 0] } else { [self.bytes.as_mut_ptr() as u64, crate::pass::at_mut(&mut self.len)] }
+        [self.bytes.as_mut_ptr() as u64, crate::pass::at_mut(&mut self.len)]
     }
 
-    /// As move_addr_to_user: what fits, and the true length.
-    pub(super) fn store(&self, t: &Thread) -> Result<(), Errno> {
-        if self.addr == 0 {
-            return Ok(());
-        }
-        let n = (self.len as usize).min(self.room).min(STORAGE);
-        t.window().copy_out(self.addr, &self.bytes[..n])?;
-        t.window().write(self.len_addr, &self.len)
+    /// As the kernel's move_addr_to_user, also in its order: the guest's room is read after the call, once; what fits is stored, and the true length.
+    pub(super) fn store(&self, t: &Thread, addr: u64, len_addr: u64) -> Result<(), Errno> {
+        let room = t.window().read::<i32>(len_addr)?;
+        let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
+        let n = (self.len as usize).min(room).min(STORAGE);
+        t.window().copy_out(addr, &self.bytes[..n])?;
+        t.window().write(len_addr, &self.len)
     }
 }

@@ -5,6 +5,7 @@
 //! never pointers, so SCM_RIGHTS needs no translation: guest descriptors are host descriptors.
 
 use super::address::STORAGE;
+use super::socket::open_fd;
 use crate::errno::Errno;
 use crate::guest::Plain;
 use crate::pass::{IOV_MAX, at, at_mut, rows};
@@ -12,7 +13,7 @@ use crate::table::SysResult;
 use crate::thread::Thread;
 
 rows! {
-    46 "sendmsg" [Fd Ptr Flags] Translate "" |t, a| { let m = Outgoing::read(t, a[1])?; t.host(libc::SYS_sendmsg, &[a[0], at(&m.header()), a[2]]) };
+    46 "sendmsg" [Fd Ptr Flags] Translate "" sendmsg;
     47 "recvmsg" [Fd Ptr Flags] Translate "" recvmsg;
     299 "recvmmsg" [Fd Ptr Int Flags Ptr] Translate "" recvmmsg;
     307 "sendmmsg" [Fd Ptr Int Flags] Translate "" sendmmsg;
@@ -79,10 +80,6 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    fn read(t: &Thread, addr: u64) -> Result<Self, Errno> {
-        Self::from(t, &t.window().read::<Header>(addr)?)
-    }
-
     fn from(t: &Thread, h: &Header) -> Result<Self, Errno> {
         let name_len = checked(h)?;
         if h.control_len > CONTROL_MAX {
@@ -156,7 +153,15 @@ impl Incoming {
     }
 }
 
+fn sendmsg(t: &mut Thread, a: [u64; 6]) -> SysResult {
+    open_fd(a[0])?;
+    let given = t.window().read::<Header>(a[1])?;
+    let message = Outgoing::from(t, &given)?;
+    t.host(libc::SYS_sendmsg, &[a[0], at(&message.header()), a[2]])
+}
+
 fn recvmsg(t: &mut Thread, a: [u64; 6]) -> SysResult {
+    open_fd(a[0])?;
     let given = t.window().read::<Header>(a[1])?;
     let mut message = Incoming::from(t, given)?;
     let mut own = message.header(t);
@@ -166,6 +171,7 @@ fn recvmsg(t: &mut Thread, a: [u64; 6]) -> SysResult {
 }
 
 fn recvmmsg(t: &mut Thread, a: [u64; 6]) -> SysResult {
+    open_fd(a[0])?;
     let n = u64::from(a[2] as u32).min(IOV_MAX) as usize;
     let given = t.read_array::<Multi>(a[1], n)?;
     let mut messages = given.iter().map(|m| Incoming::from(t, m.header)).collect::<Result<Vec<_>, _>>()?;
@@ -181,6 +187,7 @@ fn recvmmsg(t: &mut Thread, a: [u64; 6]) -> SysResult {
 }
 
 fn sendmmsg(t: &mut Thread, a: [u64; 6]) -> SysResult {
+    open_fd(a[0])?;
     let n = u64::from(a[2] as u32).min(IOV_MAX) as usize;
     let given = t.read_array::<Multi>(a[1], n)?;
     let messages = given.iter().map(|m| Outgoing::from(t, &m.header)).collect::<Result<Vec<_>, _>>()?;

@@ -44,16 +44,15 @@ fn named(t: &mut Thread, nr: i64, a: [u64; 6]) -> SysResult {
 }
 
 /// EBADF comes before anything about the address.
-fn open_fd(fd: u64) -> SysResult {
+pub(super) fn open_fd(fd: u64) -> SysResult {
     quick(libc::SYS_fcntl, &[fd, libc::F_GETFD as u64])
 }
 
 fn accept(t: &mut Thread, nr: i64, a: [u64; 6]) -> SysResult {
-    open_fd(a[0])?;
-    let mut peer = Returned::new(t, a[1], a[2])?;
-    let [p, n] = peer.host();
+    let mut peer = Returned::new();
+    let [p, n] = if a[1] == 0 { [0, 0] } else { peer.host() };
     let fd = t.host(nr, &[a[0], p, n, a[3]])?;
-    if let Err(e) = peer.store(t) {
+    if a[1] != 0 && let Err(e) = peer.store(t, a[1], a[2]) {
         let _ = quick(libc::SYS_close, &[fd]);
         return Err(e);
     }
@@ -61,14 +60,10 @@ fn accept(t: &mut Thread, nr: i64, a: [u64; 6]) -> SysResult {
 }
 
 fn name_of(t: &mut Thread, nr: i64, a: [u64; 6]) -> SysResult {
-    open_fd(a[0])?;
-    if a[1] == 0 || a[2] == 0 {
-        return t.host(nr, &[a[0], 0, 0]);
-    }
-    let mut name = Returned::new(t, a[1], a[2])?;
+    let mut name = Returned::new();
     let [p, n] = name.host();
     let r = t.host(nr, &[a[0], p, n])?;
-    name.store(t)?;
+    name.store(t, a[1], a[2])?;
     Ok(r)
 }
 
@@ -81,12 +76,13 @@ fn sendto(t: &mut Thread, a: [u64; 6]) -> SysResult {
 }
 
 fn recvfrom(t: &mut Thread, a: [u64; 6]) -> SysResult {
-    open_fd(a[0])?;
-    let mut from = Returned::new(t, a[4], a[5])?;
+    let mut from = Returned::new();
     // A stream socket has no sender to tell: Linux then stores length 0.
-    let [from_addr, from_len] = from.host();
+    let [from_addr, from_len] = if a[4] == 0 { [0, 0] } else { from.host() };
     let (p, n) = t.buffer(a[1], a[2]);
     let r = t.host(libc::SYS_recvfrom, &[a[0], p, n, a[3], from_addr, from_len])?;
-    from.store(t)?;
+    if a[4] != 0 {
+        from.store(t, a[4], a[5])?;
+    }
     Ok(r)
 }
