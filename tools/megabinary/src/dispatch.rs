@@ -65,3 +65,43 @@ fn equal(i: &mut InstructionSink<'_>, digest: &[u8; 32]) {
         }
     }
 }
+
+/// The map in `vkernel.map` is what the code of `_dispatch` routes by.
+#[derive(Debug, thiserror::Error)]
+pub enum DispatchError {
+    #[error("the module is not valid WASM: {0}")]
+    Wasm(#[from] wasmparser::BinaryReaderError),
+    #[error("_dispatch is missing or its code does not follow vkernel.map: rebuild the megabinary")]
+    Mismatch,
+}
+
+/// Makes the code of `_dispatch` again from the map and compares it with the module's.
+pub fn check_dispatch(module: &[u8], map: &EntryMap) -> Result<(), DispatchError> {
+    use wasmparser::{ExternalKind, Payload};
+    let (mut last_body, mut functions, mut exported, mut types) = (None, import::FUNCTIONS, None, Vec::new());
+    for payload in wasmparser::Parser::new(0).parse_all(module) {
+        match payload? {
+            Payload::TypeSection(section) => types = section.into_iter_err_on_gc_types().collect::<Result<_, _>>()?,
+            Payload::ExportSection(section) => {
+                for export in section {
+                    let export = export?;
+                    if export.name == "_dispatch" && export.kind == ExternalKind::Func {
+                        exported = Some(export.index);
+                    }
+                }
+            }
+            Payload::CodeSectionEntry(body) => {
+                functions += 1;
+                last_body = Some(body.as_bytes());
+            }
+            _ => {}
+        }
+    }
+    let (int, long) = (wasmparser::ValType::I32, wasmparser::ValType::I64);
+    let function_type = types.iter().position(|t| *t == wasmparser::FuncType::new([int, long, long, long], [long, long]));
+    let expected = function_type.map(|t| dispatch(map, t as u32).into_raw_body());
+    if exported != Some(functions - 1) || last_body != expected.as_deref() {
+        return Err(DispatchError::Mismatch);
+    }
+    Ok(())
+}

@@ -16,6 +16,7 @@ mod reindex;
 pub mod section;
 pub mod slots;
 
+pub use dispatch::{check_dispatch, DispatchError};
 pub use image::{ImageSegment, PAGE_BYTES};
 pub use merge::{merge, shard_digest, Megabinary, MergeError, Program, ShardInput};
 

@@ -1,0 +1,171 @@
+//! The manifest of a build.
+//!
+//! Owns how scan results, addresses, shards and artifacts become rows. The fact a newcomer gets wrong: nothing of the build machine may enter (no times, no host paths): two builds of one image give equal bytes.
+
+use crate::compile::{cpu_features, TARGET};
+use crate::scan::{Inventory, Object};
+use anyhow::Context;
+use megabinary::section::ShardRow;
+use policy::manifest::{
+    Artifact, Binary, Coverage, Elf, Form, GlobalPolicies, Library, Manifest, Networking, Omitted, Overrides, Prot, Script, Segment,
+};
+use policy::{canonical, Digest};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use syscalls::table::Support;
+
+/// What the user says about the release.
+#[derive(Clone, Debug)]
+pub struct Release {
+    pub name: String,
+    pub serial: u64,
+    pub version: String,
+    pub policy: PolicyFile,
+}
+
+/// `--policy FILE`: the allow-lists.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyFile {
+    pub default_syscalls: BTreeSet<String>,
+    #[serde(default = "no_network")]
+    pub networking: Networking,
+    /// Guest path → additional system calls.
+    #[serde(default)]
+    pub overrides: BTreeMap<String, Overrides>,
+}
+
+fn no_network() -> Networking {
+    Networking::None
+}
+
+impl PolicyFile {
+    /// Reads a policy file; without one, every system call that vkernel implements is allowed, and no network.
+    pub fn read(path: Option<&Path>) -> anyhow::Result<PolicyFile> {
+        let Some(path) = path else {
+            let rows = syscalls::table::rows().filter(|r| r.support != Support::Refuse);
+            let default_syscalls = rows.map(|r| r.name.to_owned()).collect();
+            return Ok(PolicyFile { default_syscalls, networking: Networking::None, overrides: BTreeMap::new() });
+        };
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read policy {}", path.display()))?;
+        let value = canonical::parse(&bytes).with_context(|| format!("policy {}", path.display()))?;
+        let policy: PolicyFile = serde_json::from_value(value).with_context(|| format!("policy {}", path.display()))?;
+        let lists = policy.overrides.values().flat_map(|o| &o.syscalls).chain(&policy.default_syscalls);
+        for name in lists {
+            anyhow::ensure!(syscalls::table::rows().any(|r| r.name == name), "policy {}: {name:?} is no system call vkernel has a row for", path.display());
+        }
+        Ok(policy)
+    }
+}
+
+/// One object with everything that was made of it.
+pub struct Built<'a> {
+    pub digest: Digest,
+    pub object: &'a Object,
+    pub base: u64,
+    pub row: &'a ShardRow,
+    pub image_offsets: &'a [u64],
+    pub coverage: Coverage,
+}
+
+/// One artifact that was written.
+pub struct Made {
+    pub shard: Digest,
+    pub form: Form,
+    pub file: String,
+    pub digest: Digest,
+    pub engine: String,
+}
+
+/// Digest of everything that shapes the release before any code is made.
+pub fn container_id(release: &Release, found: &Inventory) -> Digest {
+    let files: BTreeMap<&str, String> = found.paths.iter().map(|(p, d)| (p.as_str(), d.to_string())).collect();
+    let value = serde_json::json!({
+        "name": release.name, "serial": release.serial, "version": release.version, "files": files,
+        "default_syscalls": release.policy.default_syscalls, "networking": release.policy.networking, "overrides": release.policy.overrides,
+    });
+    Digest::blake3(&canonical::to_bytes(&value))
+}
+
+/// Everything but the signatures.
+pub fn manifest(release: &Release, found: &Inventory, built: &[Built<'_>], made: Vec<Made>, megabinary: (String, Digest)) -> Manifest {
+    let artifact = |m: Made| Artifact {
+        target: TARGET.into(),
+        cpu_features: cpu_features(),
+        engine: m.engine,
+        shard: m.shard,
+        form: m.form,
+        file: m.file,
+        digest: m.digest,
+    };
+    let programs = built.iter().filter(|b| b.object.program).map(|b| (b.digest, binary(b, release)));
+    let libraries = built.iter().filter(|b| b.object.library).map(|b| (b.digest, library(b)));
+    let scripts = found.scripts.iter().map(|(d, s)| {
+        let script = Script { path: s.path.clone(), size: s.size, entry: 0, interpreter: s.interpreter.clone(), argument: s.argument.clone() };
+        (*d, script)
+    });
+    let omitted = found.omitted.iter().map(|o| Omitted { path: o.path.clone(), digest: o.digest, reason: o.reason.clone() });
+    let mut manifest = Manifest {
+        container_id: container_id(release, found),
+        name: release.name.clone(),
+        serial: release.serial,
+        version: release.version.clone(),
+        vkernel_version: concat!(">=", env!("CARGO_PKG_VERSION")).into(),
+        megabinary: megabinary.0,
+        megabinary_digest: megabinary.1,
+        artifacts: made.into_iter().map(artifact).collect(),
+        global_policies: GlobalPolicies { default_syscalls: release.policy.default_syscalls.clone(), networking: release.policy.networking },
+        binaries: programs.collect(),
+        libraries: libraries.collect(),
+        scripts: scripts.collect(),
+        omitted: omitted.collect(),
+        agent_tools: BTreeMap::new(),
+        signatures: None,
+    };
+    manifest.number_entries();
+    manifest
+}
+
+fn binary(b: &Built<'_>, release: &Release) -> Binary {
+    let name = b.object.path.rsplit('/').next().unwrap_or_default();
+    Binary {
+        path: b.object.path.clone(),
+        size: b.object.bytes.len() as u64,
+        entry: 0,
+        entry_point: format!("{name}_start"),
+        shard: Some(b.row.shard),
+        elf: Some(elf(b)),
+        overrides: release.policy.overrides.get(&b.object.path).cloned().unwrap_or_default(),
+        coverage: Some(b.coverage),
+        args: Vec::new(),
+        polyfill: None,
+    }
+}
+
+fn library(b: &Built<'_>) -> Library {
+    let size = b.object.bytes.len() as u64;
+    Library { path: b.object.path.clone(), size, entry: 0, shard: b.row.shard, elf: elf(b), coverage: Some(b.coverage) }
+}
+
+fn elf(b: &Built<'_>) -> Elf {
+    let facts = &b.object.facts;
+    let segments = facts.loads.iter().zip(b.image_offsets).map(|(l, &image_offset)| Segment {
+        vaddr: l.vaddr,
+        memsz: l.memsz,
+        filesz: l.filesz,
+        file_offset: l.offset,
+        image_offset,
+        prot: Prot::from_bits(l.prot),
+    });
+    Elf {
+        base: b.base,
+        non_pie: facts.non_pie,
+        entry: facts.entry,
+        phdr: facts.phdr,
+        phnum: facts.phnum,
+        interpreter: facts.interpreter.clone(),
+        executable_stack: facts.executable_stack,
+        segments: segments.collect(),
+    }
+}

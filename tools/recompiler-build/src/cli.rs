@@ -1,0 +1,159 @@
+//! The command line: every flag is declared here once; help, man page and completions come from it.
+
+use crate::compile::Tier;
+use clap::{Args, Parser, Subcommand};
+use std::num::NonZero;
+use std::path::PathBuf;
+
+/// Turn a container image into one signed WASM megabinary and its manifest.
+///
+/// Every x86-64 program of the image that is named by --include, with the libraries and interpreters it needs, is translated to
+/// WebAssembly, compiled ahead of time and listed by its hash in the manifest. vkernel(1) runs the result.
+#[derive(Debug, Parser)]
+#[command(name = "recompiler-build", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub build: BuildArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List what a build would hold: programs, libraries, scripts, and what is left out.
+    Scan(ImageArgs),
+    /// Translate one ELF file and say how it went.
+    Lift(LiftArgs),
+    /// Scan, lift and merge, without native code: container.wasm and an unsigned manifest.
+    Merge(BuildArgs),
+    /// Compile shard modules written by `lift --output`.
+    Compile(CompileArgs),
+    /// Sign a manifest; other keys' signatures stay.
+    Sign(SignArgs),
+    /// Check signature, digests and routing of a release.
+    Verify(VerifyArgs),
+    /// Make an Ed25519 key pair that openssl can read.
+    Keygen(KeygenArgs),
+    /// Print the JSON Schema of the manifest.
+    Schema,
+    /// Print the man page.
+    #[command(hide = true)]
+    Man,
+    /// Print a completion script for a shell.
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Args)]
+pub struct ImageArgs {
+    /// Root directory of the image.
+    #[arg(long, value_name = "DIR")]
+    pub rootfs: PathBuf,
+    /// Program, library, script or directory inside the image; can be given several times.
+    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    pub include: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    #[command(flatten)]
+    pub image: ImageArgs,
+    /// Where to write the megabinary; it must lie in the manifest's directory.
+    #[arg(long, value_name = "FILE", default_value = "container.wasm")]
+    pub output: PathBuf,
+    /// Where to write the manifest; native code goes into aot/ beside it.
+    #[arg(long, value_name = "FILE", default_value = "manifest.json")]
+    pub manifest: PathBuf,
+    /// Private key to sign with; without it the manifest stays unsigned and vkernel refuses it.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Name of the signing key in the manifest [default: the key file's name].
+    #[arg(long, value_name = "ID")]
+    pub key_id: Option<String>,
+    /// Name of the release.
+    #[arg(long, default_value = "container")]
+    pub name: String,
+    /// Serial number of the release; hosts refuse to go back.
+    #[arg(long, default_value_t = 1)]
+    pub serial: u64,
+    /// Version of the release, for people.
+    #[arg(long, value_name = "VERSION", default_value = "1")]
+    pub release: String,
+    /// JSON file with default_syscalls, networking and per-path overrides [default: every call vkernel has, no network].
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    #[command(flatten)]
+    pub work: WorkArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct WorkArgs {
+    /// Directory for reusable results [default: $XDG_CACHE_HOME/vkernel].
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// How much time to spend on optimisation.
+    #[arg(long, value_enum, default_value_t)]
+    pub tier: Tier,
+    /// Number of parallel compilations [default: the number of cores].
+    #[arg(long, short, value_name = "N")]
+    pub jobs: Option<NonZero<usize>>,
+}
+
+#[derive(Debug, Args)]
+pub struct LiftArgs {
+    /// An ELF file of this machine.
+    pub file: PathBuf,
+    /// Print functions, gaps by mnemonic, unresolved jumps and expansion factors.
+    #[arg(long)]
+    pub report: bool,
+    /// Guest address to lift for.
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    pub base: Option<u64>,
+    /// Directory for the two modules, NAME.structured.wasm and NAME.resumable.wasm.
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CompileArgs {
+    /// Modules NAME.structured.wasm or NAME.resumable.wasm.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Directory for the native code.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub work: WorkArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SignArgs {
+    pub manifest: PathBuf,
+    /// Private key.
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// Name of the key in the manifest [default: the key file's name].
+    #[arg(long, value_name = "ID")]
+    pub key_id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    pub manifest: PathBuf,
+    /// Trusted public key; can be given several times [default: /etc/vkernel/keys/*.pub].
+    #[arg(long, value_name = "FILE")]
+    pub key: Vec<PathBuf>,
+    /// How many distinct keys must have signed.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub threshold: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct KeygenArgs {
+    /// Private key file to make; the public key goes to the same name ending in .pub.
+    pub file: PathBuf,
+}
+
+fn address(text: &str) -> Result<u64, String> {
+    let hex = text.strip_prefix("0x");
+    hex.map_or_else(|| text.parse(), |h| u64::from_str_radix(h, 16)).map_err(|e| e.to_string())
+}

@@ -1,0 +1,197 @@
+//! One function per command of the command line. Owns what is printed; the work is done elsewhere.
+
+use crate::assemble::{PolicyFile, Release};
+use crate::cache::Cache;
+use crate::cli::{BuildArgs, Cli, Command, CompileArgs, ImageArgs, KeygenArgs, LiftArgs, SignArgs, VerifyArgs, WorkArgs};
+use crate::compile::{self, Job};
+use crate::pipeline::{self, form_name, Build};
+use crate::scan::rootfs::Rootfs;
+use crate::{lifting, output, scan, verifying};
+use anyhow::Context;
+use clap::CommandFactory;
+use policy::key::key_id;
+use policy::manifest::Form;
+use policy::{canonical, signature, Manifest, PrivateKey, TrustedKeys};
+use std::io::Write;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+const KEYS_DIRECTORY: &str = "/etc/vkernel/keys";
+
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        None => build(cli.build, false),
+        Some(Command::Merge(args)) => build(args, true),
+        Some(Command::Scan(args)) => list(&args),
+        Some(Command::Lift(args)) => lift(&args),
+        Some(Command::Compile(args)) => compile_files(&args),
+        Some(Command::Sign(args)) => sign(&args),
+        Some(Command::Verify(args)) => verify(&args),
+        Some(Command::Keygen(args)) => keygen(&args),
+        Some(Command::Schema) => Ok(println!("{:#}", Manifest::schema())),
+        Some(Command::Man) => Ok(std::io::stdout().write_all(&man()?)?),
+        Some(Command::Completions { shell }) => {
+            clap_complete::generate(shell, &mut Cli::command(), "recompiler-build", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+fn jobs(work: &WorkArgs) -> NonZero<usize> {
+    work.jobs.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZero::<usize>::MIN)
+}
+
+fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let key = args.key.as_deref().map(|path| read_key(path, args.key_id.as_deref())).transpose()?;
+    let release = Release { name: args.name, serial: args.serial, version: args.release, policy: PolicyFile::read(args.policy.as_deref())? };
+    let summary = pipeline::build(&Build {
+        rootfs: args.image.rootfs,
+        include: args.image.include,
+        output: args.output,
+        manifest: args.manifest,
+        key,
+        release,
+        cache: Cache::open(args.work.cache.as_deref())?,
+        tier: args.work.tier,
+        jobs: jobs(&args.work),
+        merge_only,
+    })?;
+    println!(
+        "{} objects ({} lifted now), {} scripts, {} omitted, {} unlifted instructions",
+        summary.objects, summary.lifted, summary.scripts, summary.omitted, summary.gaps
+    );
+    println!(
+        "{:.1} MB WASM, {:.1} MB native code ({} modules compiled now), {:.1} s",
+        summary.wasm_bytes as f64 / 1e6,
+        summary.aot_bytes as f64 / 1e6,
+        summary.compiled,
+        start.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+fn list(args: &ImageArgs) -> anyhow::Result<()> {
+    let found = scan::scan(&Rootfs::open(&args.rootfs)?, &args.include)?;
+    let mut lines: Vec<(String, String)> = Vec::new();
+    for (digest, o) in &found.objects {
+        let role = match (o.program, o.library) {
+            (true, true) => "program+library",
+            (true, false) => "program",
+            (false, _) => "library",
+        };
+        lines.push((o.path.clone(), format!("{role:<15} {:>9} {digest} {}", o.bytes.len(), o.path)));
+    }
+    lines.extend(found.scripts.iter().map(|(d, s)| (s.path.clone(), format!("{:<15} {:>9} {d} {} ({})", "script", s.size, s.path, s.interpreter))));
+    lines.extend(found.omitted.iter().map(|o| (o.path.clone(), format!("{:<15} {:>9} {} {}: {}", "omitted", "", o.digest, o.path, o.reason))));
+    lines.sort();
+    lines.iter().for_each(|(_, line)| println!("{line}"));
+    Ok(())
+}
+
+fn lift(args: &LiftArgs) -> anyhow::Result<()> {
+    let path = args.file.display().to_string();
+    let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {path}"))?;
+    anyhow::ensure!(scan::elf::is_elf(&bytes), "{path}: is not an ELF file");
+    let facts = scan::elf::facts(&path, &bytes)?;
+    let base = args.base.unwrap_or(if facts.non_pie { 0 } else { megabinary::slots::RANGE.start });
+    let start = Instant::now();
+    let shard = lifting::lift_bytes(&bytes, base, &path)?;
+    let seconds = start.elapsed().as_secs_f64();
+    if args.report {
+        report(&facts, &shard, seconds);
+    }
+    if let Some(directory) = &args.output {
+        output::directory(directory)?;
+        let name = args.file.file_name().unwrap_or_default().to_string_lossy();
+        for (form, module) in [(Form::Structured, &shard.structured), (Form::Resumable, &shard.resumable)] {
+            output::replace(&directory.join(format!("{name}.{}.wasm", form_name(form))), module)?;
+        }
+    }
+    Ok(())
+}
+
+fn report(facts: &scan::elf::ElfFacts, shard: &lift::Shard, seconds: f64) {
+    let text: u64 = facts.loads.iter().filter(|l| l.prot & 4 != 0).map(|l| l.filesz).sum();
+    let r = &shard.report;
+    let total: u64 = r.gaps.values().sum();
+    println!("functions            {}", r.functions);
+    println!("discovery            {:?}", r.discovery);
+    println!("irreducible          {}", r.irreducible);
+    println!("text bytes           {text}");
+    for (name, bytes) in [("structured", r.structured_bytes), ("resumable", r.resumable_bytes)] {
+        println!("{name:<10} bytes     {bytes} ({:.2} x text)", bytes as f64 / text.max(1) as f64);
+    }
+    println!("unlifted             {total} instructions of {} mnemonics", r.gaps.len());
+    let mut gaps: Vec<_> = r.gaps.iter().collect();
+    gaps.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), (*name).clone()));
+    gaps.iter().for_each(|(name, count)| println!("  {count:>6} {name}"));
+    println!("seconds              {seconds:.1}");
+}
+
+fn compile_files(args: &CompileArgs) -> anyhow::Result<()> {
+    let cache = Cache::open(args.work.cache.as_deref())?;
+    output::directory(&args.output)?;
+    for path in &args.files {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let stem = name.strip_suffix(".wasm").unwrap_or(&name);
+        let form = [Form::Structured, Form::Resumable].into_iter().find(|f| stem.ends_with(form_name(*f)));
+        let form = form.with_context(|| format!("{}: must end in .structured.wasm or .resumable.wasm", path.display()))?;
+        let module = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let start = Instant::now();
+        let job = Job { name: &name, form, module: &module };
+        let compiled = match compile::cached(&cache, &job, args.work.tier) {
+            Some(compiled) => compiled,
+            None => compile::compile(&cache, &job, args.work.tier, jobs(&args.work))?,
+        };
+        output::replace(&args.output.join(format!("{stem}.{}", compile::extension(form))), &compiled.bytes)?;
+        let (before, after) = (module.len() as f64, compiled.bytes.len() as f64);
+        println!("{name}: {:.2} MB to {:.2} MB, {:.1} s, {}", before / 1e6, after / 1e6, start.elapsed().as_secs_f64(), compiled.engine);
+    }
+    Ok(())
+}
+
+fn read_key(path: &Path, id: Option<&str>) -> anyhow::Result<(PrivateKey, String)> {
+    Ok((PrivateKey::read(path)?, id.map_or_else(|| key_id(path), str::to_owned)))
+}
+
+fn sign(args: &SignArgs) -> anyhow::Result<()> {
+    let (key, id) = read_key(&args.key, args.key_id.as_deref())?;
+    let name = || args.manifest.display().to_string();
+    let mut value = canonical::parse(&verifying::read_manifest(&args.manifest)?).with_context(name)?;
+    let manifest = policy::verify::typed(value.clone()).with_context(name)?;
+    policy::rules::check(&manifest).with_context(name)?;
+    signature::sign(&mut value, &key, &id);
+    Ok(output::replace(&args.manifest, &canonical::to_bytes(&value))?)
+}
+
+fn verify(args: &VerifyArgs) -> anyhow::Result<()> {
+    let mut keys = TrustedKeys::default();
+    args.key.iter().try_for_each(|path| keys.add_file(path))?;
+    if args.key.is_empty() && Path::new(KEYS_DIRECTORY).is_dir() {
+        keys.add_directory(Path::new(KEYS_DIRECTORY))?;
+    }
+    let verified = verifying::verify(&args.manifest, &keys, args.threshold)?;
+    let m = verified.manifest();
+    println!("{} {} (serial {}), signed by {}", m.name, m.version, m.serial, verified.signers().iter().cloned().collect::<Vec<_>>().join(", "));
+    println!("{} programs, {} libraries, {} scripts, {} artifacts: all as signed", m.binaries.len(), m.libraries.len(), m.scripts.len(), m.artifacts.len());
+    Ok(())
+}
+
+fn keygen(args: &KeygenArgs) -> anyhow::Result<()> {
+    let key = PrivateKey::generate()?;
+    let public: PathBuf = args.file.with_extension("pub");
+    anyhow::ensure!(public != args.file, "{}: the private key cannot end in .pub", args.file.display());
+    anyhow::ensure!(!public.exists(), "{} exists: move it away or choose another name", public.display());
+    key.write(&args.file)?;
+    key.write_public(&public)?;
+    println!("private key {} (keep it), public key {} (copy it to {KEYS_DIRECTORY} of each host)", args.file.display(), public.display());
+    Ok(())
+}
+
+fn man() -> anyhow::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+    Ok(page)
+}

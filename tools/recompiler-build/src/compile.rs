@@ -1,0 +1,125 @@
+//! Native code from shard modules.
+//!
+//! Owns the choice of engine and options for each form, and their names in manifests and cache keys. The fact a newcomer gets wrong: the structured form needs LLVM (it has tail calls, which wasmer's Cranelift
+//! rejects, and it is the one that must be fast); the resumable form is large and rarely run, so it gets Cranelift.
+
+use crate::cache::{Cache, Key};
+use clap::ValueEnum;
+use policy::manifest::Form;
+use std::num::NonZero;
+use thiserror::Error;
+use wasmer::sys::{Cranelift, CpuFeature, EngineBuilder, Features, LLVM, Target, Triple};
+use wasmer::{Engine, Module};
+use wasmer_compiler_llvm::LLVMOptLevel;
+
+const KIND: &str = "aot";
+
+/// The one target of today.
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+#[derive(Debug, Error)]
+pub enum CompileError {
+    #[error("{name}: cannot compile its {form:?} form: {source}")]
+    Compile { name: String, form: Form, source: Box<wasmer::CompileError> },
+    #[error("{name}: cannot store its compiled {form:?} form: {source}")]
+    Serialize { name: String, form: Form, source: Box<wasmer::SerializeError> },
+}
+
+/// How much time to spend on the structured form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Tier {
+    /// Little optimisation: for trying things out.
+    Fast,
+    #[default]
+    Full,
+}
+
+/// One module to compile.
+pub struct Job<'a> {
+    pub name: &'a str,
+    pub form: Form,
+    pub module: &'a [u8],
+}
+
+/// Native code and what it was made by.
+pub struct Compiled {
+    pub bytes: Vec<u8>,
+    pub engine: String,
+}
+
+/// File name extension of a form's artifact.
+pub fn extension(form: Form) -> &'static str {
+    match form {
+        Form::Structured => "so",
+        Form::Resumable => "bin",
+    }
+}
+
+/// Engine and compiler, as manifests name them.
+pub fn engine_name(form: Form) -> &'static str {
+    match form {
+        Form::Structured => "wasmer 7.4.2 llvm 22.1",
+        Form::Resumable => "wasmer 7.4.2 cranelift 0.135",
+    }
+}
+
+/// CPU features the code may use: this machine's.
+pub fn cpu_features() -> Vec<String> {
+    let mut names: Vec<String> = CpuFeature::for_host().iter().map(|f| f.to_string()).collect();
+    names.sort();
+    names
+}
+
+fn features() -> Features {
+    let mut f = Features::default();
+    f.simd(true).bulk_memory(true).threads(true).multi_value(true).reference_types(true).tail_call(true).multi_memory(true);
+    f
+}
+
+fn engine(form: Form, tier: Tier, threads: NonZero<usize>) -> Engine {
+    let target = Some(Target::new(Triple::host(), CpuFeature::for_host()));
+    let builder = match form {
+        Form::Structured => {
+            let mut llvm = LLVM::new();
+            llvm.non_volatile_memops(true).experimental_artifact(true).num_threads(threads);
+            llvm.opt_level(match tier {
+                Tier::Fast => LLVMOptLevel::None,
+                Tier::Full => LLVMOptLevel::Less,
+            });
+            EngineBuilder::new(llvm)
+        }
+        Form::Resumable => {
+            let mut cranelift = Cranelift::new();
+            cranelift.num_threads(threads);
+            EngineBuilder::new(cranelift)
+        }
+    };
+    builder.set_target(target).set_features(Some(features())).engine().into()
+}
+
+fn key(job: &Job<'_>, tier: Tier) -> String {
+    let mut key = Key::new(KIND);
+    key.part(job.module).part(engine_name(job.form).as_bytes()).part(TARGET.as_bytes()).part(cpu_features().join(",").as_bytes());
+    key.part(match (job.form, tier) {
+        (Form::Structured, Tier::Fast) => b"O0 non-volatile elf",
+        (Form::Structured, Tier::Full) => b"O1 non-volatile elf",
+        (Form::Resumable, _) => b"speed",
+    });
+    key.hex()
+}
+
+/// The cached native code of a job, if there is some.
+pub fn cached(cache: &Cache, job: &Job<'_>, tier: Tier) -> Option<Compiled> {
+    let bytes = cache.get(KIND, &key(job, tier))?;
+    Some(Compiled { bytes, engine: engine_name(job.form).into() })
+}
+
+/// Compiles a module, and remembers the result.
+pub fn compile(cache: &Cache, job: &Job<'_>, tier: Tier, threads: NonZero<usize>) -> Result<Compiled, CompileError> {
+    let (name, form) = (job.name, job.form);
+    let module = Module::new(&engine(form, tier, threads), job.module);
+    let module = module.map_err(|e| CompileError::Compile { name: name.into(), form, source: Box::new(e) })?;
+    let bytes = module.serialize().map_err(|e| CompileError::Serialize { name: name.into(), form, source: Box::new(e) })?.to_vec();
+    cache.put(KIND, &key(job, tier), &bytes);
+    Ok(Compiled { bytes, engine: engine_name(form).into() })
+}

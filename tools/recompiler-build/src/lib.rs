@@ -1,0 +1,16 @@
+//! `recompiler-build`: image to signed megabinary.
+//!
+//! Owns the commands and the exit code; each stage lives in its own file. The fact a newcomer gets wrong: this is the only program of the project that contains a compiler, and it never runs guest code.
+#![forbid(unsafe_code)]
+
+pub mod assemble;
+pub mod cache;
+pub mod cli;
+pub mod commands;
+pub mod compile;
+pub mod lifting;
+pub mod output;
+pub mod pipeline;
+pub mod progress;
+pub mod scan;
+pub mod verifying;

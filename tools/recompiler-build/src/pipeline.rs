@@ -1,0 +1,261 @@
+//! The whole way: scan → lift → merge → compile → sign → write.
+//!
+//! Owns the order of stages and their parallelism. Each stage's work is its own file's. The fact a newcomer gets wrong: everything is made before anything is written, and the manifest is written last, so an
+//! interrupted build leaves the old manifest, which then refuses new files that are not its own.
+
+use crate::assemble::{self, Built, Made, Release};
+use crate::cache::Cache;
+use crate::compile::{self, Compiled, Job, Tier, TARGET};
+use crate::lifting::{self, Shard};
+use crate::scan::rootfs::Rootfs;
+use crate::scan::{self, Inventory};
+use crate::{output, progress};
+use anyhow::Context;
+use megabinary::slots;
+use megabinary::{ImageSegment, Megabinary, Program, ShardInput};
+use policy::manifest::{Coverage, Form};
+use policy::{canonical, signature, Digest, PrivateKey};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+
+/// What to build, and where to put it.
+pub struct Build {
+    pub rootfs: PathBuf,
+    pub include: Vec<String>,
+    pub output: PathBuf,
+    pub manifest: PathBuf,
+    pub key: Option<(PrivateKey, String)>,
+    pub release: Release,
+    pub cache: Cache,
+    pub tier: Tier,
+    pub jobs: NonZero<usize>,
+    /// Stop after merging: no native code, an unsigned manifest.
+    pub merge_only: bool,
+}
+
+/// Figures of a finished build.
+#[derive(Debug, Default)]
+pub struct Summary {
+    pub objects: usize,
+    pub scripts: usize,
+    pub omitted: usize,
+    pub lifted: usize,
+    pub compiled: usize,
+    pub gaps: u64,
+    pub wasm_bytes: usize,
+    pub aot_bytes: usize,
+}
+
+/// An object's place in the build, in the order of paths.
+struct Placed<'a> {
+    digest: Digest,
+    object: &'a scan::Object,
+    base: u64,
+}
+
+/// Builds a release.
+pub fn build(b: &Build) -> anyhow::Result<Summary> {
+    let directory = b.manifest.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+    let megabinary_name = b.output.strip_prefix(&directory).unwrap_or(&b.output).to_string_lossy().into_owned();
+    anyhow::ensure!(
+        directory.join(&megabinary_name) == directory.join(&b.output) || b.output.parent() == b.manifest.parent(),
+        "{} must lie in the manifest's directory {}",
+        b.output.display(),
+        directory.display()
+    );
+    let found = scan::scan(&Rootfs::open(&b.rootfs)?, &b.include)?;
+    let placed = place(&found)?;
+    let (shards, lifted) = lift(b, &placed)?;
+    let merged = merge(b, &found, &placed, &shards)?;
+    let (made, compiled) = if b.merge_only { (Vec::new(), 0) } else { compile(b, &placed, &shards)? };
+    let summary = Summary {
+        objects: placed.len(),
+        scripts: found.scripts.len(),
+        omitted: found.omitted.len(),
+        lifted,
+        compiled,
+        gaps: shards.iter().map(|s| s.gaps).sum(),
+        wasm_bytes: merged.wasm.len(),
+        aot_bytes: made.iter().map(|(_, c)| c.bytes.len()).sum(),
+    };
+    let bytes = manifest_bytes(b, &found, &placed, &shards, &merged, &made, megabinary_name)?;
+    write(b, &directory, &merged, &made, &bytes)?;
+    Ok(summary)
+}
+
+fn place(found: &Inventory) -> anyhow::Result<Vec<Placed<'_>>> {
+    let mut placed: Vec<_> = found.objects.iter().map(|(&digest, object)| Placed { digest, object, base: 0 }).collect();
+    placed.sort_by(|a, b| a.object.path.cmp(&b.object.path));
+    let object = |p: &Placed<'_>| slots::Object {
+        path: p.object.path.clone(),
+        span: p.object.facts.span(),
+        align: p.object.facts.align,
+        non_pie: p.object.facts.non_pie,
+    };
+    let bases = slots::allocate(&placed.iter().map(object).collect::<Vec<_>>())?;
+    placed.iter_mut().zip(bases).for_each(|(p, base)| p.base = base);
+    Ok(placed)
+}
+
+/// The shards in order, and how many had to be lifted anew. The lifter is parallel inside.
+fn lift(b: &Build, placed: &[Placed<'_>]) -> anyhow::Result<(Vec<Shard>, usize)> {
+    let bar = progress::bar("lift", placed.len());
+    let mut fresh = 0;
+    let mut shards = Vec::new();
+    for p in placed {
+        bar.set_message(p.object.path.clone());
+        let shard = match lifting::cached(&b.cache, &p.digest, p.base) {
+            Some(shard) => shard,
+            None => {
+                fresh += 1;
+                lifting::lift(&b.cache, &p.digest, p.object, p.base)?
+            }
+        };
+        shards.push(shard);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok((shards, fresh))
+}
+
+fn merge(b: &Build, found: &Inventory, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Result<Megabinary> {
+    let input = |(p, s): (&Placed<'_>, &'_ Shard)| p.base + p.object.facts.entry * u64::from(s.functions > 0);
+    let inputs: Vec<ShardInput<'_>> = placed
+        .iter()
+        .zip(shards)
+        .map(|(p, s)| ShardInput {
+            path: &p.object.path,
+            file: &p.object.bytes,
+            source: p.digest,
+            segments: p.object.facts.loads.iter().map(|l| ImageSegment { file_offset: l.offset, filesz: l.filesz }).collect(),
+            base: p.base,
+            entry: if p.object.facts.entry == 0 { 0 } else { input((p, s)) },
+            structured: &s.structured,
+            resumable: &s.resumable,
+        })
+        .collect();
+    let index = |digest: &Digest| placed.iter().position(|p| p.digest == *digest).expect("every object is placed");
+    let rootfs = Rootfs::open(&b.rootfs)?;
+    let mut programs = Vec::new();
+    for p in placed.iter().filter(|p| p.object.program) {
+        let start_shard = match &p.object.facts.interpreter {
+            Some(interpreter) => index(&found.paths[&rootfs.resolve(interpreter)?.0]),
+            None => index(&p.digest),
+        };
+        let start = placed[start_shard].base + placed[start_shard].object.facts.entry;
+        programs.push(Program { path: &p.object.path, source: p.digest, start_shard, start });
+    }
+    let tools = [("lift", lift::LIFTER_VERSION), ("recompiler-build", env!("CARGO_PKG_VERSION"))];
+    let tools = tools.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect::<BTreeMap<_, _>>();
+    Ok(megabinary::merge(assemble::container_id(&b.release, found), tools, &inputs, &programs)?)
+}
+
+type MadeCode = (Made, Compiled);
+
+/// Native code of both forms of every shard, largest first so that no long job is left to one core at the end.
+fn compile(b: &Build, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Result<(Vec<MadeCode>, usize)> {
+    let forms = |(p, s): (&'_ Placed<'_>, &'_ Shard)| {
+        let digest = megabinary::shard_digest(&s.structured, &s.resumable);
+        [(digest, Form::Structured), (digest, Form::Resumable)].map(|(d, f)| (d, f, p.object.path.clone()))
+    };
+    let names: Vec<_> = placed.iter().zip(shards).flat_map(forms).collect();
+    let modules = shards.iter().flat_map(|s| [&s.structured[..], &s.resumable[..]]);
+    let jobs: Vec<_> = names.iter().zip(modules).map(|((_, form, name), module)| Job { name, form: *form, module }).collect();
+    let bar = progress::bar("compile", jobs.len());
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(b.jobs.get()).build().context("cannot make threads")?;
+    let mut done: Vec<Option<Compiled>> = pool.install(|| jobs.par_iter().map(|j| compile::cached(&b.cache, j, b.tier)).collect());
+    let mut todo: Vec<usize> = (0..jobs.len()).filter(|&i| done[i].is_none()).collect();
+    bar.inc((jobs.len() - todo.len()) as u64);
+    todo.sort_by_key(|&i| std::cmp::Reverse(jobs[i].module.len() * if jobs[i].form == Form::Structured { 10 } else { 1 }));
+    let one = |&i: &usize| {
+        bar.set_message(jobs[i].name.to_owned());
+        let compiled = compile::compile(&b.cache, &jobs[i], b.tier, b.jobs)?;
+        bar.inc(1);
+        Ok((i, compiled))
+    };
+    // Chunks of one: rayon's usual halving would give one worker all large jobs.
+    let fresh: Result<Vec<_>, compile::CompileError> = pool.install(|| todo.par_iter().with_max_len(1).map(one).collect());
+    let count = todo.len();
+    fresh?.into_iter().for_each(|(i, c)| done[i] = Some(c));
+    bar.finish_and_clear();
+    let made = names.into_iter().zip(done).map(|((shard, form, _), compiled)| {
+        let compiled = compiled.expect("every job is done");
+        let file = format!("aot/{TARGET}/{}.{}.{}", shard.hex(), form_name(form), compile::extension(form));
+        let made = Made { shard, form, file, digest: Digest::blake3(&compiled.bytes), engine: compiled.engine.clone() };
+        (made, compiled)
+    });
+    Ok((made.collect(), count))
+}
+
+pub fn form_name(form: Form) -> &'static str {
+    match form {
+        Form::Structured => "structured",
+        Form::Resumable => "resumable",
+    }
+}
+
+fn manifest_bytes(
+    b: &Build,
+    found: &Inventory,
+    placed: &[Placed<'_>],
+    shards: &[Shard],
+    merged: &Megabinary,
+    made: &[MadeCode],
+    name: String,
+) -> anyhow::Result<Vec<u8>> {
+    let built: Vec<Built<'_>> = (0..placed.len())
+        .map(|i| Built {
+            digest: placed[i].digest,
+            object: placed[i].object,
+            base: placed[i].base,
+            row: &merged.shards[i],
+            image_offsets: &merged.image_offsets[i],
+            coverage: Coverage { functions: shards[i].functions, unlifted_instructions: shards[i].gaps },
+        })
+        .collect();
+    let copy = |(m, _): &MadeCode| Made { shard: m.shard, form: m.form, file: m.file.clone(), digest: m.digest, engine: m.engine.clone() };
+    let made = made.iter().map(copy).collect();
+    let manifest = assemble::manifest(&b.release, found, &built, made, (name, Digest::blake3(&merged.wasm)));
+    if !b.merge_only {
+        policy::rules::check(&manifest).context("the manifest just made breaks a rule, please report this")?;
+    }
+    let mut value = serde_json::to_value(&manifest).expect("a manifest is plain JSON");
+    if let Some((key, id)) = &b.key {
+        signature::sign(&mut value, key, id);
+    }
+    Ok(canonical::to_bytes(&value))
+}
+
+fn write(b: &Build, directory: &Path, merged: &Megabinary, made: &[MadeCode], manifest: &[u8]) -> anyhow::Result<()> {
+    output::directory(&directory.join("aot").join(TARGET))?;
+    for (m, code) in made {
+        let path = directory.join(&m.file);
+        if std::fs::read(&path).is_ok_and(|old| old == code.bytes) {
+            continue;
+        }
+        output::replace(&path, &code.bytes)?;
+    }
+    output::replace(&b.output, &merged.wasm)?;
+    output::replace(&b.manifest, manifest)?;
+    forget_old(&directory.join("aot").join(TARGET), made);
+    Ok(())
+}
+
+/// Removes artifacts of earlier builds that the new manifest does not name.
+fn forget_old(directory: &Path, made: &[MadeCode]) {
+    let ours = |name: &str| {
+        let mut parts = name.split('.');
+        let digest = parts.next().is_some_and(|d| d.len() == 64 && d.bytes().all(|b| b.is_ascii_hexdigit()));
+        digest && matches!(parts.next(), Some("structured" | "resumable")) && parts.count() == 1
+    };
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let named = made.iter().any(|(m, _)| m.file.ends_with(&name));
+        if ours(&name) && !named {
+            // An old file that stays does no harm: no manifest names it.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! `scan`: from included paths to everything a container needs.
+//!
+//! Owns the Inventory: programs, the closure of their interpreters and libraries, scripts with their interpreters, and what was left out. Refuses to own lifting and addresses. The fact a newcomer gets wrong: a file
+//! named by --include that cannot be used is an error, one found in an included directory is only listed as omitted.
+
+pub mod elf;
+pub mod rootfs;
+mod search;
+
+use elf::{ElfError, ElfFacts};
+use policy::Digest;
+use rootfs::{Kind, Rootfs, RootfsError};
+use rustix::fs::FileType;
+use search::{Own, Search};
+use std::collections::{BTreeMap, VecDeque};
+use thiserror::Error;
+
+/// Linux follows four interpreters of interpreters.
+const MAX_SCRIPT_DEPTH: usize = 4;
+/// BINPRM_BUF_SIZE: what the kernel reads of a `#!` line.
+const MAX_SHEBANG_BYTES: usize = 256;
+
+#[derive(Debug, Error)]
+pub enum ScanError {
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+    #[error(transparent)]
+    Elf(#[from] ElfError),
+    #[error("{path}: needs {name}, which is nowhere in the image: install its package")]
+    MissingLibrary { path: String, name: String },
+    #[error("{path}: {reason}")]
+    Script { path: String, reason: String },
+    #[error("{path}: is neither an ELF file nor a script: leave it out")]
+    NotExecutable { path: String },
+    #[error("nothing to run was found: name programs with --include PATH")]
+    Nothing,
+}
+
+/// One distinct ELF file.
+pub struct Object {
+    /// The first of its paths.
+    pub path: String,
+    pub bytes: Vec<u8>,
+    pub facts: ElfFacts,
+    /// Something may execute it; something may load it.
+    pub program: bool,
+    pub library: bool,
+}
+
+pub struct Script {
+    pub path: String,
+    pub size: u64,
+    pub interpreter: String,
+    pub argument: Option<String>,
+}
+
+pub struct Omitted {
+    pub path: String,
+    pub digest: Digest,
+    pub reason: String,
+}
+
+#[derive(Default)]
+pub struct Inventory {
+    pub objects: BTreeMap<Digest, Object>,
+    pub scripts: BTreeMap<Digest, Script>,
+    pub omitted: Vec<Omitted>,
+    /// Resolved path → digest, of every file above.
+    pub paths: BTreeMap<String, Digest>,
+}
+
+/// In which role a file is wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Included,
+    Library,
+    Interpreter,
+}
+
+struct Scanner<'a> {
+    rootfs: &'a Rootfs,
+    search: Search,
+    found: Inventory,
+}
+
+/// Scans an image for the included paths: files, or directories with everything in them.
+pub fn scan(rootfs: &Rootfs, include: &[String]) -> Result<Inventory, ScanError> {
+    let mut s = Scanner { rootfs, search: Search::of(rootfs), found: Inventory::default() };
+    for path in include {
+        match rootfs.resolve(path)? {
+            (file, Kind::File) => s.program(&file, 0)?,
+            (directory, Kind::Directory) => s.directory(&directory)?,
+        }
+    }
+    if s.found.objects.is_empty() {
+        return Err(ScanError::Nothing);
+    }
+    s.found.omitted.sort_by(|a, b| a.path.cmp(&b.path));
+    s.found.omitted.dedup_by(|a, b| a.path == b.path);
+    Ok(s.found)
+}
+
+impl Scanner<'_> {
+    fn directory(&mut self, path: &str) -> Result<(), ScanError> {
+        for (path, kind) in self.rootfs.list(path)? {
+            match kind {
+                FileType::Directory => self.directory(&path)?,
+                FileType::RegularFile => self.found_in_directory(&path)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A file nobody asked for by name: what cannot be used is noted, what is no program is ignored.
+    fn found_in_directory(&mut self, path: &str) -> Result<(), ScanError> {
+        match self.program(path, 0) {
+            Ok(()) | Err(ScanError::NotExecutable { .. }) => Ok(()),
+            Err(ScanError::Rootfs(e)) => Err(e.into()),
+            Err(e) => {
+                let content = self.rootfs.read(path)?;
+                let reason = e.to_string();
+                let reason = reason.strip_prefix(&format!("{path}: ")).unwrap_or(&reason).to_owned();
+                self.found.omitted.push(Omitted { path: content.path, digest: Digest::blake3(&content.bytes), reason });
+                Ok(())
+            }
+        }
+    }
+
+    /// A file to be executed (or a library named by hand), with everything it needs.
+    fn program(&mut self, path: &str, depth: usize) -> Result<(), ScanError> {
+        let content = self.rootfs.read(path)?;
+        if content.bytes.starts_with(b"#!") {
+            return self.script(content, depth);
+        }
+        if !elf::is_elf(&content.bytes) {
+            return Err(ScanError::NotExecutable { path: content.path });
+        }
+        self.closure(content)
+    }
+
+    fn script(&mut self, content: rootfs::Content, depth: usize) -> Result<(), ScanError> {
+        let path = content.path;
+        let fail = |reason: &str| ScanError::Script { path: path.clone(), reason: reason.into() };
+        if depth >= MAX_SCRIPT_DEPTH {
+            return Err(fail("its interpreter is a script of a script too often: Linux follows four"));
+        }
+        let (interpreter, argument) = shebang(&content.bytes).map_err(fail)?;
+        if !self.rootfs.has_file(&interpreter) {
+            return Err(ScanError::Script { reason: format!("its interpreter {interpreter} is not in the image"), path });
+        }
+        self.program(&interpreter, depth + 1)?;
+        let digest = Digest::blake3(&content.bytes);
+        self.found.paths.insert(path.clone(), digest);
+        let size = content.bytes.len() as u64;
+        let script = self.found.scripts.entry(digest).or_insert_with(|| Script { path: path.clone(), size, interpreter, argument });
+        if path < script.path {
+            script.path = path;
+        }
+        Ok(())
+    }
+
+    /// Breadth first, as ld.so loads; each step remembers its loaders for DT_RPATH. Nothing is kept if anything is missing.
+    fn closure(&mut self, content: rootfs::Content) -> Result<(), ScanError> {
+        let mut queue = VecDeque::from([(content, Role::Included, Vec::<Own>::new())]);
+        let mut loaded = BTreeMap::new();
+        let mut kept = Vec::new();
+        while let Some((content, role, loaders)) = queue.pop_front() {
+            if loaded.insert(content.path.clone(), ()).is_some() {
+                continue;
+            }
+            let facts = elf::facts(&content.path, &content.bytes)?;
+            let origin = content.path.rsplit_once('/').map_or("", |(d, _)| d).to_owned();
+            let own = Own { origin, rpath: facts.rpath.clone(), runpath: facts.runpath.clone() };
+            let chain: Vec<Own> = std::iter::once(own).chain(loaders).collect();
+            let references: Vec<&Own> = chain.iter().collect();
+            for name in &facts.needed {
+                let path = self.search.find(self.rootfs, name, &references);
+                let path = path.ok_or_else(|| ScanError::MissingLibrary { path: content.path.clone(), name: name.clone() })?;
+                if !loaded.contains_key(&path) {
+                    queue.push_back((self.rootfs.read(&path)?, Role::Library, chain.clone()));
+                }
+            }
+            if let Some(interpreter) = &facts.interpreter {
+                if !self.rootfs.has_file(interpreter) {
+                    return Err(ScanError::MissingLibrary { path: content.path, name: interpreter.clone() });
+                }
+                let interpreter = self.rootfs.read(interpreter)?;
+                if !loaded.contains_key(&interpreter.path) {
+                    queue.push_back((interpreter, Role::Interpreter, Vec::new()));
+                }
+            }
+            kept.push((content, facts, role));
+        }
+        kept.into_iter().for_each(|(content, facts, role)| self.keep(content, facts, role));
+        Ok(())
+    }
+
+    fn keep(&mut self, content: rootfs::Content, facts: ElfFacts, role: Role) {
+        let digest = Digest::blake3(&content.bytes);
+        let (path, program, library) = match role {
+            // The dynamic linker has neither interpreter nor DF_1_PIE, but execve can start it.
+            Role::Included => (content.path, facts.is_program() || facts.entry != 0, facts.is_library()),
+            Role::Library | Role::Interpreter => (content.path, false, true),
+        };
+        self.found.paths.insert(path.clone(), digest);
+        let new = || Object { path: path.clone(), bytes: content.bytes, facts, program: false, library: false };
+        let object = self.found.objects.entry(digest).or_insert_with(new);
+        object.program |= program;
+        object.library |= library;
+        if path < object.path {
+            object.path = path;
+        }
+    }
+}
+
+/// The interpreter and the one argument of a `#!` line, as the kernel's binfmt_script cuts it.
+fn shebang(bytes: &[u8]) -> Result<(String, Option<String>), &'static str> {
+    let line = bytes[2..].split(|b| *b == b'\n').next().unwrap_or_default();
+    if line.len() > MAX_SHEBANG_BYTES - 3 {
+        return Err("its #! line is longer than the 253 bytes Linux reads");
+    }
+    let line = std::str::from_utf8(line).map_err(|_| "its #! line is not UTF-8")?;
+    let line = line.trim_matches([' ', '\t']);
+    let (interpreter, argument) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+    if interpreter.ends_with('\r') {
+        return Err("its #! line ends with a carriage return, which Linux takes for a part of the name");
+    }
+    if !interpreter.starts_with('/') {
+        return Err("its #! line names no absolute path");
+    }
+    let argument = argument.trim_matches([' ', '\t']);
+    Ok((interpreter.into(), (!argument.is_empty()).then(|| argument.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_a_shebang_line_as_the_kernel_does() {
+        let cut = |s: &str| shebang(s.as_bytes()).map(|(i, a)| (i, a.unwrap_or_default()));
+        assert_eq!(cut("#!/bin/sh\nx"), Ok(("/bin/sh".into(), String::new())));
+        assert_eq!(cut("#! /usr/bin/env -S a  b \n"), Ok(("/usr/bin/env".into(), "-S a  b".into())));
+        assert!(cut("#!/bin/sh\r\n").is_err() && cut("#!sh\n").is_err() && cut("#!\n").is_err());
+        assert!(cut(&format!("#!/{}\n", "x".repeat(300))).is_err());
+    }
+
+    #[test]
+    fn finds_the_closure_of_a_program_of_this_machine() {
+        let rootfs = Rootfs::open(std::path::Path::new("/")).unwrap();
+        let found = scan(&rootfs, &["/bin/ls".into()]).unwrap();
+        let object = |end: &str| found.objects.values().find(|o| o.path.ends_with(end)).unwrap_or_else(|| panic!("{end}"));
+        assert!(object("/usr/bin/ls").program && !object("/usr/bin/ls").library);
+        assert!(object("/libc.so.6").library && !object("/libc.so.6").program);
+        assert!(object("/ld-linux-x86-64.so.2").library);
+        assert!(found.paths.keys().all(|p| !p.starts_with("/lib")), "symlinks are resolved: {:?}", found.paths.keys());
+    }
+
+    #[test]
+    fn a_missing_library_is_named_with_who_needs_it() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::copy("/bin/ls", root.path().join("ls")).unwrap();
+        let rootfs = Rootfs::open(root.path()).unwrap();
+        let error = scan(&rootfs, &["/ls".into()]).err().unwrap().to_string();
+        assert!(error.starts_with("/ls: needs lib"), "{error}");
+    }
+
+    #[test]
+    fn an_unusable_file_is_an_error_by_name_and_omitted_in_a_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let mut elf = std::fs::read("/proc/self/exe").unwrap();
+        std::fs::create_dir(root.path().join("bin")).unwrap();
+        elf[18] = 183;
+        std::fs::write(root.path().join("bin/arm"), &elf).unwrap();
+        std::fs::write(root.path().join("bin/readme"), "text").unwrap();
+        let rootfs = Rootfs::open(root.path()).unwrap();
+        assert!(scan(&rootfs, &["/bin/arm".into()]).err().unwrap().to_string().contains("aarch64"));
+        let mut s = Scanner { rootfs: &rootfs, search: Search::of(&rootfs), found: Inventory::default() };
+        s.directory("/bin").unwrap();
+        assert_eq!(s.found.omitted.iter().map(|o| o.path.as_str()).collect::<Vec<_>>(), ["/bin/arm"]);
+        assert!(s.found.omitted[0].reason.starts_with("is an aarch64 program"), "{}", s.found.omitted[0].reason);
+    }
+}

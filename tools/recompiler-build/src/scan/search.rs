@@ -1,0 +1,159 @@
+//! Where the dynamic linker would find a library.
+//!
+//! Owns ld.so(8)'s search order: a name with a slash as it is; DT_RPATH of the object and its loaders unless the object has DT_RUNPATH; DT_RUNPATH; the directories of /etc/ld.so.conf; the default
+//! directories. LD_LIBRARY_PATH is a matter of the run, not of the image. The fact a newcomer gets wrong: in each directory `glibc-hwcaps/x86-64-v2` comes first, because that is the CPU lifted programs see.
+
+use super::elf;
+use super::rootfs::Rootfs;
+
+/// Debian's defaults, after ld.so.conf.
+const DEFAULT: [&str; 4] = ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib", "/usr/lib"];
+const OTHER_DEFAULT: [&str; 2] = ["/lib64", "/usr/lib64"];
+
+/// `include` lines of ld.so.conf nest; a cycle must end.
+const MAX_INCLUDES: usize = 64;
+
+pub(super) struct Search {
+    system: Vec<String>,
+}
+
+/// The directories one object names itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Own {
+    /// Directory of the object, for $ORIGIN.
+    pub(super) origin: String,
+    pub(super) rpath: Vec<String>,
+    pub(super) runpath: Vec<String>,
+}
+
+impl Search {
+    pub(super) fn of(rootfs: &Rootfs) -> Search {
+        let mut system = Vec::new();
+        let mut left = MAX_INCLUDES;
+        read_conf(rootfs, "/etc/ld.so.conf", &mut system, &mut left);
+        system.extend(DEFAULT.iter().chain(&OTHER_DEFAULT).map(|d| (*d).to_owned()));
+        Search { system }
+    }
+
+    /// Path of the first fitting file. `chain` is the object that needs `name`, then its loader, up to the program.
+    pub(super) fn find(&self, rootfs: &Rootfs, name: &str, chain: &[&Own]) -> Option<String> {
+        if name.contains('/') {
+            let own = chain.first()?;
+            return fits(rootfs, &expand(name, &own.origin));
+        }
+        let mut directories = Vec::new();
+        let first = chain.first();
+        if first.is_some_and(|o| o.runpath.is_empty()) {
+            directories.extend(chain.iter().filter(|o| o.runpath.is_empty()).flat_map(|o| o.rpath.iter().map(|d| expand(d, &o.origin))));
+        }
+        directories.extend(first.iter().flat_map(|o| o.runpath.iter().map(|d| expand(d, &o.origin))));
+        directories.extend(self.system.iter().cloned());
+        directories.iter().find_map(|d| {
+            let plain = format!("{d}/{name}");
+            fits(rootfs, &format!("{d}/glibc-hwcaps/x86-64-v2/{name}")).or_else(|| fits(rootfs, &plain))
+        })
+    }
+}
+
+/// ld.so skips files of another class or machine and goes on searching.
+fn fits(rootfs: &Rootfs, path: &str) -> Option<String> {
+    let content = rootfs.has_file(path).then(|| rootfs.read(path).ok()).flatten()?;
+    let (class, machine) = (content.bytes.get(4)?, content.bytes.get(18..20)?);
+    (elf::is_elf(&content.bytes) && *class == 2 && machine == [62, 0]).then_some(content.path)
+}
+
+/// Dynamic string tokens, with and without braces.
+fn expand(path: &str, origin: &str) -> String {
+    let mut out = path.to_owned();
+    for (token, value) in [("ORIGIN", origin), ("LIB", "lib/x86_64-linux-gnu"), ("PLATFORM", "x86_64")] {
+        out = out.replace(&format!("${{{token}}}"), value).replace(&format!("${token}"), value);
+    }
+    if out.is_empty() { ".".into() } else { out }
+}
+
+fn read_conf(rootfs: &Rootfs, path: &str, system: &mut Vec<String>, left: &mut usize) {
+    let Ok(content) = rootfs.read(path) else { return };
+    for line in String::from_utf8_lossy(&content.bytes).lines() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if let Some(patterns) = line.strip_prefix("include").filter(|r| r.starts_with([' ', '\t'])) {
+            for file in patterns.split_whitespace().flat_map(|p| matching(rootfs, p)) {
+                if *left > 0 {
+                    *left -= 1;
+                    read_conf(rootfs, &file, system, left);
+                }
+            }
+        } else if line.starts_with('/') {
+            system.push(line.trim_end_matches('/').into());
+        }
+    }
+}
+
+/// Files that a pattern names; a `*` in the last component only, which is all that ld.so.conf files use.
+fn matching(rootfs: &Rootfs, pattern: &str) -> Vec<String> {
+    let pattern = if pattern.starts_with('/') { pattern.to_owned() } else { format!("/etc/{pattern}") };
+    let Some((before, after)) = pattern.split_once('*') else { return vec![pattern] };
+    let (directory, prefix) = before.rsplit_once('/').expect("the pattern is absolute");
+    let list = rootfs.list(directory).unwrap_or_default().into_iter().map(|(path, _)| path);
+    list.filter(|p| p[directory.len() + 1..].starts_with(prefix) && p.ends_with(after)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{create_dir_all, write};
+
+    /// An image with a fitting library at each path.
+    fn image(paths: &[&str], conf: &[(&str, &str)]) -> (tempfile::TempDir, Rootfs) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut elf = std::fs::read("/proc/self/exe").unwrap();
+        elf.truncate(64);
+        let all = paths.iter().map(|p| (*p, elf.clone())).chain(conf.iter().map(|(p, t)| (*p, t.as_bytes().to_vec())));
+        for (path, bytes) in all {
+            let host = dir.path().join(&path[1..]);
+            create_dir_all(host.parent().unwrap()).unwrap();
+            write(host, bytes).unwrap();
+        }
+        let rootfs = Rootfs::open(dir.path()).unwrap();
+        (dir, rootfs)
+    }
+
+    #[test]
+    fn runpath_comes_before_conf_and_conf_before_defaults() {
+        let conf = [("/etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\n"), ("/etc/ld.so.conf.d/a.conf", "# x\n/opt/conf\n")];
+        let (_dir, r) = image(&["/opt/run/l", "/opt/conf/l", "/usr/lib/l"], &conf);
+        let own = |runpath: &[&str]| Own { origin: "/opt/bin".into(), runpath: runpath.iter().map(|s| (*s).into()).collect(), ..Own::default() };
+        let s = Search::of(&r);
+        assert_eq!(s.find(&r, "l", &[&own(&["$ORIGIN/../run"])]).as_deref(), Some("/opt/run/l"));
+        assert_eq!(s.find(&r, "l", &[&own(&[])]).as_deref(), Some("/opt/conf/l"));
+        std::fs::remove_file(_dir.path().join("opt/conf/l")).unwrap();
+        assert_eq!(s.find(&r, "l", &[&own(&["/nowhere"])]).as_deref(), Some("/usr/lib/l"));
+        assert_eq!(s.find(&r, "missing", &[&own(&[])]), None);
+    }
+
+    #[test]
+    fn rpath_of_a_loader_counts_unless_the_object_has_runpath() {
+        let (_dir, r) = image(&["/opt/l"], &[]);
+        let program = Own { rpath: vec!["/opt".into()], ..Own::default() };
+        let plain = Own::default();
+        let with_runpath = Own { runpath: vec!["/x".into()], ..Own::default() };
+        let s = Search::of(&r);
+        assert_eq!(s.find(&r, "l", &[&plain, &program]).as_deref(), Some("/opt/l"));
+        assert_eq!(s.find(&r, "l", &[&with_runpath, &program]), None);
+    }
+
+    #[test]
+    fn skips_a_file_of_another_machine_as_ld_so_does() {
+        let (dir, r) = image(&["/lib/x86_64-linux-gnu/l", "/usr/lib/l"], &[]);
+        let host = dir.path().join("lib/x86_64-linux-gnu/l");
+        let mut bytes = std::fs::read(&host).unwrap();
+        bytes[18] = 183;
+        write(&host, bytes).unwrap();
+        assert_eq!(Search::of(&r).find(&r, "l", &[&Own::default()]).as_deref(), Some("/usr/lib/l"));
+    }
+
+    #[test]
+    fn a_conf_that_includes_itself_ends() {
+        let (_dir, r) = image(&["/usr/lib/l"], &[("/etc/ld.so.conf", "include /etc/ld.so.conf\n/usr/lib\n")]);
+        assert!(Search::of(&r).find(&r, "l", &[&Own::default()]).is_some());
+    }
+}

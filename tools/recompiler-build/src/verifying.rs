@@ -1,0 +1,68 @@
+//! `verify`: does this release hang together?
+//!
+//! Owns the build side's check: signature, digests of all files, and that megabinary and manifest tell the same story about every hash. Whether the host can run it is `vkernel verify`'s question. The fact a newcomer gets
+//! wrong: `_dispatch` is checked by making its code again from `vkernel.map` and comparing, not by running it.
+
+use anyhow::{ensure, Context};
+use megabinary::section;
+use policy::{canonical, Digest, Revocations, TrustedKeys, Verified};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Reads a manifest file, bounded.
+pub fn read_manifest(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let name = || format!("cannot read manifest {}", path.display());
+    let mut bytes = Vec::new();
+    File::open(path).with_context(name)?.take(canonical::MAX_BYTES as u64 + 1).read_to_end(&mut bytes).with_context(name)?;
+    Ok(bytes)
+}
+
+/// Checks a release; the result lists who signed and what it holds.
+pub fn verify(path: &Path, keys: &TrustedKeys, threshold: usize) -> anyhow::Result<Verified> {
+    ensure!(!keys.is_empty(), "no trusted key: name one with --key FILE.pub, or put it into /etc/vkernel/keys");
+    let bytes = read_manifest(path)?;
+    let verified = policy::verify(&bytes, keys, threshold, &Revocations::default(), env!("CARGO_PKG_VERSION"));
+    let verified = verified.with_context(|| path.display().to_string())?;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let m = verified.manifest();
+    for a in &m.artifacts {
+        check_digest(&directory.join(&a.file), &a.digest)?;
+    }
+    let megabinary = directory.join(&m.megabinary);
+    check_digest(&megabinary, &m.megabinary_digest)?;
+    let wasm = std::fs::read(&megabinary).with_context(|| format!("cannot read {}", megabinary.display()))?;
+    same_story(&verified, &wasm).with_context(|| megabinary.display().to_string())?;
+    Ok(verified)
+}
+
+fn check_digest(path: &Path, listed: &Digest) -> anyhow::Result<()> {
+    let open = File::open(path).and_then(|mut f| Digest::of_reader(listed.algorithm, &mut f));
+    let found = open.with_context(|| format!("cannot read {}: keep the files of a build together", path.display()))?;
+    ensure!(found == *listed, "{}: its digest is {found}, the manifest says {listed}: rebuild, or fetch the release again", path.display());
+    Ok(())
+}
+
+/// The module's sections and code against the manifest's rows.
+fn same_story(verified: &Verified, wasm: &[u8]) -> anyhow::Result<()> {
+    let m = verified.manifest();
+    let sections = section::read(wasm)?;
+    ensure!(sections.meta.container_id == m.container_id, "made for container {}, not {}", sections.meta.container_id, m.container_id);
+    megabinary::check_dispatch(wasm, &sections.map)?;
+    let binaries = m.binaries.iter().filter_map(|(d, b)| Some((d, b.shard?, b.elf.as_ref()?)));
+    let libraries = m.libraries.iter().map(|(d, l)| (d, l.shard, &l.elf));
+    for (digest, shard, elf) in binaries.chain(libraries) {
+        let row = sections.shards.iter().find(|r| r.source == *digest);
+        let row = row.with_context(|| format!("holds no shard of {digest}"))?;
+        ensure!(row.shard == shard && row.base == elf.base, "its shard of {digest} is not the manifest's");
+        for s in &elf.segments {
+            ensure!(s.image_offset + s.filesz <= wasm.len() as u64, "a segment of {digest} lies past its end");
+        }
+    }
+    for (digest, binary) in m.binaries.iter().filter(|(_, b)| b.shard.is_some()) {
+        ensure!(sections.map.0.contains_key(digest), "_dispatch does not know {} ({digest})", binary.path);
+    }
+    let unknown = sections.map.0.keys().find(|d| !m.binaries.contains_key(d));
+    ensure!(unknown.is_none(), "_dispatch knows {unknown:?}, the manifest does not");
+    Ok(())
+}
