@@ -1,1 +1,51 @@
-fn main() {}
+//! `cargo xtask demo | test | bench | build`: the project's own commands. Each does all set-up itself on a fresh Debian 12 machine, as root.
+//!
+//! Owns the order of things, not their substance: building images is `recompiler-build`'s, running them `vkernel`'s. The fact a newcomer gets wrong:
+//! everything these commands make lies in `target/vkernel/` and may be deleted at any time.
+
+mod bench;
+mod demo;
+mod process;
+mod release;
+mod rootfs;
+mod setup;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Set up, show, test and measure vkernel (as root, on Debian 12)")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build everything, make a Debian container, run it, and show three refusals
+    Demo,
+    /// Run all tests
+    Test {
+        /// Only integration tests whose names contain this
+        filter: Option<String>,
+    },
+    /// Measure native and vkernel side by side; writes target/bench.json
+    Bench {
+        /// Only these groups: compute, programs, syscalls, exec, start
+        groups: Vec<String>,
+        /// Runs per figure; the median is printed
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
+    /// Install packages and build the release binaries
+    Build,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Demo => demo::run(),
+        Command::Test { filter } => test::run(filter.as_deref()),
+        Command::Bench { groups, runs } => bench::run(&groups, runs),
+        Command::Build => setup::binaries().map(|_| ()),
+    }
+}

@@ -1,0 +1,49 @@
+//! Debian packages and release binaries.
+
+use crate::process::{output, root, run, say};
+use anyhow::{Context, bail};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// What building, testing and measuring need beyond a plain Debian 12 with Rust.
+const PACKAGES: &[&str] = &[
+    "build-essential", "pkg-config", "llvm-22-dev", "libpolly-22-dev", "libzstd-dev", "libz3-dev", "libxml2-dev", "libffi-dev", "zlib1g-dev", "libseccomp-dev",
+    "mmdebstrap", "wabt", "qemu-user", "openssl", "python3",
+];
+
+/// The two programs of the product.
+pub struct Binaries {
+    pub vkernel: PathBuf,
+    pub recompiler: PathBuf,
+}
+
+/// Installs what is missing.
+pub fn packages() -> anyhow::Result<()> {
+    let installed = |package: &&&str| {
+        let query = output(Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Status}", package]));
+        query.is_ok_and(|o| o.stdout == b"installed")
+    };
+    let missing: Vec<&str> = PACKAGES.iter().filter(|p| !installed(p)).copied().collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // Installing needs root.
+    if output(Command::new("id").arg("-u"))?.stdout != b"0\n" {
+        bail!("missing packages: {}; run as root, or install them with apt-get", missing.join(" "));
+    }
+    say(&format!("installing {}", missing.join(" ")));
+    let apt = |args: &[&str]| run(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"));
+    apt(&["update", "-q"])?;
+    let mut install = vec!["install", "-q", "-y", "--no-install-recommends"];
+    install.extend(&missing);
+    apt(&install).context("apt-get could not install the packages")
+}
+
+/// Installs packages and builds `vkernel` and `recompiler-build`.
+pub fn binaries() -> anyhow::Result<Binaries> {
+    packages()?;
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    run(Command::new(cargo).current_dir(root()).args(["build", "--release", "-p", "vkernel", "-p", "recompiler-build"]))?;
+    let at = |name: &str| root().join("target/release").join(name);
+    Ok(Binaries { vkernel: at("vkernel"), recompiler: at("recompiler-build") })
+}

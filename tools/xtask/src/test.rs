@@ -1,0 +1,79 @@
+//! `cargo xtask test`: unit tests of all crates, then the integration tests on a release made for them.
+
+use crate::process::{self, root, say, work};
+use crate::{demo, release, rootfs, setup};
+use anyhow::Context;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Folder of the test programs inside the image.
+const IN_IMAGE: &str = "usr/local/lib/twins";
+
+pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
+    let binaries = setup::binaries()?;
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    if filter.is_none() {
+        say("unit tests");
+        let crates = ["policy", "syscalls", "lift", "megabinary", "loader", "recompiler-build", "vkernel"];
+        let mut unit = Command::new(&cargo);
+        unit.current_dir(root()).args(["test", "--release"]);
+        for name in crates {
+            unit.args(["-p", name]);
+        }
+        process::run(&mut unit).context("unit tests failed")?;
+    }
+    say("the image of the integration tests");
+    let image = image(&rootfs::debian()?)?;
+    let mut include = demo::programs();
+    include.extend(test_programs(&image)?);
+    let release = release::build(&binaries, "tests", &image, &include)?;
+    say("integration tests");
+    let mut tests = Command::new(&cargo);
+    tests.current_dir(root()).args(["test", "--release", "-p", "integration-tests", "--no-fail-fast", "--"]);
+    tests.args(filter);
+    tests.args(["--test-threads", "2"]);
+    tests.env("VKERNEL_BIN", &binaries.vkernel).env("RECOMPILER_BIN", &binaries.recompiler);
+    tests.env("VKERNEL_MANIFEST", &release.manifest).env("VKERNEL_ROOTFS", &release.rootfs).env("VKERNEL_KEY", &release.public_key);
+    process::run(&mut tests).context("integration tests failed")
+}
+
+/// A copy of the root filesystem with the test programs compiled into it.
+fn image(rootfs: &Path) -> anyhow::Result<PathBuf> {
+    let image = work().join("test-rootfs");
+    if !image.join("usr/bin/ls").exists() {
+        let partial = work().join("test-rootfs.partial");
+        let _ = fs::remove_dir_all(&partial);
+        process::run(Command::new("cp").arg("--archive").arg(rootfs).arg(&partial))?;
+        fs::rename(&partial, &image)?;
+    }
+    let into = image.join(IN_IMAGE);
+    let _ = fs::remove_dir_all(&into);
+    fs::create_dir_all(&into)?;
+    for folder in ["control", "syscalls"] {
+        for entry in fs::read_dir(root().join("integration-tests/programs").join(folder))? {
+            compile(&entry?.path(), &into)?;
+        }
+    }
+    Ok(image)
+}
+
+fn compile(source: &Path, into: &Path) -> anyhow::Result<()> {
+    let name = source.file_stem().context("sources have names")?;
+    let compiler = match source.extension().and_then(|e| e.to_str()) {
+        Some("c") => "gcc",
+        Some("cpp") => "g++",
+        _ => return Ok(()),
+    };
+    process::run(Command::new(compiler).args(["-O2", "-w", "-pthread", "-o"]).arg(into.join(name)).arg(source).args(["-lm", "-ldl", "-lutil", "-lrt"]))
+}
+
+/// Paths of the test programs inside the image, and libraries they open at run time.
+fn test_programs(image: &Path) -> anyhow::Result<Vec<String>> {
+    let mut names = vec!["/usr/lib/x86_64-linux-gnu/libm.so.6".to_owned()];
+    for entry in fs::read_dir(image.join(IN_IMAGE))? {
+        names.push(format!("/{IN_IMAGE}/{}", entry?.file_name().to_string_lossy()));
+    }
+    names.sort();
+    Ok(names)
+}
