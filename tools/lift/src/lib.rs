@@ -1,6 +1,15 @@
-//! x86-64 ELF → WASM shard. See ARCHITECTURE.md.
+//! x86-64 ELF → WASM shard. See ARCHITECTURE.md, "The guest ABI".
 
+#![forbid(unsafe_code)]
+
+pub mod analyse;
+pub mod discover;
 pub mod emit;
 pub mod function;
+pub mod image;
+pub mod module;
 pub mod registers;
+mod shard;
 pub mod x86;
+
+pub use shard::{Error, LIFTER_VERSION, Report, Shard, lift, lift_program};

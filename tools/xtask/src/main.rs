@@ -3,6 +3,8 @@
 //! Owns the order of things, not their substance: building images is `recompiler-build`'s, running them `vkernel`'s. The fact a newcomer gets wrong:
 //! everything these commands make lies in `target/vkernel/` and may be deleted at any time.
 
+#![forbid(unsafe_code)]
+
 mod bench;
 mod demo;
 mod process;

@@ -1,0 +1,23 @@
+//! The nasty-control programs (`programs/control/`): non-local control flow, threads, signals, on the real layout (dynamic, several shards).
+
+use integration_tests::twin;
+
+macro_rules! twins { ($($name:ident)*) => {
+    $(#[test] fn $name() { twin(&[concat!("/usr/local/lib/twins/", stringify!($name))]); })*
+    const NAMES: &[&str] = &[$(stringify!($name)),*];
+} }
+
+twins! {
+    cancel_in_read deep_recursion dlopen_in_thread exec_from_thread fork_in_threads qsort_callbacks siglongjmp_from_alarm siglongjmp_from_segv
+    spawn_missing swapcontext_same_site threads_and_mutexes throw_through_alloca
+}
+
+#[test]
+fn every_program_of_the_folder_has_a_test() {
+    let mut files: Vec<String> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/programs/control"))
+        .expect("the folder exists")
+        .map(|e| e.expect("readable").path().file_stem().expect("named").to_string_lossy().into_owned())
+        .collect();
+    files.sort();
+    assert_eq!(files, NAMES);
+}

@@ -1,0 +1,24 @@
+//! Syscall twins (`programs/syscalls/`): each prints facts that are equal natively and under vkernel.
+
+use integration_tests::twin;
+
+macro_rules! twins { ($($name:ident)*) => {
+    $(#[test] fn $name() { twin(&[concat!("/usr/local/lib/twins/", stringify!($name))]); })*
+    const NAMES: &[&str] = &[$(stringify!($name)),*];
+} }
+
+twins! {
+    access allocate clock directory dup epoll fcntl ipc links message open pipe poll posix_timer proc_self pty read_write restart sockopt stat system_info times unix_socket waitable_fds xattr 
+}
+
+#[test]
+fn every_program_of_the_folder_has_a_test() {
+    let mut files: Vec<String> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/programs/syscalls"))
+        .expect("the folder exists")
+        .map(|e| e.expect("readable").path())
+        .filter(|p| p.extension().is_some_and(|e| e == "c"))
+        .map(|p| p.file_stem().expect("named").to_string_lossy().into_owned())
+        .collect();
+    files.sort();
+    assert_eq!(files, NAMES);
+}

@@ -1,0 +1,220 @@
+//! `cargo xtask bench`: native and vkernel side by side, medians, one table and target/bench.json.
+//!
+//! Owns how figures are taken. Times of programs are taken by a bash *inside* the chroot or container (`time`), so that container start is not in them; `start` measures that.
+//! The fact a newcomer gets wrong: runs of the two sides alternate, so that a noisy minute hits both.
+
+use crate::process::{self, output, root, say, work};
+use crate::release::Release;
+use crate::setup::Binaries;
+use crate::{demo, release, rootfs, setup};
+use anyhow::{Context, bail, ensure};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+const KERNELS: &[&str] = &["fib", "sieve", "sha256", "matmul", "quicksort", "interpreter", "strings", "nbody", "hashmap", "tree", "printf"];
+const PROGRAMS: &[(&str, &str)] = &[
+    ("ls -lR of 20,000 files", "ls -lR /srv/tree"),
+    ("sort of 1 M lines", "sort /srv/lines"),
+    ("grep over 100 MB", "grep -c 99999 /srv/text"),
+    ("bash loop of 100,000", "bash -c 'for ((i=0;i<100000;i++)); do x=$((x+i)); done'"),
+];
+const SYSCALLS: &[&str] = &["getpid", "read4k", "write4k", "open+fstat+close", "fork+wait", "pipe ping-pong"];
+
+#[derive(Serialize)]
+struct Row {
+    group: String,
+    name: String,
+    unit: &'static str,
+    native: f64,
+    vkernel: f64,
+    ratio: f64,
+    qemu: Option<f64>,
+}
+
+struct Bench {
+    binaries: Binaries,
+    release: Release,
+    runs: usize,
+    rows: Vec<Row>,
+}
+
+pub fn run(groups: &[String], runs: usize) -> anyhow::Result<()> {
+    let binaries = setup::binaries()?;
+    let image = image(&rootfs::debian()?)?;
+    let mut include = demo::programs();
+    include.extend(["kernels-dynamic", "kernels-static", "syscalls"].map(|p| format!("/usr/local/bench/{p}")));
+    say("building the bench release");
+    let release = release::build(&binaries, "bench", &image, &include)?;
+    let mut bench = Bench { binaries, release, runs, rows: Vec::new() };
+    let wanted = |g: &str| groups.is_empty() || groups.iter().any(|x| x == g);
+    println!("{:<11} {:<26} {:>11} {:>11} {:>6} {:>8}", "group", "name", "native", "vkernel", "ratio", "qemu");
+    if wanted("compute") {
+        for form in ["static", "dynamic"] {
+            for kernel in KERNELS {
+                bench.compute(form, kernel)?;
+            }
+        }
+    }
+    if wanted("programs") {
+        for (name, command) in PROGRAMS {
+            bench.timed("programs", name, command, None)?;
+        }
+    }
+    if wanted("syscalls") {
+        for name in SYSCALLS {
+            bench.inside("syscalls", name)?;
+        }
+    }
+    if wanted("exec") {
+        bench.inside("exec", "fork+exec+wait")?;
+    }
+    if wanted("start") {
+        bench.start()?;
+    }
+    bench.finish()
+}
+
+impl Bench {
+    fn compute(&mut self, form: &str, kernel: &str) -> anyhow::Result<()> {
+        let program = format!("/usr/local/bench/kernels-{form}");
+        let start = Instant::now();
+        let host_path = self.release.rootfs.join(&program[1..]);
+        let qemu = output(Command::new("qemu-x86_64").arg("-L").arg(&self.release.rootfs).arg(&host_path).arg(kernel))?;
+        let qemu = qemu.status.success().then(|| start.elapsed().as_secs_f64() * 1e3);
+        self.timed(&format!("compute-{form}"), kernel, &format!("{program} {kernel}"), qemu)
+    }
+
+    /// A command timed by bash inside, in milliseconds.
+    fn timed(&mut self, group: &str, name: &str, command: &str, qemu: Option<f64>) -> anyhow::Result<()> {
+        let script = format!("TIMEFORMAT=%3R; time {command} > /dev/null");
+        let (native, vkernel) = self.alternate(&["/bin/bash", "-c", &script], |out| {
+            let text = String::from_utf8_lossy(&out.stderr).into_owned();
+            let line = text.lines().last().unwrap_or_default().to_owned();
+            line.trim().parse::<f64>().map(|s| s * 1e3).with_context(|| format!("no time in {text:?}"))
+        })?;
+        self.row(group, name, "ms", native, vkernel, qemu)
+    }
+
+    /// A program that measures itself and prints nanoseconds.
+    fn inside(&mut self, group: &str, name: &str) -> anyhow::Result<()> {
+        let (native, vkernel) = self.alternate(&["/usr/local/bench/syscalls", name], |out| {
+            let text = String::from_utf8_lossy(&out.stdout).into_owned();
+            text.trim().parse::<f64>().with_context(|| format!("no figure in {text:?}"))
+        })?;
+        self.row(group, name, "ns", native, vkernel, None)
+    }
+
+    /// Cold command to exit; the native twin is `chroot … true` in fresh namespaces.
+    fn start(&mut self) -> anyhow::Result<()> {
+        let (mut native, mut vkernel) = (Vec::new(), Vec::new());
+        for _ in 0..self.runs {
+            let clock = Instant::now();
+            let namespaces = ["--mount", "--pid", "--ipc", "--uts", "--net", "--fork", "chroot"];
+            process::run(Command::new("unshare").args(namespaces).arg(&self.release.rootfs).arg("/usr/bin/true"))?;
+            native.push(clock.elapsed().as_secs_f64() * 1e3);
+            let clock = Instant::now();
+            process::run(&mut self.release.run(&self.binaries, &[], &["/usr/bin/true"]))?;
+            vkernel.push(clock.elapsed().as_secs_f64() * 1e3);
+        }
+        self.row("start", "run /usr/bin/true", "ms", median(native), median(vkernel), None)
+    }
+
+    /// Runs both sides alternately; medians of what `figure` reads from their output.
+    fn alternate(&self, program: &[&str], figure: impl Fn(&std::process::Output) -> anyhow::Result<f64>) -> anyhow::Result<(f64, f64)> {
+        let (mut native, mut vkernel) = (Vec::new(), Vec::new());
+        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        for _ in 0..self.runs {
+            let mut chroot = Command::new("chroot");
+            chroot.arg(&self.release.rootfs).args(["/usr/bin/env", "-i", path]).args(program);
+            for (mut command, figures) in [(chroot, &mut native), (self.release.run(&self.binaries, &[], program), &mut vkernel)] {
+                let out = output(&mut command)?;
+                ensure!(out.status.success(), "{command:?}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
+                figures.push(figure(&out)?);
+            }
+        }
+        Ok((median(native), median(vkernel)))
+    }
+
+    fn row(&mut self, group: &str, name: &str, unit: &'static str, native: f64, vkernel: f64, qemu: Option<f64>) -> anyhow::Result<()> {
+        if native <= 0.0 {
+            bail!("{group} {name}: the native run is too short to measure");
+        }
+        let ratio = vkernel / native;
+        let shown = qemu.map_or(String::new(), |q| format!("{q:.0}"));
+        println!("{group:<11} {name:<26} {native:>8.1} {unit} {vkernel:>8.1} {unit} {ratio:>6.2} {shown:>8}");
+        self.rows.push(Row { group: group.to_owned(), name: name.to_owned(), unit, native, vkernel, ratio, qemu });
+        Ok(())
+    }
+
+    fn finish(&self) -> anyhow::Result<()> {
+        let mut groups: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        for r in &self.rows {
+            groups.entry(&r.group).or_default().push(r.ratio.ln());
+        }
+        let geomean: BTreeMap<&str, f64> = groups.iter().map(|(g, v)| (*g, (v.iter().sum::<f64>() / v.len() as f64).exp())).collect();
+        println!();
+        for (group, mean) in &geomean {
+            println!("geomean {group:<16} {mean:.2}");
+        }
+        let dir = self.release.manifest.parent().context("a release has a directory")?;
+        println!("container.wasm {} MB, native code {} MB", megabytes(&dir.join("container.wasm"))?, megabytes(&dir.join("aot"))?);
+        let json = serde_json::json!({ "rows": self.rows, "geomean": geomean });
+        let path = root().join("target/bench.json");
+        fs::write(&path, serde_json::to_vec_pretty(&json)?)?;
+        println!("written: target/bench.json");
+        Ok(())
+    }
+}
+
+fn median(mut v: Vec<f64>) -> f64 {
+    v.sort_by(f64::total_cmp);
+    v[v.len() / 2]
+}
+
+fn megabytes(path: &Path) -> anyhow::Result<u64> {
+    let out = output(Command::new("du").args(["--summarize", "--block-size=1M"]).arg(path))?;
+    Ok(String::from_utf8_lossy(&out.stdout).split_whitespace().next().unwrap_or("0").parse()?)
+}
+
+/// A copy of the root filesystem with kernels and data.
+fn image(rootfs: &Path) -> anyhow::Result<PathBuf> {
+    let image = work().join("bench-rootfs");
+    let bench = image.join("usr/local/bench");
+    if !image.join("srv/text").exists() {
+        say("making the bench image");
+        let _ = fs::remove_dir_all(&image);
+        process::run(Command::new("cp").arg("--archive").arg(rootfs).arg(&image))?;
+        data(&image.join("srv"))?;
+    }
+    fs::create_dir_all(&bench)?;
+    let sources = root().join("integration-tests/programs/bench");
+    for (name, source, extra) in [("kernels-dynamic", "kernels.c", None), ("kernels-static", "kernels.c", Some("-static")), ("syscalls", "syscalls.c", None)] {
+        process::run(Command::new("gcc").args(["-O2", "-w"]).args(extra).arg("-o").arg(bench.join(name)).arg(sources.join(source)).arg("-lm"))?;
+    }
+    Ok(image)
+}
+
+/// Deterministic data: a tree of 20,000 files, 1 M lines, 100 MB of text.
+fn data(srv: &Path) -> anyhow::Result<()> {
+    for d in 0..200 {
+        let dir = srv.join(format!("tree/{d:03}"));
+        fs::create_dir_all(&dir)?;
+        for f in 0..100 {
+            fs::write(dir.join(format!("file-{f}")), [])?;
+        }
+    }
+    let mut x = 1u64;
+    let mut random = || {
+        x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        x >> 33
+    };
+    let lines: String = (0..1_000_000).map(|_| format!("{:010}\n", random())).collect();
+    fs::write(srv.join("lines"), &lines)?;
+    let text: String = (0..1_100_000).map(|_| format!("{:x} the quick brown fox {:x} jumps over the lazy dog {:x}, and {:x} more\n", random(), random(), random(), random())).collect();
+    fs::write(srv.join("text"), text)?;
+    Ok(())
+}
