@@ -1,52 +1,57 @@
 //! Host signals that lifted code raises itself: SIGSEGV, SIGBUS, SIGFPE, SIGILL.
 //!
 //! Owns the handlers. A fault whose pc lies in AOT code ends the native frames and becomes a `Fault` for the dispatcher; any other is the runtime's own
-//! and kills the process (07 S8), never a guest signal. Signals *sent* by kill(2) are not ours: they go to the previous handler. The fact
+//! and kills the process (07 S8), never a guest signal. Signals *sent* by kill(2) are not ours: they are recorded for the guest. The fact
 //! a newcomer gets wrong: the guest state delivered with such a fault is the one last written to `CpuState` (the last syscall, tagged exit or
 //! resumable block), not that of the faulting instruction.
 
 use crate::native::{Context, Fault, leave_after_fault};
+use crate::reservation::RESERVED_BYTES;
 use std::cell::Cell;
 use std::io;
 use std::ops::Range;
-use std::sync::{Once, OnceLock};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 thread_local! {
     /// The context whose lifted code this thread runs, for the handler.
     static CURRENT: Cell<*mut Context> = const { Cell::new(std::ptr::null_mut()) };
 }
 
-static AOT: OnceLock<Vec<Range<usize>>> = OnceLock::new();
-
-/// Small pieces of host code that touch guest memory directly: faulting range and where to go on. Sorted by nothing, there are few.
+/// Small pieces of host code that touch guest memory directly: faulting range and where to go on.
 pub(crate) type Fixup = (Range<usize>, usize);
-static FIXUPS: OnceLock<Vec<Fixup>> = OnceLock::new();
+
+/// What the handler needs to know. Replaced, never freed: a handler may be reading it.
+struct Known {
+    code: Vec<Range<usize>>,
+    fixups: Vec<Fixup>,
+}
+static KNOWN: AtomicPtr<Known> = AtomicPtr::new(std::ptr::null_mut());
 
 const SIGNALS: [i32; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
 const ALT_STACK_BYTES: usize = 64 << 10;
 
-/// Installs the handlers. Call once per process, after the last artifact is mapped and a wasmer store exists (wasmer installs its own at the first one).
+/// Installs the handlers for `code`. After the last artifact of a load is mapped and a wasmer store exists: wasmer installs its own handlers at the first one.
 pub fn install(code: Vec<Range<usize>>, fixups: Vec<Fixup>) -> io::Result<()> {
-    static INSTALLED: Once = Once::new();
-    let _ = AOT.set(code);
-    let _ = FIXUPS.set(fixups);
-    let mut result = Ok(());
-    INSTALLED.call_once(|| {
-        for signo in SIGNALS {
-            // SAFETY: the handler touches only the context of its own thread and the two cells above.
-            let failed = unsafe {
-                let mut action: libc::sigaction = std::mem::zeroed();
-                action.sa_sigaction = on_fault as *const () as usize;
-                action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
-                libc::sigemptyset(&mut action.sa_mask);
-                libc::sigaction(signo, &action, std::ptr::null_mut()) != 0
-            };
-            if failed {
-                result = Err(io::Error::last_os_error());
-            }
+    KNOWN.store(Box::into_raw(Box::new(Known { code, fixups })), Ordering::Release);
+    for signo in SIGNALS {
+        // SAFETY: the handler touches only the context of its own thread and `KNOWN`.
+        let failed = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = on_fault as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+            libc::sigemptyset(&mut action.sa_mask);
+            libc::sigaction(signo, &action, std::ptr::null_mut()) != 0
+        };
+        if failed {
+            return Err(io::Error::last_os_error());
         }
-    });
-    result
+    }
+    Ok(())
+}
+
+fn known() -> Option<&'static Known> {
+    // SAFETY: null or a leaked box.
+    unsafe { KNOWN.load(Ordering::Acquire).as_ref() }
 }
 
 /// Marks `context` as the one this thread runs, and makes sure the thread has an alternate signal stack.
@@ -78,55 +83,62 @@ pub fn enter_thread(context: *mut Context) -> io::Result<()> {
 
 /// Host pc inside AOT code?
 pub fn is_lifted(pc: usize) -> bool {
-    AOT.get().is_some_and(|ranges| ranges.iter().any(|r| r.contains(&pc)))
+    known().is_some_and(|k| k.code.iter().any(|r| r.contains(&pc)))
 }
 
 unsafe extern "C" fn on_fault(signo: i32, info: *mut libc::siginfo_t, ucontext: *mut libc::c_void) {
     // SAFETY: the kernel hands valid structures to a SA_SIGINFO handler.
-    let (info, registers) = unsafe { (&*info, &mut (*ucontext.cast::<libc::ucontext_t>()).uc_mcontext.gregs) };
-    let pc = registers[libc::REG_RIP as usize] as usize;
+    let (code, registers) = unsafe { ((*info).si_code, &mut (*ucontext.cast::<libc::ucontext_t>()).uc_mcontext.gregs) };
     let context = CURRENT.get();
+    if code <= 0 && !context.is_null() {
+        // Somebody called kill: an asynchronous signal like any other.
+        // SAFETY: the arguments of this handler.
+        return unsafe { syscalls::signal::record(signo, info, ucontext) };
+    }
+    let pc = registers[libc::REG_RIP as usize] as usize;
+    // SAFETY: these four signals carry an address when the kernel raises them.
+    let addr = if code > 0 { unsafe { (*info).si_addr() as usize } } else { 0 };
+    let fault = Fault { signo, code, addr, pc };
     // SAFETY: set by `enter_thread` of this thread to a live context, or null.
     let inside = !context.is_null() && unsafe { (*context).host_rsp } != 0;
-    if inside && info.si_code > 0 {
-        if is_lifted(pc) {
-            // SAFETY: as above; the thread is suspended in lifted code, so nobody holds the context.
-            unsafe {
-                // SAFETY (si_addr): SIGSEGV, SIGBUS, SIGFPE and SIGILL carry an address.
-                (*context).fault = Fault { signo, code: info.si_code, addr: info.si_addr() as usize, pc };
-                registers[libc::REG_RSP as usize] = (*context).host_rsp as i64;
-            }
-            registers[libc::REG_RIP as usize] = leave_after_fault as *const () as i64;
-            return;
+    if inside && is_lifted(pc) {
+        // SAFETY: as above; the thread is suspended in lifted code, so nobody holds the context.
+        unsafe {
+            (*context).fault = fault;
+            registers[libc::REG_RSP as usize] = (*context).host_rsp as i64;
         }
-        if let Some((_, target)) = FIXUPS.get().and_then(|f| f.iter().find(|(range, _)| range.contains(&pc))) {
-            registers[libc::REG_RIP as usize] = *target as i64;
-            return;
-        }
+        registers[libc::REG_RIP as usize] = leave_after_fault as *const () as i64;
+        return;
     }
-    die(signo, pc, info);
+    // SAFETY: as above.
+    let in_window = inside && addr.wrapping_sub(unsafe { (*context).window } as usize) < RESERVED_BYTES;
+    if let Some((_, target)) = known().filter(|_| in_window).and_then(|k| k.fixups.iter().find(|(range, _)| range.contains(&pc))) {
+        crate::helper::note_fault(fault);
+        registers[libc::REG_RIP as usize] = *target as i64;
+        return;
+    }
+    die(fault);
 }
 
 /// Not the guest's doing: say so, and let the default action end the process when the handler returns.
-fn die(signo: i32, pc: usize, info: &libc::siginfo_t) {
+fn die(fault: Fault) {
     let mut text = [0u8; 96];
-    // SAFETY: all four signals carry an address when the kernel raised them.
-    let addr = if info.si_code > 0 { unsafe { info.si_addr() as usize } } else { 0 };
-    let len = describe(&mut text, signo, pc, addr);
+    let len = describe(&mut text, fault);
     // SAFETY: plain system calls, all async-signal-safe.
     unsafe {
         libc::write(2, text.as_ptr().cast(), len);
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = libc::SIG_DFL;
-        libc::sigaction(signo, &action, std::ptr::null_mut());
-        if info.si_code <= 0 {
-            libc::raise(signo);
+        libc::sigaction(fault.signo, &action, std::ptr::null_mut());
+        if fault.code <= 0 {
+            libc::raise(fault.signo);
         }
     }
 }
 
-fn describe(text: &mut [u8], signo: i32, pc: usize, addr: usize) -> usize {
+fn describe(text: &mut [u8], fault: Fault) -> usize {
     use std::io::Write;
+    let Fault { signo, pc, addr, .. } = fault;
     let room = text.len();
     let mut rest = &mut *text;
     // A slice writer does not allocate; a text that does not fit is cut.

@@ -106,9 +106,8 @@ impl Machine {
         Instance::new(&mut self.store, module, &imports).map_err(|e| e.to_string())
     }
 
-    /// Installs the fault handlers of the process and prepares this thread for running lifted code.
+    /// Prepares this thread for running lifted code.
     pub(crate) fn prepare_thread(&mut self) -> Result<(), LoadError> {
-        fault::install(crate::artifact::code_ranges()?, crate::helper::fixups()).map_err(LoadError::Handlers)?;
         fault::enter_thread(&mut *self.context).map_err(LoadError::Handlers)
     }
 

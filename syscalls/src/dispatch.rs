@@ -18,6 +18,7 @@ pub fn dispatch(thread: &mut Thread) {
     cpu.gpr[reg::RCX] = cpu.rip;
     cpu.gpr[reg::R11] = rflags(cpu);
     thread.replaced = false;
+    thread.signals.suspended = None;
     let result = run(thread, nr, args);
     if !thread.replaced {
         thread.cpu().gpr[reg::RAX] = match result {

@@ -7,6 +7,8 @@
 use crate::errno::Errno;
 use std::ffi::CString;
 use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Size of the window: 4 GiB.
 pub const WINDOW_BYTES: u64 = 1 << 32;
@@ -92,8 +94,8 @@ impl Window {
         let mut bytes = Vec::new();
         let mut at = addr;
         while bytes.len() < max {
-            // Never cross a page in one copy: the next page may not exist.
-            let chunk = (4096 - (at & 4095) as usize).min(max - bytes.len());
+            // Never cross a page in one copy: the next page may not exist. Most strings are short.
+            let chunk = (4096 - (at & 4095) as usize).min(max - bytes.len()).min(256);
             let old = bytes.len();
             bytes.resize(old + chunk, 0);
             self.copy_in(at, &mut bytes[old..])?;
@@ -112,21 +114,120 @@ impl Window {
     }
 }
 
-/// Copies with the kernel doing the faulting: an unmapped page is an errno, never a signal. `write`: host → guest.
+/// Copies between host and guest. An unmapped page is an errno, never a signal. `write`: host → guest.
 fn kernel_copy(host: *mut u8, guest: *mut u8, len: usize, write: bool) -> Result<(), Errno> {
     if len == 0 {
         return Ok(());
+    }
+    if DIRECT.load(Ordering::Relaxed) {
+        let (to, from) = if write { (guest, host) } else { (host, guest) };
+        // SAFETY: the host range is owned by the caller, the guest range lies in the window; a fault ends at the landing pad (`arm`).
+        return if unsafe { vkernel_guest_copy(to, from, len) } == 0 { Ok(()) } else { Err(Errno::EFAULT) };
     }
     let local = libc::iovec { iov_base: host.cast(), iov_len: len };
     let remote = libc::iovec { iov_base: guest.cast(), iov_len: len };
     // SAFETY: both vectors describe one range each; the kernel validates the remote range, the local one is owned by the caller.
     let n = unsafe {
         let me = libc::getpid();
-        if write {
-            libc::process_vm_writev(me, &local, 1, &remote, 1, 0)
-        } else {
-            libc::process_vm_readv(me, &local, 1, &remote, 1, 0)
-        }
+        if write { libc::process_vm_writev(me, &local, 1, &remote, 1, 0) } else { libc::process_vm_readv(me, &local, 1, &remote, 1, 0) }
     };
     if n == len as isize { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
+/// A fault handler sends faults in `copy_range` to the landing pad: copy directly instead of asking the kernel (20 times cheaper).
+static DIRECT: AtomicBool = AtomicBool::new(false);
+
+/// For the owner of the SIGSEGV and SIGBUS handlers: faults with a pc in the range must go on at the second value. From this call on copies rely on it.
+pub fn arm() -> (Range<usize>, usize) {
+    DIRECT.store(true, Ordering::Relaxed);
+    // SAFETY: only the addresses of the labels are taken.
+    unsafe { (&raw const vkernel_guest_copy_start as usize..&raw const vkernel_guest_copy_end as usize, &raw const vkernel_guest_copy_failed as usize) }
+}
+
+// vkernel_guest_copy(to, from, len): 0, or 1 after a fault. Aligned words are copied in one piece: the guest's other threads may be looking.
+std::arch::global_asm!(
+    ".hidden vkernel_guest_copy",
+    ".hidden vkernel_guest_copy_start",
+    ".hidden vkernel_guest_copy_end",
+    ".hidden vkernel_guest_copy_failed",
+    ".globl vkernel_guest_copy",
+    ".globl vkernel_guest_copy_start",
+    ".globl vkernel_guest_copy_end",
+    ".globl vkernel_guest_copy_failed",
+    ".type vkernel_guest_copy, @function",
+    "vkernel_guest_copy:",
+    "mov rcx, rdx",
+    "cmp rdx, 8",
+    "je 8f",
+    "cmp rdx, 4",
+    "je 4f",
+    "vkernel_guest_copy_start:",
+    "rep movsb",
+    "xor eax, eax",
+    "ret",
+    "8:",
+    "mov rax, [rsi]",
+    "mov [rdi], rax",
+    "xor eax, eax",
+    "ret",
+    "4:",
+    "mov eax, [rsi]",
+    "mov [rdi], eax",
+    "xor eax, eax",
+    "ret",
+    "vkernel_guest_copy_end:",
+    "vkernel_guest_copy_failed:",
+    "mov eax, 1",
+    "ret",
+);
+
+unsafe extern "C" {
+    fn vkernel_guest_copy(to: *mut u8, from: *const u8, len: usize) -> u32;
+    static vkernel_guest_copy_start: u8;
+    static vkernel_guest_copy_end: u8;
+    static vkernel_guest_copy_failed: u8;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{guest, in_child};
+
+    /// What the loader's handler does.
+    unsafe extern "C" fn on_fault(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        let (range, landing) = arm();
+        // SAFETY: the kernel's arguments of a handler.
+        let registers = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
+        assert!(range.contains(&(registers[libc::REG_RIP as usize] as usize)));
+        registers[libc::REG_RIP as usize] = landing as i64;
+    }
+
+    #[test]
+    fn direct_copies_answer_faults_with_efault_as_the_kernels_do() {
+        in_child(|| {
+            // SAFETY: a valid action; the handler above.
+            unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = on_fault as *const () as usize;
+                action.sa_flags = libc::SA_SIGINFO;
+                libc::sigaction(libc::SIGSEGV, &raw const action, std::ptr::null_mut());
+            }
+            let (t, _) = guest();
+            let w = t.window();
+            let top = t.process.memory().stack_high;
+            for armed in [false, true] {
+                DIRECT.store(armed, Ordering::Relaxed);
+                assert_eq!(w.read::<u64>(0x1000), Err(Errno::EFAULT));
+                assert_eq!(w.write(0x1000, &1u32), Err(Errno::EFAULT));
+                assert_eq!(w.read::<[u64; 2]>(top - 8), Err(Errno::EFAULT));
+                assert_eq!(w.read::<u64>(WINDOW_BYTES - 4), Err(Errno::EFAULT));
+                assert_eq!(w.write(top - 16, &[1u64, 2]), Ok(()));
+                assert_eq!((w.read::<u64>(top - 8), w.read::<u32>(top - 16)), (Ok(2), Ok(1)));
+                w.copy_out(top - 4, b"abc\0").unwrap();
+                assert_eq!(w.read_path(top - 4).unwrap().to_bytes(), b"abc");
+                w.copy_out(top - 4, b"abcd").unwrap();
+                assert_eq!(w.read_path(top - 4), Err(Errno::EFAULT));
+            }
+        });
+    }
 }

@@ -102,6 +102,7 @@ pub(crate) fn become_program(t: &mut Thread, p: Prepared) -> Result<(), Errno> {
         Some(Exe { id: p.id, path: p.exe, argv: p.argv, comm, auxv: image.auxv, args: image.args, env: image.env });
     files::close_on_exec();
     crate::signal::exec_reset(t);
+    crate::time::exec_reset();
     t.clear_child_tid = 0;
     t.robust_list = 0;
     crate::process::vfork_done(t);

@@ -147,26 +147,7 @@ fn check_mode(file: &OwnedFd) -> Result<(), Errno> {
     if s.st_mode & libc::S_IFMT != libc::S_IFREG {
         return Err(Errno::EACCES);
     }
-    // SAFETY: no preconditions.
-    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
-    let bit = match () {
-        () if uid == 0 => 0o111,
-        () if uid == s.st_uid => 0o100,
-        () if gid == s.st_gid || groups().contains(&s.st_gid) => 0o010,
-        () => 0o001,
-    };
-    if s.st_mode & bit != 0 { Ok(()) } else { Err(Errno::EACCES) }
-}
-
-fn groups() -> Vec<libc::gid_t> {
-    // SAFETY: the first call asks for the number, the second fills at most that many.
-    unsafe {
-        let n = libc::getgroups(0, std::ptr::null_mut()).max(0);
-        let mut list = vec![0; n as usize];
-        let n = libc::getgroups(n, list.as_mut_ptr()).max(0);
-        list.truncate(n as usize);
-        list
-    }
+    crate::fs::may_execute(file.as_raw_fd()).map(drop)
 }
 
 fn is_close_on_exec(fd: i32) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! The fact a newcomer gets wrong: events need no rebuilding, because their `data` is only carried.
 
-use super::select::sigmask;
+use super::select::{sigmask, waited};
 use crate::pass::{opt_at, passes, refused, rows};
 use crate::table::SysResult;
 use crate::thread::Thread;
@@ -36,5 +36,6 @@ fn events(t: &Thread, addr: u64, n: u64) -> u64 {
 fn pwait(t: &mut Thread, nr: i64, a: [u64; 6], timeout: u64) -> SysResult {
     let mask = sigmask(t, a[4], a[5])?;
     let p = events(t, a[1], a[2]);
-    t.host(nr, &[a[0], p, a[2], timeout, opt_at(mask.as_ref()), 8])
+    let result = t.host(nr, &[a[0], p, a[2], timeout, opt_at(mask.as_ref()), 8]);
+    waited(t, mask, result)
 }

@@ -17,7 +17,8 @@ rows! {
     270 "pselect6" [Int Ptr Ptr Ptr Ptr Ptr] Translate "" pselect6;
     271 "ppoll" [Ptr Int Ptr Ptr Len] Translate "" |t, a| {
         let (p, mask) = (pollfds(t, a[0], a[1]), sigmask(t, a[3], a[4])?);
-        t.host(libc::SYS_ppoll, &[p, a[1], t.ptr(a[2], 16), opt_at(mask.as_ref()), 8])
+        let r = t.host(libc::SYS_ppoll, &[p, a[1], t.ptr(a[2], 16), opt_at(mask.as_ref()), 8]);
+        waited(t, mask, r)
     };
 }
 
@@ -39,8 +40,16 @@ pub(super) fn sigmask(t: &Thread, addr: u64, size: u64) -> Result<Option<u64>, E
     match addr {
         0 => Ok(None),
         _ if size != 8 => Err(Errno::EINVAL),
-        _ => t.window().read::<u64>(addr).map(Some),
+        _ => t.window().read::<u64>(addr).map(|mask| Some(crate::signal::host_mask(mask))),
     }
+}
+
+/// A handler that ends the wait runs under the mask of the wait; its frame restores the thread's own.
+pub(super) fn waited(t: &mut Thread, mask: Option<u64>, result: SysResult) -> SysResult {
+    if result == Err(Errno::EINTR) {
+        t.signals.suspended = mask;
+    }
+    result
 }
 
 fn pselect6(t: &mut Thread, a: [u64; 6]) -> SysResult {
@@ -50,5 +59,6 @@ fn pselect6(t: &mut Thread, a: [u64; 6]) -> SysResult {
     };
     let sixth = [opt_at(mask.as_ref()), 8];
     let (n, [r, w, e]) = sets(t, a);
-    t.host(libc::SYS_pselect6, &[n, r, w, e, t.ptr(a[4], 16), at(&sixth)])
+    let result = t.host(libc::SYS_pselect6, &[n, r, w, e, t.ptr(a[4], 16), at(&sixth)]);
+    waited(t, mask, result)
 }

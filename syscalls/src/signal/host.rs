@@ -103,15 +103,20 @@ pub(crate) fn poll_word() -> Option<*const AtomicU32> {
     (!record.is_null()).then(|| unsafe { (*record).poll })
 }
 
-/// Records an asynchronous signal for the guest thread on this host thread. Also for the loader's own handlers of `SYNCHRONOUS` signals when
-/// `si_code <= 0` (somebody called kill). Async-signal-safe.
+unsafe extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: a running handler's own arguments. Host threads without a guest thread keep everything blocked; nothing is lost.
+    unsafe { record(signal, info, context) };
+}
+
+/// Records an asynchronous signal for the guest thread on this host thread; false when there is none. Also for the loader's own handlers of
+/// `SYNCHRONOUS` signals when `si_code <= 0` (somebody called kill). Async-signal-safe.
 ///
 /// # Safety
 /// The arguments must be those of a running SA_SIGINFO handler.
-pub unsafe extern "C" fn record(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+pub unsafe fn record(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) -> bool {
     let record = CURRENT.get();
     if record.is_null() {
-        return;
+        return false;
     }
     // SAFETY: the kernel's arguments of a handler; the record is attached and thus alive.
     unsafe {
@@ -131,6 +136,7 @@ pub unsafe extern "C" fn record(signal: i32, info: *mut libc::siginfo_t, context
         let pc = &mut context.uc_mcontext.gregs[libc::REG_RIP as usize];
         *pc = crate::blocking::rewind(*pc as u64) as i64;
     }
+    true
 }
 
 /// `struct sigaction` of the kernel.
@@ -163,7 +169,7 @@ pub(super) fn set_disposition(signal: i32, disposition: Disposition, flags: u64)
     let handler = match disposition {
         Disposition::Default => 0,
         Disposition::Ignore => 1,
-        Disposition::Record => record as *const () as u64,
+        Disposition::Record => on_signal as *const () as u64,
     };
     let passed = flags & (libc::SA_NOCLDSTOP | libc::SA_NOCLDWAIT) as u64;
     let flags = passed | (libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART) as u64 | SA_RESTORER;
