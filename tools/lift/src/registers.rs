@@ -122,7 +122,7 @@ fn adjust(i: &Instruction, e: &mut Effect) {
             e.reads = e.reads.or(RegSet(1 | 1 << 1));
             e.writes = e.writes.or(RegSet(1 | 1 << 1 | 1 << 2 | 1 << 3));
         }
-        Nop | Endbr64 | Prefetcht0 | Prefetcht1 | Prefetcht2 | Prefetchnta | Prefetchw => *e = Effect::default(),
+        Nop | Reservednop | Endbr64 | Endbr32 | Rdsspd | Rdsspq | Prefetcht0 | Prefetcht1 | Prefetcht2 | Prefetchnta | Prefetchw => *e = Effect::default(),
         // Scalar conversions, square roots and moves keep the upper lanes of the destination.
         Cvtsi2sd | Cvtsi2ss | Cvtsd2ss | Cvtss2sd | Sqrtsd | Sqrtss | Rcpss | Rsqrtss | Roundsd | Roundss => {
             e.reads = e.reads.or(RegSet::of(i.op0_register()));

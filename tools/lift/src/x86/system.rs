@@ -24,6 +24,7 @@ pub(super) const ROWS: RowTable = &[
     (Mnemonic::Rdtscp, rdtscp),
     (Mnemonic::Xgetbv, xgetbv),
     (Mnemonic::Nop, nothing),
+    (Mnemonic::Reservednop, nothing),
     (Mnemonic::Endbr64, nothing),
     (Mnemonic::Endbr32, nothing),
     (Mnemonic::Rdsspd, nothing),
