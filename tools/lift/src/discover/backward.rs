@@ -192,7 +192,8 @@ impl<'c, 'i> Backward<'c, 'i> {
         let only = |value| Some(Constants { values: vec![value], complete: true });
         match (definition.mnemonic(), definition.op1_kind()) {
             (Mnemonic::Lea, _) if definition.is_ip_rel_memory_operand() => only(definition.ip_rel_memory_address()),
-            (Mnemonic::Lea, _) if definition.memory_index() == Register::None && definition.memory_base() != Register::None => {
+            (Mnemonic::Lea, _) if definition.memory_index() == Register::None && definition.memory_base() == Register::None => only(definition.memory_displacement64()),
+            (Mnemonic::Lea, _) if definition.memory_index() == Register::None => {
                 let mut base = self.constants_within(definition.ip(), definition.memory_base(), depth)?;
                 base.values.iter_mut().for_each(|v| *v = v.wrapping_add(definition.memory_displacement64()));
                 Some(base)

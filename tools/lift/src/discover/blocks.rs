@@ -73,12 +73,12 @@ fn exit_of(code: &Code, tables: &JumpTables, instruction: &Instruction) -> Optio
         FlowControl::UnconditionalBranch if near => Some(Exit::Jump(instruction.near_branch_target())),
         FlowControl::UnconditionalBranch => Some(Exit::Stop),
         FlowControl::ConditionalBranch => Some(Exit::Branch { taken: instruction.near_branch_target(), next: instruction.next_ip() }),
+        FlowControl::IndirectBranch if instruction.is_jmp_far_indirect() => Some(Exit::Stop),
         FlowControl::IndirectBranch if tables.switches.contains_key(&instruction.ip()) => Some(Exit::Switch(instruction.ip())),
         FlowControl::IndirectBranch => Some(Exit::Indirect),
         FlowControl::Return if instruction.mnemonic() == Mnemonic::Ret => Some(Exit::Return),
-        // retf, iret and sysret do not return to a caller that lifted code knows; nor do far jumps go anywhere.
+        // retf, iret and sysret do not return to a caller that lifted code knows.
         FlowControl::Return => Some(Exit::Stop),
-        FlowControl::IndirectBranch if instruction.is_jmp_far_indirect() => Some(Exit::Stop),
         FlowControl::Exception => Some(Exit::Stop),
         FlowControl::Interrupt if instruction.mnemonic() != Mnemonic::Syscall => Some(Exit::Stop),
         _ if instruction.mnemonic() == Mnemonic::Hlt => Some(Exit::Stop),

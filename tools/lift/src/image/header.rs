@@ -133,7 +133,7 @@ impl Header {
     pub(super) fn place(&self, bytes: &[u8], base: u64) -> Result<Image, ImageError> {
         let mut segments = Vec::new();
         let mut total = 0u64;
-        for header in self.programs.iter().filter(|h| h.kind == PT_LOAD && h.memory_size != 0) {
+        for header in self.programs.iter().filter(|h| h.kind == PT_LOAD && (h.memory_size | h.file_size) != 0) {
             let segment = place_segment(bytes, base, header)?;
             total += segment.bytes.len() as u64;
             if total > 2 * bytes.len() as u64 {
