@@ -55,7 +55,23 @@ fn image(rootfs: &Path) -> anyhow::Result<PathBuf> {
             compile(&entry?.path(), &into)?;
         }
     }
+    instructions(&into)?;
     Ok(image)
+}
+
+/// The generated instruction twins: one program per group, at fixed addresses.
+fn instructions(into: &Path) -> anyhow::Result<()> {
+    let sources = work().join("instruction-twins");
+    fs::create_dir_all(&sources)?;
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    process::run(Command::new(cargo).current_dir(root()).args(["run", "--release", "-p", "lift", "--example", "instruction_twins", "--"]).arg(&sources))?;
+    let driver = root().join("integration-tests/programs/x86/driver.c");
+    for entry in fs::read_dir(&sources)? {
+        let source = entry?.path();
+        let group = source.file_stem().context("sources have names")?.to_string_lossy().into_owned();
+        process::run(Command::new("gcc").args(["-O2", "-no-pie", "-o"]).arg(into.join(format!("x86_{group}"))).arg(&source).arg(&driver))?;
+    }
+    Ok(())
 }
 
 fn compile(source: &Path, into: &Path) -> anyhow::Result<()> {

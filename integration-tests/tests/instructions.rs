@@ -1,0 +1,12 @@
+//! Instruction twins: every form of every row, with random operands, through the whole pipeline. The programs are generated (`tools/lift/examples/instruction_twins.rs`) and
+//! print one checksum per form, so the first differing line names the instruction.
+
+use integration_tests::twin;
+
+macro_rules! twins { ($($name:ident)*) => {
+    $(#[test] fn $name() { twin(&[concat!("/usr/local/lib/twins/x86_", stringify!($name))]); })*
+} }
+
+twins! {
+    arithmetic bit divide exchange locked logical multiply shift sse_float sse_integer string transfer
+}
