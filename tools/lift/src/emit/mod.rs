@@ -80,6 +80,8 @@ pub struct Emit {
     locals: Vec<ValType>,
     names: std::collections::HashMap<Local, u32>,
     pub xmm_class: [XmmClass; 16],
+    /// Upper lanes of scalar-class registers at this point of the walk.
+    pub uppers: crate::analyse::classes::Uppers,
     pub stack: Option<StaticStack>,
     pub lazy: Lazy,
     /// Flags some later instruction may read (set by the driver before each row).
@@ -103,6 +105,7 @@ impl Emit {
             locals: Vec::new(),
             names: std::collections::HashMap::new(),
             xmm_class: [XmmClass::V128; 16],
+            uppers: Default::default(),
             stack: None,
             lazy: Lazy::State,
             live_flags: Flags::NONE,

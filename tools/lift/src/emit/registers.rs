@@ -1,6 +1,7 @@
 //! Registers as locals: validity, dirtiness, and moving them to and from `CpuState`.
 
 use super::{Emit, Form, Local, XmmClass, cpu};
+use crate::analyse::classes::Upper;
 use crate::registers::RegSet;
 use iced_x86::Register;
 use syscalls::abi::offset;
@@ -50,7 +51,7 @@ impl Emit {
         self.set(local);
     }
 
-    /// Local → CpuState, without bookkeeping. A scalar class stores its lane only: nobody reads the others (that is what the class says).
+    /// Local → CpuState, without bookkeeping. A scalar-class register whose upper lanes are not known to be zero leaves those in `CpuState` alone.
     pub(super) fn store_register(&mut self, bit: usize) {
         if bit < 16 {
             if bit == RSP && self.stack.is_some() {
@@ -62,12 +63,17 @@ impl Emit {
         let n = bit - 16;
         let local = self.xmm_local(n);
         self.c32(0);
+        if self.xmm_class[n] == XmmClass::V128 || self.uppers[n] == Upper::Zero {
+            self.xmm(n);
+            self.s().v128_store(cpu(offset::xmm(n), 4));
+            return;
+        }
         self.get(local);
-        match self.xmm_class[n] {
-            XmmClass::V128 => self.s().v128_store(cpu(offset::xmm(n), 4)),
-            XmmClass::F64 => self.s().f64_store(cpu(offset::xmm(n), 3)),
-            XmmClass::F32 => self.s().f32_store(cpu(offset::xmm(n), 2)),
-        };
+        if self.xmm_class[n] == XmmClass::F64 {
+            self.s().f64_store(cpu(offset::xmm(n), 3));
+        } else {
+            self.s().f32_store(cpu(offset::xmm(n), 2));
+        }
     }
 
     /// Makes registers valid in their locals.

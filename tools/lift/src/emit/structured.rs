@@ -61,6 +61,7 @@ struct Writer<'a> {
     /// Loads whose index register a switch needs.
     switch_loads: Vec<u64>,
     dispatch: bool,
+    classes: classes::Classes,
 }
 
 /// Emits `f` in the structured form.
@@ -86,8 +87,10 @@ pub fn emit(f: &Function, o: &Object<'_>, events: &Events) -> Structured {
         dispatch,
         facts,
         g,
+        classes: classes::Classes::default(),
     };
-    w.e.xmm_class = classes::choose(f, &w.g.order);
+    w.classes = classes::choose(f, &w.g.order, events, o.summaries);
+    w.e.xmm_class = w.classes.class;
     w.prologue();
     if dispatch {
         w.dispatch_loop();
@@ -253,12 +256,14 @@ impl Writer<'_> {
         if let Some(s) = &self.stack {
             self.e.stack = Some(StaticStack { delta: s.delta[&at], bias: s.bias });
         }
+        self.e.uppers = self.classes.uppers_in.get(&at).copied().unwrap_or_default();
         let live_flags = flags::live_after(b, &self.flags_in);
         let live = self.live(b);
         let terminal = b.instructions.last().is_some_and(|i| is_terminal(i, &b.end));
         let n = b.instructions.len() - usize::from(terminal);
         for (k, i) in b.instructions[..n].iter().enumerate() {
-            match self.events[&at][k] {
+            let event = self.events[&at][k];
+            match event {
                 Event::Call { target, .. } => self.call(i, target, live[k + 1]),
                 Event::Syscall => self.syscall(i, live[k + 1]),
                 Event::Plain { .. } => {
@@ -268,6 +273,7 @@ impl Writer<'_> {
                     step(&mut self.e, i, live_flags[k], &mut self.effects);
                 }
             }
+            classes::step(i, event, self.o.summaries, &mut self.e.uppers);
         }
         let last = if terminal { b.instructions.last() } else { None };
         self.prepare_flags(b, last);
@@ -425,13 +431,13 @@ impl Writer<'_> {
 
     fn branch(&mut self, b: &Block, last: Option<&Instruction>, taken: impl FnOnce(&mut Self), next: u64) {
         super::branch_condition(&mut self.e, last.expect("a branch block ends with its branch"));
-        let (valid, dirty, lazy, stack) = (self.e.valid, self.e.dirty, self.e.lazy, self.e.stack);
+        let (valid, dirty, lazy, stack, uppers) = (self.e.valid, self.e.dirty, self.e.lazy, self.e.stack, self.e.uppers);
         self.e.s().if_(BlockType::Empty);
         self.scopes.push(Scope::Other);
         taken(self);
         self.scopes.pop();
         self.e.s().end();
-        (self.e.valid, self.e.dirty, self.e.lazy, self.e.stack) = (valid, dirty, lazy, stack);
+        (self.e.valid, self.e.dirty, self.e.lazy, self.e.stack, self.e.uppers) = (valid, dirty, lazy, stack, uppers);
         self.goto(b.start, next);
     }
 
@@ -456,14 +462,14 @@ impl Writer<'_> {
         self.e.get(select);
         let labels: Vec<u32> = targets.iter().map(|t| distinct.binary_search(t).expect("deduplicated from targets") as u32).collect();
         self.e.s().br_table(labels, n);
-        let (dirty, lazy, stack) = (self.e.dirty, self.e.lazy, self.e.stack);
+        let (dirty, lazy, stack, uppers) = (self.e.dirty, self.e.lazy, self.e.stack, self.e.uppers);
         for target in distinct {
             self.close();
-            (self.e.dirty, self.e.lazy, self.e.stack, self.e.valid) = (dirty, lazy, stack, RegSet(u32::MAX));
+            (self.e.dirty, self.e.lazy, self.e.stack, self.e.uppers, self.e.valid) = (dirty, lazy, stack, uppers, RegSet(u32::MAX));
             self.goto(b.start, target);
         }
         self.close();
-        (self.e.dirty, self.e.lazy, self.e.stack) = (dirty, lazy, stack);
+        (self.e.dirty, self.e.lazy, self.e.stack, self.e.uppers) = (dirty, lazy, stack, uppers);
         let flags = flags::live_out(b, &self.flags_in);
         self.e.flush(dirty);
         self.e.flush_rsp();

@@ -401,11 +401,13 @@ fn dpps(e: &mut Emit, i: &Instruction) {
     binary_masked(e, i, dword_mask(imm >> 4), |e| {
         e.s().f32x4_mul();
     });
-    for swapped in [[4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11], [8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7]] {
-        e.s().local_tee(t).local_get(t).local_get(t);
-        e.shuffle(swapped);
-        e.s().f32x4_add();
-    }
+    // The order of the operands decides which NaN stays: the neighbour first, the other half second.
+    e.s().local_tee(t).local_get(t);
+    e.shuffle([4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11]);
+    e.s().local_get(t).f32x4_add();
+    e.s().local_tee(t).local_get(t).local_get(t);
+    e.shuffle([8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7]);
+    e.s().f32x4_add();
     e.s().v128_const(dword_mask(imm)).v128_and();
     e.set_vector(i, 0);
 }

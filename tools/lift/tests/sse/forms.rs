@@ -1,11 +1,16 @@
 //! Finds the instruction forms to test by decoding prefix × opcode map × opcode × operand kind.
 
-use iced_x86::{Decoder, DecoderOptions, EncodingKind, Instruction, Mnemonic, OpKind};
+use lift::emit::XmmClass;
+use lift::registers::Effects;
+use lift::x86::sse_class::{Needs, scalar_class};
+use iced_x86::{CpuidFeature, Decoder, DecoderOptions, EncodingKind, Instruction, Mnemonic, OpKind, Register};
 use std::collections::HashSet;
 
 pub(crate) struct Form {
     pub(crate) bytes: Vec<u8>,
     pub(crate) instruction: Instruction,
+    /// How the registers live.
+    pub(crate) classes: [XmmClass; 16],
 }
 
 /// Immediates that cover every field: selectors, masks, counts below, at and above each width.
@@ -52,7 +57,9 @@ fn with_immediates(bytes: &[u8], forms: &mut Vec<Form>, seen: &mut HashSet<Vec<u
         if !wanted(&i) || !seen.insert(full.clone()) {
             return;
         }
-        forms.push(Form { bytes: full, instruction: i });
+        for classes in classes(&i) {
+            forms.push(Form { bytes: full.clone(), instruction: i, classes });
+        }
         if i.len() == bytes.len() {
             return;
         }
@@ -65,6 +72,29 @@ fn wanted(i: &Instruction) -> bool {
     let xmm = (0..i.op_count()).any(|k| i.op_kind(k) == OpKind::Register && i.op_register(k).is_xmm());
     let mmx = (0..i.op_count()).any(|k| i.op_kind(k) == OpKind::Register && i.op_register(k).is_mm());
     let vendor = matches!(i.mnemonic(), Extrq | Insertq | Movntsd | Movntss);
-    let beyond = matches!(i.mnemonic(), Aesenc | Aesenclast | Aesdec | Aesdeclast | Aesimc | Aeskeygenassist | Pclmulqdq | Sha1rnds4 | Sha1nexte | Sha1msg1 | Sha1msg2 | Sha256rnds2 | Sha256msg1 | Sha256msg2 | Gf2p8mulb | Gf2p8affineqb | Gf2p8affineinvqb);
-    !i.is_invalid() && xmm && !mmx && !vendor && !beyond && !i.is_privileged() && i.encoding() == EncodingKind::Legacy && i.memory_displacement64() <= 0x10
+    // Not in x86-64-v2: gaps.
+    let beyond = [CpuidFeature::AES, CpuidFeature::PCLMULQDQ, CpuidFeature::SHA, CpuidFeature::GFNI, CpuidFeature::AESKLE, CpuidFeature::AESKLE_WIDE_KL];
+    let beyond = i.cpuid_features().iter().any(|f| beyond.contains(f));
+    let stack = (0..i.op_count()).any(|k| i.op_kind(k) == OpKind::Register && i.op_register(k).full_register() == Register::RSP);
+    !i.is_invalid() && !stack && xmm && !mmx && !vendor && !beyond && !i.is_privileged() && i.encoding() == EncodingKind::Legacy && i.memory_displacement64() <= 0x10
+}
+
+/// All vectors, and every choice of scalar classes the instruction allows.
+fn classes(i: &Instruction) -> Vec<[XmmClass; 16]> {
+    let effect = Effects::default().of(i);
+    let uses = scalar_class(i, effect.reads.or(effect.writes));
+    let mut choices = vec![[XmmClass::V128; 16]];
+    for any in [XmmClass::F64, XmmClass::F32] {
+        let mut chosen = [XmmClass::V128; 16];
+        let mut conflict = false;
+        for (n, needs) in &uses {
+            let class = if let Needs::Class(c) = needs { *c } else { any };
+            conflict |= chosen[*n] != XmmClass::V128 && chosen[*n] != class;
+            chosen[*n] = class;
+        }
+        if !conflict && !choices.contains(&chosen) {
+            choices.push(chosen);
+        }
+    }
+    choices
 }

@@ -18,11 +18,13 @@ pub(crate) struct Guest {
     memory: w::SharedMemory,
     cpu: w::Memory,
     table: w::Table,
+    /// Forms without semantics.
+    pub(crate) gaps: Vec<bool>,
 }
 
 impl Guest {
     pub(crate) fn new(forms: &[Form]) -> Self {
-        let bytes = module(forms);
+        let (bytes, gaps) = module(forms);
         let mut config = w::Config::new();
         config.wasm_threads(true).shared_memory(true).wasm_multi_memory(true);
         let engine = w::Engine::new(&config).expect("an engine");
@@ -44,7 +46,7 @@ impl Guest {
         linker.define(&store, import::MODULE, import::TABLE, table).expect("unique");
         linker.define(&store, import::MODULE, import::SLOT_BASE, base).expect("unique");
         linker.instantiate(&mut store, &module).expect("imports match");
-        Self { store, memory, cpu, table }
+        Self { store, memory, cpu, table, gaps }
     }
 
     pub(crate) fn run(&mut self, form: usize, s: &State) -> State {
@@ -86,11 +88,9 @@ fn put_state(cpu: &mut [u8], s: &State) {
         put(cpu, at, &(s.flags >> bit & 1).to_le_bytes());
     }
     put(cpu, offset::MXCSR, &s.mxcsr.to_le_bytes());
-    put(cpu, offset::STOP, &0_u32.to_le_bytes());
 }
 
 fn get_state(cpu: &[u8], s: &mut State) {
-    assert_eq!(word(cpu, offset::STOP), 0, "the row is a gap");
     for n in 0..16 {
         s.gpr[n] = u64::from_le_bytes(cpu[offset::gpr(n) as usize..][..8].try_into().expect("8 bytes"));
         s.xmm[n] = u128::from_le_bytes(cpu[offset::xmm(n) as usize..][..16].try_into().expect("16 bytes"));
@@ -102,12 +102,14 @@ fn get_state(cpu: &[u8], s: &mut State) {
 }
 
 /// One function per form: the instruction, then everything stored.
-fn module(forms: &[Form]) -> Vec<u8> {
+fn module(forms: &[Form]) -> (Vec<u8>, Vec<bool>) {
     let mut m = ModuleBuilder::resumable();
     let mut effects = Effects::default();
+    let mut gaps = Vec::new();
     for form in forms {
         let i = &form.instruction;
         let mut e = Emit::new(CodeForm::Resumable);
+        e.xmm_class = form.classes;
         let killed = Flags::killed_by(i);
         step(&mut e, i, killed, &mut effects);
         e.flags_to_state(killed);
@@ -118,9 +120,10 @@ fn module(forms: &[Form]) -> Vec<u8> {
         e.flush(dirty);
         e.c64(0);
         let body = e.finish();
+        gaps.push(!body.2.is_empty());
         m.function(&body);
     }
-    m.finish(forms.len() as u32, &[])
+    (m.finish(forms.len() as u32, &[]), gaps)
 }
 
 fn conditions(e: &mut Emit) {

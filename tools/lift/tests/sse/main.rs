@@ -1,7 +1,7 @@
 //! Every SSE to SSE4.2 instruction, lifted and executed next to the host CPU on edge and random register states.
 //!
 //! Owns the comparison; the forms are found by decoding the whole opcode space (`forms`), so a new row is tested without being listed. The fact a newcomer
-//! gets wrong: when *both* operands of an arithmetic instruction are NaNs, the payload is not compared: WASM leaves it open.
+//! gets wrong: of two NaNs added or multiplied x86 keeps the first, the engine may have swapped them; that payload alone is not compared.
 
 mod forms;
 mod guest;
@@ -9,6 +9,8 @@ mod host;
 mod states;
 
 use iced_x86::{Instruction, Mnemonic, RflagsBits};
+use forms::Form;
+use lift::emit::XmmClass;
 use states::State;
 
 #[test]
@@ -24,12 +26,16 @@ fn every_sse_instruction_does_what_the_host_cpu_does() {
             continue;
         }
         mnemonics.insert(format!("{:?}", form.instruction.mnemonic()));
+        if lifted.gaps[k] {
+            failures.insert(format!("{} {:02x?}", form.instruction, form.bytes), (0, "gap".to_owned()));
+            continue;
+        }
         cpu.load(&form.bytes);
         for (n, before) in states::all(&form.instruction).into_iter().enumerate() {
             let expected = cpu.run(&before);
             let got = lifted.run(k, &before);
-            if let Some(what) = difference(&form.instruction, &before, &expected, &got) {
-                let entry = failures.entry(format!("{} {:02x?}", form.instruction, form.bytes)).or_insert((0, format!("state {n}: {what}")));
+            if let Some(what) = difference(form, &before, &expected, &got) {
+                let entry = failures.entry(format!("{} {:02x?} {:?}", form.instruction, form.bytes, &form.classes[..4])).or_insert((0, format!("state {n}: {what}")));
                 entry.0 += 1;
             }
         }
@@ -47,12 +53,20 @@ fn defined_flags(i: &Instruction) -> u32 {
     i.rflags_modified() & ARITHMETIC & !i.rflags_undefined()
 }
 
-fn difference(i: &Instruction, before: &State, expected: &State, got: &State) -> Option<String> {
+fn difference(form: &Form, before: &State, expected: &State, got: &State) -> Option<String> {
+    let i = &form.instruction;
     for n in 0..16 {
         if n != 4 && expected.gpr[n] != got.gpr[n] {
             return Some(format!("general register {n}: host {:#x}, lifted {:#x}; {}", expected.gpr[n], got.gpr[n], before.describe(i)));
         }
-        if expected.xmm[n] != got.xmm[n] && !(float_width(i).is_some_and(|w| same_but_nans(expected.xmm[n], got.xmm[n], w))) {
+        // A scalar class keeps its lane only.
+        let kept = match form.classes[n] {
+            XmmClass::V128 => u128::MAX,
+            XmmClass::F64 => u128::from(u64::MAX),
+            XmmClass::F32 => u128::from(u32::MAX),
+        };
+        let (host, lifted) = (expected.xmm[n] & kept, got.xmm[n] & kept);
+        if host != lifted && !(float_width(i).is_some_and(|w| same_but_nans(host, lifted, w))) {
             return Some(format!("xmm{n}: host {}, lifted {}; {}", hex(expected.xmm[n]), hex(got.xmm[n]), before.describe(i)));
         }
     }
@@ -73,12 +87,12 @@ fn defined_flags_all() -> u32 {
     RflagsBits::CF | RflagsBits::PF | RflagsBits::AF | RflagsBits::ZF | RflagsBits::SF | RflagsBits::OF
 }
 
-/// Lane width of results whose NaN payload may be that of either operand: arithmetic on two NaNs.
+/// Lane width of results whose NaN payload may be that of either operand: the engine may swap the operands of commutative arithmetic.
 fn float_width(i: &Instruction) -> Option<usize> {
     use Mnemonic::*;
     match i.mnemonic() {
-        Addps | Subps | Mulps | Divps | Addss | Subss | Mulss | Divss | Haddps | Hsubps | Addsubps | Dpps => Some(4),
-        Addpd | Subpd | Mulpd | Divpd | Addsd | Subsd | Mulsd | Divsd | Haddpd | Hsubpd | Addsubpd | Dppd => Some(8),
+        Addps | Mulps | Addss | Mulss => Some(4),
+        Addpd | Mulpd | Addsd | Mulsd => Some(8),
         _ => None,
     }
 }
