@@ -73,7 +73,7 @@ fn wanted(i: &Instruction) -> bool {
     let mmx = (0..i.op_count()).any(|k| i.op_kind(k) == OpKind::Register && i.op_register(k).is_mm());
     let vendor = matches!(i.mnemonic(), Extrq | Insertq | Movntsd | Movntss);
     // Not in x86-64-v2: gaps.
-    let beyond = [CpuidFeature::AES, CpuidFeature::PCLMULQDQ, CpuidFeature::SHA, CpuidFeature::GFNI, CpuidFeature::AESKLE, CpuidFeature::AESKLE_WIDE_KL];
+    let beyond = [CpuidFeature::AES, CpuidFeature::PCLMULQDQ, CpuidFeature::SHA, CpuidFeature::GFNI, CpuidFeature::AESKLE, CpuidFeature::WIDE_KL];
     let beyond = i.cpuid_features().iter().any(|f| beyond.contains(f));
     let stack = (0..i.op_count()).any(|k| i.op_kind(k) == OpKind::Register && i.op_register(k).full_register() == Register::RSP);
     !i.is_invalid() && !stack && xmm && !mmx && !vendor && !beyond && !i.is_privileged() && i.encoding() == EncodingKind::Legacy && i.memory_displacement64() <= 0x10
