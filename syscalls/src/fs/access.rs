@@ -11,8 +11,15 @@ use std::ffi::CString;
 use std::mem::MaybeUninit;
 
 /// File systems that are mounted noexec in every container, natively too: the kernel's answer stands.
-const NOEXEC_NATIVELY: [i64; 7] =
-    [libc::PROC_SUPER_MAGIC, 0x6265_6572 /* sysfs */, 0x1cd1 /* devpts */, 0x1980_0202 /* mqueue */, 0x0027_e0eb /* cgroup */, 0x6367_7270 /* cgroup2 */, 0x7363_6673 /* securityfs */];
+const NOEXEC_NATIVELY: [i64; 7] = [
+    libc::PROC_SUPER_MAGIC,
+    0x6265_6572, /* sysfs */
+    0x1cd1,      /* devpts */
+    0x1980_0202, /* mqueue */
+    0x0027_e0eb, /* cgroup */
+    0x6367_7270, /* cgroup2 */
+    0x7363_6673, /* securityfs */
+];
 
 pub(super) fn access_at(t: &mut Thread, dirfd: u64, path: u64, mode: u64, flags: u64) -> SysResult {
     let path = t.opt_path(path)?;
@@ -132,7 +139,8 @@ impl Caller {
         if let Some(e) = acl.iter().find(|e| e.tag == USER && e.id == self.uid) {
             return e.execute && mask;
         }
-        let mut member = acl.iter().filter(|e| (e.tag == GROUP_OBJ && self.groups.contains(&gid)) || (e.tag == GROUP && self.groups.contains(&e.id))).peekable();
+        let mut member =
+            acl.iter().filter(|e| (e.tag == GROUP_OBJ && self.groups.contains(&gid)) || (e.tag == GROUP && self.groups.contains(&e.id))).peekable();
         if member.peek().is_some() {
             return mask && member.any(|e| e.execute);
         }
@@ -156,7 +164,13 @@ struct Entry {
 fn entries(acl: &[u8]) -> Option<Vec<Entry>> {
     let (version, rest) = acl.split_first_chunk::<4>()?;
     (u32::from_le_bytes(*version) == 2).then_some(())?;
-    Some(rest.as_chunks::<8>().0.iter().map(|e| Entry { tag: u16::from_le_bytes([e[0], e[1]]), execute: e[2] & 1 != 0, id: u32::from_le_bytes([e[4], e[5], e[6], e[7]]) }).collect())
+    Some(
+        rest.as_chunks::<8>()
+            .0
+            .iter()
+            .map(|e| Entry { tag: u16::from_le_bytes([e[0], e[1]]), execute: e[2] & 1 != 0, id: u32::from_le_bytes([e[4], e[5], e[6], e[7]]) })
+            .collect(),
+    )
 }
 
 #[cfg(test)]

@@ -52,7 +52,9 @@ fn accept(t: &mut Thread, nr: i64, a: [u64; 6]) -> SysResult {
     let mut peer = Returned::new();
     let [p, n] = if a[1] == 0 { [0, 0] } else { peer.host() };
     let fd = t.host(nr, &[a[0], p, n, a[3]])?;
-    if a[1] != 0 && let Err(e) = peer.store(t, a[1], a[2]) {
+    if a[1] != 0
+        && let Err(e) = peer.store(t, a[1], a[2])
+    {
         let _ = quick(libc::SYS_close, &[fd]);
         return Err(e);
     }

@@ -7,7 +7,6 @@ use crate::pass::{at_mut, passes, refused, rows};
 use crate::table::SysResult;
 use crate::thread::Thread;
 
-
 /// `struct timespec` and `timeval`; `itimerval` is two of them.
 const TIMESPEC: u64 = 16;
 

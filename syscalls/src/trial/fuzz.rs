@@ -1,12 +1,17 @@
 //! Every row under hostile arguments (07, S2): host addresses, window edges and random words in all arguments and all over guest memory.
 //! What is outside the window must not change.
 //!
-//! Owns the generator and the child processes: each batch runs in a child with namespaces of its own, because the calls are real. The fact a
-//! newcomer gets wrong: a row is not at fault for an errno, only for a changed canary or a dead child.
+//! Owns the generator and the child processes. The calls are real, so each batch runs in a child that is nobody, in namespaces and a directory of
+//! its own: run as root, an `fchmod` of a descriptor of `/` once took all bits from the machine's root directory. The fact a newcomer gets
+//! wrong: a row is not at fault for an errno, only for a changed canary or a dead child.
 
 use super::{CANARY, LEN, START, Trial};
 use crate::guest::WINDOW_BYTES;
 use crate::table::{self, Row, Support};
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// xorshift64*: reproducible, seeded per row.
@@ -48,9 +53,23 @@ impl Random {
 /// Rows whose effect on the test itself is the point of the row: they are left out.
 const LEFT_OUT: &[&str] = &[
     // would wait for ever or end the child's watchdog
-    "pause", "alarm", "setitimer", "timer_settime", "rt_sigsuspend", "rt_sigtimedwait", "restart_syscall", "futex", "futex_waitv", "wait4", "waitid",
+    "pause",
+    "alarm",
+    "setitimer",
+    "timer_settime",
+    "rt_sigsuspend",
+    "rt_sigtimedwait",
+    "restart_syscall",
+    "futex",
+    "futex_waitv",
+    "wait4",
+    "waitid",
     // slow, and their arguments are numbers
-    "sync", "syncfs", "fsync", "fdatasync", "sync_file_range",
+    "sync",
+    "syncfs",
+    "fsync",
+    "fdatasync",
+    "sync_file_range",
 ];
 
 /// Families whose rows only talk to the kernel; the others change the process that runs the test.
@@ -60,19 +79,53 @@ const ROUNDS: u32 = 400;
 
 #[test]
 fn no_row_changes_memory_outside_the_window() {
+    let place = Place::new();
     let mut failed = Vec::new();
     for (family, rows) in table::FAMILIES {
         if !FAMILIES.contains(family) {
             continue;
         }
         for row in rows.iter().filter(|r| r.support != Support::Refuse && !LEFT_OUT.contains(&r.name)) {
-            let ended = batch(row);
+            let ended = batch(row, &place);
             if ended != Ended::Quietly {
                 failed.push(format!("{}: {ended:?}", row.name));
             }
         }
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// The directory the children work in, removed at the end with all that hostile calls made there.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("vkernel-fuzz-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).unwrap();
+        Self(path)
+    }
+
+    fn name(&self) -> CString {
+        CString::new(self.0.as_os_str().as_bytes()).unwrap()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        open_up(&self.0);
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Directories made with hostile modes could not be removed by anyone but root.
+fn open_up(dir: &Path) {
+    let _ = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700));
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            open_up(&entry.path());
+        }
+    }
 }
 
 #[derive(Debug, PartialEq)]
@@ -84,11 +137,11 @@ enum Ended {
 }
 
 /// Runs one row many times in a child and says how the child ended. A child that hangs in a wait is ended: waiting is what such rows do.
-fn batch(row: &'static Row) -> Ended {
+fn batch(row: &'static Row, place: &Place) -> Ended {
     // SAFETY: the child only runs rows and leaves with _exit; no lock of another thread is needed by it but the allocator's, which glibc's fork keeps usable.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        let code = std::panic::catch_unwind(|| rounds(row)).map_or(3, |alive| if alive { 0 } else { 2 });
+        let code = std::panic::catch_unwind(|| rounds(row, place)).map_or(3, |alive| if alive { 0 } else { 2 });
         // SAFETY: ends the child without running the test harness's cleanup.
         unsafe { libc::_exit(code) };
     }
@@ -114,13 +167,13 @@ fn batch(row: &'static Row) -> Ended {
 }
 
 /// In the child: true when the canaries are unchanged.
-fn rounds(row: &'static Row) -> bool {
-    isolate();
+fn rounds(row: &'static Row, place: &Place) -> bool {
+    isolate(place);
     let mut t = Trial::new();
     let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ u64::from(row.nr) << 32);
     for round in 0..ROUNDS {
         if round % 16 == 0 {
-            descriptors();
+            descriptors(place);
             scatter(&t, &mut random);
         }
         let mut args = [0; 6];
@@ -141,10 +194,20 @@ fn scatter(t: &Trial, random: &mut Random) {
     }
 }
 
-/// Own namespaces where the machine allows it, no signals, small files, waits cut short by a ticking timer.
-fn isolate() {
+/// Nobody's ids, own namespaces where the machine allows it, no signals, small files, waits cut short by a ticking timer.
+fn isolate(place: &Place) {
+    const NOBODY: u32 = 65534;
     // SAFETY: settings of this child only.
     unsafe {
+        if libc::geteuid() == 0 {
+            libc::setgroups(0, std::ptr::null());
+            assert_eq!((libc::setresgid(NOBODY, NOBODY, NOBODY), libc::setresuid(NOBODY, NOBODY, NOBODY)), (0, 0));
+            libc::prctl(libc::PR_SET_DUMPABLE, 1);
+        }
+        assert_eq!(libc::chdir(place.name().as_ptr()), 0);
+        // The standard descriptors are the test run's own: rows would write to them and truncate them.
+        let nothing = libc::memfd_create(c"standard".as_ptr(), 0);
+        (0..3).for_each(|fd| assert_eq!(libc::dup2(nothing, fd), fd));
         libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWNET);
         let limit = libc::rlimit { rlim_cur: 1 << 20, rlim_max: 1 << 20 };
         libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit);
@@ -158,22 +221,22 @@ fn isolate() {
         let every = libc::timeval { tv_sec: 0, tv_usec: 1000 };
         let timer = libc::itimerval { it_interval: every, it_value: every };
         libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut());
-        let dir = c"/proc/self/fdinfo";
-        libc::chdir(dir.as_ptr());
     }
 }
 
 /// Descriptors 3..15 of many kinds: files, pipes, sockets, epoll, timers, a terminal, procfs.
-fn descriptors() {
+fn descriptors(place: &Place) {
     // SAFETY: makes descriptors in this child; results are checked by nobody on purpose, a missing kind is only less coverage.
     unsafe {
         libc::close_range(3, u32::MAX, 0);
+        // Rows change the directory too.
+        libc::chdir(place.name().as_ptr());
         let mut two = [0i32; 2];
         libc::pipe2(two.as_mut_ptr(), libc::O_NONBLOCK);
         libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0, two.as_mut_ptr());
         libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK, 0);
         libc::memfd_create(c"fuzz".as_ptr(), 0);
-        libc::open(c"/".as_ptr(), libc::O_RDONLY);
+        libc::open(c".".as_ptr(), libc::O_RDONLY);
         libc::epoll_create1(0);
         libc::eventfd(1, libc::EFD_NONBLOCK);
         libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK);
