@@ -7,6 +7,7 @@ use super::RowTable;
 use crate::emit::{Alu, Emit, Lazy, Width};
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use syscalls::abi::{import, offset};
+use wasm_encoder::MemArg;
 
 pub(super) const ROWS: RowTable = &[
     (Mnemonic::Movsb, movs),
@@ -124,6 +125,8 @@ fn movs(e: &mut Emit, i: &Instruction) {
     bulk(
         e,
         |e| {
+            probe(e, RSI, bytes);
+            probe(e, RDI, bytes);
             pointer(e, RDI);
             pointer(e, RSI);
             e.s().local_get(bytes).i32_wrap_i64().memory_copy(import::MEM_INDEX, import::MEM_INDEX);
@@ -172,6 +175,7 @@ fn stos(e: &mut Emit, i: &Instruction) {
     bulk(
         e,
         |e| {
+            probe(e, RDI, bytes);
             pointer(e, RDI);
             e.read(Register::EAX);
             e.s().local_get(bytes).i32_wrap_i64().memory_fill(import::MEM_INDEX);
@@ -196,10 +200,20 @@ fn bulk_bytes(e: &mut Emit, w: Width) -> u32 {
     bytes
 }
 
-/// Pushes i32: does [register, register + bytes) end at or below 4 GiB?
+/// Pushes i32: is [register, register + bytes) not empty, and does it end at or below 4 GiB?
 fn in_bounds(e: &mut Emit, r: Register, bytes: u32) {
     pointer(e, r);
     e.s().i64_extend_i32_u().local_get(bytes).i64_add().i64_const(1 << 32).i64_le_u();
+    e.s().local_get(bytes).i64_const(0).i64_ne().i32_and();
+}
+
+/// Touches both ends of a range, so that a bad pointer faults in lifted code and not in the runtime's memmove. Atomic: a dead plain load would be removed.
+fn probe(e: &mut Emit, r: Register, bytes: u32) {
+    let m = MemArg { offset: 0, align: 0, memory_index: import::MEM_INDEX };
+    pointer(e, r);
+    e.s().i32_atomic_load8_u(m).drop();
+    pointer(e, r);
+    e.s().local_get(bytes).i32_wrap_i64().i32_add().i32_const(1).i32_sub().i32_atomic_load8_u(m).drop();
 }
 
 /// Pops "fast path possible". The fast path takes all of rcx.
