@@ -87,6 +87,15 @@ impl<'i> Code<'i> {
         (index != 0).then(|| &self.instructions[index as usize - 1])
     }
 
+    /// Whether `address` lies inside a decoded instruction, other than just behind a lock prefix. True does not exclude that an
+    /// instruction was decoded at `address` as well, most likely by mistake.
+    pub(super) fn is_inside_instruction(&self, address: u64) -> bool {
+        (1..15).filter_map(|distance| address.checked_sub(distance)).any(|start| {
+            let lock = address - start == 1 && self.image.bytes(start, 1) == Some(&[0xf0]);
+            !lock && self.at(start).is_some_and(|i| i.next_ip() > address)
+        })
+    }
+
     pub(super) fn marks(&self, address: u64) -> u8 {
         self.place(address).map_or(0, |(area, offset)| self.areas[area].marks[offset])
     }
@@ -152,12 +161,15 @@ impl<'i> Code<'i> {
         let base = self.areas[area].start;
         let mut decoder = Decoder::with_ip(64, &bytes[offset..], start, DecoderOptions::NONE);
         let mut limit = self.limit(start);
+        let mut after_call = false;
         loop {
             let address = decoder.ip();
             let offset = (address - base) as usize;
             if address >= limit {
-                // Hand-written code may go on past its frame (clone); padding after a call that never returns does not count.
-                if address > limit || self.image.frame_index(address).is_some() || padding_length(&bytes[offset.min(bytes.len())..]) != 0 {
+                // Hand-written code may go on past its frame (clone), even through padding into the next function (__memcpy_chk);
+                // but padding behind a call means that the call never returns.
+                let padding = padding_length(&bytes[offset.min(bytes.len())..]) != 0;
+                if address > limit || self.image.frame_index(address).is_some() || (padding && after_call) {
                     return;
                 }
                 limit = self.limit(address);
@@ -176,6 +188,7 @@ impl<'i> Code<'i> {
             if instruction.is_invalid() {
                 return;
             }
+            after_call = matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall);
             self.instructions.push(instruction);
             let area = &mut self.areas[area];
             area.index[offset] = self.instructions.len() as u32;

@@ -107,8 +107,7 @@ fn believable(code: &Code, address: u64) -> bool {
         }
         let target = matches!(instruction.op0_kind(), OpKind::NearBranch64).then(|| instruction.near_branch_target());
         if let Some(target) = target {
-            let inside_instruction = code.marks(target) & mark::COVERED != 0 && code.at(target).is_none();
-            if !code.image.is_code(target) || inside_instruction {
+            if !code.image.is_code(target) || code.is_inside_instruction(target) {
                 return false;
             }
         }

@@ -64,12 +64,27 @@ impl JumpTables {
     /// Resolves what `code` has found since the last call and follows the targets, until nothing new turns up.
     pub(super) fn resolve_new(&mut self, code: &mut Code) {
         code.follow();
-        while !code.indirect_jumps.is_empty() {
+        let mut unbounded = Vec::new();
+        loop {
             let new = std::mem::take(&mut code.indirect_jumps);
-            self.sites.extend(&new);
-            self.look_at(code, &new);
+            if !new.is_empty() {
+                self.sites.extend(&new);
+                self.find(code, &new);
+                let (bounded, rest): (Vec<u64>, Vec<u64>) = new.iter().partition(|s| self.is_bounded(**s));
+                unbounded.extend(rest);
+                self.read(code, &bounded);
+            } else if !unbounded.is_empty() {
+                // The more is decoded, the better can be told where a table without bounds ends.
+                self.read(code, &std::mem::take(&mut unbounded));
+            } else {
+                return;
+            }
             code.follow();
         }
+    }
+
+    fn is_bounded(&self, site: u64) -> bool {
+        self.tables.get(&site).is_some_and(|tables| tables.iter().all(|t| t.count.is_some_and(|c| c.compared)))
     }
 
     /// Looks at every jump again with all predecessors known, because a path found later may lift a bound.
@@ -78,7 +93,8 @@ impl JumpTables {
             self.resolve_new(code);
             let before = code.instruction_count();
             let all: Vec<u64> = self.sites.iter().copied().collect();
-            self.look_at(code, &all);
+            self.find(code, &all);
+            self.read(code, &all);
             code.follow();
             if code.instruction_count() == before {
                 return;
@@ -86,7 +102,8 @@ impl JumpTables {
         }
     }
 
-    fn look_at(&mut self, code: &mut Code, sites: &[u64]) {
+    /// Finds where the tables of `sites` may be.
+    fn find(&mut self, code: &Code, sites: &[u64]) {
         let mut backward = Backward::new(code);
         for &site in sites {
             let found = find_tables(&mut backward, code, site);
@@ -105,6 +122,10 @@ impl JumpTables {
                 }
             }
         }
+    }
+
+    /// Reads the tables of `sites` and starts blocks at their targets.
+    fn read(&mut self, code: &mut Code, sites: &[u64]) {
         for &site in sites {
             self.switches.remove(&site);
             let Some(tables) = self.tables.get(&site) else { continue };
@@ -276,8 +297,7 @@ fn plausible(code: &Code, site: u64, target: u64, bounded: bool) -> bool {
     if bounded {
         return true;
     }
-    let inside_instruction = code.marks(target) & mark::COVERED != 0 && code.at(target).is_none();
     let home = image.frame_index(site);
     let there = image.frame_index(target);
-    !inside_instruction && (home == there || there.is_some_and(|f| image.frames[f].mid_frame))
+    !code.is_inside_instruction(target) && (home == there || there.is_some_and(|f| image.frames[f].mid_frame))
 }
