@@ -88,19 +88,21 @@ fn bswap(e: &mut Emit, i: &Instruction) {
     e.write(r);
 }
 
-/// Reverses the bytes of the i32 on the stack.
+/// Reverses the bytes of the i32 on the stack: within the halves, then the halves. LLVM knows this shape for a bswap.
 fn bswap32(e: &mut Emit) {
     let t = e.t32(0);
-    e.s().local_tee(t).i32_const(8).i32_rotl().i32_const(0x00ff_00ff).i32_and();
-    e.s().local_get(t).i32_const(8).i32_rotr().i32_const(0xff00_ff00_u32 as i32).i32_and().i32_or();
+    e.s().local_tee(t).i32_const(8).i32_shl().i32_const(0xff00_ff00_u32 as i32).i32_and();
+    e.s().local_get(t).i32_const(8).i32_shr_u().i32_const(0x00ff_00ff).i32_and().i32_or();
+    e.s().i32_const(16).i32_rotl();
 }
 
-/// Reverses the bytes of the i64 on the stack: neighbours, then pairs, then halves.
+/// Reverses the bytes of the i64 on the stack, as two halves.
 fn bswap64(e: &mut Emit) {
     let t = e.t64(0);
-    for (shift, mask) in [(8, 0x00ff_00ff_00ff_00ff_i64), (16, 0x0000_ffff_0000_ffff)] {
-        e.s().local_tee(t).i64_const(mask).i64_and().i64_const(shift).i64_shl();
-        e.s().local_get(t).i64_const(shift).i64_shr_u().i64_const(mask).i64_and().i64_or();
-    }
-    e.s().i64_const(32).i64_rotl();
+    e.s().local_tee(t).i32_wrap_i64();
+    bswap32(e);
+    e.s().i64_extend_i32_u().i64_const(32).i64_shl();
+    e.s().local_get(t).i64_const(32).i64_shr_u().i32_wrap_i64();
+    bswap32(e);
+    e.s().i64_extend_i32_u().i64_or();
 }
