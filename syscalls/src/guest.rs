@@ -140,8 +140,8 @@ static DIRECT: AtomicBool = AtomicBool::new(false);
 /// For the owner of the SIGSEGV and SIGBUS handlers: faults with a pc in the range must go on at the second value. From this call on copies rely on it.
 pub fn arm() -> (Range<usize>, usize) {
     DIRECT.store(true, Ordering::Relaxed);
-    // SAFETY: only the addresses of the labels are taken.
-    unsafe { (&raw const vkernel_guest_copy_start as usize..&raw const vkernel_guest_copy_end as usize, &raw const vkernel_guest_copy_failed as usize) }
+    let (start, end) = (&raw const vkernel_guest_copy_start, &raw const vkernel_guest_copy_end);
+    (start as usize..end as usize, &raw const vkernel_guest_copy_failed as usize)
 }
 
 // vkernel_guest_copy(to, from, len): 0, or 1 after a fault. Aligned words are copied in one piece: the guest's other threads may be looking.

@@ -28,8 +28,10 @@ pub(crate) struct Double {
 pub(crate) const PROGRAM: ObjectId = ObjectId(0);
 pub(crate) const INTERPRETER: ObjectId = ObjectId(1);
 pub(crate) const LIBRARY: ObjectId = ObjectId(2);
-/// Text (one page, starts with the bytes of `syscall`), then data (one image page + one bss page).
-pub(crate) const OBJECT_BYTES: u64 = 3 * 4096;
+/// Text (one page, starts with the bytes of `syscall`), a hole, then data (one image page + one bss page).
+pub(crate) const OBJECT_BYTES: u64 = 4 * 4096;
+/// Where data starts.
+pub(crate) const DATA: u64 = 2 * 4096;
 
 fn object(n: u64, start: u64, interpreter: Option<CString>) -> Object {
     let rx = libc::PROT_READ | libc::PROT_EXEC;
@@ -46,7 +48,7 @@ fn object(n: u64, start: u64, interpreter: Option<CString>) -> Object {
         interpreter,
         segments: vec![
             Segment { start, mem_len: 4096, image_len: 4096, image_offset: 8192 * n, file_offset: 0, prot: rx },
-            Segment { start: start + 4096, mem_len: 8192, image_len: 100, image_offset: 8192 * n + 4096, file_offset: 4096, prot: rw },
+            Segment { start: start + DATA, mem_len: 8192, image_len: 100, image_offset: 8192 * n + 4096, file_offset: 4096, prot: rw },
         ],
         allow: AllowList::ALL,
     }

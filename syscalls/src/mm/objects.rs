@@ -40,6 +40,7 @@ impl Memory {
             return Err(Errno::ENOMEM);
         }
         self.place_object(host, id, file_identity(r.fd))?;
+        self.fill_gaps(object, id);
         Ok(Some(object.start))
     }
 
@@ -59,6 +60,23 @@ impl Memory {
         self.loaded.insert(id, identity);
         host.bind(id);
         Ok(())
+    }
+
+    /// ld.so takes holes between segments for mapped (the first mapping has the whole length) and protects them.
+    fn fill_gaps(&mut self, object: &Object, id: ObjectId) {
+        let path: Arc<str> = object.path.to_string_lossy().into();
+        let mut at = object.start;
+        let mut gaps = Vec::new();
+        for (start, area) in self.areas.overlapping(object.start, object.end) {
+            if start > at {
+                gaps.push((at, start));
+            }
+            at = area.end;
+        }
+        for (start, end) in gaps {
+            let backing = Backing::Object { id, path: path.clone() };
+            self.areas.insert(start, Area { end, prot: libc::PROT_NONE, shared: false, offset: start - object.start, backing });
+        }
     }
 
     /// Image pages, then zero pages.
@@ -93,7 +111,7 @@ impl Memory {
             o.start <= r.addr && end <= o.end
         };
         let (id, identity) = self.loaded.iter().find(|(id, _)| inside(id))?;
-        (*identity == file_identity(r.fd)).then_some(*id)
+        (*identity == file_identity(r.fd) && *identity != NOBODY).then_some(*id)
     }
 
     /// A later MAP_FIXED mapping of the library's file inside its slot.
@@ -134,13 +152,16 @@ fn segment_at(object: &Object, addr: u64, offset: u64) -> Option<&Segment> {
     object.segments.iter().find(|s| s.start <= addr && addr < s.start + s.mem_len && s.file_offset + (addr - s.start) == offset)
 }
 
-/// Device and inode of an open file; (0, 0) is nobody.
+/// The identity of no file.
+const NOBODY: (u64, u64) = (0, 0);
+
+/// Device and inode of an open file, or `NOBODY`.
 pub(crate) fn file_identity(fd: std::os::fd::RawFd) -> (u64, u64) {
     let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: fstat writes one stat structure; zeroed is a valid value if it fails.
     unsafe {
         if libc::fstat(fd, stat.as_mut_ptr()) != 0 {
-            return (0, 0);
+            return NOBODY;
         }
         let stat = stat.assume_init();
         (stat.st_dev, stat.st_ino)

@@ -1,7 +1,7 @@
 //! The memory family against the host kernel's behaviour, and the rules that are vkernel's own.
 
 use super::*;
-use crate::testing::{LIBRARY, OBJECT_BYTES, call, guest};
+use crate::testing::{DATA, LIBRARY, OBJECT_BYTES, call, guest};
 use crate::thread::Thread;
 use std::os::fd::AsRawFd;
 
@@ -157,18 +157,20 @@ fn a_library_is_mapped_at_its_slot_from_the_image_and_unbound_by_munmap() {
     assert_eq!(call(&mut t, libc::SYS_mmap, &[0, OBJECT_BYTES, read, first, fd, 0]), Ok(slot));
     assert_eq!(*host.bound.lock().unwrap(), [LIBRARY]);
     assert_eq!(t.window().read::<u8>(slot), Ok(0x0f));
-    assert_eq!(t.window().read::<u8>(slot + 4096 + 99), Ok(3));
-    assert_eq!(t.window().read::<u8>(slot + 4096 + 100), Ok(0), "bytes after the file part are zero");
+    assert_eq!(t.window().read::<u8>(slot + DATA + 99), Ok(3));
+    assert_eq!(t.window().read::<u8>(slot + DATA + 100), Ok(0), "bytes after the file part are zero");
     let maps = t.process.memory().render_maps();
     assert!(maps.contains("04000000-04001000 r-xp 00000000"), "{maps}");
     assert!(maps.contains("/obj2"));
 
+    // ld.so closes the hole between the first and the last segment.
+    assert_eq!(call(&mut t, libc::SYS_mprotect, &[slot + 4096, DATA - 4096, 0]), Ok(0));
     // ld.so's later fixed mappings of the same file come from the image too; the text is not writable data of the file.
     let fixed = first | libc::MAP_FIXED as u64;
     let rx = read | libc::PROT_EXEC as u64;
     assert_eq!(call(&mut t, libc::SYS_mmap, &[slot, 4096, rx, fixed, fd, 0]), Ok(slot));
-    assert_eq!(call(&mut t, libc::SYS_mmap, &[slot + 4096, 4096, RW, fixed, fd, 4096]), Ok(slot + 4096));
-    assert_eq!(t.window().read::<u8>(slot + 4096), Ok(3));
+    assert_eq!(call(&mut t, libc::SYS_mmap, &[slot + DATA, 4096, RW, fixed, fd, 4096]), Ok(slot + DATA));
+    assert_eq!(t.window().read::<u8>(slot + DATA), Ok(3));
     // Text anywhere else is refused.
     assert_eq!(call(&mut t, libc::SYS_mmap, &[0, 4096, rx, first, fd, 4096]), Err(Errno::EACCES));
     // A second copy finds the slot occupied.
