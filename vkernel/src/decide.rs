@@ -81,6 +81,11 @@ impl<'a> Decider<'a> {
         self.root.as_fd()
     }
 
+    /// The file an entry number stands for.
+    pub fn entry_digest(&self, entry: u32) -> Option<Digest> {
+        self.verified.entry_digest(entry)
+    }
+
     pub fn library(&mut self, file: BorrowedFd<'_>) -> Verdict {
         self.object(file, Wanted::Library)
     }

@@ -18,6 +18,7 @@ struct Slot {
     nr: AtomicU32,
     entry: AtomicU32,
     reason: AtomicU32,
+    detail: AtomicU64,
 }
 
 #[repr(C)]
@@ -36,8 +37,11 @@ pub struct Note {
     /// The guest's own pid.
     pub pid: u32,
     pub nr: u32,
+    /// Which program.
     pub entry: u32,
     reason: u32,
+    /// A guest address, for reasons that have one.
+    pub detail: u64,
 }
 
 impl Note {
@@ -45,11 +49,25 @@ impl Note {
     pub const NOT_LISTED: u32 = 0;
     /// No row in the syscall table.
     pub const NOT_IMPLEMENTED: u32 = 1;
+    /// PROT_EXEC of something that is no signed library.
+    pub const EXECUTABLE_MAPPING: u32 = 2;
+    /// An instruction without semantics at `detail`.
+    pub const GAP: u32 = 3;
+
+    pub fn new(nr: u32, entry: u32, reason: u32) -> Self {
+        Self { pid: std::process::id(), nr, entry, reason, detail: 0 }
+    }
+
+    pub fn is_syscall(&self) -> bool {
+        self.reason <= Self::NOT_IMPLEMENTED
+    }
 
     pub fn reason(&self) -> &'static str {
         match self.reason {
             Self::NOT_LISTED => "syscall-not-listed",
             Self::NOT_IMPLEMENTED => "syscall-not-implemented",
+            Self::EXECUTABLE_MAPPING => "executable-mapping",
+            Self::GAP => "unlifted-instruction",
             _ => "unknown",
         }
     }
@@ -66,6 +84,8 @@ pub struct Ring {
 
 // SAFETY: workers only use `note`, which touches nothing but atomics; `drain` is the supervisor's, which has one thread.
 unsafe impl Send for Ring {}
+// SAFETY: as above; the cells are touched by `drain` only.
+unsafe impl Sync for Ring {}
 
 impl Ring {
     pub fn new() -> std::io::Result<Self> {
@@ -85,7 +105,7 @@ impl Ring {
     }
 
     /// Worker side: leaves a note, or counts it as dropped.
-    pub fn note(&self, pid: u32, nr: u32, entry: u32, reason: u32) {
+    pub fn note(&self, note: Note) {
         let s = self.shared();
         let mut at = s.tail.load(Ordering::Relaxed);
         loop {
@@ -99,10 +119,11 @@ impl Ring {
             }
         }
         let slot = &s.slots[(at % SLOTS) as usize];
-        slot.pid.store(pid, Ordering::Relaxed);
-        slot.nr.store(nr, Ordering::Relaxed);
-        slot.entry.store(entry, Ordering::Relaxed);
-        slot.reason.store(reason, Ordering::Relaxed);
+        slot.pid.store(note.pid, Ordering::Relaxed);
+        slot.nr.store(note.nr, Ordering::Relaxed);
+        slot.entry.store(note.entry, Ordering::Relaxed);
+        slot.reason.store(note.reason, Ordering::Relaxed);
+        slot.detail.store(note.detail, Ordering::Relaxed);
         slot.published.store(at + 1, Ordering::Release);
     }
 
@@ -118,7 +139,8 @@ impl Ring {
             let slot = &s.slots[(at % SLOTS) as usize];
             if slot.published.load(Ordering::Acquire) == at + 1 {
                 let load = |a: &AtomicU32| a.load(Ordering::Relaxed);
-                notes.push(Note { pid: load(&slot.pid), nr: load(&slot.nr), entry: load(&slot.entry), reason: load(&slot.reason) });
+                let detail = slot.detail.load(Ordering::Relaxed);
+                notes.push(Note { pid: load(&slot.pid), nr: load(&slot.nr), entry: load(&slot.entry), reason: load(&slot.reason), detail });
             } else if self.stuck.get().is_some_and(|since| since.elapsed() > STUCK) {
                 s.dropped.fetch_add(1, Ordering::Relaxed);
             } else {
@@ -143,13 +165,13 @@ mod tests {
     fn notes_arrive_in_order_and_overflow_is_counted() {
         let ring = Ring::new().unwrap();
         for i in 0..SLOTS as u32 + 5 {
-            ring.note(1, i, 2, Note::NOT_LISTED);
+            ring.note(Note::new(i, 2, Note::NOT_LISTED));
         }
         let (notes, dropped) = ring.drain();
         assert_eq!(notes.len() as u64, SLOTS);
         assert_eq!(notes[3].nr, 3);
         assert_eq!(dropped, 5);
-        ring.note(1, 9, 2, Note::NOT_IMPLEMENTED);
+        ring.note(Note::new(9, 2, Note::NOT_IMPLEMENTED));
         let (notes, dropped) = ring.drain();
         assert_eq!((notes.len(), dropped), (1, 0));
         assert_eq!(notes[0].reason(), "syscall-not-implemented");

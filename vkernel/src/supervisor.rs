@@ -150,10 +150,12 @@ impl Supervisor<'_> {
         let Some(ring) = self.ring else { return };
         let (notes, dropped) = ring.drain();
         for note in notes {
-            let mut record = Record::new(Event::Syscall, Decision::Denied, note.reason());
+            let event = if note.is_syscall() { Event::Syscall } else { Event::Guest };
+            let mut record = Record::new(event, Decision::Denied, note.reason());
             record.pid = Some(note.pid);
-            let name = (self.syscall_name)(note.nr).map_or_else(|| format!("syscall {}", note.nr), str::to_owned);
-            record.detail = Some(format!("{name} by entry {}", note.entry));
+            let name = || (self.syscall_name)(note.nr).map_or_else(|| format!("syscall {}", note.nr), str::to_owned);
+            record.detail = Some(if note.is_syscall() { name() } else { format!("at {:#x}", note.detail) });
+            record.hash = self.decider.entry_digest(note.entry).map(|d| d.to_string());
             record.from_worker = true;
             self.audit.write(record);
         }

@@ -1,0 +1,188 @@
+//! The command line. Owns names, defaults and help texts; the manual page is generated from here. The fact a newcomer gets wrong: bad usage is
+//! exit code 125 as with podman, not 2, because 2 could be the guest's.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Run signed containers whose programs were translated to WebAssembly; nothing else ever executes.
+#[derive(Parser, Debug)]
+#[command(name = "vkernel", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run a program of a container and exit with its exit code
+    Run(Run),
+    /// Check a release: signatures, digests of all files, engine and CPU
+    Verify(Verify),
+    /// Print the system calls guests have, with support levels
+    Syscalls {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// As manual page vkernel-syscalls(7)
+        #[arg(long, conflicts_with = "json")]
+        man: bool,
+    },
+    /// Print which kernel features this host has and what missing ones mean
+    Check,
+    /// Print the manual page vkernel(1)
+    #[command(hide = true)]
+    Manual,
+}
+
+/// Whom to believe.
+#[derive(Args, Debug)]
+pub struct Trust {
+    /// Trusted public key (PEM); replaces the keys in /etc/vkernel/keys; may be repeated
+    #[arg(long = "key", value_name = "FILE")]
+    pub keys: Vec<PathBuf>,
+    /// How many distinct trusted keys must have signed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub threshold: usize,
+}
+
+#[derive(Args, Debug)]
+pub struct Verify {
+    /// The manifest; its files lie next to it
+    pub manifest: PathBuf,
+    #[command(flatten)]
+    pub trust: Trust,
+}
+
+#[derive(Args, Debug)]
+pub struct Run {
+    /// The manifest; its files lie next to it
+    pub manifest: PathBuf,
+    /// The image's root directory [default: rootfs next to the manifest]
+    #[arg(long, value_name = "DIR")]
+    pub rootfs: Option<PathBuf>,
+    /// Let the guest change the root directory itself; by default changes go to memory and are lost at exit
+    #[arg(long)]
+    pub writable: bool,
+    /// Leave /proc, /dev and /sys as they are in the image
+    #[arg(long)]
+    pub bare: bool,
+    /// Host name in the container [default: the container's id]
+    #[arg(long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// Working directory in the container
+    #[arg(short, long, value_name = "DIR", default_value = "/")]
+    pub workdir: String,
+    /// Set an environment variable; without a value, pass the caller's; may be repeated
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// User in the container: name or id, optionally with a group
+    #[arg(short, long, value_name = "USER[:GROUP]", default_value = "0")]
+    pub user: String,
+    /// Network: at most what the manifest allows [default: what the manifest allows]
+    #[arg(long, value_enum)]
+    pub network: Option<NetworkChoice>,
+    /// Append every decision as one JSON line
+    #[arg(long, value_name = "FILE")]
+    pub audit: Option<PathBuf>,
+    /// Print the guest's system calls to standard error
+    #[arg(long)]
+    pub strace: bool,
+    /// Where verified copies of artifacts are kept
+    #[arg(long, value_name = "DIR", default_value = crate::store::DEFAULT)]
+    pub store: PathBuf,
+    #[command(flatten)]
+    pub trust: Trust,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "PROGRAM ARGS")]
+    pub command: Vec<OsString>,
+}
+
+/// From tight to wide.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NetworkChoice {
+    /// No interface but a loopback that is down
+    None,
+    /// Loopback only
+    Loopback,
+    /// The host's network
+    Host,
+}
+
+/// vkernel(1).
+pub fn manual() -> std::io::Result<Vec<u8>> {
+    use clap::CommandFactory;
+    let command = Cli::command();
+    let mut out = Vec::new();
+    let page = clap_mangen::Man::new(command.clone());
+    page.render_title(&mut out)?;
+    page.render_name_section(&mut out)?;
+    page.render_synopsis_section(&mut out)?;
+    page.render_description_section(&mut out)?;
+    for sub in command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
+        out.extend(format!(".SH \"VKERNEL {}\"\n", sub.get_name().to_uppercase()).bytes());
+        let page = clap_mangen::Man::new(sub.clone());
+        let mut part = Vec::new();
+        page.render_description_section(&mut part)?;
+        page.render_options_section(&mut part)?;
+        out.extend(String::from_utf8_lossy(&part).replace(".SH DESCRIPTION\n", "").replace(".SH OPTIONS\n", ".PP\n").bytes());
+    }
+    out.extend_from_slice(MANUAL_TAIL.as_bytes());
+    Ok(out)
+}
+
+const MANUAL_TAIL: &str = r#".SH "EXIT STATUS"
+.TP
+.B 125
+vkernel itself failed; one line on standard error says what, why and what to do
+.TP
+.B 126
+the program was refused or cannot be executed
+.TP
+.B 127
+the program or the working directory is not in the container
+.TP
+.B other
+the guest's exit code, or 128 plus the number of the signal that killed it
+.SH SIGNALS
+Signals sent to
+.B vkernel run
+are passed on to the guest's first program. It is pid 1 of its namespace, so Linux discards signals it has no handler for, as with podman.
+.SH "AUDIT LOG"
+One JSON object per line with the members time, container, event, decision, reason, and where they apply pid, hash, path, detail, latency_us and from_worker.
+Events: policy-load, signature-failure, container-start, container-stop, exec, library, native-exec, syscall, guest, dropped.
+Records with from_worker come from inside the container and are as trustworthy as it is.
+.SH SECURITY
+Host root is trusted: it can hand an open host binary to a process in the container. Against a worker that was taken over the container's kernel limits hold, per-binary lists do not.
+.SH FILES
+.TP
+.I /etc/vkernel/keys/*.pub
+trusted public keys
+.TP
+.I /etc/vkernel/revoked.json
+revoked files and keys
+.TP
+.I /var/lib/vkernel/store
+verified copies of artifacts; may be deleted when nothing runs
+.SH "SEE ALSO"
+.BR vkernel-syscalls (7)
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_the_guest_program_stay_its_own() {
+        let cli = Cli::try_parse_from(["vkernel", "run", "m.json", "--strace", "--", "/bin/ls", "--audit", "-l"]).unwrap();
+        let Command::Run(run) = cli.command else { panic!("not run") };
+        assert!(run.strace && run.audit.is_none());
+        assert_eq!(run.command, ["/bin/ls", "--audit", "-l"]);
+    }
+}
