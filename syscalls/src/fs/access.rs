@@ -209,4 +209,50 @@ mod tests {
         assert!(!caller(9, &[9]).may_execute(5, 6, 0o760, Some(&acl(6))));
         assert!(!caller(10, &[9]).may_execute(5, 6, 0o770, Some(&acl(7))));
     }
+
+    /// Runs `check` in a child with a noexec tmpfs of its own at `/mnt`; `None` where the machine allows no mount namespace.
+    fn on_a_noexec_mount(check: impl FnOnce() -> bool) -> Option<bool> {
+        // SAFETY: the child changes only itself and its own namespace, and leaves with _exit.
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                let own = libc::unshare(libc::CLONE_NEWNS) == 0
+                    && libc::mount(std::ptr::null(), c"/".as_ptr(), std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE, std::ptr::null()) == 0;
+                let mounted = own && libc::mount(c"none".as_ptr(), c"/mnt".as_ptr(), c"tmpfs".as_ptr(), libc::MS_NOEXEC, std::ptr::null()) == 0;
+                let passed = mounted && std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).unwrap_or(false);
+                libc::_exit(if !mounted { 2 } else { i32::from(!passed) });
+            }
+            let mut status = 0;
+            assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+            match libc::WEXITSTATUS(status) {
+                2 => None,
+                code => Some(libc::WIFEXITED(status) && code == 0),
+            }
+        }
+    }
+
+    #[test]
+    fn x_ok_on_a_noexec_mount_comes_from_the_mode_bits() {
+        use std::os::unix::fs::PermissionsExt;
+        let answer = on_a_noexec_mount(|| {
+            let mut t = crate::trial::Trial::new();
+            for (name, mode) in [("/mnt/program", 0o755), ("/mnt/plain", 0o644)] {
+                std::fs::write(name, "x").unwrap();
+                std::fs::set_permissions(name, std::fs::Permissions::from_mode(mode)).unwrap();
+            }
+            let (program, plain, missing) = (t.put_str("/mnt/program"), t.put_str("/mnt/plain"), t.put_str("/mnt/none"));
+            let x = libc::X_OK as u64;
+            let native = quick(libc::SYS_faccessat, &[libc::AT_FDCWD as u64, c"/mnt/program".as_ptr() as u64, x]);
+            native == Err(Errno::EACCES)
+                && t.call("access", &[program, x]) == Ok(0)
+                && t.call("access", &[program, x | 4]) == Ok(0)
+                && t.call("faccessat2", &[libc::AT_FDCWD as u64, program, x, libc::AT_EACCESS as u64]) == Ok(0)
+                && t.call("access", &[plain, x]) == Err(Errno::EACCES)
+                && t.call("access", &[missing, x]) == Err(Errno::ENOENT)
+        });
+        match answer {
+            Some(passed) => assert!(passed),
+            None => eprintln!("SKIPPED: this machine allows no mount namespace; run as root"),
+        }
+    }
 }

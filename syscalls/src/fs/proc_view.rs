@@ -10,8 +10,7 @@ use crate::table::SysResult;
 use crate::thread::Thread;
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 /// What a procfs file about a process is to the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,15 +28,37 @@ enum View {
 /// Device and inode.
 type Identity = (u64, u64);
 
-/// The executable of the runtime, which /proc/self/exe leads to on the host side.
-static RUNTIME: LazyLock<Identity> = LazyLock::new(|| identity_of(libc::AT_FDCWD as u64, c"/proc/self/exe", 0).unwrap_or((0, 0)));
-/// What the kernel says for /proc/self/exe.
-static RUNTIME_LINK: LazyLock<Vec<u8>> = LazyLock::new(|| link_text(libc::AT_FDCWD as u64, c"/proc/self/exe").unwrap_or_default());
+/// The executable of the runtime, which /proc/self/exe leads to on the host side. Looked up once; no lock, because a fork may happen meanwhile.
+fn runtime() -> Identity {
+    static DEVICE: AtomicU64 = AtomicU64::new(0);
+    static INODE: AtomicU64 = AtomicU64::new(0);
+    match (DEVICE.load(Ordering::Acquire), INODE.load(Ordering::Relaxed)) {
+        (0, _) => {
+            let (device, inode) = identity_of(libc::AT_FDCWD as u64, c"/proc/self/exe", 0).unwrap_or((0, 0));
+            INODE.store(inode, Ordering::Relaxed);
+            DEVICE.store(device, Ordering::Release);
+            (device, inode)
+        }
+        known => known,
+    }
+}
+
+/// What the kernel says for /proc/self/exe; empty when it says nothing.
+fn runtime_link() -> &'static [u8] {
+    static LINK: AtomicPtr<Vec<u8>> = AtomicPtr::new(std::ptr::null_mut());
+    // SAFETY: the pointer is null or comes from `Box::leak` below.
+    if let Some(known) = unsafe { LINK.load(Ordering::Acquire).as_ref() } {
+        return known;
+    }
+    let text: &'static mut Vec<u8> = Box::leak(Box::new(link_text(libc::AT_FDCWD as u64, c"/proc/self/exe").unwrap_or_default()));
+    LINK.store(text, Ordering::Release);
+    text
+}
 
 /// Called after an open succeeded: gives back the descriptor, or puts the guest's view in its place under the same number, or refuses.
 pub(super) fn opened(t: &mut Thread, fd: u64, flags: u64) -> SysResult {
     let Ok(id) = identity(fd) else { return Ok(fd) };
-    let replaced = if id == *RUNTIME {
+    let replaced = if id == runtime() {
         program(t, fd, flags)
     } else if flags & libc::O_PATH as u64 == 0 && is_procfs(fd, id.0) {
         match view_of(fd) {
@@ -55,7 +76,7 @@ pub(super) fn opened(t: &mut Thread, fd: u64, flags: u64) -> SysResult {
 
 /// The target of a link that names the runtime's executable: the guest's program. `None`: the link is what the kernel says.
 pub(super) fn link(t: &Thread, dirfd: u64, path: &CStr, target: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
-    if target.is_empty() || target != RUNTIME_LINK.as_slice() {
+    if target.is_empty() || target != runtime_link() {
         return None;
     }
     // Only then look at the object: an ordinary symlink may hold the same text.
@@ -77,7 +98,7 @@ pub(super) fn stat_target(t: &Thread, dirfd: u64, path: &CStr) -> Option<CString
     if !path.to_bytes().ends_with(b"exe") {
         return None;
     }
-    (identity_of(dirfd, path, 0).ok()? == *RUNTIME).then(|| program_path(t).ok()).flatten()
+    (identity_of(dirfd, path, 0).ok()? == runtime()).then(|| program_path(t).ok()).flatten()
 }
 
 fn own_pid() -> u64 {

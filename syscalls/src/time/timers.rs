@@ -7,7 +7,7 @@ use crate::errno::Errno;
 use crate::pass::{at, at_mut, passes, quick, rows};
 use crate::table::SysResult;
 use crate::thread::Thread;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const ITIMERSPEC: u64 = 32;
 
@@ -18,27 +18,42 @@ passes! {
 }
 
 rows! {
-    222 "timer_create" [Int Ptr Ptr] Translate "SIGEV_SIGNAL, SIGEV_NONE and SIGEV_THREAD_ID" create;
+    222 "timer_create" [Int Ptr Ptr] Translate "SIGEV_SIGNAL, SIGEV_NONE and SIGEV_THREAD_ID; at most 1024 per process" create;
     226 "timer_delete" [Int] Translate "" delete;
 }
 
-/// Live timers and the process they belong to.
-static LIVE: Mutex<(i32, Vec<i32>)> = Mutex::new((0, Vec::new()));
+/// Live timers: process id in the high half, timer id plus one in the low half; 0 or another process's = free. No lock, because a fork may happen
+/// while a sibling thread is in here and the child would find the lock taken for ever.
+static LIVE: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
 
-fn live<R>(f: impl FnOnce(&mut Vec<i32>) -> R) -> R {
-    let mut live = LIVE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let me = std::process::id() as i32;
-    if live.0 != me {
-        *live = (me, Vec::new());
+fn entry(id: i32) -> u64 {
+    u64::from(std::process::id()) << 32 | u64::from(id.wrapping_add(1) as u32)
+}
+
+/// False when there is no room.
+fn remember(id: i32) -> bool {
+    let new = entry(id);
+    LIVE.iter().any(|slot| {
+        let old = slot.load(Ordering::Relaxed);
+        (old == 0 || old >> 32 != new >> 32) && slot.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    })
+}
+
+fn forget(id: i32) {
+    for slot in &LIVE {
+        let _ = slot.compare_exchange(entry(id), 0, Ordering::Relaxed, Ordering::Relaxed);
     }
-    f(&mut live.1)
 }
 
 /// execve deletes a process's timers (timer_create(2), "Notes").
 pub fn exec_reset() {
-    for id in live(std::mem::take) {
-        // A timer that is gone already needs nothing.
-        let _ = quick(libc::SYS_timer_delete, &[id as u64]);
+    let me = u64::from(std::process::id());
+    for slot in &LIVE {
+        let live = slot.swap(0, Ordering::Relaxed);
+        if live >> 32 == me {
+            // A timer that is gone already needs nothing.
+            let _ = quick(libc::SYS_timer_delete, &[u64::from((live as u32).wrapping_sub(1))]);
+        }
     }
 }
 
@@ -58,12 +73,15 @@ fn create(t: &mut Thread, a: [u64; 6]) -> SysResult {
         let _ = quick(libc::SYS_timer_delete, &[id as u64]);
         return Err(e);
     }
-    live(|ids| ids.push(id));
+    if !remember(id) {
+        let _ = quick(libc::SYS_timer_delete, &[id as u64]);
+        return Err(Errno::EAGAIN);
+    }
     Ok(0)
 }
 
 fn delete(_: &mut Thread, a: [u64; 6]) -> SysResult {
     let r = quick(libc::SYS_timer_delete, &[a[0]])?;
-    live(|ids| ids.retain(|id| *id != a[0] as i32));
+    forget(a[0] as i32);
     Ok(r)
 }
