@@ -3,7 +3,16 @@
 use super::{Emit, XmmClass, cpu, guest};
 use crate::registers::RegSet;
 use iced_x86::{Instruction, OpKind};
-use syscalls::abi::offset;
+use core::mem::offset_of;
+use syscalls::abi::{CpuState, offset};
+
+const FEMPTY: u64 = offset_of!(CpuState, fempty) as u64;
+const _: () = assert!(offset_of!(CpuState, ftop) as u64 == FEMPTY + 2);
+
+/// Offset in `CpuState` of the MMX register that is operand `k`: the low half of a physical x87 register.
+fn mm(i: &Instruction, k: u32) -> u64 {
+    (offset_of!(CpuState, st) + 16 * i.op_register(k).number()) as u64
+}
 
 impl Emit {
     /// Number of the xmm register that is operand `k`.
@@ -46,11 +55,19 @@ impl Emit {
         self.dirty = self.dirty.or(RegSet::xmm(n));
     }
 
-    /// Pushes operand `k` (xmm register or 16 bytes of memory) as v128. Alignment faults of aligned forms are not raised.
+    /// Pushes operand `k` (vector register or memory) as v128; an MMX register or a shorter memory operand has zeros above. Alignment faults of aligned
+    /// forms are not raised.
     pub fn vector(&mut self, i: &Instruction, k: u32) {
         if i.op_kind(k) == OpKind::Memory {
             let off = self.address(i);
-            self.s().v128_load(guest(off));
+            match i.memory_size().size() {
+                8 => self.s().v128_load64_zero(guest(off)),
+                4 => self.s().v128_load32_zero(guest(off)),
+                _ => self.s().v128_load(guest(off)),
+            };
+        } else if i.op_register(k).is_mm() {
+            self.c32(0);
+            self.s().v128_load64_zero(cpu(mm(i, k), 3));
         } else {
             self.xmm(Self::xmm_number(i, k));
         }
@@ -64,8 +81,27 @@ impl Emit {
             let off = self.address(i);
             self.get(t);
             self.s().v128_store(guest(off));
+        } else if i.op_register(k).is_mm() {
+            let t = self.tv(8);
+            self.s().local_set(t).i32_const(0).local_get(t).v128_store64_lane(cpu(mm(i, k), 3), 0);
+            self.s().i32_const(0).i32_const(0xffff).i32_store16(cpu(mm(i, k) + 8, 1));
         } else {
             self.set_xmm(Self::xmm_number(i, k));
+        }
+    }
+
+    /// What any MMX instruction does to the x87 state: every register valid, TOP = 0 (`fempty` and `ftop` are neighbours).
+    pub fn enter_mmx(&mut self) {
+        self.s().i32_const(0).i32_const(0).i32_store(cpu(FEMPTY, 1));
+    }
+
+    /// Clears the vector register that is operand 0.
+    pub fn clear_destination(&mut self, i: &Instruction) {
+        if i.op0_register().is_mm() {
+            self.s().v128_const(0);
+            self.set_vector(i, 0);
+        } else {
+            self.zero_xmm(Self::xmm_number(i, 0));
         }
     }
 
@@ -177,13 +213,16 @@ impl Emit {
 
     /// The class in which a lane-independent operation on these operands runs (all xmm operands have the same one, or are vectors).
     pub fn common_class(&self, i: &Instruction) -> XmmClass {
+        if i.op0_register().is_mm() {
+            return XmmClass::V128;
+        }
         self.xmm_class[Self::xmm_number(i, 0)]
     }
 
     /// Pushes operand `k` as v128 whose low `bytes` (2, 4, 8) are the operand: a register as it is, memory zero-extended.
     pub fn low(&mut self, i: &Instruction, k: u32, bytes: u32) {
         if i.op_kind(k) != OpKind::Memory {
-            return self.xmm(Self::xmm_number(i, k));
+            return self.vector(i, k);
         }
         let off = self.address(i);
         match bytes {
@@ -296,6 +335,6 @@ impl Emit {
 
     /// Pops an i32 and a zero base: the x87 tag bits (`CpuState.fempty`).
     pub fn store_x87_empty(&mut self) {
-        self.s().i32_store16(cpu(core::mem::offset_of!(syscalls::abi::CpuState, fempty) as u64, 1));
+        self.s().i32_store16(cpu(FEMPTY, 1));
     }
 }

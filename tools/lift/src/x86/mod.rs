@@ -13,6 +13,7 @@ mod atomic;
 mod bit;
 mod convert;
 mod logical;
+mod mmx;
 mod multiply;
 mod shift;
 pub mod sse_class;
@@ -63,6 +64,7 @@ type Index = LazyLock<Vec<Option<Semantics>>>;
 static GENERAL: Index = LazyLock::new(|| index(GROUPS));
 static STRING: Index = LazyLock::new(|| index(&[string::ROWS]));
 static LOCKED: Index = LazyLock::new(|| index(&[atomic::LOCKED]));
+static MMX: Index = LazyLock::new(|| index(&[mmx::ROWS]));
 
 fn index(groups: &[RowTable]) -> Vec<Option<Semantics>> {
     let mut v: Vec<Option<Semantics>> = vec![None; Mnemonic::values().count()];
@@ -73,10 +75,13 @@ fn index(groups: &[RowTable]) -> Vec<Option<Semantics>> {
     v
 }
 
-/// The row of an instruction. VEX/EVEX encodings have none: they run only behind CPUID bits we do not present. MMX registers have none either.
+/// The row of an instruction. VEX/EVEX encodings have none: they run only behind CPUID bits we do not present.
 pub fn semantics(i: &Instruction) -> Option<Semantics> {
-    if i.encoding() != EncodingKind::Legacy || sse_class::uses_mmx(i) {
+    if i.encoding() != EncodingKind::Legacy {
         return None;
+    }
+    if mmx::is_mmx(i) {
+        return MMX[i.mnemonic() as usize].or(GENERAL[i.mnemonic() as usize].filter(|_| mmx::shared(i.mnemonic())));
     }
     let table = if i.is_string_instruction() && STRING[i.mnemonic() as usize].is_some() {
         &STRING
@@ -91,6 +96,7 @@ pub fn semantics(i: &Instruction) -> Option<Semantics> {
 /// Emits `i`, or a gap when there is no row.
 pub fn emit(e: &mut Emit, i: &Instruction) {
     match semantics(i) {
+        Some(f) if mmx::is_mmx(i) => mmx::emit(e, i, f),
         Some(f) => f(e, i),
         None => e.gap(i),
     }

@@ -52,8 +52,3 @@ fn operand(i: &Instruction, k: u32) -> Needs {
         _ => V128,
     }
 }
-
-/// Has it an operand in an MMX register? The mnemonics are those of SSE.
-pub(super) fn uses_mmx(i: &Instruction) -> bool {
-    (0..i.op_count()).any(|k| i.op_kind(k) == OpKind::Register && i.op_register(k).is_mm())
-}

@@ -127,9 +127,14 @@ fn singles_to_integers(e: &mut Emit, i: &Instruction, round: bool) {
         round_current(e, x, false, true);
     }
     e.set(x);
+    truncate_singles(e, x);
+    e.set_vector(i, 0);
+}
+
+/// Pushes the four singles of a local as integers, indefinite when out of range.
+pub(super) fn truncate_singles(e: &mut Emit, x: u32) {
     e.s().local_get(x).i32x4_trunc_sat_f32x4_s().v128_const(INDEFINITE);
     e.s().local_get(x).f32_const((ABOVE_I32 as f32).into()).f32x4_splat().f32x4_lt().v128_bitselect();
-    e.set_vector(i, 0);
 }
 
 /// Two integers into the low half; the upper one is cleared.
@@ -140,9 +145,14 @@ fn doubles_to_integers(e: &mut Emit, i: &Instruction, round: bool) {
         round_current(e, x, true, true);
     }
     e.set(x);
+    truncate_doubles(e, x);
+    e.set_vector(i, 0);
+}
+
+/// Pushes the two doubles of a local as integers in the low half, indefinite when out of range.
+pub(super) fn truncate_doubles(e: &mut Emit, x: u32) {
     e.s().local_get(x).i32x4_trunc_sat_f64x2_s_zero().v128_const(INDEFINITE);
     e.s().local_get(x).f64_const(ABOVE_I32.into()).f64x2_splat().f64x2_lt().v128_const(-1);
     e.shuffle([0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 20, 21, 22, 23]);
     e.s().v128_bitselect();
-    e.set_vector(i, 0);
 }

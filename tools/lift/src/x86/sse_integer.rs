@@ -130,7 +130,7 @@ enum Bitwise {
 fn bitwise(e: &mut Emit, i: &Instruction, op: Bitwise) {
     let same = i.op1_kind() == OpKind::Register && i.op0_register() == i.op1_register();
     if same && op == Bitwise::Xor {
-        return e.zero_xmm(Emit::xmm_number(i, 0));
+        return e.clear_destination(i);
     }
     match e.common_class(i) {
         XmmClass::V128 => bitwise_vector(e, i, op),
@@ -376,7 +376,7 @@ fn shift(e: &mut Emit, i: &Instruction, bits: u32, kind: Shift) {
     if matches!(i.op1_kind(), OpKind::Immediate8) {
         let count = u32::from(i.immediate8());
         if count >= bits && kind != Shift::RightSigned {
-            return e.zero_xmm(Emit::xmm_number(i, 0));
+            return e.clear_destination(i);
         }
         e.vector(i, 0);
         e.c32(count.min(bits - 1) as i32);

@@ -4,7 +4,7 @@
 //! double). The fact a newcomer gets wrong: `fnstsw ax` and `fcomi` write the general state (rax, flags), the rest touches only the x87 part of `CpuState`.
 
 use super::Semantics;
-use crate::emit::{Emit, Flag, Flags};
+use crate::emit::{Emit, Flags};
 use crate::registers::RegSet;
 use iced_x86::{Encoder, Instruction, Mnemonic, OpKind};
 use syscalls::abi::{helper, offset};
@@ -16,7 +16,7 @@ macro_rules! x87 {
 /// Everything with an opcode of D8..DF.
 pub(super) const ROWS: &[(Mnemonic, Semantics)] = x87! {
     Fadd Faddp Fiadd Fsub Fsubp Fisub Fsubr Fsubrp Fisubr Fmul Fmulp Fimul Fdiv Fdivp Fidiv Fdivr Fdivrp Fidivr
-    Fld Fst Fstp Fild Fist Fistp Fisttp Fbld Fbstp Fxch Fld1 Fldz Fldpi Fldl2e Fldl2t Fldlg2 Fldln2
+    Fld Fst Fstp Fstpnce Fild Fist Fistp Fisttp Fbld Fbstp Fxch Fld1 Fldz Fldpi Fldl2e Fldl2t Fldlg2 Fldln2
     Fcmovb Fcmove Fcmovbe Fcmovu Fcmovnb Fcmovne Fcmovnbe Fcmovnu
     Fcom Fcomp Fcompp Fucom Fucomp Fucompp Ficom Ficomp Fcomi Fcomip Fucomi Fucomip Ftst Fxam
     Fchs Fabs Frndint Fscale Fsqrt Fxtract Fprem Fprem1 Fsin Fcos Fsincos Fptan Fpatan F2xm1 Fyl2x Fyl2xp1
@@ -24,8 +24,7 @@ pub(super) const ROWS: &[(Mnemonic, Semantics)] = x87! {
 };
 
 pub(super) const STATE: &[(Mnemonic, Semantics)] = &[
-    // No unmasked x87 exception is ever pending: nothing to wait for.
-    (Mnemonic::Wait, |_, _| {}),
+    (Mnemonic::Wait, wait),
     (Mnemonic::Emms, emms),
     (Mnemonic::Ldmxcsr, ldmxcsr),
     (Mnemonic::Stmxcsr, stmxcsr),
@@ -55,6 +54,16 @@ pub fn opcode(i: &Instruction) -> Option<u16> {
     Some(u16::from(bytes[k]) << 8 | u16::from(modrm))
 }
 
+/// Raises a pending exception, as any waiting instruction does: fnop is one.
+fn wait(e: &mut Emit, _i: &Instruction) {
+    const FNOP: i64 = 0xd9d0;
+    e.helper(helper::X87, RegSet::EMPTY, RegSet::EMPTY, |e| {
+        e.c64(FNOP);
+        e.c64(0);
+    });
+    e.s().drop();
+}
+
 fn memory_operand(i: &Instruction) -> bool {
     (0..i.op_count()).any(|k| i.op_kind(k) == OpKind::Memory)
 }
@@ -74,11 +83,6 @@ fn x87(e: &mut Emit, i: &Instruction) {
     e.s().drop();
     if sets_flags {
         e.flags_in_state();
-        for (f, field) in [(Flag::Of, offset::OF), (Flag::Sf, offset::SF), (Flag::Af, offset::AF)] {
-            if e.live_flags.has(f) {
-                e.cpu_store32(field, |e| e.c32(0));
-            }
-        }
     }
 }
 

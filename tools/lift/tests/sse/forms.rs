@@ -66,17 +66,17 @@ fn with_immediates(bytes: &[u8], forms: &mut Vec<Form>, seen: &mut HashSet<Vec<u
     }
 }
 
-/// Legacy-encoded instructions with an xmm operand (or xmm state) that have a row and that the host can run.
+/// Legacy-encoded instructions with an xmm or MMX operand that have a row and that the host can run.
 fn wanted(i: &Instruction) -> bool {
     use Mnemonic::*;
     let xmm = (0..i.op_count()).any(|k| i.op_kind(k) == OpKind::Register && i.op_register(k).is_xmm());
     let mmx = (0..i.op_count()).any(|k| i.op_kind(k) == OpKind::Register && i.op_register(k).is_mm());
-    let vendor = matches!(i.mnemonic(), Extrq | Insertq | Movntsd | Movntss);
+    let vendor = matches!(i.mnemonic(), Extrq | Insertq | Movntsd | Movntss | Pi2fw | Pf2iw);
     // Not in x86-64-v2: gaps.
-    let beyond = [CpuidFeature::AES, CpuidFeature::PCLMULQDQ, CpuidFeature::SHA, CpuidFeature::GFNI, CpuidFeature::AESKLE, CpuidFeature::WIDE_KL];
+    let beyond = [CpuidFeature::AES, CpuidFeature::SHA, CpuidFeature::GFNI, CpuidFeature::AESKLE, CpuidFeature::WIDE_KL];
     let beyond = i.cpuid_features().iter().any(|f| beyond.contains(f));
     let stack = (0..i.op_count()).any(|k| i.op_kind(k) == OpKind::Register && i.op_register(k).full_register() == Register::RSP);
-    !i.is_invalid() && !stack && xmm && !mmx && !vendor && !beyond && !i.is_privileged() && i.encoding() == EncodingKind::Legacy && i.memory_displacement64() <= 0x10
+    !i.is_invalid() && !stack && (xmm || mmx) && !vendor && !beyond && !i.is_privileged() && i.encoding() == EncodingKind::Legacy && i.memory_displacement64() <= 0x10
 }
 
 /// All vectors, and every choice of scalar classes the instruction allows.

@@ -7,7 +7,7 @@ use iced_x86::ConditionCode;
 use lift::emit::{Emit, Flag, Flags, Form as CodeForm, step};
 use lift::module::ModuleBuilder;
 use lift::registers::Effects;
-use syscalls::abi::{SseOp, helper, import, offset};
+use syscalls::abi::{CpuState, SseOp, helper, import, offset};
 use wasmtime as w;
 
 /// Where the functions leave the sixteen conditions, in memory 1 behind `CpuState`.
@@ -72,6 +72,12 @@ impl Guest {
 
 const FLAGS: [(Flag, u64, u32); 6] = [(Flag::Cf, offset::CF, 0), (Flag::Pf, offset::PF, 2), (Flag::Af, offset::AF, 4), (Flag::Zf, offset::ZF, 6), (Flag::Sf, offset::SF, 7), (Flag::Of, offset::OF, 11)];
 
+const FEMPTY: u64 = std::mem::offset_of!(CpuState, fempty) as u64;
+
+fn st(n: usize) -> u64 {
+    (std::mem::offset_of!(CpuState, st) + 16 * n) as u64
+}
+
 fn put(cpu: &mut [u8], at: u64, bytes: &[u8]) {
     cpu[at as usize..][..bytes.len()].copy_from_slice(bytes);
 }
@@ -87,6 +93,11 @@ fn put_state(cpu: &mut [u8], s: &State) {
     for (_, at, bit) in FLAGS {
         put(cpu, at, &(s.flags >> bit & 1).to_le_bytes());
     }
+    for n in 0..8 {
+        put(cpu, st(n), &s.st[n].to_le_bytes());
+    }
+    put(cpu, FEMPTY, &u16::from(s.empty).to_le_bytes());
+    put(cpu, FEMPTY + 2, &3_u16.to_le_bytes());
     put(cpu, offset::MXCSR, &s.mxcsr.to_le_bytes());
 }
 
@@ -95,6 +106,12 @@ fn get_state(cpu: &[u8], s: &mut State) {
         s.gpr[n] = u64::from_le_bytes(cpu[offset::gpr(n) as usize..][..8].try_into().expect("8 bytes"));
         s.xmm[n] = u128::from_le_bytes(cpu[offset::xmm(n) as usize..][..16].try_into().expect("16 bytes"));
     }
+    for n in 0..8 {
+        s.st[n] = u128::from_le_bytes(cpu[st(n) as usize..][..16].try_into().expect("16 bytes"));
+    }
+    s.empty = word(cpu, FEMPTY) as u8;
+    // Only MMX instructions may touch TOP, and they clear it.
+    assert!([0, 3].contains(&(word(cpu, FEMPTY) >> 16)), "TOP is {}", word(cpu, FEMPTY) >> 16);
     for (_, at, bit) in FLAGS {
         s.flags = s.flags & !(1 << bit) | word(cpu, at) << bit;
     }
@@ -142,19 +159,20 @@ fn run_helper(cpu: &mut [u8], op: u32, a: u64, b: u64) -> u64 {
             let scalar = a == SseOp::Rcpss as u64 || a == SseOp::Rsqrtss as u64;
             if scalar { vec![0xf3, 0x0f, opcode, 0xca] } else { vec![0x0f, opcode, 0xca] }
         }
+        helper::PCLMULQDQ => vec![0x66, 0x0f, 0x3a, 0x44, 0xca, a as u8],
         helper::PCMPESTRM => string(0x60, a, b),
         helper::PCMPESTRI => string(0x61, a, b),
         helper::PCMPISTRM => string(0x62, a, b),
         helper::PCMPISTRI => string(0x63, a, b),
         _ => panic!("helper {op} is not part of these groups"),
     };
-    let mut s = State { gpr: [0; 16], xmm: [0; 16], flags: 0x202, mxcsr: 0x1f80, memory: [0; DATA_BYTES], conditions: 0 };
+    let mut s = State::default();
     s.gpr[0] = u64::from_le_bytes(cpu[offset::gpr(0) as usize..][..8].try_into().expect("8 bytes"));
     s.gpr[2] = u64::from_le_bytes(cpu[offset::gpr(2) as usize..][..8].try_into().expect("8 bytes"));
     (s.xmm[1], s.xmm[2]) = (scratch(cpu, 0), scratch(cpu, 1));
     let out = Cpu::once(&code, &s);
-    put(cpu, offset::scratch(2), &out.xmm[if op == helper::SSE { 1 } else { 0 }].to_le_bytes());
-    if op != helper::SSE {
+    put(cpu, offset::scratch(2), &out.xmm[usize::from(matches!(op, helper::SSE | helper::PCLMULQDQ))].to_le_bytes());
+    if !matches!(op, helper::SSE | helper::PCLMULQDQ) {
         for (_, at, bit) in FLAGS {
             put(cpu, at, &(out.flags >> bit & 1).to_le_bytes());
         }

@@ -78,6 +78,8 @@ impl Cpu {
             let image = STATE as *mut u8;
             std::ptr::write_bytes(image, 0, 512);
             image.cast::<u16>().write(0x37f);
+            image.add(4).write(!s.empty);
+            std::ptr::copy_nonoverlapping(s.st.as_ptr().cast(), image.add(32), 128);
             image.add(24).cast::<u32>().write(s.mxcsr);
             std::ptr::copy_nonoverlapping(s.xmm.as_ptr().cast(), image.add(160), 256);
             std::ptr::copy_nonoverlapping(s.gpr.as_ptr().cast(), GPR as *mut u8, 128);
@@ -86,7 +88,9 @@ impl Cpu {
             let enter: extern "C" fn() = std::mem::transmute(CODE);
             enter();
             let default: u32 = 0x1f80;
-            std::arch::asm!("ldmxcsr [{}]", in(reg) &default);
+            std::arch::asm!("ldmxcsr [{}]", "emms", in(reg) &default, out("st(0)") _, out("st(1)") _, out("st(2)") _, out("st(3)") _, out("st(4)") _, out("st(5)") _, out("st(6)") _, out("st(7)") _);
+            out.empty = !image.add(4).read();
+            std::ptr::copy_nonoverlapping(image.add(32), out.st.as_mut_ptr().cast(), 128);
             std::ptr::copy_nonoverlapping(image.add(160), out.xmm.as_mut_ptr().cast(), 256);
             std::ptr::copy_nonoverlapping(GPR as *const u8, out.gpr.as_mut_ptr().cast(), 128);
             out.flags = (FLAGS as *const u64).read() as u32;

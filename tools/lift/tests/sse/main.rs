@@ -1,4 +1,4 @@
-//! Every SSE to SSE4.2 instruction, lifted and executed next to the host CPU on edge and random register states.
+//! Every MMX and SSE to SSE4.2 instruction, lifted and executed next to the host CPU on edge and random register states.
 //!
 //! Owns the comparison; the forms are found by decoding the whole opcode space (`forms`), so a new row is tested without being listed. The fact a newcomer
 //! gets wrong: of two NaNs added or multiplied x86 keeps the first, the engine may have swapped them; that payload alone is not compared.
@@ -14,7 +14,7 @@ use lift::emit::XmmClass;
 use states::State;
 
 #[test]
-fn every_sse_instruction_does_what_the_host_cpu_does() {
+fn every_vector_instruction_does_what_the_host_cpu_does() {
     let forms = forms::all();
     let mut cpu = host::Cpu::new();
     let mut lifted = guest::Guest::new(&forms);
@@ -44,6 +44,7 @@ fn every_sse_instruction_does_what_the_host_cpu_does() {
         println!("{form}: {count} states differ; {first}");
     }
     println!("{} forms of {} mnemonics", forms.len(), mnemonics.len());
+    assert!(only.is_some() || mnemonics.len() >= 249, "only {} mnemonics were found", mnemonics.len());
     assert!(failures.is_empty(), "{} of {} forms differ from the host CPU", failures.len(), forms.len());
 }
 
@@ -69,6 +70,14 @@ fn difference(form: &Form, before: &State, expected: &State, got: &State) -> Opt
         if host != lifted && !(float_width(i).is_some_and(|w| same_but_nans(host, lifted, w))) {
             return Some(format!("xmm{n}: host {}, lifted {}; {}", hex(expected.xmm[n]), hex(got.xmm[n]), before.describe(i)));
         }
+    }
+    for n in 0..8 {
+        if (expected.st[n] ^ got.st[n]) << 48 != 0 {
+            return Some(format!("x87 register {n}: host {:020x}, lifted {:020x}; {}", expected.st[n], got.st[n], before.describe(i)));
+        }
+    }
+    if expected.empty != got.empty {
+        return Some(format!("empty x87 registers: host {:#x}, lifted {:#x}", expected.empty, got.empty));
     }
     let flags = defined_flags(i);
     if (expected.flags ^ got.flags) & flags != 0 {

@@ -10,11 +10,21 @@ pub(crate) const DATA_BYTES: usize = 64;
 pub(crate) struct State {
     pub(crate) gpr: [u64; 16],
     pub(crate) xmm: [u128; 16],
+    /// Low 80 bits of the physical x87 registers; TOP is 0.
+    pub(crate) st: [u128; 8],
+    /// One bit per empty x87 register.
+    pub(crate) empty: u8,
     pub(crate) flags: u32,
     pub(crate) mxcsr: u32,
     pub(crate) memory: [u8; DATA_BYTES],
     /// Lifted only: bit cc = condition cc (in encoding order) holds.
     pub(crate) conditions: u16,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { gpr: [0; 16], xmm: [0; 16], st: [0xffff << 64; 8], empty: 0xff, flags: 0x202, mxcsr: 0x1f80, memory: [0; DATA_BYTES], conditions: 0 }
+    }
 }
 
 impl State {
@@ -34,6 +44,7 @@ impl State {
                     let n = i.op_register(k).number();
                     s += &format!(" xmm{n} {}", crate::hex(self.xmm[n]));
                 }
+                OpKind::Register if i.op_register(k).is_mm() => s += &format!(" {:?} {:016x}", i.op_register(k), self.st[i.op_register(k).number()] as u64),
                 OpKind::Register => s += &format!(" {:?} {:#x}", i.op_register(k), self.gpr[i.op_register(k).full_register().number()]),
                 OpKind::Memory => s += &format!(" memory {}", crate::hex(u128::from_le_bytes(self.memory[16..32].try_into().expect("16 bytes")))),
                 _ => {}
@@ -109,9 +120,12 @@ fn rounds_to_integers(i: &Instruction) -> bool {
 }
 
 fn state(r: &mut Random, n: u32) -> State {
-    let mut s = State { gpr: [0; 16], xmm: [0; 16], flags: 0, mxcsr: 0x1f80, memory: [0; DATA_BYTES], conditions: 0 };
+    let mut s = State { flags: 0, ..State::default() };
     for x in &mut s.xmm {
         *x = u128::from(half(r)) << 64 | u128::from(half(r));
+    }
+    for m in &mut s.st {
+        *m = 0x7fff << 64 | u128::from(half(r));
     }
     // Equal operands, and equal lanes.
     if n % 11 == 3 {
