@@ -77,7 +77,7 @@ fn is_x87(code: Code) -> bool {
     use iced_x86::CpuidFeature as F;
     code.cpuid_features().iter().any(|f| matches!(f, F::FPU | F::FPU287 | F::FPU387 | F::MMX | F::FXSR | F::XSAVE | F::XSAVEC | F::XSAVEOPT))
         || format!("{:?}", code.mnemonic()).starts_with('F')
-        || matches!(code.mnemonic(), Mnemonic::Ldmxcsr | Mnemonic::Stmxcsr)
+        || matches!(code.mnemonic(), Mnemonic::Wait | Mnemonic::Emms | Mnemonic::Ldmxcsr | Mnemonic::Stmxcsr)
 }
 
 fn writes_rsp(i: &iced_x86::Instruction) -> bool {
