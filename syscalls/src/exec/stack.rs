@@ -6,8 +6,8 @@ use super::Prepared;
 use crate::host::Object;
 use std::ffi::CString;
 
-/// CPUID.1:EDX of the CPU the guest sees (x86-64-v2, no HTT): AT_HWCAP.
-const HWCAP: u64 = 0x078b_fbff;
+/// CPUID.1:EDX of the CPU the guest sees (the loader's cpuid helper): AT_HWCAP.
+const HWCAP: u64 = 0x0780_8111;
 /// A signal frame with FXSAVE area, red zone and alignment.
 const MIN_SIGNAL_STACK: u64 = 2048;
 const PLATFORM: &[u8] = b"x86_64\0";

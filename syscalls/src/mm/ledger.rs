@@ -91,14 +91,19 @@ impl Ledger {
 
     /// Every page of `start..end` is mapped.
     pub fn is_covered(&self, start: u64, end: u64) -> bool {
+        self.covered_until(start, end) >= end
+    }
+
+    /// End of the mapped pages that begin at `start`, at most `end`.
+    pub fn covered_until(&self, start: u64, end: u64) -> u64 {
         let mut at = start;
         for (s, area) in self.overlapping(start, end) {
             if s > at {
-                return false;
+                return at;
             }
             at = area.end;
         }
-        at >= end
+        at.min(end)
     }
 
     /// Cuts the range that contains `at` in two.

@@ -170,7 +170,12 @@ impl Memory {
         }
         let len = page_up(len).ok_or(Errno::ENOMEM)?;
         let end = addr.checked_add(len).filter(|e| *e <= WINDOW_BYTES).ok_or(Errno::ENOMEM)?;
-        if !self.areas.is_covered(addr, end) {
+        // As Linux: the pages before a hole change, then it is ENOMEM.
+        let mapped_end = self.areas.covered_until(addr, end);
+        if mapped_end < end {
+            if mapped_end > addr {
+                self.mprotect(host, addr, mapped_end - addr, prot)?;
+            }
             return Err(Errno::ENOMEM);
         }
         if prot & libc::PROT_EXEC != 0 && !self.is_text(host, addr, end) {
