@@ -24,6 +24,7 @@ pub(crate) type Fixup = (Range<usize>, usize);
 struct Known {
     code: Vec<Range<usize>>,
     fixups: Vec<Fixup>,
+    window: usize,
 }
 static KNOWN: AtomicPtr<Known> = AtomicPtr::new(std::ptr::null_mut());
 
@@ -31,8 +32,8 @@ const SIGNALS: [i32; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGI
 const ALT_STACK_BYTES: usize = 64 << 10;
 
 /// Installs the handlers for `code`. After the last artifact of a load is mapped and a wasmer store exists: wasmer installs its own handlers at the first one.
-pub fn install(code: Vec<Range<usize>>, fixups: Vec<Fixup>) -> io::Result<()> {
-    KNOWN.store(Box::into_raw(Box::new(Known { code, fixups })), Ordering::Release);
+pub fn install(code: Vec<Range<usize>>, fixups: Vec<Fixup>, window: *mut u8) -> io::Result<()> {
+    KNOWN.store(Box::into_raw(Box::new(Known { code, fixups, window: window as usize })), Ordering::Release);
     for signo in SIGNALS {
         // SAFETY: the handler touches only the context of its own thread and `KNOWN`.
         let failed = unsafe {
@@ -93,7 +94,9 @@ unsafe extern "C" fn on_fault(signo: i32, info: *mut libc::siginfo_t, ucontext: 
     if code <= 0 && !context.is_null() {
         // Somebody called kill: an asynchronous signal like any other.
         // SAFETY: the arguments of this handler.
-        return unsafe { syscalls::signal::record(signo, info, ucontext) };
+        if unsafe { syscalls::signal::record(signo, info, ucontext) } {
+            return;
+        }
     }
     let pc = registers[libc::REG_RIP as usize] as usize;
     // SAFETY: these four signals carry an address when the kernel raises them.
@@ -110,9 +113,9 @@ unsafe extern "C" fn on_fault(signo: i32, info: *mut libc::siginfo_t, ucontext: 
         registers[libc::REG_RIP as usize] = leave_after_fault as *const () as i64;
         return;
     }
-    // SAFETY: as above.
-    let in_window = inside && addr.wrapping_sub(unsafe { (*context).window } as usize) < RESERVED_BYTES;
-    if let Some((_, target)) = known().filter(|_| in_window).and_then(|k| k.fixups.iter().find(|(range, _)| range.contains(&pc))) {
+    // Copies by syscalls happen outside lifted code too, e.g. when the first program's stack is built.
+    let guarded = known().filter(|k| addr.wrapping_sub(k.window) < RESERVED_BYTES).and_then(|k| k.fixups.iter().find(|(range, _)| range.contains(&pc)));
+    if let Some((_, target)) = guarded {
         crate::helper::note_fault(fault);
         registers[libc::REG_RIP as usize] = *target as i64;
         return;

@@ -39,7 +39,7 @@ pub struct Note {
     pub nr: u32,
     /// Which program.
     pub entry: u32,
-    reason: u32,
+    pub(crate) reason: u32,
     /// A guest address, for reasons that have one.
     pub detail: u64,
 }

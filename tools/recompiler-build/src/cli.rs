@@ -14,8 +14,9 @@ use std::path::PathBuf;
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// Missing only beside a subcommand.
     #[command(flatten)]
-    pub build: BuildArgs,
+    pub build: Option<BuildArgs>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -21,7 +21,7 @@ const KEYS_DIRECTORY: &str = "/etc/vkernel/keys";
 
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        None => build(cli.build, false),
+        None => build(cli.build.context("say what to build: --rootfs and --include, or a subcommand (see --help)")?, false),
         Some(Command::Merge(args)) => build(args, true),
         Some(Command::Scan(args)) => list(&args),
         Some(Command::Lift(args)) => lift(&args),
