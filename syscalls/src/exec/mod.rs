@@ -76,6 +76,8 @@ fn exec(t: &mut Thread, dir: i32, path: u64, argv: u64, envp: u64, flags: i32) -
 pub(crate) fn become_program(t: &mut Thread, p: Prepared) -> Result<(), Errno> {
     let process = t.process.clone();
     let host = &*process.host;
+    // Before the stack goes: the parent takes over what the child changed on it.
+    crate::process::vfork_done(t);
     host.becoming(p.id, &p.path, &p.argv);
     host.unbind_all();
     let limits = process.limits();
@@ -105,7 +107,6 @@ pub(crate) fn become_program(t: &mut Thread, p: Prepared) -> Result<(), Errno> {
     crate::time::exec_reset();
     t.clear_child_tid = 0;
     t.robust_list = 0;
-    crate::process::vfork_done(t);
     reset_registers(t, image.rsp, entry);
     Ok(())
 }

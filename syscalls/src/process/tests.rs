@@ -75,6 +75,28 @@ fn a_spawned_child_reports_its_error_through_the_parents_stack() {
 }
 
 #[test]
+fn a_spawned_program_leaves_its_parents_stack_alone() {
+    in_child(|| {
+        let (mut t, host) = guest();
+        *host.exec.lock().unwrap() = Ok(PROGRAM);
+        let rsp = t.cpu().gpr[reg::RSP];
+        t.window().copy_out(rsp, &[0x33; 60_000]).unwrap();
+        let pid = instruction(&mut t, libc::SYS_vfork, &[], 0x1000);
+        if pid == 0 {
+            t.window().copy_out(rsp + 8, &[0x44; 8]).unwrap();
+            execve(&mut t, "/bin/true");
+            assert_eq!(poll(&mut t), Next::Continue);
+            instruction(&mut t, libc::SYS_exit_group, &[5], 0x1000);
+        }
+        let mut now = vec![0; 60_000];
+        t.window().copy_in(rsp, &mut now).unwrap();
+        assert_eq!(now[8..16], [0x44; 8]);
+        assert!(now[..8].iter().chain(&now[16..4000]).chain(&now[8000..]).all(|b| *b == 0x33));
+        assert_eq!(libc::WEXITSTATUS(wait(&mut t, pid as u64)), 5);
+    });
+}
+
+#[test]
 fn a_killed_vfork_child_does_not_hang_its_parent() {
     in_child(|| {
         let (mut t, _) = guest();

@@ -98,11 +98,13 @@ pub(super) struct Delivery<'a> {
     pub altstack: AltStack,
     /// trapno, error code, cr2 of a fault.
     pub fault: [u64; 3],
+    /// The frame lies below this address unless it goes on the alternate stack.
+    pub ceiling: u64,
 }
 
 /// Pushes the frame and makes `cpu` enter the handler. EFAULT: the stack cannot hold the frame.
 pub(super) fn push(window: Window, cpu: &mut CpuState, d: &Delivery<'_>) -> Result<(), Errno> {
-    let mut sp = cpu.gpr[reg::RSP].wrapping_sub(RED_ZONE);
+    let mut sp = cpu.gpr[reg::RSP].wrapping_sub(RED_ZONE).min(d.ceiling);
     let inside = d.altstack.contains(cpu.gpr[reg::RSP]);
     if d.on_alternate && !inside && d.altstack.flags & libc::SS_DISABLE as u64 == 0 {
         sp = d.altstack.sp.wrapping_add(d.altstack.size);

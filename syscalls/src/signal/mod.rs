@@ -11,6 +11,7 @@ mod rows;
 use crate::abi::{CpuState, StopKind};
 use crate::errno::Errno;
 use crate::host::Event;
+use crate::mm::PAGE;
 use crate::mm::ledger::Backing;
 use crate::process::Process;
 use crate::thread::{Next, Thread, reg};
@@ -64,6 +65,7 @@ impl Actions {
     fn set(&mut self, signal: i32, action: Action) -> Result<(), Errno> {
         if bit(signal) & SYNCHRONOUS == 0 {
             let disposition = match action.handler {
+                _ if signal == host::KICK => Disposition::Record,
                 SIG_DFL => Disposition::Default,
                 SIG_IGN => Disposition::Ignore,
                 _ => Disposition::Record,
@@ -117,13 +119,15 @@ pub struct ThreadSignals {
     pub suspended: Option<u64>,
     pub altstack: AltStack,
     interrupted: Option<Interrupted>,
+    /// Where the frame of the last fault went, see `fault_ceiling`.
+    fault_floor: Option<u64>,
 }
 
 impl ThreadSignals {
     pub fn new(cpu: *mut CpuState, mask: u64) -> Self {
         let record = Record::new(cpu);
         host::attach(&raw const *record);
-        Self { record, mask, suspended: None, altstack: AltStack::NONE, interrupted: None }
+        Self { record, mask, suspended: None, altstack: AltStack::NONE, interrupted: None, fault_floor: None }
     }
 
     /// The first thread of a process: inherited dispositions, empty mask.
@@ -272,9 +276,35 @@ pub fn fault(t: &mut Thread, f: Fault) -> Next {
         _ => 6,
     };
     let cr2 = if trap == 14 { f.address } else { 0 };
-    run_handler(t, f.signal, &info, &action, [trap, if trap == 14 { 4 } else { 0 }, cr2]);
+    let ceiling = fault_ceiling(t);
+    run_handler(t, f.signal, &info, &action, [trap, if trap == 14 { 4 } else { 0 }, cr2], ceiling);
     t.signals.apply_mask();
     Next::Continue
+}
+
+/// Highest address for the frame of a fault. Structured code keeps rsp in wasm locals: at a fault `CpuState` has that of the last syscall or
+/// tagged exit, and live frames may lie below it, among them the one the handler will siglongjmp to. Stack that was never touched holds none, so the
+/// frame goes below the lowest resident page; later faults of the same stack reuse the place.
+fn fault_ceiling(t: &mut Thread) -> u64 {
+    let rsp = t.cpu().gpr[reg::RSP];
+    let Some((low, high)) = t.process.memory().areas.at(rsp).map(|(s, a)| (s, a.end)) else { return u64::MAX };
+    if let Some(floor) = t.signals.fault_floor
+        && (low..high).contains(&floor)
+        && floor <= rsp
+    {
+        return floor;
+    }
+    let end = (rsp & !(PAGE - 1)) + PAGE;
+    let mut resident = vec![0u8; ((end - low) / PAGE) as usize];
+    let Ok(at) = t.window().range(low, end - low) else { return u64::MAX };
+    let args = [at as u64, end - low, resident.as_mut_ptr() as u64, 0, 0, 0];
+    if crate::blocking::host_call_now(libc::SYS_mincore, args).is_err() {
+        return u64::MAX;
+    }
+    let untouched = resident.iter().position(|page| page & 1 != 0).unwrap_or(0) as u64;
+    let floor = low + untouched * PAGE;
+    t.signals.fault_floor = Some(floor);
+    floor
 }
 
 /// One recorded signal: handler, default or nothing, as the actions say now.
@@ -286,12 +316,12 @@ fn deliver(t: &mut Thread, signal: i32, info: &Info) {
         SIG_DFL if bit(signal) & SYNCHRONOUS != 0 => die(signal),
         SIG_DFL if signal == host::KICK => {}
         SIG_DFL => host::resend(signal, info),
-        _ => run_handler(t, signal, info, &action, [0; 3]),
+        _ => run_handler(t, signal, info, &action, [0; 3], u64::MAX),
     }
 }
 
-/// Makes the guest enter its handler.
-fn run_handler(t: &mut Thread, signal: i32, info: &Info, action: &Action, fault: [u64; 3]) {
+/// Makes the guest enter its handler; the frame lies below `ceiling` when on the ordinary stack.
+fn run_handler(t: &mut Thread, signal: i32, info: &Info, action: &Action, fault: [u64; 3], ceiling: u64) {
     if let Some(i) = t.signals.interrupted.take()
         && (i.always || action.has(libc::SA_RESTART))
     {
@@ -308,6 +338,7 @@ fn run_handler(t: &mut Thread, signal: i32, info: &Info, action: &Action, fault:
         mask: t.signals.mask,
         altstack: t.signals.altstack,
         fault,
+        ceiling,
     };
     let window = t.window();
     if frame::push(window, t.cpu(), &delivery).is_err() {
@@ -331,6 +362,7 @@ pub(crate) fn exec_reset(t: &mut Thread) {
     t.process.actions().clear();
     t.signals.altstack = AltStack::NONE;
     t.signals.interrupted = None;
+    t.signals.fault_floor = None;
     // A signal recorded but not delivered is pending for the new program.
     if let Some((signal, info)) = recorded {
         host::resend(signal, &info);

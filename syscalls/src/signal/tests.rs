@@ -267,6 +267,26 @@ fn a_fault_reaches_the_guest_handler_with_its_address() {
 }
 
 #[test]
+fn the_frame_of_a_fault_spares_stack_below_a_stale_rsp() {
+    in_child(|| {
+        let mut t = program();
+        handle(&mut t, libc::SIGSEGV, libc::SA_SIGINFO);
+        let rsp = t.cpu().gpr[reg::RSP];
+        let live = rsp - 20_000;
+        t.window().copy_out(live, &[0x5a; 20_000]).unwrap();
+        for _ in 0..3 {
+            fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28 });
+            assert!(t.cpu().gpr[reg::RSP] < live);
+            let mut now = vec![0; 20_000];
+            t.window().copy_in(live, &mut now).unwrap();
+            assert!(now.iter().all(|b| *b == 0x5a));
+            sigreturn(&mut t);
+            assert_eq!(t.cpu().gpr[reg::RSP], rsp);
+        }
+    });
+}
+
+#[test]
 fn a_fault_without_a_handler_ends_the_process_by_its_signal() {
     let status = child_status(|| {
         let mut t = program();
