@@ -1,7 +1,7 @@
 //! The command line: every flag is declared here once; help, man page and completions come from it.
 
 use crate::compile::Tier;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::num::NonZero;
 use std::path::PathBuf;
 
@@ -14,9 +14,27 @@ use std::path::PathBuf;
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// Missing only beside a subcommand.
     #[command(flatten)]
-    pub build: Option<BuildArgs>,
+    pub build: BuildArgs,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Request {
+    Build(Box<BuildArgs>),
+    Command(Command),
+}
+
+impl Request {
+    /// Parses the process's arguments; prints help or the error and exits. A subcommand needs none of the build's arguments, which clap's derived struct cannot say.
+    pub fn parse() -> Request {
+        let matches = Cli::command().get_matches();
+        let parsed = match matches.subcommand() {
+            Some(_) => Command::from_arg_matches(&matches).map(Request::Command),
+            None => BuildArgs::from_arg_matches(&matches).map(|b| Request::Build(Box::new(b))),
+        };
+        parsed.unwrap_or_else(|e| e.exit())
+    }
 }
 
 #[derive(Debug, Subcommand)]

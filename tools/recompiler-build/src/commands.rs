@@ -2,7 +2,7 @@
 
 use crate::assemble::{PolicyFile, Release};
 use crate::cache::Cache;
-use crate::cli::{BuildArgs, Cli, Command, CompileArgs, ImageArgs, KeygenArgs, LiftArgs, SignArgs, VerifyArgs, WorkArgs};
+use crate::cli::{BuildArgs, Cli, Command, CompileArgs, ImageArgs, KeygenArgs, LiftArgs, Request, SignArgs, VerifyArgs, WorkArgs};
 use crate::compile::{self, Job};
 use crate::pipeline::{self, form_name, Build};
 use crate::scan::rootfs::Rootfs;
@@ -19,19 +19,22 @@ use std::time::Instant;
 
 const KEYS_DIRECTORY: &str = "/etc/vkernel/keys";
 
-pub fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command {
-        None => build(cli.build.context("say what to build: --rootfs and --include, or a subcommand (see --help)")?, false),
-        Some(Command::Merge(args)) => build(args, true),
-        Some(Command::Scan(args)) => list(&args),
-        Some(Command::Lift(args)) => lift(&args),
-        Some(Command::Compile(args)) => compile_files(&args),
-        Some(Command::Sign(args)) => sign(&args),
-        Some(Command::Verify(args)) => verify(&args),
-        Some(Command::Keygen(args)) => keygen(&args),
-        Some(Command::Schema) => Ok(println!("{:#}", Manifest::schema())),
-        Some(Command::Man) => Ok(std::io::stdout().write_all(&man()?)?),
-        Some(Command::Completions { shell }) => {
+pub fn run(request: Request) -> anyhow::Result<()> {
+    let command = match request {
+        Request::Build(args) => return build(*args, false),
+        Request::Command(command) => command,
+    };
+    match command {
+        Command::Merge(args) => build(args, true),
+        Command::Scan(args) => list(&args),
+        Command::Lift(args) => lift(&args),
+        Command::Compile(args) => compile_files(&args),
+        Command::Sign(args) => sign(&args),
+        Command::Verify(args) => verify(&args),
+        Command::Keygen(args) => keygen(&args),
+        Command::Schema => Ok(println!("{:#}", Manifest::schema())),
+        Command::Man => Ok(std::io::stdout().write_all(&man()?)?),
+        Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "recompiler-build", &mut std::io::stdout());
             Ok(())
         }

@@ -1,11 +1,10 @@
 //! The `recompiler-build` program: parses the command line, prints one line on failure. Everything else is in the library beside it.
 
-use clap::Parser;
-use recompiler_build::{cli::Cli, commands};
+use recompiler_build::{cli::Request, commands};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match commands::run(Cli::parse()) {
+    match commands::run(Request::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let line = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");

@@ -57,14 +57,10 @@ struct Placed<'a> {
 
 /// Builds a release.
 pub fn build(b: &Build) -> anyhow::Result<Summary> {
-    let directory = b.manifest.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
-    let megabinary_name = b.output.strip_prefix(&directory).unwrap_or(&b.output).to_string_lossy().into_owned();
-    anyhow::ensure!(
-        directory.join(&megabinary_name) == directory.join(&b.output) || b.output.parent() == b.manifest.parent(),
-        "{} must lie in the manifest's directory {}",
-        b.output.display(),
-        directory.display()
-    );
+    let directory = parent(&b.manifest)?;
+    let inside = parent(&b.output)?.strip_prefix(&directory).map(Path::to_path_buf);
+    let inside = inside.map_err(|_| anyhow::anyhow!("{} must lie in the manifest's directory {}", b.output.display(), directory.display()))?;
+    let megabinary_name = inside.join(b.output.file_name().unwrap_or_default()).to_string_lossy().into_owned();
     let found = scan::scan(&Rootfs::open(&b.rootfs)?, &b.include)?;
     let placed = place(&found)?;
     let (shards, lifted) = lift(b, &placed)?;
@@ -83,6 +79,13 @@ pub fn build(b: &Build) -> anyhow::Result<Summary> {
     let bytes = manifest_bytes(b, &found, &placed, &shards, &merged, &made, megabinary_name)?;
     write(b, &directory, &merged, &made, &bytes)?;
     Ok(summary)
+}
+
+/// The directory a file is to be written into, made if needed, without symlinks.
+fn parent(path: &Path) -> anyhow::Result<PathBuf> {
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    output::directory(directory)?;
+    std::fs::canonicalize(directory).with_context(|| format!("cannot use directory {}", directory.display()))
 }
 
 fn place(found: &Inventory) -> anyhow::Result<Vec<Placed<'_>>> {
@@ -121,7 +124,6 @@ fn lift(b: &Build, placed: &[Placed<'_>]) -> anyhow::Result<(Vec<Shard>, usize)>
 }
 
 fn merge(b: &Build, found: &Inventory, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Result<Megabinary> {
-    let input = |(p, s): (&Placed<'_>, &'_ Shard)| p.base + p.object.facts.entry * u64::from(s.functions > 0);
     let inputs: Vec<ShardInput<'_>> = placed
         .iter()
         .zip(shards)
@@ -131,7 +133,10 @@ fn merge(b: &Build, found: &Inventory, placed: &[Placed<'_>], shards: &[Shard]) 
             source: p.digest,
             segments: p.object.facts.loads.iter().map(|l| ImageSegment { file_offset: l.offset, filesz: l.filesz }).collect(),
             base: p.base,
-            entry: if p.object.facts.entry == 0 { 0 } else { input((p, s)) },
+            entry: match p.object.facts.entry {
+                0 => 0,
+                entry => p.base + entry,
+            },
             structured: &s.structured,
             resumable: &s.resumable,
         })

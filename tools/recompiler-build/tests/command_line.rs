@@ -1,0 +1,205 @@
+//! The program as its users run it: whole builds of a tiny image, refusals, and the generated man page.
+
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// `_start: exit(0)`, and one function more; assembled natively, static, without libc.
+const TINY: &str = ".globl _start,f\n.type f,@function\n_start: call f\n mov $60,%eax\n xor %edi,%edi\n syscall\nf: lea 1(%rdi),%rax\n ret\n.size f,.-f\n.section .note.GNU-stack,\"\",@progbits\n";
+
+struct Image {
+    dir: tempfile::TempDir,
+}
+
+impl Image {
+    /// An image with two programs and a script, and a key.
+    fn new() -> Image {
+        let image = Image { dir: tempfile::tempdir().unwrap() };
+        fs::create_dir_all(image.at("root/bin")).unwrap();
+        fs::write(image.at("tiny.s"), TINY).unwrap();
+        for (name, flag) in [("fixed", "-no-pie"), ("moving", "-static-pie")] {
+            let out = image.at(&format!("root/bin/{name}"));
+            let run = Command::new("gcc").args(["-nostdlib", "-static", flag, "-o"]).arg(&out).arg(image.at("tiny.s")).status();
+            assert!(run.expect("gcc is installed").success());
+        }
+        fs::write(image.at("root/bin/script"), "#!/bin/moving -x\n").unwrap();
+        image.ok(&["keygen", "k.pem"]);
+        image
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_recompiler-build"));
+        command.args(args).current_dir(self.dir.path()).env("XDG_CACHE_HOME", self.at("cache")).output().unwrap()
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let out = self.run(args);
+        assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    /// Runs what must fail, and returns its one line.
+    fn refused(&self, args: &[&str]) -> String {
+        let out = self.run(args);
+        let text = String::from_utf8(out.stderr).unwrap();
+        assert!(!out.status.success() && text.starts_with("recompiler-build: ") && text.lines().count() == 1, "{args:?}: {text}");
+        text
+    }
+
+    fn build(&self, into: &str, extra: &[&str]) -> String {
+        fs::create_dir_all(self.at(into)).unwrap();
+        let (wasm, manifest) = (format!("{into}/container.wasm"), format!("{into}/manifest.json"));
+        let fixed = ["--rootfs", "root", "--include", "/bin", "--key", "k.pem", "--output", &wasm, "--manifest", &manifest];
+        self.ok(&[&fixed[..], extra].concat())
+    }
+
+    fn manifest(&self, of: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.at(of).join("manifest.json")).unwrap()).unwrap()
+    }
+}
+
+fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(directory).unwrap().map(|e| e.unwrap().path()) {
+        if entry.is_dir() { all.extend(files(&entry)) } else { all.push((entry.clone(), fs::read(&entry).unwrap())) }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn a_build_verifies_and_a_byte_changed_in_any_file_does_not() {
+    let image = Image::new();
+    image.build("out", &[]);
+    let verify = ["verify", "out/manifest.json", "--key", "k.pub"];
+    assert!(image.ok(&verify).contains("2 programs, 0 libraries, 1 scripts, 4 artifacts"));
+    let valid = Command::new("wasm-validate").arg("--enable-all").arg(image.at("out/container.wasm")).status().expect("wabt is installed");
+    assert!(valid.success());
+    for (path, good) in files(&image.at("out")) {
+        let mut bad = good.clone();
+        let at = good.len() / 2;
+        bad[at] ^= 1;
+        fs::write(&path, &bad).unwrap();
+        image.refused(&verify);
+        fs::write(&path, &good).unwrap();
+    }
+    image.ok(&verify);
+}
+
+#[test]
+fn two_builds_without_a_common_cache_give_the_same_bytes() {
+    let image = Image::new();
+    image.build("a", &["--cache", "cache-a"]);
+    image.build("b", &["--cache", "cache-b"]);
+    let inside = |name: &str| files(&image.at(name)).into_iter().map(|(p, b)| (p.strip_prefix(image.at(name)).unwrap().to_owned(), b)).collect::<Vec<_>>();
+    for ((a, x), (b, y)) in inside("a").into_iter().zip(inside("b")) {
+        assert!(a == b && x == y, "{}", a.display());
+    }
+}
+
+#[test]
+fn a_second_build_with_one_changed_program_compiles_only_that() {
+    let image = Image::new();
+    assert!(image.build("out", &[]).contains("4 modules compiled now"));
+    assert!(image.build("out", &[]).contains("0 modules compiled now"));
+    fs::write(image.at("tiny.s"), TINY.replace("1(%rdi)", "2(%rdi)")).unwrap();
+    let run = Command::new("gcc").args(["-nostdlib", "-static", "-no-pie", "-o"]).arg(image.at("root/bin/fixed")).arg(image.at("tiny.s")).status();
+    assert!(run.unwrap().success());
+    let text = image.build("out", &[]);
+    assert!(text.contains("1 lifted now") && text.contains("2 modules compiled now"), "{text}");
+    assert_eq!(fs::read_dir(image.at("out/aot/x86_64-unknown-linux-gnu")).unwrap().count(), 4, "old artifacts are gone");
+}
+
+#[test]
+fn the_manifest_says_where_every_object_lies() {
+    let image = Image::new();
+    image.build("out", &["--name", "test/tiny", "--serial", "7"]);
+    let m = image.manifest("out");
+    assert_eq!((m["name"].as_str(), m["serial"].as_u64()), (Some("test/tiny"), Some(7)));
+    let binaries: Vec<&Value> = m["binaries"].as_object().unwrap().values().collect();
+    let of = |path: &str| *binaries.iter().find(|b| b["path"] == path).unwrap();
+    assert!(of("/bin/fixed")["elf"]["non_pie"].as_bool().unwrap() && of("/bin/fixed")["elf"]["base"] == 0);
+    assert!(of("/bin/moving")["elf"]["base"].as_u64().unwrap() >= 0x0100_0000);
+    let wasm = fs::read(image.at("out/container.wasm")).unwrap();
+    for b in &binaries {
+        let file = fs::read(image.at("root").join(&b["path"].as_str().unwrap()[1..])).unwrap();
+        for s in b["elf"]["segments"].as_array().unwrap() {
+            let number = |key: &str| s[key].as_u64().unwrap() as usize;
+            let at = number("image_offset") + number("file_offset") % 4096;
+            assert_eq!(wasm[at..at + number("filesz")], file[number("file_offset")..number("file_offset") + number("filesz")]);
+        }
+    }
+    let script = m["scripts"].as_object().unwrap().values().next().unwrap();
+    assert_eq!((script["interpreter"].as_str(), script["argument"].as_str()), (Some("/bin/moving"), Some("-x")));
+}
+
+#[test]
+fn merge_lift_compile_and_sign_work_one_by_one() {
+    let image = Image::new();
+    image.ok(&["merge", "--rootfs", "root", "--include", "/bin/fixed", "--output", "m/container.wasm", "--manifest", "m/manifest.json"]);
+    assert!(image.manifest("m").get("signatures").is_none());
+    assert!(image.refused(&["verify", "m/manifest.json", "--key", "k.pub"]).contains("no signatures"));
+    assert!(image.ok(&["lift", "root/bin/fixed", "--report", "--output", "shards"]).contains("functions            2"));
+    image.ok(&["compile", "shards/fixed.structured.wasm", "shards/fixed.resumable.wasm", "--output", "aot"]);
+    assert!(fs::read(image.at("aot/fixed.structured.so")).unwrap().starts_with(b"\x7fELF"));
+    image.build("out", &[]);
+    image.ok(&["keygen", "second.pem"]);
+    image.ok(&["sign", "out/manifest.json", "--key", "second.pem"]);
+    let both = ["verify", "out/manifest.json", "--threshold", "2", "--key", "k.pub", "--key", "second.pub"];
+    assert!(image.ok(&both).contains("signed by k, second"));
+}
+
+#[test]
+fn bad_input_gets_one_line_and_leaves_nothing_behind() {
+    let image = Image::new();
+    let build = |include: &str| image.refused(&["--rootfs", "root", "--include", include, "--output", "x/c.wasm", "--manifest", "x/m.json"]);
+    assert!(build("/bin/missing").contains("/bin/missing (inside the image): No such file"));
+    let good = fs::read(image.at("root/bin/moving")).unwrap();
+    for (name, at, value, word) in [("class", 4, 1, "32-bit"), ("machine", 18, 183, "aarch64")] {
+        let mut bytes = good.clone();
+        bytes[at] = value;
+        fs::write(image.at("root/bin").join(name), bytes).unwrap();
+        assert!(build(&format!("/bin/{name}")).contains(word));
+    }
+    fs::write(image.at("root/bin/cut"), &good[..300]).unwrap();
+    assert!(build("/bin/cut").contains("truncated"), "{}", build("/bin/cut"));
+    fs::write(image.at("root/bin/text"), "hello").unwrap();
+    assert!(build("/bin/text").contains("neither an ELF file nor a script"));
+    assert!(image.refused(&["--rootfs", "nowhere", "--include", "/bin"]).contains("nowhere"));
+    assert_eq!(fs::read_dir(image.at("x")).map_or(0, |d| d.count()), 0);
+    fs::set_permissions(image.at("k.pem"), PermissionsExt::from_mode(0o644)).unwrap();
+    assert!(image.refused(&["sign", "m", "--key", "k.pem"]).contains("chmod 600"));
+}
+
+#[test]
+fn a_full_disk_leaves_the_old_release() {
+    let image = Image::new();
+    image.build("out", &[]);
+    let before = files(&image.at("out"));
+    fs::write(image.at("root/bin/new"), "#!/bin/moving\n").unwrap();
+    // A limit on file size fails a write the way a full disk does, half way.
+    let program = env!("CARGO_BIN_EXE_recompiler-build");
+    let script = format!("trap '' XFSZ; ulimit -f 2; exec {program} --rootfs root --include /bin --output out/container.wasm --manifest out/manifest.json");
+    let out = Command::new("bash").args(["-c", &script]).current_dir(image.dir.path()).env("XDG_CACHE_HOME", image.at("cache")).output().unwrap();
+    let text = String::from_utf8(out.stderr).unwrap();
+    assert!(!out.status.success() && text.contains("cannot write"), "{text}");
+    assert_eq!(files(&image.at("out")), before);
+}
+
+/// `BLESS=1` rewrites the page.
+#[test]
+fn the_man_page_is_that_of_the_command_line() {
+    let image = Image { dir: tempfile::tempdir().unwrap() };
+    let page = image.ok(&["man"]);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../man/recompiler-build.1");
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, &page).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap_or_default(), page, "run BLESS=1 cargo test -p recompiler-build");
+}
