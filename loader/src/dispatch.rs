@@ -18,7 +18,7 @@ pub enum Form {
     ResumableOnly,
 }
 
-/// SI codes of the faults made here.
+/// si_code of a jump to nowhere.
 const SEGV_MAPERR: i32 = 1;
 
 const RAX: usize = 0;
@@ -66,23 +66,19 @@ impl Machine {
             }
             // SAFETY: as above.
             let pc = unsafe { (*cpu).rip };
-            let faulted = match self.target(pc, form) {
-                Target::Structured(slot) => !self.call_structured(cpu, slot)?,
-                Target::Resumable(slot, block) => !self.call_resumable(cpu, slot, block)?,
+            let completed = match self.target(pc, form) {
+                Target::Structured(slot) => self.call_structured(cpu, slot)?,
+                Target::Resumable(slot, block) => self.call_resumable(cpu, slot, block)?,
                 Target::Nowhere => {
                     // SAFETY: as above.
                     unsafe { (*kernel).fault(libc::SIGSEGV, SEGV_MAPERR, pc) };
-                    self.poll_after_fault(kernel)?
+                    continue;
                 }
             };
-            if faulted {
+            if !completed {
                 self.report_fault(kernel);
             }
         }
-    }
-
-    fn poll_after_fault(&mut self, _kernel: *mut (dyn Kernel + 'static)) -> Result<bool, LoadError> {
-        Ok(false)
     }
 
     fn target(&self, pc: u64, form: Form) -> Target {

@@ -6,6 +6,7 @@
 
 use crate::artifact::{self, ArtifactError};
 use crate::codemap::{CodeMap, Part};
+use crate::fault;
 use crate::reservation::Reservation;
 use crate::section::{self, Block, Entry, SectionError};
 use std::io;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use syscalls::abi::{CODE_LIMIT, section as names};
 use thiserror::Error;
-use wasmer::{Engine, Module};
+use wasmer::{Engine, Module, Store};
 use wasmer::sys::NativeEngineExt;
 
 /// One shard as the caller describes it. Empty `entries` and `blocks` are read from the artifacts' own custom sections.
@@ -113,6 +114,11 @@ impl Megabinary {
         }
         shards.sort_by_key(|s| s.base);
         artifact::close_descriptors().map_err(LoadError::Descriptors)?;
+        // wasmer installs its signal handlers with the first store, and only then; ours come after and stay.
+        drop(Store::new(engine.clone()));
+        let mut fixups = crate::helper::fixups();
+        fixups.push(syscalls::guest::arm());
+        fault::install(artifact::code_ranges()?, fixups, window.base()).map_err(LoadError::Handlers)?;
         Ok(Self { engine, shards, slots: next_slot, codemap, window, hidden_base: hidden_base.unwrap_or(true) })
     }
 

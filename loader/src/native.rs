@@ -171,6 +171,15 @@ pub unsafe extern "C" fn leave_after_fault() {
     naked_asm!("mov eax, 1", "cld", "jmp {out}", out = sym leave_raw)
 }
 
+/// Leaves every frame above `enter`, as after a fault in lifted code.
+///
+/// # Safety
+/// Inside `enter` only, with nothing on the stack in between that must be dropped.
+#[unsafe(naked)]
+unsafe extern "C" fn abandon(context: *mut Context) -> ! {
+    naked_asm!("mov rsp, [rdi]", "jmp {out}", out = sym leave_after_fault)
+}
+
 /// `linux.syscall`.
 #[unsafe(naked)]
 pub unsafe extern "C" fn syscall_import(context: *mut Context) {
@@ -214,8 +223,13 @@ unsafe extern "C" fn syscall_on_host(context: *mut Context) {
 /// # Safety
 /// Only called by `helper_import`, inside `enter`.
 unsafe extern "C" fn helper_on_host(context: *mut Context, op: u32, a: u64, b: u64) -> u64 {
-    // SAFETY: as in `syscall_on_host`; `cpu` and `window` are mapped for the life of the context.
-    unsafe { crate::helper::run(&mut *context, op, a, b) }
+    // SAFETY: as in `syscall_on_host`; `cpu` and `window` are mapped for the life of the context. On a fault nothing below `enter` needs dropping.
+    unsafe {
+        match crate::helper::run(&mut *context, op, a, b) {
+            Some(value) => value,
+            None => abandon(context),
+        }
+    }
 }
 
 /// Two results, as the System V convention and wasmer return them: rax, rdx.
