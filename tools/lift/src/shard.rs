@@ -3,10 +3,11 @@
 use crate::analyse::liveness;
 use crate::discover;
 use crate::emit::{resumable, structured};
-use crate::function::{DiscoveryStats, Program};
+use crate::function::{DiscoveryStats, Function, Program};
 use crate::image::{Image, ImageError};
 use crate::module::{self, ModuleBuilder, blocks_section, entries_section};
 use crate::registers::Effects;
+use iced_x86::EncodingKind;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use syscalls::abi::import;
@@ -92,10 +93,11 @@ fn structured_module(program: &Program, report: &mut Report) -> Vec<u8> {
     let mut effects = Effects::default();
     let events: BTreeMap<u64, _> = program.functions.values().map(|f| (f.entry, liveness::events(f, &mut effects))).collect();
     let summaries = liveness::summarise(program, &events);
-    let index: HashMap<u64, u32> = program.functions.keys().enumerate().map(|(k, pc)| (*pc, import::FUNCTIONS + k as u32)).collect();
-    let mismatch = import::FUNCTIONS + program.functions.len() as u32;
+    // Code for CPU features the guest is told it does not have stays in the resumable form, where its gaps are: no time is spent on optimising it.
+    let functions: Vec<&Function> = program.functions.values().filter(|f| !is_gated(f)).collect();
+    let index: HashMap<u64, u32> = functions.iter().enumerate().map(|(k, f)| (f.entry, import::FUNCTIONS + k as u32)).collect();
+    let mismatch = import::FUNCTIONS + functions.len() as u32;
     let object = structured::Object { summaries: &summaries, index: &index, mismatch, function_type: module::TYPE_FUNCTION };
-    let functions: Vec<_> = program.functions.values().collect();
     let bodies: Vec<structured::Structured> = functions.par_iter().map(|f| structured::emit(f, &object, &events[&f.entry])).collect();
     report.irreducible = bodies.iter().filter(|b| b.irreducible).count() as u64;
     let mut m = ModuleBuilder::structured();
@@ -103,5 +105,10 @@ fn structured_module(program: &Program, report: &mut Report) -> Vec<u8> {
         m.function(&b.body);
     }
     m.mismatch(&structured::mismatch());
-    m.finish(bodies.len() as u32, &[entries_section(program.functions.keys().copied())])
+    m.finish(bodies.len() as u32, &[entries_section(functions.iter().map(|f| f.entry))])
+}
+
+/// Does the function use VEX or EVEX encodings (AVX, BMI and later)?
+fn is_gated(f: &Function) -> bool {
+    f.blocks.values().flat_map(|b| &b.instructions).any(|i| i.encoding() != EncodingKind::Legacy)
 }
