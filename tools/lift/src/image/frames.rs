@@ -34,7 +34,9 @@ pub(super) fn read(header: &Header, image: &Image) -> Vec<Frame> {
             Ok(cie)
         });
         let Ok(fde) = parsed else { continue };
-        let (from, to) = (fde.initial_address(), fde.end_address());
+        // The frame of a signal trampoline begins one byte early, so that unwinders that look up pc - 1 find it.
+        let early = u64::from(fde.is_signal_trampoline());
+        let (from, to) = (fde.initial_address() + early, fde.end_address());
         if from >= to || !image.is_code(from) {
             continue;
         }
