@@ -119,18 +119,24 @@ fn report(facts: &scan::elf::ElfFacts, shard: &lift::Shard, seconds: f64) {
     let text: u64 = facts.loads.iter().filter(|l| l.prot & 4 != 0).map(|l| l.filesz).sum();
     let r = &shard.report;
     let total: u64 = r.gaps.values().sum();
-    println!("functions            {}", r.functions);
-    println!("discovery            {:?}", r.discovery);
-    println!("irreducible          {}", r.irreducible);
-    println!("text bytes           {text}");
-    for (name, bytes) in [("structured", r.structured_bytes), ("resumable", r.resumable_bytes)] {
-        println!("{name:<10} bytes     {bytes} ({:.2} x text)", bytes as f64 / text.max(1) as f64);
-    }
-    println!("unlifted             {total} instructions of {} mnemonics", r.gaps.len());
+    let d = &r.discovery;
+    let rows: [(&str, String); 10] = [
+        ("functions", r.functions.to_string()),
+        ("blocks", d.blocks.to_string()),
+        ("instructions", d.instructions.to_string()),
+        ("text bytes", format!("{text}, {:.1} % reached", d.covered_bytes as f64 * 100.0 / text.max(1) as f64)),
+        ("jump tables", d.switches.to_string()),
+        ("unresolved jumps", format!("{} (plus {} indirect calls)", d.unresolved_indirect_jumps, d.indirect_calls)),
+        ("irreducible", format!("{} functions", r.irreducible)),
+        ("structured", format!("{} bytes, {:.2} x text", r.structured_bytes, r.structured_bytes as f64 / text.max(1) as f64)),
+        ("resumable", format!("{} bytes, {:.2} x text", r.resumable_bytes, r.resumable_bytes as f64 / text.max(1) as f64)),
+        ("seconds", format!("{seconds:.1}")),
+    ];
+    rows.iter().for_each(|(name, value)| println!("{name:<20} {value}"));
+    println!("{:<20} {total} instructions of {} mnemonics", "unlifted", r.gaps.len());
     let mut gaps: Vec<_> = r.gaps.iter().collect();
     gaps.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), (*name).clone()));
     gaps.iter().for_each(|(name, count)| println!("  {count:>6} {name}"));
-    println!("seconds              {seconds:.1}");
 }
 
 fn compile_files(args: &CompileArgs) -> anyhow::Result<()> {

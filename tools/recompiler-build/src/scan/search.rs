@@ -120,12 +120,12 @@ mod tests {
     #[test]
     fn runpath_comes_before_conf_and_conf_before_defaults() {
         let conf = [("/etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\n"), ("/etc/ld.so.conf.d/a.conf", "# x\n/opt/conf\n")];
-        let (_dir, r) = image(&["/opt/run/l", "/opt/conf/l", "/usr/lib/l"], &conf);
+        let (dir, r) = image(&["/opt/bin/program", "/opt/run/l", "/opt/conf/l", "/usr/lib/l"], &conf);
         let own = |runpath: &[&str]| Own { origin: "/opt/bin".into(), runpath: runpath.iter().map(|s| (*s).into()).collect(), ..Own::default() };
         let s = Search::of(&r);
         assert_eq!(s.find(&r, "l", &[&own(&["$ORIGIN/../run"])]).as_deref(), Some("/opt/run/l"));
         assert_eq!(s.find(&r, "l", &[&own(&[])]).as_deref(), Some("/opt/conf/l"));
-        std::fs::remove_file(_dir.path().join("opt/conf/l")).unwrap();
+        std::fs::remove_file(dir.path().join("opt/conf/l")).unwrap();
         assert_eq!(s.find(&r, "l", &[&own(&["/nowhere"])]).as_deref(), Some("/usr/lib/l"));
         assert_eq!(s.find(&r, "missing", &[&own(&[])]), None);
     }
