@@ -229,6 +229,10 @@ impl Kernel for Guest {
     }
 
     fn fault(&mut self, signo: i32, code: i32, addr: u64) {
+        if self.thread.process.strace.load(Ordering::Relaxed) {
+            let rip = self.thread.cpu().rip;
+            self.thread.process.host.trace(&format!("--- signal {signo} code {code} address {addr:#x} after rip {rip:#x} ---\n"));
+        }
         let next = signal::fault(&mut self.thread, Fault { signal: signo, code, address: addr });
         self.keep(next);
     }
