@@ -43,11 +43,14 @@ pub fn load(engine: &Engine, path: &Path) -> Result<Artifact, ArtifactError> {
     let mut magic = [0; 4];
     let elf = file.read_exact(&mut magic).is_ok() && &magic == b"\x7fELF";
     file.rewind().map_err(read)?;
-    let copy = sealed_copy(&mut file).map_err(seal)?;
-    let name = format!("/proc/self/fd/{}", copy.as_raw_fd());
-    // SAFETY: the caller vouches for the content (see the module text); the copy cannot change after this point.
-    let module = unsafe {
-        if elf { Module::deserialize_from_file(engine, &name) } else { Module::deserialize_from_file_unchecked(engine, &name) }
+    let module = if elf {
+        let copy = sealed_copy(&mut file).map_err(seal)?;
+        // SAFETY: the caller vouches for the content (see the module text); the copy cannot change after this point.
+        unsafe { Module::deserialize_from_file(engine, format!("/proc/self/fd/{}", copy.as_raw_fd())) }
+    } else {
+        // wasmer copies the code of such an artifact into anonymous memory, which is as good as a sealed copy.
+        // SAFETY: as above; the caller's file is one only root can write.
+        unsafe { Module::deserialize_from_file_unchecked(engine, path) }
     };
     let module = module.map_err(|source| ArtifactError::Engine { path: path.into(), source })?;
     Ok(Artifact { module, elf })

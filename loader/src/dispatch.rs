@@ -3,6 +3,7 @@
 //! Owns the loop of ARCHITECTURE.md ("The dispatcher"). Knows nothing of signals, exec or processes: `Kernel` does. The fact a newcomer gets wrong: the loop is not
 //! the hot path (calls stay inside wasm); it is entered at every tagged exit and at every resumable block.
 
+use crate::fault;
 use crate::machine::Machine;
 use crate::megabinary::LoadError;
 use crate::native::{Kernel, Next, Slot};
@@ -43,6 +44,7 @@ impl Machine {
         self.context.kernel = Some(kernel);
         let status = self.dispatch(kernel, form);
         self.context.kernel = None;
+        fault::leave_thread();
         status
     }
 
@@ -81,14 +83,14 @@ impl Machine {
         }
     }
 
-    fn target(&self, pc: u64, form: Form) -> Target {
+    fn target(&mut self, pc: u64, form: Form) -> Target {
         if form == Form::Both {
             let slot = self.megabinary.codemap.slot(pc);
             if slot != 0 {
                 return Target::Structured(slot);
             }
         }
-        match self.megabinary.block(pc) {
+        match self.blocks.block(self.megabinary, pc) {
             Some((slot, block)) => Target::Resumable(slot, block),
             None => Target::Nowhere,
         }

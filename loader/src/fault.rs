@@ -29,7 +29,6 @@ struct Known {
 static KNOWN: AtomicPtr<Known> = AtomicPtr::new(std::ptr::null_mut());
 
 const SIGNALS: [i32; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
-const ALT_STACK_BYTES: usize = 64 << 10;
 
 /// Installs the handlers for `code`. After the last artifact of a load is mapped and a wasmer store exists: wasmer installs its own handlers at the first one.
 pub fn install(code: Vec<Range<usize>>, fixups: Vec<Fixup>, window: *mut u8) -> io::Result<()> {
@@ -55,31 +54,26 @@ fn known() -> Option<&'static Known> {
     unsafe { KNOWN.load(Ordering::Acquire).as_ref() }
 }
 
-/// Marks `context` as the one this thread runs, and makes sure the thread has an alternate signal stack.
+/// Marks `context` as the one this thread runs, and makes its alternate signal stack the thread's.
 pub fn enter_thread(context: *mut Context) -> io::Result<()> {
     CURRENT.set(context);
-    thread_local! {
-        static ALT: Cell<bool> = const { Cell::new(false) };
-    }
-    if ALT.replace(true) {
-        return Ok(());
-    }
-    // SAFETY: a fresh mapping becomes the alternate stack of this thread and stays for its life.
+    // SAFETY: the context owns its alternate stack, and `leave_thread` takes it out of use before the context goes.
     unsafe {
-        let p = libc::mmap(
-            std::ptr::null_mut(),
-            ALT_STACK_BYTES,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        );
-        let stack = libc::stack_t { ss_sp: p, ss_flags: 0, ss_size: ALT_STACK_BYTES };
-        if p == libc::MAP_FAILED || libc::sigaltstack(&stack, std::ptr::null_mut()) != 0 {
+        let (start, bytes) = (*context).alternate_stack();
+        let stack = libc::stack_t { ss_sp: start, ss_flags: 0, ss_size: bytes };
+        if libc::sigaltstack(&stack, std::ptr::null_mut()) != 0 {
             return Err(io::Error::last_os_error());
         }
     }
     Ok(())
+}
+
+/// This thread runs no lifted code any more.
+pub fn leave_thread() {
+    CURRENT.set(std::ptr::null_mut());
+    let none = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+    // SAFETY: we are not on the alternate stack: this is no handler.
+    unsafe { libc::sigaltstack(&none, std::ptr::null_mut()) };
 }
 
 /// Host pc inside AOT code?

@@ -28,6 +28,17 @@ pub struct Machine {
     table: *mut *const VMCallerCheckedAnyfunc,
     miss: *const VMCallerCheckedAnyfunc,
     instances: Vec<Instance>,
+    /// Which instances exist, by shard.
+    made: Vec<Made>,
+    /// Recent answers of `Megabinary::block`, by pc.
+    pub(crate) blocks: BlockCache,
+}
+
+/// The forms of a shard this thread has instances of.
+#[derive(Clone, Copy, Default)]
+struct Made {
+    structured: bool,
+    resumable: bool,
 }
 
 impl Machine {
@@ -60,15 +71,17 @@ impl Machine {
         let (_, miss) = host_function(&mut store, stub, env, &[Type::I32, Type::I64, Type::I64, Type::I64], &[Type::I64, Type::I64]);
         let (table_extern, table) = make_table(&mut store, megabinary.slots, miss);
         imports.define(import::MODULE, import::TABLE, table_extern);
-        Ok(Self { megabinary, context, store, imports, table, miss, instances: Vec::new() })
+        let made = vec![Made::default(); megabinary.shards().count()];
+        Ok(Self { megabinary, context, store, imports, table, miss, instances: Vec::new(), made, blocks: BlockCache::default() })
     }
 
     /// Makes the instances of every shard now (zygote).
     pub fn instantiate_all(&mut self) -> Result<(), LoadError> {
-        for (id, _) in self.megabinary.shards() {
-            self.instantiate(id)?;
-        }
-        Ok(())
+        let megabinary = self.megabinary;
+        megabinary.shards().try_for_each(|(id, _)| {
+            self.make_structured(id)?;
+            self.make_resumable(id)
+        })
     }
 
     /// The thread's CPU state.
@@ -84,30 +97,50 @@ impl Machine {
             if *self.table.add(slot as usize) == self.miss
                 && let Some(owner) = self.megabinary.owner(slot)
             {
-                self.instantiate(owner)?;
+                if slot < self.megabinary.shard(owner).resumable_base { self.make_structured(owner)? } else { self.make_resumable(owner)? }
+                if *self.table.add(slot as usize) == self.miss {
+                    let text = format!("its element segment leaves slot {slot} empty");
+                    return Err(LoadError::Instance { shard: self.megabinary.shard(owner).name.clone(), text });
+                }
             }
             Ok(&**self.table.add(slot as usize))
         }
     }
 
-    fn instantiate(&mut self, id: ShardId) -> Result<(), LoadError> {
-        let shard = self.megabinary.shard(id);
-        for (module, base) in [(&shard.structured, shard.structured_base), (&shard.resumable, shard.resumable_base)] {
-            let instance = self.instance(module, base).map_err(|text| LoadError::Instance { shard: shard.name.clone(), text })?;
-            self.instances.push(instance);
+    fn make_structured(&mut self, id: ShardId) -> Result<(), LoadError> {
+        if std::mem::replace(&mut self.made[id.0].structured, true) {
+            return Ok(());
         }
-        Ok(())
+        let shard = self.megabinary.shard(id);
+        self.instance(&shard.structured, shard.structured_base).map_err(|text| LoadError::Instance { shard: shard.name.clone(), text })
     }
 
-    fn instance(&mut self, module: &Module, slot_base: u32) -> Result<Instance, String> {
+    fn make_resumable(&mut self, id: ShardId) -> Result<(), LoadError> {
+        if std::mem::replace(&mut self.made[id.0].resumable, true) {
+            return Ok(());
+        }
+        let shard = self.megabinary.shard(id);
+        self.instance(&shard.resumable, shard.resumable_base).map_err(|text| LoadError::Instance { shard: shard.name.clone(), text })
+    }
+
+    fn instance(&mut self, module: &Module, slot_base: u32) -> Result<(), String> {
         let slot_base = Global::new(&mut self.store, Value::I32(slot_base.cast_signed()));
         let mut imports = self.imports.clone();
         imports.define(import::MODULE, import::SLOT_BASE, slot_base);
-        Instance::new(&mut self.store, module, &imports).map_err(|e| e.to_string())
+        let instance = Instance::new(&mut self.store, module, &imports).map_err(|e| e.to_string())?;
+        self.instances.push(instance);
+        Ok(())
     }
 
-    /// Prepares this thread for running lifted code.
+    /// Prepares this thread for running lifted code. Bound objects get their structured instances now: a call through the table to a missing one would unwind every frame to the
+    /// dispatcher, and a thread's main loop would go on in the slower resumable form.
     pub(crate) fn prepare_thread(&mut self) -> Result<(), LoadError> {
+        let megabinary = self.megabinary;
+        for (id, shard) in megabinary.shards() {
+            if shard.is_bound() {
+                self.make_structured(id)?;
+            }
+        }
         fault::enter_thread(&mut *self.context).map_err(LoadError::Handlers)
     }
 
@@ -118,6 +151,36 @@ impl Machine {
             let vmctx: *mut VMContext = function.vmctx.vmctx;
             native::enter(&mut self.context, function.call_trampoline, vmctx, function.func_ptr, values)
         }
+    }
+}
+
+/// Direct-mapped cache of resumable blocks: (pc, slot, block). Emptied when what is bound has changed.
+pub(crate) struct BlockCache {
+    lines: Box<[(u64, u32, u32); BLOCK_LINES]>,
+    generation: u64,
+}
+
+const BLOCK_LINES: usize = 1024;
+
+impl Default for BlockCache {
+    fn default() -> Self {
+        Self { lines: Box::new([(u64::MAX, 0, 0); BLOCK_LINES]), generation: 0 }
+    }
+}
+
+impl BlockCache {
+    pub(crate) fn block(&mut self, megabinary: &Megabinary, pc: u64) -> Option<(u32, u32)> {
+        let generation = megabinary.generation();
+        if self.generation != generation {
+            self.lines.fill((u64::MAX, 0, 0));
+            self.generation = generation;
+        }
+        let line = &mut self.lines[(pc ^ pc >> 10) as usize % BLOCK_LINES];
+        if line.0 != pc {
+            let (slot, block) = megabinary.block(pc)?;
+            *line = (pc, slot, block);
+        }
+        Some((line.1, line.2))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::section::{self, Block, Entry, SectionError};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use syscalls::abi::{CODE_LIMIT, section as names};
 use thiserror::Error;
 use wasmer::{Engine, Module, Store};
@@ -92,6 +92,8 @@ pub struct Megabinary {
     pub(crate) window: Arc<Reservation>,
     /// Structured code takes the base of memory 0 as a hidden parameter (LLVM).
     pub(crate) hidden_base: bool,
+    /// Counts changes of what is bound.
+    generation: AtomicU64,
 }
 
 impl Megabinary {
@@ -119,7 +121,7 @@ impl Megabinary {
         let mut fixups = crate::helper::fixups();
         fixups.push(syscalls::guest::arm());
         fault::install(artifact::code_ranges()?, fixups, window.base()).map_err(LoadError::Handlers)?;
-        Ok(Self { engine, shards, slots: next_slot, codemap, window, hidden_base: hidden_base.unwrap_or(true) })
+        Ok(Self { engine, shards, slots: next_slot, codemap, window, hidden_base: hidden_base.unwrap_or(true), generation: AtomicU64::new(0) })
     }
 
     /// Base of the guest window (memory 0).
@@ -144,6 +146,7 @@ impl Megabinary {
         let shard = self.shard(id);
         self.codemap.bind(&shard.part)?;
         shard.bound.store(true, Ordering::Release);
+        self.generation.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
@@ -151,7 +154,13 @@ impl Megabinary {
     pub fn unbind(&self, id: ShardId) -> io::Result<()> {
         let shard = self.shard(id);
         shard.bound.store(false, Ordering::Release);
+        self.generation.fetch_add(1, Ordering::Release);
         self.codemap.unbind(&shard.part)
+    }
+
+    /// Changes whenever an object is bound or unbound.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// exec: nothing is bound in a new image.

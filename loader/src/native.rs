@@ -16,6 +16,9 @@ const STACK_BYTES: usize = 1 << 30;
 /// Frames larger than a page are probed by generated code, so any guard of a page would do; 07 S8 asks for 1 MiB.
 const GUARD_BYTES: usize = 1 << 20;
 
+/// For signal handlers, above the native stack: whoever overflows that runs towards the guard below it.
+const ALTERNATE_BYTES: usize = 64 << 10;
+
 /// What lifted code wants from the kernel side. `syscalls::Thread` implements it; tests have a small one of their own.
 pub trait Kernel {
     /// The row of `rax` with the arguments of `CpuState`; the result goes to rax.
@@ -78,8 +81,13 @@ impl Context {
             }
             p
         };
-        let native_top = stack as usize + STACK_BYTES;
+        let native_top = stack as usize + STACK_BYTES - ALTERNATE_BYTES;
         Ok(Box::new(Self { host_rsp: 0, native_top, cpu, window, kernel: None, fault: Fault::default(), stack }))
+    }
+
+    /// Start and length of the alternate signal stack.
+    pub(crate) fn alternate_stack(&self) -> (*mut c_void, usize) {
+        (self.native_top as *mut c_void, ALTERNATE_BYTES)
     }
 
     /// Is this host address in the guard of the native stack (the guest recursed too deeply)?
