@@ -177,4 +177,8 @@ fn child(t: &mut Thread, c: &CloneArgs, mailbox: Option<Mailbox>) {
     }
     t.process.host.clone().forked();
     t.signals.forked();
+    if c.stack != 0 || c.has(libc::CLONE_SETTLS) {
+        // Structured code keeps rsp in its own locals: leave it, the dispatcher goes on with the new one.
+        t.request_poll();
+    }
 }

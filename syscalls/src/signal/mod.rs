@@ -261,6 +261,10 @@ pub fn stop(t: &mut Thread) -> Next {
 /// A synchronous fault at `CpuState.rip`: the guest's handler runs, or the process dies of the signal.
 pub fn fault(t: &mut Thread, f: Fault) -> Next {
     let action = t.process.actions().get(f.signal);
+    if t.process.strace.load(Ordering::Relaxed) {
+        let (name, rip) = (crate::strace::signal_name(f.signal), t.cpu().rip);
+        t.process.host.trace(&format!("--- {name} {{si_code={}, si_addr={:#x}}} [last exact rip {rip:#x}] ---\n", f.code, f.address));
+    }
     if action.handler <= SIG_IGN || t.signals.mask & bit(f.signal) != 0 {
         die(f.signal);
     }
@@ -310,6 +314,9 @@ fn fault_ceiling(t: &mut Thread) -> u64 {
 /// One recorded signal: handler, default or nothing, as the actions say now.
 fn deliver(t: &mut Thread, signal: i32, info: &Info) {
     let action = t.process.actions().get(signal);
+    if t.process.strace.load(Ordering::Relaxed) {
+        t.process.host.trace(&format!("--- {} ---\n", crate::strace::signal_name(signal)));
+    }
     match action.handler {
         SIG_IGN => {}
         // The disposition changed after the recording, or it is a fault signal somebody sent: the kernel's default is the right end.
