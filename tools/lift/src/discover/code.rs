@@ -173,6 +173,10 @@ impl<'i> Code<'i> {
                     return;
                 }
                 limit = self.limit(address);
+                // Blocks are cut at frame ends too: what follows a syscall or a plain instruction there is a block of its own (clone, clone3).
+                if !after_call && offset < bytes.len() {
+                    self.areas[area].marks[offset] |= mark::LEADER;
+                }
             }
             if offset >= bytes.len() {
                 return;
