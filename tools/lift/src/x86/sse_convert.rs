@@ -1,6 +1,6 @@
 //! SSE and SSE2 conversions (SDM vol. 1, 5.5.1.6, 5.6.1.6, 5.6.2): between integers, single and double precision.
 //!
-//! Owns every cvt instruction on xmm registers. Conversions to a floating-point format round to nearest; those to integers obey MXCSR (`cvt`) or truncate (`cvtt`).
+//! Owns every cvt instruction on xmm registers. Conversions to a floating-point format round as the host does (see `sse_float`); those to integers look at MXCSR (`cvt`) or truncate (`cvtt`).
 //! The fact a newcomer gets wrong: out-of-range values and NaNs give the integer indefinite 80000000H, where WASM's `trunc_sat` saturates.
 
 use super::Semantics;

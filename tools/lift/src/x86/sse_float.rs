@@ -1,7 +1,8 @@
 //! SSE to SSE4.1 floating-point arithmetic, comparison and rounding (SDM vol. 1, 5.5.1.2, 5.5.1.3, 5.6.1, 5.7, 5.10).
 //!
 //! Owns what computes on f32 and f64 lanes; conversions are in `sse_convert`, the bitwise instructions in `sse_integer`. Operands are pushed in x86 order, so
-//! that the host instruction propagates the same NaN. Arithmetic rounds to nearest whatever MXCSR says; `round*` and conversions to integers obey it.
+//! that the host instruction propagates the same NaN. Arithmetic obeys the modes in the *host's* MXCSR (to nearest, unless the runtime loads the guest's
+//! there: then every form is exact, as the tests show); only roundings to integers, which WASM fixes, look at the guest's.
 //! The fact a newcomer gets wrong: min and max return the *source* when an operand is a NaN or both are zero.
 
 use super::Semantics;

@@ -59,7 +59,10 @@ impl Guest {
         put_state(self.cpu.data_mut(&mut self.store), s);
         let Some(w::Ref::Func(Some(f))) = self.table.get(&mut self.store, form as u64) else { panic!("form {form} is in the table") };
         let f = f.typed::<i32, i64>(&self.store).expect("the resumable type");
+        // With the guest's modes in the host's MXCSR, arithmetic obeys them: the rows assume no mode of their own.
+        set_mxcsr(s.mxcsr);
         f.call(&mut self.store, 0).expect("no trap");
+        set_mxcsr(0x1f80);
         get_state(self.cpu.data(&self.store), &mut out);
         let data = &self.memory.data()[DATA as usize..][..DATA_BYTES];
         for (cell, byte) in data.iter().zip(&mut out.memory) {
@@ -116,6 +119,11 @@ fn get_state(cpu: &[u8], s: &mut State) {
         s.flags = s.flags & !(1 << bit) | word(cpu, at) << bit;
     }
     s.conditions = (0..16).fold(0, |c, k| c | (word(cpu, CONDITIONS + 4 * k) as u16) << k);
+}
+
+fn set_mxcsr(value: u32) {
+    // SAFETY: all exceptions stay masked; the caller restores the default before other code computes.
+    unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &value) };
 }
 
 /// One function per form: the instruction, then everything stored.

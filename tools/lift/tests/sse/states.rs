@@ -1,6 +1,6 @@
 //! Machine states: what goes in, what comes out.
 
-use iced_x86::{Instruction, Mnemonic, OpKind};
+use iced_x86::{Instruction, OpKind};
 
 /// Guest and host address of the memory operands' page.
 pub(crate) const DATA: u64 = 0x2000_0000;
@@ -105,18 +105,11 @@ fn half(r: &mut Random) -> u64 {
 pub(crate) fn all(i: &Instruction) -> Vec<State> {
     let mut r = Random(0x9e37_79b9_7f4a_7c15 ^ i.code() as u64 ^ u64::from(i.next_ip() as u32) << 20);
     let mut states: Vec<State> = (0..150).map(|n| state(&mut r, n)).collect();
-    if rounds_to_integers(i) {
-        for (n, s) in states.iter_mut().enumerate() {
-            s.mxcsr |= (n as u32 & 3) << 13;
-        }
+    // Rounding modes, then flush-to-zero and denormals-are-zero with the default mode.
+    for (n, s) in states.iter_mut().enumerate() {
+        s.mxcsr |= [0, 0x2000, 0x4000, 0x6000, 0x8000, 0x40, 0x8040, 0][n % 8];
     }
     states
-}
-
-/// Arithmetic rounds to nearest in lifted code; these obey MXCSR.
-fn rounds_to_integers(i: &Instruction) -> bool {
-    use Mnemonic::*;
-    matches!(i.mnemonic(), Cvtsd2si | Cvtss2si | Cvtps2dq | Cvtpd2dq | Roundsd | Roundss | Roundpd | Roundps | Cvttsd2si | Cvttss2si | Cvttps2dq | Cvttpd2dq)
 }
 
 fn state(r: &mut Random, n: u32) -> State {
