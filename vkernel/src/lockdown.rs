@@ -62,13 +62,16 @@ pub fn refuse_exec_gain() -> Result<(), Failure> {
     }
 }
 
-/// Landlock: EXECUTE is handled and no rule allows it, for no file. Kernels built without Landlock rely on the filters.
+/// Landlock: EXECUTE is handled and no rule allows it, for no file. REFER is handled and allowed everywhere: a ruleset that does not name it
+/// forbids every rename and link into another directory (EXDEV). Kernels built without Landlock rely on the filters.
 pub fn refuse_execute() -> Result<(), Failure> {
-    use landlock::{Access, AccessFs, Ruleset, RulesetAttr};
+    use landlock::{Access, AccessFs, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr};
     let error = |e: landlock::RulesetError| Failure::new("lock down: landlock", e, "see `vkernel check`");
     let execute = AccessFs::Execute;
     debug_assert!(AccessFs::from_all(landlock::ABI::V1).contains(execute));
-    Ruleset::default().handle_access(execute).map_err(error)?.create().map_err(error)?.restrict_self().map_err(error)?;
+    let root = PathFd::new("/").map_err(|e| Failure::new("lock down: landlock", e, "check the image's root directory"))?;
+    let ruleset = Ruleset::default().handle_access(execute | AccessFs::Refer).map_err(error)?.create().map_err(error)?;
+    ruleset.add_rule(PathBeneath::new(root, AccessFs::Refer)).map_err(error)?.restrict_self().map_err(error)?;
     Ok(())
 }
 

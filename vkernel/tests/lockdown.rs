@@ -13,6 +13,7 @@ use vkernel::audit::Audit;
 use vkernel::container::{Container, Network, Session, start};
 use vkernel::decide::Decider;
 use vkernel::listener::Listener;
+use vkernel::lockdown::Credentials;
 use vkernel::protocol::{EXEC_MARK, Grant, LIBRARY_MARK};
 use vkernel::request::ask;
 use vkernel::rootfs::Layout;
@@ -162,7 +163,7 @@ fn run(name: &str, change: impl FnOnce(&mut Container), guest: impl FnOnce() -> 
     };
     change(&mut container);
     let mut audit = Audit::open(name, Some(&log)).unwrap();
-    let started = start(&container, |_| Ok(Box::new(|_| guest()))).unwrap();
+    let started = start(&container, |_| Ok(Box::new(|_: &Credentials| guest()))).unwrap();
     let (_, pidfd, listener, root_fd) = started.go().unwrap();
     let supervisor = Supervisor {
         pidfd,
@@ -390,7 +391,7 @@ fn a_missing_working_directory_is_a_failure_with_advice() {
         allow: filter::allow_program(&BTreeSet::new()).unwrap(),
         signal_mask: signals.inherited,
     };
-    let failure = start(&container, |_| Ok(Box::new(|_| 0))).and_then(|s| s.go()).map(|_| ()).unwrap_err();
+    let failure = start(&container, |_| Ok(Box::new(|_: &Credentials| 0))).and_then(|s| s.go()).map(|_| ()).unwrap_err();
     std::fs::remove_dir_all(&root).unwrap();
     assert_eq!(failure.code, 127);
     assert!(failure.to_string().contains("/nowhere") && failure.to_string().contains("--workdir"), "{failure}");
