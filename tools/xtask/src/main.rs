@@ -39,6 +39,8 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         runs: usize,
     },
+    /// Run a large suite: instructions
+    Suite { name: String },
     /// Install packages and build the release binaries
     Build,
 }
@@ -48,6 +50,8 @@ fn main() -> anyhow::Result<()> {
         Command::Demo => demo::run(),
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Bench { groups, runs } => bench::run(&groups, runs),
+        Command::Suite { name } if name == "instructions" => test::instruction_suite(),
+        Command::Suite { name } => anyhow::bail!("no suite {name}; there is: instructions"),
         Command::Build => setup::binaries().map(|_| ()),
     }
 }

@@ -29,10 +29,29 @@ pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
     include.extend(test_programs(&image)?);
     let release = release::build(&binaries, "tests", &image, &include)?;
     say("integration tests");
-    let mut tests = Command::new(&cargo);
-    tests.current_dir(root()).args(["test", "--release", "-p", "integration-tests", "--no-fail-fast", "--"]);
-    tests.args(filter);
-    tests.args(["--test-threads", "2"]);
+    integration(&binaries, &release, &["control", "debian", "syscalls", "tamper", "tidy"], filter)
+}
+
+/// `cargo xtask suite instructions`: every form of every row with random operands through the whole pipeline. Large functions: minutes of LLVM.
+pub fn instruction_suite() -> anyhow::Result<()> {
+    let binaries = setup::binaries()?;
+    let image = image(&rootfs::debian()?)?;
+    let into = image.join(IN_IMAGE);
+    instructions(&into)?;
+    let include: Vec<String> = test_programs(&image)?.into_iter().filter(|p| p.contains("/x86_")).collect();
+    let release = release::build(&binaries, "instructions", &image, &include)?;
+    integration(&binaries, &release, &["instructions"], None)
+}
+
+/// Runs test targets of the integration crate against a release.
+fn integration(binaries: &setup::Binaries, release: &release::Release, targets: &[&str], filter: Option<&str>) -> anyhow::Result<()> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let mut tests = Command::new(cargo);
+    tests.current_dir(root()).args(["test", "--release", "-p", "integration-tests", "--no-fail-fast"]);
+    for target in targets {
+        tests.args(["--test", target]);
+    }
+    tests.arg("--").args(filter).args(["--test-threads", "2"]);
     tests.env("VKERNEL_BIN", &binaries.vkernel).env("RECOMPILER_BIN", &binaries.recompiler);
     tests.env("VKERNEL_MANIFEST", &release.manifest).env("VKERNEL_ROOTFS", &release.rootfs).env("VKERNEL_KEY", &release.public_key);
     process::run(&mut tests).context("integration tests failed")
@@ -55,7 +74,6 @@ fn image(rootfs: &Path) -> anyhow::Result<PathBuf> {
             compile(&entry?.path(), &into)?;
         }
     }
-    instructions(&into)?;
     Ok(image)
 }
 
