@@ -206,9 +206,11 @@ fn place(input: ShardInput, structured: Module, resumable: Module, next_slot: &m
     if let Some(pc) = entries.iter().map(|e| e.pc).chain(blocks.iter().map(|b| b.pc)).find(outside) {
         return Err(LoadError::Range { shard: name, pc, base, len: text_len });
     }
+    // Both forms have the same functions. A function whose blocks all stand in earlier ones has no row in `blocks`, but it has a slot.
+    let functions = entries.iter().map(|e| e.slot + 1).chain(blocks.iter().map(|b| b.slot + 1)).max().unwrap_or(0);
     let structured_base = *next_slot;
-    let resumable_base = structured_base + entries.iter().map(|e| e.slot + 1).max().unwrap_or(0);
-    let slots_end = resumable_base + blocks.iter().map(|b| b.slot + 1).max().unwrap_or(0);
+    let resumable_base = structured_base + functions;
+    let slots_end = resumable_base + functions;
     *next_slot = slots_end;
     let part = Part::build(base, text_len, entries.iter().map(|e| (e.pc, e.slot + structured_base)))
         .map_err(|source| LoadError::CodeMap { shard: name.clone(), source })?;
