@@ -37,6 +37,13 @@ int main(void) {
     snprintf(path, sizeof path, "/proc/self/fd/%d", n);
     say("readlink fd", readlink(path, b, sizeof b));
     printf("%.9s\n", b);
+    say("rename into another directory", rename("b", "dir/b"));
+    say("rename back", rename("dir/b", "b"));
+    say("link into another directory", link("b", "dir/b"));
+    say("unlink there", unlink("dir/b"));
+    mkdir("dir2", 0700);
+    say("move a directory", rename("dir2", "dir/dir2"));
+    rmdir("dir/dir2");
     say("unlink", unlink("c"));
     say("unlink missing", unlink("c"));
     say("unlink slash", unlink("b/"));

@@ -23,7 +23,7 @@ rows! {
     49 "bind" [Fd Ptr Len] Translate "" |t, a| named(t, libc::SYS_bind, a);
     51 "getsockname" [Fd Ptr Ptr] Translate "" |t, a| name_of(t, libc::SYS_getsockname, a);
     52 "getpeername" [Fd Ptr Ptr] Translate "" |t, a| name_of(t, libc::SYS_getpeername, a);
-    53 "socketpair" [Int Int Int Ptr] Translate "as socket" |t, a| { family(&a)?; t.host(libc::SYS_socketpair, &[a[0], a[1], a[2], t.ptr(a[3], 8)]) };
+    53 "socketpair" [Int Int Int Ptr] Translate "AF_UNIX; the other families have no pairs" socketpair;
     288 "accept4" [Fd Ptr Ptr Flags] Translate "" |t, a| accept(t, libc::SYS_accept4, a);
 }
 
@@ -35,6 +35,15 @@ fn family(a: &[u64; 6]) -> Result<(), Errno> {
         libc::AF_NETLINK => Err(Errno::EPROTONOSUPPORT),
         _ => Err(Errno::EAFNOSUPPORT),
     }
+}
+
+/// Only UNIX sockets come in pairs, and the container's filter lets no other family through.
+fn socketpair(t: &mut Thread, a: [u64; 6]) -> SysResult {
+    family(&a)?;
+    if a[0] as i32 != libc::AF_UNIX {
+        return Err(Errno::ENOTSUP);
+    }
+    t.host(libc::SYS_socketpair, &[a[0], a[1], a[2], t.ptr(a[3], 8)])
 }
 
 fn named(t: &mut Thread, nr: i64, a: [u64; 6]) -> SysResult {
