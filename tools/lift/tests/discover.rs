@@ -215,6 +215,10 @@ fn check_blocks(path: &str, function: &Function) {
             assert!(next == start || !starts.contains(&next), "{path}: block {start:x} runs over block {next:x}");
             next = instruction.next_ip();
         }
+        // A branch at the very end of a frame runs on through padding into the next function (__memcpy_chk); it must not stop there.
+        if block.end == Terminator::Stop && !function.unreached.contains(&start) {
+            assert!(!block.instructions.is_empty(), "{path}: {start:x} stops where control goes on");
+        }
         for successor in block.successors() {
             assert!(function.blocks.contains_key(&successor), "{path}: {start:x} leads to {successor:x}, which is no block of {}", function.name);
         }

@@ -71,8 +71,17 @@ struct BoundState {
     tracked: Tracked,
     /// The flags are known to say "at most the compared value" (1) or "less than it" (0).
     condition: Option<u64>,
+    /// Another register that a comparison limits: it helps if the tracked one turns out to be a copy.
+    compared: Option<Compared>,
     /// Number of values if nothing better is found.
     fallback: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Compared {
+    /// As written in the comparison: its width counts.
+    register: Register,
+    values: u64,
 }
 
 pub(super) struct Backward<'c, 'i> {
@@ -206,7 +215,7 @@ impl<'c, 'i> Backward<'c, 'i> {
 
     /// How many values (0, 1, …) `register` can have at `address`; None if no comparison, mask or width limits it on every path.
     pub(super) fn value_count(&mut self, address: u64, register: Register) -> Option<ValueCount> {
-        let start = BoundState { address, tracked: Tracked::Register(register.full_register()), condition: None, fallback: None };
+        let start = BoundState { address, tracked: Tracked::Register(register.full_register()), condition: None, compared: None, fallback: None };
         let mut seen = HashSet::from([start]);
         let mut work = vec![start];
         let mut count = ValueCount::compared(0);
@@ -241,9 +250,13 @@ impl<'c, 'i> Backward<'c, 'i> {
             next.condition = limit_of(instruction.condition_code(), source.by_jump).or(state.condition);
             return Step::On(next);
         }
-        if instruction.mnemonic() == Mnemonic::Cmp && is_operand(instruction, 0, state.tracked) {
-            if let (Some(extra), Some(value)) = (state.condition, immediate(instruction)) {
-                return Step::Found(ValueCount::compared(value.saturating_add(extra)));
+        if let (Mnemonic::Cmp, Some(extra), Some(value)) = (instruction.mnemonic(), state.condition, immediate(instruction)) {
+            let count = value.saturating_add(extra);
+            if is_operand(instruction, 0, state.tracked) {
+                return Step::Found(ValueCount::compared(count));
+            }
+            if instruction.op0_kind() == OpKind::Register && state.compared.is_none() {
+                next.compared = Some(Compared { register: instruction.op0_register(), values: count });
             }
         }
         if instruction.rflags_modified() != 0 {
@@ -251,6 +264,14 @@ impl<'c, 'i> Backward<'c, 'i> {
         }
         match state.tracked {
             Tracked::Register(register) => {
+                if let Some(compared) = state.compared {
+                    if is_copy(instruction, register, compared.register) {
+                        return Step::Found(ValueCount::compared(compared.values));
+                    }
+                    if self.writes(instruction, compared.register.full_register()) {
+                        next.compared = None;
+                    }
+                }
                 if !self.writes(instruction, register) {
                     return Step::On(next);
                 }
@@ -301,6 +322,18 @@ fn step_over_definition(instruction: &Instruction, next: BoundState) -> Step {
         (Mnemonic::Bsf | Mnemonic::Bsr | Mnemonic::Tzcnt | Mnemonic::Lzcnt | Mnemonic::Popcnt, _) => Step::Found(ValueCount::at_most(64)),
         _ => Step::Unknown,
     }
+}
+
+/// Whether `instruction` copies the whole of what was compared between its register and `tracked`, in either direction.
+fn is_copy(instruction: &Instruction, tracked: Register, compared: Register) -> bool {
+    let moves = matches!(instruction.mnemonic(), Mnemonic::Mov | Mnemonic::Movzx | Mnemonic::Movsxd);
+    if !moves || instruction.op0_kind() != OpKind::Register || instruction.op1_kind() != OpKind::Register {
+        return false;
+    }
+    let (to, from) = (instruction.op0_register(), instruction.op1_register());
+    let pair = (to.full_register(), from.full_register());
+    let other = compared.full_register();
+    to.size() >= 4 && from.size() <= compared.size() && (pair == (tracked, other) || pair == (other, tracked))
 }
 
 /// What a conditional jump says about its comparison on the way it took: 1 for "at most", 0 for "less than".

@@ -9,10 +9,30 @@ use super::code::{Code, mark};
 use super::jump_table::JumpTables;
 use crate::function::{Block, Function, Terminator};
 use crate::image::Image;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Shared code of at most this many instructions is copied into each function; larger code becomes a function of its own.
 const COPY_LIMIT: usize = 24;
+
+/// Cuts all blocks. A start inside another instruction counts only if something leads there: the others come from reading behind the end
+/// of a table without bounds, before it was known where it ends.
+fn cut_all(code: &Code, tables: &JumpTables) -> BTreeMap<u64, RawBlock> {
+    let stated = mark::CALLED | mark::NAMED | mark::TAKEN;
+    let doubtful = |l: u64| code.marks(l) & stated == 0 && code.is_inside_instruction(l);
+    let (doubtful, mut work): (HashSet<u64>, Vec<u64>) = {
+        let (doubtful, sure): (Vec<u64>, Vec<u64>) = code.marked(mark::LEADER).into_iter().partition(|&l| doubtful(l));
+        (doubtful.into_iter().collect(), sure)
+    };
+    let mut blocks = BTreeMap::new();
+    while let Some(start) = work.pop() {
+        let Entry::Vacant(place) = blocks.entry(start) else { continue };
+        let block = RawBlock::cut(code, tables, start);
+        work.extend(block.targets(tables).iter().filter(|t| doubtful.contains(*t)));
+        place.insert(block);
+    }
+    blocks
+}
 
 pub(super) struct Partition<'a, 'i> {
     code: &'a Code<'i>,
@@ -27,8 +47,7 @@ pub(super) struct Partition<'a, 'i> {
 
 impl<'a, 'i> Partition<'a, 'i> {
     pub(super) fn new(code: &'a Code<'i>, tables: &'a JumpTables) -> Partition<'a, 'i> {
-        let leaders = code.marked(mark::LEADER);
-        let blocks = leaders.into_iter().map(|l| (l, RawBlock::cut(code, tables, l))).collect();
+        let blocks = cut_all(code, tables);
         let frames = code.image.frames.iter().enumerate();
         let landing_pads = frames.flat_map(|(index, f)| f.landing_pads.iter().map(move |&p| (p, index))).collect();
         let mut partition = Partition { code, tables, blocks, entries: BTreeSet::new(), landing_pads, joins: HashSet::new() };
