@@ -1,9 +1,25 @@
 //! The `recompiler-build` program: parses the command line, prints one line on failure. Everything else is in the library beside it.
 
 use recompiler_build::{cli::Request, commands};
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+/// LLVM recurses along the blocks of large functions, on threads that wasmer makes with the default stack size: this variable is the only say in it.
+const STACK_VARIABLE: &str = "RUST_MIN_STACK";
+const STACK_BYTES: &str = "536870912";
+
+/// Starts this program anew with large thread stacks, once. Returns only when that is done or cannot be.
+fn enlarge_stacks() {
+    if std::env::var_os(STACK_VARIABLE).is_none()
+        && let Ok(own) = std::env::current_exe()
+    {
+        // Comes back only on failure; then the build goes on with what there is.
+        let _ = Command::new(own).args(std::env::args_os().skip(1)).env(STACK_VARIABLE, STACK_BYTES).exec();
+    }
+}
 
 fn main() -> ExitCode {
+    enlarge_stacks();
     match commands::run(Request::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
