@@ -10,7 +10,7 @@ fn root() -> PathBuf {
 }
 
 fn metadata() -> Value {
-    let out = Command::new(env!("CARGO")).current_dir(root()).args(["metadata", "--format-version", "1", "--locked", "--offline"]).output().expect("cargo runs");
+    let out = Command::new(env!("CARGO")).current_dir(root()).args(["metadata", "--format-version", "1", "--no-deps", "--offline"]).output().expect("cargo runs");
     serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&out.stderr)))
 }
 
