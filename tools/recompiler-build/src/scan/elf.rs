@@ -51,9 +51,11 @@ pub struct ElfFacts {
 }
 
 impl ElfFacts {
-    /// Something execve can start.
+    /// Something execve can start. An entry address alone proves nothing: older linkers wrote one into every library.
     pub fn is_program(&self) -> bool {
-        self.non_pie || self.pie || self.interpreter.is_some()
+        let linker = self.soname.as_deref().is_some_and(|s| s.starts_with("ld-linux") || s.starts_with("ld-musl"));
+        let bare = self.soname.is_none() && self.needed.is_empty();
+        self.non_pie || self.pie || self.interpreter.is_some() || (self.entry != 0 && (linker || bare))
     }
 
     /// Something the dynamic linker can load.

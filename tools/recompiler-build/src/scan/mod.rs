@@ -199,8 +199,7 @@ impl Scanner<'_> {
     fn keep(&mut self, content: rootfs::Content, facts: ElfFacts, role: Role) {
         let digest = Digest::blake3(&content.bytes);
         let (path, program, library) = match role {
-            // The dynamic linker has neither interpreter nor DF_1_PIE, but execve can start it.
-            Role::Included => (content.path, facts.is_program() || facts.entry != 0, facts.is_library()),
+            Role::Included => (content.path, facts.is_program(), facts.is_library()),
             Role::Library | Role::Interpreter => (content.path, false, true),
         };
         self.found.paths.insert(path.clone(), digest);
@@ -255,6 +254,20 @@ mod tests {
         assert!(object("/libc.so.6").library && !object("/libc.so.6").program);
         assert!(object("/ld-linux-x86-64.so.2").library);
         assert!(found.paths.keys().all(|p| !p.starts_with("/lib")), "symlinks are resolved: {:?}", found.paths.keys());
+    }
+
+    #[test]
+    fn a_shared_object_with_an_entry_address_is_no_program() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("f.s"), ".globl f\nf: ret\n").unwrap();
+        let gcc = std::process::Command::new("gcc")
+            .args(["-nostdlib", "-shared", "-Wl,-soname,libx.so,-e,f", "-o", "libx.so", "f.s"])
+            .current_dir(root.path())
+            .status();
+        assert!(gcc.expect("gcc is installed").success());
+        let found = scan(&Rootfs::open(root.path()).unwrap(), &["/libx.so".into()]).unwrap();
+        let o = found.objects.values().next().unwrap();
+        assert!(o.facts.entry != 0 && o.library && !o.program);
     }
 
     #[test]
