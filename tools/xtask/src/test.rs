@@ -15,13 +15,15 @@ pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     if filter.is_none() {
         say("unit tests");
-        let crates = ["policy", "syscalls", "lift", "megabinary", "loader", "recompiler-build", "vkernel"];
-        let mut unit = Command::new(&cargo);
-        unit.current_dir(root()).args(["test", "--release"]);
-        for name in crates {
-            unit.args(["-p", name]);
+        // lift apart: its tests bring in a WASM engine whose features would rebuild the compiler stack for all others.
+        for crates in [&["policy", "syscalls", "megabinary", "loader", "recompiler-build", "vkernel"][..], &["lift"]] {
+            let mut unit = Command::new(&cargo);
+            unit.current_dir(root()).args(["test", "--release", "--no-fail-fast"]);
+            for name in crates {
+                unit.args(["-p", name]);
+            }
+            process::run(&mut unit).context("unit tests failed")?;
         }
-        process::run(&mut unit).context("unit tests failed")?;
     }
     say("the image of the integration tests");
     let image = image(&rootfs::debian()?)?;
