@@ -305,7 +305,7 @@ fn fault_ceiling(t: &mut Thread) -> u64 {
     if crate::blocking::host_call_now(libc::SYS_mincore, args).is_err() {
         return u64::MAX;
     }
-    let untouched = resident.iter().position(|page| page & 1 != 0).unwrap_or(0) as u64;
+    let untouched = resident.iter().position(|page| page & 1 != 0).unwrap_or(resident.len()) as u64;
     let floor = low + untouched * PAGE;
     t.signals.fault_floor = Some(floor);
     floor
