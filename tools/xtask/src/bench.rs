@@ -192,7 +192,7 @@ fn image(rootfs: &Path) -> anyhow::Result<PathBuf> {
     }
     fs::create_dir_all(&bench)?;
     let sources = root().join("integration-tests/programs/bench");
-    for (name, source, extra) in [("kernels-dynamic", "kernels.c", None), ("kernels-static", "kernels.c", Some("-static")), ("syscalls", "syscalls.c", None)] {
+    for (name, source, extra) in [("kernels-dynamic", "kernels.c", None), ("kernels-static", "kernels.c", Some("-static-pie")), ("syscalls", "syscalls.c", None)] {
         process::run(Command::new("gcc").args(["-O2", "-w"]).args(extra).arg("-o").arg(bench.join(name)).arg(sources.join(source)).arg("-lm"))?;
     }
     Ok(image)
