@@ -31,7 +31,7 @@ pub fn run() -> anyhow::Result<()> {
     let ls = ["/usr/bin/ls", "-l", "/"];
     let guest = output(&mut release.run(&binaries, &["--bare"], &ls))?;
     print!("{}{}", String::from_utf8_lossy(&guest.stdout), String::from_utf8_lossy(&guest.stderr));
-    let native = output(Command::new("chroot").arg(&rootfs).args(ls).env_clear())?;
+    let native = output(Command::new("chroot").arg(&rootfs).args(ls).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"))?;
     ensure!(guest.stdout == native.stdout && guest.status.success(), "the listings differ; native:\n{}", String::from_utf8_lossy(&native.stdout));
     println!("(equal to the native listing: {} bytes)", native.stdout.len());
 
