@@ -15,6 +15,13 @@ pub fn work() -> PathBuf {
     root().join("target/vkernel")
 }
 
+/// The cargo that runs us, at the checkout's root.
+pub fn cargo() -> Command {
+    let mut c = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    c.current_dir(root());
+    c
+}
+
 /// Runs a command with the caller's terminal; an error names it and its status.
 pub fn run(command: &mut Command) -> anyhow::Result<()> {
     let status = command.status().with_context(|| format!("cannot start {:?}", command.get_program()))?;

@@ -1,6 +1,6 @@
 //! Debian packages and release binaries.
 
-use crate::process::{output, root, run, say};
+use crate::process::{cargo, output, root, run, say};
 use anyhow::{Context, bail};
 use std::path::PathBuf;
 use std::process::Command;
@@ -42,8 +42,7 @@ pub fn packages() -> anyhow::Result<()> {
 /// Installs packages and builds `vkernel` and `recompiler-build`.
 pub fn binaries() -> anyhow::Result<Binaries> {
     packages()?;
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    run(Command::new(cargo).current_dir(root()).args(["build", "--release", "-p", "vkernel", "-p", "recompiler-build"]))?;
+    run(cargo().args(["build", "--release", "-p", "vkernel", "-p", "recompiler-build"]))?;
     let at = |name: &str| root().join("target/release").join(name);
     Ok(Binaries { vkernel: at("vkernel"), recompiler: at("recompiler-build") })
 }

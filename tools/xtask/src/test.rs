@@ -12,13 +12,12 @@ const IN_IMAGE: &str = "usr/local/lib/twins";
 
 pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
     let binaries = setup::binaries()?;
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     if filter.is_none() {
         say("unit tests");
         // lift apart: its tests bring in a WASM engine whose features would rebuild the compiler stack for all others.
         for crates in [&["policy", "syscalls", "megabinary", "loader", "recompiler-build", "vkernel"][..], &["lift"]] {
-            let mut unit = Command::new(&cargo);
-            unit.current_dir(root()).args(["test", "--release", "--no-fail-fast"]);
+            let mut unit = process::cargo();
+            unit.args(["test", "--release", "--no-fail-fast"]);
             for name in crates {
                 unit.args(["-p", name]);
             }
@@ -47,9 +46,8 @@ pub fn instruction_suite() -> anyhow::Result<()> {
 
 /// Runs test targets of the integration crate against a release.
 fn integration(binaries: &setup::Binaries, release: &release::Release, targets: &[&str], filter: Option<&str>) -> anyhow::Result<()> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let mut tests = Command::new(cargo);
-    tests.current_dir(root()).args(["test", "--release", "-p", "integration-tests", "--no-fail-fast"]);
+    let mut tests = process::cargo();
+    tests.args(["test", "--release", "-p", "integration-tests", "--no-fail-fast"]);
     for target in targets {
         tests.args(["--test", target]);
     }
@@ -83,8 +81,7 @@ fn image(rootfs: &Path) -> anyhow::Result<PathBuf> {
 fn instructions(into: &Path) -> anyhow::Result<()> {
     let sources = work().join("instruction-twins");
     fs::create_dir_all(&sources)?;
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    process::run(Command::new(cargo).current_dir(root()).args(["run", "--release", "-p", "lift", "--example", "instruction_twins", "--"]).arg(&sources))?;
+    process::run(process::cargo().args(["run", "--release", "-p", "lift", "--example", "instruction_twins", "--"]).arg(&sources))?;
     let driver = root().join("integration-tests/programs/x86/driver.c");
     for entry in fs::read_dir(&sources)? {
         let source = entry?.path();
