@@ -19,13 +19,7 @@ impl Setup {
     /// Panics with the command to use when the variables are missing: these tests are never skipped.
     pub fn get() -> Setup {
         let var = |name: &str| PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run `cargo xtask test` as root")));
-        Setup {
-            vkernel: var("VKERNEL_BIN"),
-            recompiler: var("RECOMPILER_BIN"),
-            manifest: var("VKERNEL_MANIFEST"),
-            rootfs: var("VKERNEL_ROOTFS"),
-            key: var("VKERNEL_KEY"),
-        }
+        Setup { vkernel: var("VKERNEL_BIN"), recompiler: var("RECOMPILER_BIN"), manifest: var("VKERNEL_MANIFEST"), rootfs: var("VKERNEL_ROOTFS"), key: var("VKERNEL_KEY") }
     }
 
     /// `vkernel run` with extra options.

@@ -27,7 +27,9 @@ fn pipes_fork_exec_wait_and_exit_codes_work_in_bash() {
 
 #[test]
 fn bash_expands_substitutes_and_computes() {
-    sh(r#"x=(one two three); echo "${x[@]^^}" $((7**13 % 1000)) $(printf '%s-' {a..e}); [[ foobar =~ o+b ]] && echo "${BASH_REMATCH[0]}"; declare -A m=([k]=v); echo ${m[k]} ${#x[*]}"#);
+    sh(
+        r#"x=(one two three); echo "${x[@]^^}" $((7**13 % 1000)) $(printf '%s-' {a..e}); [[ foobar =~ o+b ]] && echo "${BASH_REMATCH[0]}"; declare -A m=([k]=v); echo ${m[k]} ${#x[*]}"#,
+    );
 }
 
 #[test]
@@ -42,7 +44,9 @@ fn exit_codes_and_signals_of_children_arrive() {
 
 #[test]
 fn sort_grep_and_sed_give_the_same_bytes() {
-    sh("seq 1 3000 | sort -R --random-source=/etc/passwd | sort -n | tail -3; ls -R /usr/share 2>/dev/null | grep -c e; sed -n 's/\\(r[o]*t\\):x/<\\1>/p' /etc/passwd; echo abcabc | sed -E 's/(b)(c)/\\2\\1/g; y/a/A/'");
+    sh(
+        "seq 1 3000 | sort -R --random-source=/etc/passwd | sort -n | tail -3; ls -R /usr/share 2>/dev/null | grep -c e; sed -n 's/\\(r[o]*t\\):x/<\\1>/p' /etc/passwd; echo abcabc | sed -E 's/(b)(c)/\\2\\1/g; y/a/A/'",
+    );
 }
 
 #[test]

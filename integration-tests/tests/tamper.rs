@@ -87,11 +87,8 @@ fn refused_release(file: &str, change: impl FnOnce(&mut Vec<u8>)) {
     let dir = tempfile::tempdir_in(release.parent().expect("in target")).expect("a directory can be made");
     let copy = dir.path().join("release");
     assert!(Command::new("cp").args(["--archive", "--link"]).arg(&release).arg(&copy).status().expect("cp runs").success());
-    let target = if file == "aot" {
-        fs::read_dir(walk(&copy.join("aot"))).expect("native code is there").next().expect("a file").expect("readable").path()
-    } else {
-        copy.join(file)
-    };
+    let target =
+        if file == "aot" { fs::read_dir(walk(&copy.join("aot"))).expect("native code is there").next().expect("a file").expect("readable").path() } else { copy.join(file) };
     let mut bytes = fs::read(&target).expect("readable");
     change(&mut bytes);
     fs::remove_file(&target).expect("in the copy");

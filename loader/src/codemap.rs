@@ -44,15 +44,7 @@ impl CodeMap {
     /// Puts an object's part in its place.
     pub fn bind(&self, part: &Part) -> io::Result<()> {
         // SAFETY: duplicates a shared mapping of ours over pages of our reservation (old size 0, see mremap(2)).
-        let p = unsafe {
-            libc::mremap(
-                part.source,
-                0,
-                part.len,
-                libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED,
-                self.reservation.base().add(part.offset).cast::<libc::c_void>(),
-            )
-        };
+        let p = unsafe { libc::mremap(part.source, 0, part.len, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, self.reservation.base().add(part.offset).cast::<libc::c_void>()) };
         if p == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 

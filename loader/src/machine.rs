@@ -14,8 +14,8 @@ use syscalls::abi::{CpuState, import};
 use wasmer::sys::engine::Engine as SysEngine;
 use wasmer::{AsStoreMut, Extern, FunctionType, Global, Imports, Instance, Module, Store, TableType, Type, VMExternToExtern, Value};
 use wasmer_vm::{
-    InternalStoreHandle, LinearMemory, MaybeInstanceOwned, TableStyle, VMCallerCheckedAnyfunc, VMContext, VMExtern, VMFunction, VMFunctionBody,
-    VMFunctionContext, VMFunctionKind, VMMemory, VMTable,
+    InternalStoreHandle, LinearMemory, MaybeInstanceOwned, TableStyle, VMCallerCheckedAnyfunc, VMContext, VMExtern, VMFunction, VMFunctionBody, VMFunctionContext, VMFunctionKind,
+    VMMemory, VMTable,
 };
 
 /// A thread's machine. Not `Send`: made and used on the thread that runs it (or forks).
@@ -63,8 +63,7 @@ impl Machine {
 
         let (syscall, _) = host_function(&mut store, native::syscall_import as *const (), env, &[], &[]);
         imports.define(import::LINUX, import::SYSCALL, syscall);
-        let (helper, _) =
-            host_function(&mut store, native::helper_import as *const (), env, &[Type::I32, Type::I64, Type::I64], &[Type::I64]);
+        let (helper, _) = host_function(&mut store, native::helper_import as *const (), env, &[Type::I32, Type::I64, Type::I64], &[Type::I64]);
         imports.define(import::X86, import::HELPER, helper);
 
         let stub = if megabinary.hidden_base { native::miss_with_base as *const () } else { native::miss as *const () };
@@ -97,7 +96,11 @@ impl Machine {
             if *self.table.add(slot as usize) == self.miss
                 && let Some(owner) = self.megabinary.owner(slot)
             {
-                if slot < self.megabinary.shard(owner).resumable_base { self.make_structured(owner)? } else { self.make_resumable(owner)? }
+                if slot < self.megabinary.shard(owner).resumable_base {
+                    self.make_structured(owner)?
+                } else {
+                    self.make_resumable(owner)?
+                }
                 if *self.table.add(slot as usize) == self.miss {
                     let text = format!("its element segment leaves slot {slot} empty");
                     return Err(LoadError::Instance { shard: self.megabinary.shard(owner).name.clone(), text });
@@ -185,13 +188,7 @@ impl BlockCache {
 }
 
 /// A host function that lifted code calls directly, with `env` as first argument: no stack switch, no wasmer glue.
-fn host_function(
-    store: &mut Store,
-    body: *const (),
-    env: *mut Context,
-    params: &[Type],
-    results: &[Type],
-) -> (Extern, *const VMCallerCheckedAnyfunc) {
+fn host_function(store: &mut Store, body: *const (), env: *mut Context, params: &[Type], results: &[Type]) -> (Extern, *const VMCallerCheckedAnyfunc) {
     let signature = FunctionType::new(params.to_vec(), results.to_vec());
     let engine: &SysEngine = store.engine().as_sys();
     let type_signature_hash = engine.register_signature(&signature);
@@ -214,11 +211,7 @@ unsafe extern "C" fn never_called(_: *mut VMContext, _: *const VMFunctionBody, _
 }
 
 /// The table, every slot holding the miss stub, and the address of its first element.
-fn make_table(
-    store: &mut Store,
-    slots: u32,
-    miss: *const VMCallerCheckedAnyfunc,
-) -> (Extern, *mut *const VMCallerCheckedAnyfunc) {
+fn make_table(store: &mut Store, slots: u32, miss: *const VMCallerCheckedAnyfunc) -> (Extern, *mut *const VMCallerCheckedAnyfunc) {
     let ty = TableType::new(Type::FuncRef, slots, Some(slots));
     let table = VMTable::new(&ty, &TableStyle::CallerChecksSignature).expect("a table of as many slots as the megabinary has functions");
     // SAFETY: the definition describes the table just made; its elements are pointers to function records (`RawTableElement`), and a table of fixed size never moves.

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use syscalls::abi::{CODE_LIMIT, section as names};
 use thiserror::Error;
-use wasmer::{Engine, Module, Store};
 use wasmer::sys::NativeEngineExt;
+use wasmer::{Engine, Module, Store};
 
 /// One shard as the caller describes it. Empty `entries` and `blocks` are read from the artifacts' own custom sections.
 #[derive(Clone, Debug)]
@@ -212,8 +212,7 @@ fn place(input: ShardInput, structured: Module, resumable: Module, next_slot: &m
     let resumable_base = structured_base + functions;
     let slots_end = resumable_base + functions;
     *next_slot = slots_end;
-    let part = Part::build(base, text_len, entries.iter().map(|e| (e.pc, e.slot + structured_base)))
-        .map_err(|source| LoadError::CodeMap { shard: name.clone(), source })?;
+    let part = Part::build(base, text_len, entries.iter().map(|e| (e.pc, e.slot + structured_base))).map_err(|source| LoadError::CodeMap { shard: name.clone(), source })?;
     let bound = AtomicBool::new(false);
     Ok(Shard { name, base, text_len, structured, resumable, structured_base, resumable_base, slots_end, blocks, part, bound })
 }

@@ -115,25 +115,13 @@ pub type Values = [Slot; 4];
 ///
 /// # Safety
 /// `trampoline`, `vmctx` and `function` must belong to one function of an instance whose memories are mapped and whose imports carry `context`.
-pub unsafe fn enter(
-    context: &mut Context,
-    trampoline: VMTrampoline,
-    vmctx: *mut VMContext,
-    function: *const VMFunctionBody,
-    values: &mut Values,
-) -> bool {
+pub unsafe fn enter(context: &mut Context, trampoline: VMTrampoline, vmctx: *mut VMContext, function: *const VMFunctionBody, values: &mut Values) -> bool {
     // SAFETY: as the caller promises; the assembly keeps the System V calling convention.
     unsafe { enter_raw(context, trampoline, vmctx, function, values) == 0 }
 }
 
 #[unsafe(naked)]
-unsafe extern "C" fn enter_raw(
-    context: *mut Context,
-    trampoline: VMTrampoline,
-    vmctx: *mut VMContext,
-    function: *const VMFunctionBody,
-    values: *mut Values,
-) -> u32 {
+unsafe extern "C" fn enter_raw(context: *mut Context, trampoline: VMTrampoline, vmctx: *mut VMContext, function: *const VMFunctionBody, values: *mut Values) -> u32 {
     naked_asm!(
         "push rbp",
         "push rbx",
@@ -160,17 +148,7 @@ unsafe extern "C" fn enter_raw(
 /// Pops the frame of `enter_raw` and returns eax from it.
 #[unsafe(naked)]
 unsafe extern "C" fn leave_raw() {
-    naked_asm!(
-        "pop rdi",
-        "mov qword ptr [rdi], 0",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbx",
-        "pop rbp",
-        "ret",
-    )
+    naked_asm!("pop rdi", "mov qword ptr [rdi], 0", "pop r15", "pop r14", "pop r13", "pop r12", "pop rbx", "pop rbp", "ret",)
 }
 
 /// Where the signal handler sends a thread whose lifted code faulted, with rsp = `host_rsp`.

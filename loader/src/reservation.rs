@@ -27,16 +27,7 @@ unsafe impl Sync for Reservation {}
 impl Reservation {
     pub fn new() -> std::io::Result<Self> {
         // SAFETY: a new private mapping at an address of the kernel's choice.
-        let p = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                RESERVED_BYTES,
-                libc::PROT_NONE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
+        let p = unsafe { libc::mmap(std::ptr::null_mut(), RESERVED_BYTES, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1, 0) };
         match NonNull::new(p.cast::<u8>()) {
             Some(base) if p != libc::MAP_FAILED => Ok(Self { base }),
             _ => Err(std::io::Error::last_os_error()),
@@ -51,16 +42,7 @@ impl Reservation {
     pub fn map_anonymous(&self, offset: usize, len: usize, prot: i32) -> std::io::Result<()> {
         assert!(offset + len <= RESERVED_BYTES, "inside the reservation");
         // SAFETY: MAP_FIXED over pages of this reservation only.
-        let p = unsafe {
-            libc::mmap(
-                self.base().add(offset).cast(),
-                len,
-                prot,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
+        let p = unsafe { libc::mmap(self.base().add(offset).cast(), len, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE, -1, 0) };
         if p == libc::MAP_FAILED { Err(std::io::Error::last_os_error()) } else { Ok(()) }
     }
 }

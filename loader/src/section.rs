@@ -49,10 +49,7 @@ fn records<const N: usize>(name: &'static str, bytes: &[u8]) -> Result<Vec<[u32;
     if !bytes.len().is_multiple_of(4 * N) {
         return Err(SectionError::Length { name, bytes: bytes.len(), record: 4 * N });
     }
-    let out: Vec<[u32; N]> = bytes
-        .chunks_exact(4 * N)
-        .map(|r| std::array::from_fn(|i| u32::from_le_bytes([r[4 * i], r[4 * i + 1], r[4 * i + 2], r[4 * i + 3]])))
-        .collect();
+    let out: Vec<[u32; N]> = bytes.chunks_exact(4 * N).map(|r| std::array::from_fn(|i| u32::from_le_bytes([r[4 * i], r[4 * i + 1], r[4 * i + 2], r[4 * i + 3]]))).collect();
     match out.windows(2).position(|w| w[0][0] >= w[1][0]) {
         Some(i) => Err(SectionError::Order { name, index: i + 1 }),
         None => Ok(out),

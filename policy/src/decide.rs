@@ -11,7 +11,9 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Become (exec) or bind (library) this entry.
-    Allow { entry: u32 },
+    Allow {
+        entry: u32,
+    },
     Refuse(Reason),
 }
 

@@ -3,8 +3,8 @@
 //! Owns parsing, printing and computing them. The fact a newcomer gets wrong: upper-case digits are refused, because two spellings of one
 //! digest would be two keys of one map.
 
-use schemars::{json_schema, JsonSchema, Schema, SchemaGenerator};
-use serde::{de, Deserialize, Deserializer, Serialize, Serializer};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
 use std::fmt;

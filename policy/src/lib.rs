@@ -15,9 +15,9 @@ pub mod rules;
 pub mod signature;
 pub mod verify;
 
-pub use decide::{decide_exec, decide_library, decide_serial, Decision, Reason};
+pub use decide::{Decision, Reason, decide_exec, decide_library, decide_serial};
 pub use digest::{Algorithm, Digest};
 pub use key::{KeyError, PrivateKey, TrustedKeys};
 pub use manifest::Manifest;
 pub use revocation::Revocations;
-pub use verify::{verify, Object, Verified, VerifyError};
+pub use verify::{Object, Verified, VerifyError, verify};

@@ -4,8 +4,8 @@
 //! newcomer gets wrong: guest addresses of an ELF object are `elf.base + vaddr`; `vaddr` is what the file says, and `base` is 0 for non-PIE executables.
 
 use crate::digest::Digest;
-use schemars::{json_schema, JsonSchema, Schema, SchemaGenerator};
-use serde::{de, Deserialize, Deserializer, Serialize, Serializer};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 

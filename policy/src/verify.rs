@@ -64,20 +64,12 @@ pub fn verify(bytes: &[u8], keys: &TrustedKeys, threshold: usize, revoked: &Revo
     }
     let sizes = manifest.binaries.values().map(|b| b.size);
     let sizes = sizes.chain(manifest.libraries.values().map(|l| l.size)).chain(manifest.scripts.values().map(|s| s.size));
-    Ok(Verified {
-        sizes: sizes.collect(),
-        order: manifest.entry_order().into_iter().collect(),
-        digest: Digest::blake3(bytes),
-        manifest,
-        signers,
-        revoked: revoked.clone(),
-    })
+    Ok(Verified { sizes: sizes.collect(), order: manifest.entry_order().into_iter().collect(), digest: Digest::blake3(bytes), manifest, signers, revoked: revoked.clone() })
 }
 
 /// Reads a manifest value into its types, naming the JSON path of what does not fit.
 pub fn typed(value: serde_json::Value) -> Result<Manifest, VerifyError> {
-    serde_path_to_error::deserialize(value)
-        .map_err(|e| VerifyError::Shape { path: e.path().to_string(), reason: e.into_inner().to_string() })
+    serde_path_to_error::deserialize(value).map_err(|e| VerifyError::Shape { path: e.path().to_string(), reason: e.into_inner().to_string() })
 }
 
 impl Verified {

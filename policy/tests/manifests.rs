@@ -3,7 +3,7 @@
 //! A reject file is `{"base": NAME, "set": {JSON pointer: value, null removes}, "expect": part of the message}`.
 
 use policy::key::PrivateKey;
-use policy::{canonical, signature, verify, Manifest, Revocations, TrustedKeys, Verified, VerifyError};
+use policy::{Manifest, Revocations, TrustedKeys, Verified, VerifyError, canonical, signature, verify};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 

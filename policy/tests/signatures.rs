@@ -1,7 +1,7 @@
 //! Signatures, keys, thresholds, revocation and the decisions that follow from a verified manifest.
 
 use policy::key::{KeyError, PrivateKey, PublicKey};
-use policy::{canonical, signature, verify, Decision, Digest, Reason, Revocations, TrustedKeys, Verified, VerifyError};
+use policy::{Decision, Digest, Reason, Revocations, TrustedKeys, Verified, VerifyError, canonical, signature, verify};
 use policy::{decide_exec, decide_library, decide_serial};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;

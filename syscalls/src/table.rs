@@ -68,13 +68,7 @@ pub const FAMILIES: &[(&str, &[Row])] = &[
 ];
 
 /// What every program may call whatever its list says: without these it could not even end.
-pub const BASE: &[u32] = &[
-    libc::SYS_exit as u32,
-    libc::SYS_exit_group as u32,
-    libc::SYS_rt_sigreturn as u32,
-    libc::SYS_futex as u32,
-    libc::SYS_restart_syscall as u32,
-];
+pub const BASE: &[u32] = &[libc::SYS_exit as u32, libc::SYS_exit_group as u32, libc::SYS_rt_sigreturn as u32, libc::SYS_futex as u32, libc::SYS_restart_syscall as u32];
 
 /// Every row, in family order.
 pub fn rows() -> impl Iterator<Item = &'static Row> {

@@ -70,15 +70,7 @@ impl Double {
         // Any file that exists will do: the double does not look at it.
         let interpreter = Some(c"/proc/self/status".to_owned());
         let objects = vec![object(0, 0x0200_0000, interpreter), object(1, 0x0300_0000, None), object(2, 0x0400_0000, None)];
-        Self {
-            image,
-            objects,
-            library: Mutex::default(),
-            exec: Mutex::new(Err(Errno::EACCES)),
-            bound: Mutex::default(),
-            events: Mutex::default(),
-            body: Mutex::default(),
-        }
+        Self { image, objects, library: Mutex::default(), exec: Mutex::new(Err(Errno::EACCES)), bound: Mutex::default(), events: Mutex::default(), body: Mutex::default() }
     }
 }
 

@@ -102,8 +102,7 @@ fn welcome(pid: Pid, channel: Channel) -> Result<Started, Failure> {
     channel.expect(Kind::UserNamespace, 0)?;
     for map in ["uid_map", "gid_map"] {
         // The identity map: files show the owners they have on disk, as in a chroot.
-        std::fs::write(format!("/proc/{pid}/{map}"), "0 0 65536")
-            .map_err(|e| Failure::new(format!("write {map}"), e, "run in a user namespace that has ids 0 to 65535"))?;
+        std::fs::write(format!("/proc/{pid}/{map}"), "0 0 65536").map_err(|e| Failure::new(format!("write {map}"), e, "run in a user namespace that has ids 0 to 65535"))?;
     }
     channel.send(Kind::Mapped, &[], &[])?;
     let mut fds = channel.expect(Kind::Listener, 2)?.into_iter();
@@ -129,11 +128,7 @@ fn become_init(container: &Container, channel: &Channel, load: impl FnOnce(&Cont
     unsafe { libc::_exit(code.unwrap_or(125)) }
 }
 
-fn set_up(
-    container: &Container,
-    channel: &Channel,
-    load: impl FnOnce(&Container) -> Result<GuestMain, Failure>,
-) -> Result<(GuestMain, Credentials), Failure> {
+fn set_up(container: &Container, channel: &Channel, load: impl FnOnce(&Container) -> Result<GuestMain, Failure>) -> Result<(GuestMain, Credentials), Failure> {
     forget_environment();
     default_dispositions();
     let guest = load(container)?;
@@ -177,8 +172,7 @@ fn lock_down(container: &Container, channel: &Channel) -> Result<Credentials, Fa
     std::env::set_current_dir(&container.cwd).map_err(|e| Failure::new(format!("working directory {}", container.cwd), e, "choose another with --workdir").with_code(127))?;
     channel.send(Kind::Ready, &[], &[])?;
     channel.expect(Kind::Go, 0)?;
-    nix::sys::signal::sigprocmask(nix::sys::signal::SigmaskHow::SIG_SETMASK, Some(&container.signal_mask), None)
-        .map_err(|e| Failure::new("sigprocmask", e.desc(), ""))?;
+    nix::sys::signal::sigprocmask(nix::sys::signal::SigmaskHow::SIG_SETMASK, Some(&container.signal_mask), None).map_err(|e| Failure::new("sigprocmask", e.desc(), ""))?;
     lockdown::install_allow_list(&container.allow)?;
     sys::close_from(3).map_err(|e| Failure::new("close_range", e, "see `vkernel check`"))?;
     Ok(who)

@@ -28,9 +28,9 @@ pub fn text() -> String {
 
 /// An array of `{nr, name, family, support, note}`.
 pub fn json() -> String {
-    let rows = table::FAMILIES.iter().flat_map(|(family, rows)| {
-        rows.iter().map(move |r| serde_json::json!({"nr": r.nr, "name": r.name, "family": family, "support": level(r), "note": r.note}))
-    });
+    let rows = table::FAMILIES
+        .iter()
+        .flat_map(|(family, rows)| rows.iter().map(move |r| serde_json::json!({"nr": r.nr, "name": r.name, "family": family, "support": level(r), "note": r.note})));
     serde_json::to_string_pretty(&rows.collect::<Vec<_>>()).expect("rows are plain data") + "\n"
 }
 

@@ -38,10 +38,7 @@ pub struct Credentials {
 /// Sets no_new_privs and installs the notify filter; the caller sends the listener to the supervisor and must close it.
 pub fn install_notify(program: &Program) -> Result<OwnedFd, Failure> {
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map_err(failure("no_new_privs"))?;
-    let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER
-        | libc::SECCOMP_FILTER_FLAG_TSYNC
-        | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH
-        | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_TSYNC | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
     let fd = install(program, flags).map_err(failure("notify filter"))?;
     // SAFETY: with NEW_LISTENER the result is a new descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })

@@ -90,9 +90,7 @@ unsafe impl Sync for Ring {}
 impl Ring {
     pub fn new() -> std::io::Result<Self> {
         // SAFETY: a fresh mapping at an address the kernel chooses; zero bytes are a valid `Shared`.
-        let at = unsafe {
-            libc::mmap(std::ptr::null_mut(), size_of::<Shared>(), libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0)
-        };
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<Shared>(), libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0) };
         if at == libc::MAP_FAILED {
             return Err(std::io::Error::last_os_error());
         }

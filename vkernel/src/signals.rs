@@ -11,8 +11,21 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 /// Signals of faults, of children and of job control stay with the supervisor.
 const OWN: &[Signal] = &[
-    Signal::SIGKILL, Signal::SIGSTOP, Signal::SIGCHLD, Signal::SIGURG, Signal::SIGPIPE, Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL,
-    Signal::SIGFPE, Signal::SIGTRAP, Signal::SIGABRT, Signal::SIGSYS, Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU,
+    Signal::SIGKILL,
+    Signal::SIGSTOP,
+    Signal::SIGCHLD,
+    Signal::SIGURG,
+    Signal::SIGPIPE,
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGILL,
+    Signal::SIGFPE,
+    Signal::SIGTRAP,
+    Signal::SIGABRT,
+    Signal::SIGSYS,
+    Signal::SIGTSTP,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
 ];
 
 /// The blocked signals as a descriptor.

@@ -35,10 +35,7 @@ impl Supervisor<'_> {
     pub fn serve(mut self) -> Result<i32, Failure> {
         let mut listening = true;
         loop {
-            let mut fds = vec![
-                PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-            ];
+            let mut fds = vec![PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
             if listening {
                 fds.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
             }

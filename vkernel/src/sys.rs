@@ -52,11 +52,7 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: &CStr, flags: i32) -> io::Result
     }
     // openat2 refuses flags that mean nothing with O_PATH, which opens nothing that could block.
     let safe = if flags & libc::O_PATH != 0 { libc::O_CLOEXEC } else { libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY };
-    let how = OpenHow {
-        flags: (flags | safe) as u64,
-        mode: 0,
-        resolve: libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS,
-    };
+    let how = OpenHow { flags: (flags | safe) as u64, mode: 0, resolve: libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS };
     // SAFETY: `how` is a valid open_how of the size given; `path` is NUL-terminated.
     fd(unsafe { libc::syscall(libc::SYS_openat2, root.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<OpenHow>()) })
 }
@@ -86,10 +82,7 @@ pub fn read_memory(pid: u32, addr: u64, max: usize) -> io::Result<Vec<u8>> {
     let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: max };
     // Two remote pieces split at the page boundary: a partial read then ends at the boundary instead of failing.
     let first = (4096 - (addr & 4095) as usize).min(max);
-    let remote = [
-        libc::iovec { iov_base: addr as *mut _, iov_len: first },
-        libc::iovec { iov_base: addr.wrapping_add(first as u64) as *mut _, iov_len: max - first },
-    ];
+    let remote = [libc::iovec { iov_base: addr as *mut _, iov_len: first }, libc::iovec { iov_base: addr.wrapping_add(first as u64) as *mut _, iov_len: max - first }];
     // SAFETY: the local vector is our own buffer; remote addresses are checked by the kernel.
     let n = check(unsafe { libc::process_vm_readv(pid as i32, &raw const local, 1, remote.as_ptr(), 2, 0) } as libc::c_long)?;
     bytes.truncate(n as usize);

@@ -29,24 +29,8 @@ static SERIAL: Mutex<()> = Mutex::new(());
 
 fn verified() -> Verified {
     let shard = Digest::blake3(b"shard");
-    let segment = |size: usize| Segment {
-        vaddr: 0,
-        memsz: 4096,
-        filesz: size as u64,
-        file_offset: 0,
-        image_offset: 0,
-        prot: Prot { read: true, write: false, execute: true },
-    };
-    let elf = |base, size| Elf {
-        base,
-        non_pie: false,
-        entry: 0,
-        phdr: 64,
-        phnum: 1,
-        interpreter: None,
-        executable_stack: false,
-        segments: vec![segment(size)],
-    };
+    let segment = |size: usize| Segment { vaddr: 0, memsz: 4096, filesz: size as u64, file_offset: 0, image_offset: 0, prot: Prot { read: true, write: false, execute: true } };
+    let elf = |base, size| Elf { base, non_pie: false, entry: 0, phdr: 64, phnum: 1, interpreter: None, executable_stack: false, segments: vec![segment(size)] };
     let binary = Binary {
         path: "/bin/tool".into(),
         size: TOOL.len() as u64,
@@ -59,8 +43,7 @@ fn verified() -> Verified {
         args: vec![],
         polyfill: None,
     };
-    let library =
-        Library { path: "/lib/libx.so".into(), size: LIBRARY.len() as u64, entry: 0, shard, elf: elf(0x20_0000, LIBRARY.len()), coverage: None };
+    let library = Library { path: "/lib/libx.so".into(), size: LIBRARY.len() as u64, entry: 0, shard, elf: elf(0x20_0000, LIBRARY.len()), coverage: None };
     let mut manifest = Manifest {
         container_id: Digest::blake3(b"container"),
         name: "test/lockdown".into(),
@@ -226,27 +209,31 @@ fn listed_programs_get_their_entry_and_everything_else_an_errno() {
     let shared = Board(board.0);
     let verified = verified();
     let entry = |d: &[u8]| verified.manifest().entry_order().iter().position(|x| *x == Digest::blake3(d)).unwrap() as i64 + 1;
-    let (code, lines) = run("exec", |_| {}, move || {
-        let paths = [c"/bin/tool", c"/bin/changed", c"/bin/static", c"/bin/text", c"/bin/script", c"/bin/nested", c"/bin/foreign", c"/bin/lost"];
-        for (i, path) in paths.into_iter().enumerate() {
-            shared.set(i, answer(ask(open(path, libc::O_PATH).as_fd(), EXEC_MARK, Some(path))));
-        }
-        shared.set(10, answer(ask(open(c"/lib/libx.so", libc::O_RDONLY).as_fd(), LIBRARY_MARK, None)));
-        shared.set(11, answer(ask(open(c"/lib/libx.so", libc::O_RDONLY).as_fd(), EXEC_MARK, None)));
-        shared.set(12, answer(ask(open(c"/bin/tool", libc::O_RDONLY).as_fd(), LIBRARY_MARK, None)));
-        shared.set(13, answer(ask(open(c"/bin", libc::O_RDONLY).as_fd(), EXEC_MARK, None)));
-        shared.set(14, answer(ask(open(c"/dev/zero", libc::O_RDONLY).as_fd(), EXEC_MARK, None)));
-        // A copy has the same digest; one byte more or less has not.
-        std::fs::write("/tmp/copy", std::fs::read("/bin/tool").unwrap()).unwrap();
-        shared.set(15, answer(ask(open(c"/tmp/copy", libc::O_RDONLY).as_fd(), EXEC_MARK, None)));
-        let mut bytes = std::fs::read("/bin/tool").unwrap();
-        bytes[12] ^= 0x20;
-        std::fs::write("/bin/tool", bytes).unwrap();
-        shared.set(16, answer(ask(open(c"/bin/tool", libc::O_RDONLY).as_fd(), EXEC_MARK, None)));
-        // SAFETY: a descriptor that is not open.
-        shared.set(17, answer(ask(unsafe { std::os::fd::BorrowedFd::borrow_raw(77) }, EXEC_MARK, None)));
-        42
-    });
+    let (code, lines) = run(
+        "exec",
+        |_| {},
+        move || {
+            let paths = [c"/bin/tool", c"/bin/changed", c"/bin/static", c"/bin/text", c"/bin/script", c"/bin/nested", c"/bin/foreign", c"/bin/lost"];
+            for (i, path) in paths.into_iter().enumerate() {
+                shared.set(i, answer(ask(open(path, libc::O_PATH).as_fd(), EXEC_MARK, Some(path))));
+            }
+            shared.set(10, answer(ask(open(c"/lib/libx.so", libc::O_RDONLY).as_fd(), LIBRARY_MARK, None)));
+            shared.set(11, answer(ask(open(c"/lib/libx.so", libc::O_RDONLY).as_fd(), EXEC_MARK, None)));
+            shared.set(12, answer(ask(open(c"/bin/tool", libc::O_RDONLY).as_fd(), LIBRARY_MARK, None)));
+            shared.set(13, answer(ask(open(c"/bin", libc::O_RDONLY).as_fd(), EXEC_MARK, None)));
+            shared.set(14, answer(ask(open(c"/dev/zero", libc::O_RDONLY).as_fd(), EXEC_MARK, None)));
+            // A copy has the same digest; one byte more or less has not.
+            std::fs::write("/tmp/copy", std::fs::read("/bin/tool").unwrap()).unwrap();
+            shared.set(15, answer(ask(open(c"/tmp/copy", libc::O_RDONLY).as_fd(), EXEC_MARK, None)));
+            let mut bytes = std::fs::read("/bin/tool").unwrap();
+            bytes[12] ^= 0x20;
+            std::fs::write("/bin/tool", bytes).unwrap();
+            shared.set(16, answer(ask(open(c"/bin/tool", libc::O_RDONLY).as_fd(), EXEC_MARK, None)));
+            // SAFETY: a descriptor that is not open.
+            shared.set(17, answer(ask(unsafe { std::os::fd::BorrowedFd::borrow_raw(77) }, EXEC_MARK, None)));
+            42
+        },
+    );
     assert_eq!(code, 42);
     let (tool, library) = (entry(TOOL), entry(LIBRARY));
     let want = [tool, E(libc::EACCES), E(libc::EACCES), E(libc::ENOEXEC), tool | 1 << 32, tool | 2 << 32, E(libc::EACCES), E(libc::ENOENT)];
@@ -257,8 +244,22 @@ fn listed_programs_get_their_entry_and_everything_else_an_errno() {
     assert_eq!(
         reasons,
         [
-            "listed", "unknown-hash", "unknown-size", "not-a-program", "listed", "listed", "unknown-size", "interpreter-not-found", "listed",
-            "not-a-program", "not-a-library", "not-a-regular-file", "not-a-regular-file", "listed", "unknown-hash", "bad-descriptor"
+            "listed",
+            "unknown-hash",
+            "unknown-size",
+            "not-a-program",
+            "listed",
+            "listed",
+            "unknown-size",
+            "interpreter-not-found",
+            "listed",
+            "not-a-program",
+            "not-a-library",
+            "not-a-regular-file",
+            "not-a-regular-file",
+            "listed",
+            "unknown-hash",
+            "bad-descriptor"
         ]
     );
     assert_eq!(lines[0]["path"], "/bin/tool");
@@ -270,54 +271,58 @@ fn listed_programs_get_their_entry_and_everything_else_an_errno() {
 fn a_locked_down_worker_cannot_escape() {
     let board = Board::new();
     let shared = Board(board.0);
-    let (code, lines) = run("escape", |_| {}, move || {
-        let tries: &[(i64, [u64; 6])] = &[
-            // Native exec by path, by descriptor with a real argv, and with the wrong flags.
-            (libc::SYS_execve, [c"/bin/tool".as_ptr() as u64, 0, 0, 0, 0, 0]),
-            (libc::SYS_execveat, [libc::AT_FDCWD as u64, c"/bin/tool".as_ptr() as u64, 0, 0, 0, 0]),
-            (libc::SYS_execveat, [0, c"".as_ptr() as u64, EXEC_MARK, 0, 0, 0]),
-            // Executable memory.
-            (libc::SYS_mmap, [0, 4096, 7, 0x22, u64::MAX, 0]),
-            (libc::SYS_mmap, [0, 4096, 5, 0x22, u64::MAX, 0]),
-            (libc::SYS_mprotect, [board_page(&shared), 4096, 5, 0, 0, 0]),
-            (libc::SYS_pkey_mprotect, [board_page(&shared), 4096, 5, u64::MAX, 0, 0]),
-            // A listener of its own, and other filters.
-            (libc::SYS_seccomp, [1, 8, 0, 0, 0, 0]),
-            (libc::SYS_prctl, [libc::PR_SET_SECCOMP as u64, 2, 0, 0, 0, 0]),
-            (libc::SYS_prctl, [libc::PR_SET_DUMPABLE as u64, 1, 0, 0, 0, 0]),
-            (libc::SYS_ptrace, [libc::PTRACE_TRACEME as u64, 0, 0, 0, 0, 0]),
-            (libc::SYS_io_uring_setup, [1, 0, 0, 0, 0, 0]),
-            (libc::SYS_personality, [0x040_0000, 0, 0, 0, 0, 0]),
-            (libc::SYS_unshare, [libc::CLONE_NEWUSER as u64, 0, 0, 0, 0, 0]),
-            (libc::SYS_clone, [libc::CLONE_NEWUSER as u64 | libc::SIGCHLD as u64, 0, 0, 0, 0, 0]),
-            (libc::SYS_mount, [0; 6]),
-            (libc::SYS_bpf, [0; 6]),
-            (libc::SYS_socket, [libc::AF_PACKET as u64, libc::SOCK_RAW as u64, 0, 0, 0, 0]),
-            (libc::SYS_socket, [libc::AF_ALG as u64, 5, 0, 0, 0, 0]),
-            (libc::SYS_ioctl, [0, libc::TIOCSTI, 0, 0, 0, 0]),
-            (libc::SYS_pidfd_getfd, [0; 6]),
-            (libc::SYS_kexec_load, [0; 6]),
-            (libc::SYS_keyctl, [0; 6]),
-        ];
-        for (i, (nr, args)) in tries.iter().enumerate() {
-            shared.set(i, raw(*nr, *args));
-        }
-        shared.set(30, raw(libc::SYS_clone3, [0; 6]));
-        shared.set(31, raw(0x4000_0000 | 39, [0; 6]));
-        // Writing to executable memory through procfs.
-        shared.set(32, raw(libc::SYS_open, [c"/proc/self/mem".as_ptr() as u64, libc::O_RDWR as u64, 0, 0, 0, 0]));
-        shared.set(33, raw(libc::SYS_open, [c"/proc/sys/kernel/core_pattern".as_ptr() as u64, libc::O_WRONLY as u64, 0, 0, 0, 0]));
-        shared.set(34, raw(libc::SYS_open, [c"/proc/sysrq-trigger".as_ptr() as u64, libc::O_WRONLY as u64, 0, 0, 0, 0]));
-        // What must still work.
-        shared.set(40, raw(libc::SYS_getpid, [0; 6]));
-        shared.set(41, std::thread::spawn(|| 5).join().unwrap());
-        shared.set(42, raw(libc::SYS_socket, [libc::AF_UNIX as u64, 1, 0, 0, 0, 0]).min(99));
-        shared.set(43, std::fs::read_dir("/proc/self/fd").unwrap().count() as i64);
-        shared.set(44, std::fs::write("/tmp/x", "y").is_ok().into());
-        shared.set(45, (std::env::vars_os().count() == 0).into());
-        shared.set(46, std::fs::read_to_string("/proc/self/environ").unwrap_or_default().bytes().any(|b| b.is_ascii_alphabetic()).into());
-        0
-    });
+    let (code, lines) = run(
+        "escape",
+        |_| {},
+        move || {
+            let tries: &[(i64, [u64; 6])] = &[
+                // Native exec by path, by descriptor with a real argv, and with the wrong flags.
+                (libc::SYS_execve, [c"/bin/tool".as_ptr() as u64, 0, 0, 0, 0, 0]),
+                (libc::SYS_execveat, [libc::AT_FDCWD as u64, c"/bin/tool".as_ptr() as u64, 0, 0, 0, 0]),
+                (libc::SYS_execveat, [0, c"".as_ptr() as u64, EXEC_MARK, 0, 0, 0]),
+                // Executable memory.
+                (libc::SYS_mmap, [0, 4096, 7, 0x22, u64::MAX, 0]),
+                (libc::SYS_mmap, [0, 4096, 5, 0x22, u64::MAX, 0]),
+                (libc::SYS_mprotect, [board_page(&shared), 4096, 5, 0, 0, 0]),
+                (libc::SYS_pkey_mprotect, [board_page(&shared), 4096, 5, u64::MAX, 0, 0]),
+                // A listener of its own, and other filters.
+                (libc::SYS_seccomp, [1, 8, 0, 0, 0, 0]),
+                (libc::SYS_prctl, [libc::PR_SET_SECCOMP as u64, 2, 0, 0, 0, 0]),
+                (libc::SYS_prctl, [libc::PR_SET_DUMPABLE as u64, 1, 0, 0, 0, 0]),
+                (libc::SYS_ptrace, [libc::PTRACE_TRACEME as u64, 0, 0, 0, 0, 0]),
+                (libc::SYS_io_uring_setup, [1, 0, 0, 0, 0, 0]),
+                (libc::SYS_personality, [0x040_0000, 0, 0, 0, 0, 0]),
+                (libc::SYS_unshare, [libc::CLONE_NEWUSER as u64, 0, 0, 0, 0, 0]),
+                (libc::SYS_clone, [libc::CLONE_NEWUSER as u64 | libc::SIGCHLD as u64, 0, 0, 0, 0, 0]),
+                (libc::SYS_mount, [0; 6]),
+                (libc::SYS_bpf, [0; 6]),
+                (libc::SYS_socket, [libc::AF_PACKET as u64, libc::SOCK_RAW as u64, 0, 0, 0, 0]),
+                (libc::SYS_socket, [libc::AF_ALG as u64, 5, 0, 0, 0, 0]),
+                (libc::SYS_ioctl, [0, libc::TIOCSTI, 0, 0, 0, 0]),
+                (libc::SYS_pidfd_getfd, [0; 6]),
+                (libc::SYS_kexec_load, [0; 6]),
+                (libc::SYS_keyctl, [0; 6]),
+            ];
+            for (i, (nr, args)) in tries.iter().enumerate() {
+                shared.set(i, raw(*nr, *args));
+            }
+            shared.set(30, raw(libc::SYS_clone3, [0; 6]));
+            shared.set(31, raw(0x4000_0000 | 39, [0; 6]));
+            // Writing to executable memory through procfs.
+            shared.set(32, raw(libc::SYS_open, [c"/proc/self/mem".as_ptr() as u64, libc::O_RDWR as u64, 0, 0, 0, 0]));
+            shared.set(33, raw(libc::SYS_open, [c"/proc/sys/kernel/core_pattern".as_ptr() as u64, libc::O_WRONLY as u64, 0, 0, 0, 0]));
+            shared.set(34, raw(libc::SYS_open, [c"/proc/sysrq-trigger".as_ptr() as u64, libc::O_WRONLY as u64, 0, 0, 0, 0]));
+            // What must still work.
+            shared.set(40, raw(libc::SYS_getpid, [0; 6]));
+            shared.set(41, std::thread::spawn(|| 5).join().unwrap());
+            shared.set(42, raw(libc::SYS_socket, [libc::AF_UNIX as u64, 1, 0, 0, 0, 0]).min(99));
+            shared.set(43, std::fs::read_dir("/proc/self/fd").unwrap().count() as i64);
+            shared.set(44, std::fs::write("/tmp/x", "y").is_ok().into());
+            shared.set(45, (std::env::vars_os().count() == 0).into());
+            shared.set(46, std::fs::read_to_string("/proc/self/environ").unwrap_or_default().bytes().any(|b| b.is_ascii_alphabetic()).into());
+            0
+        },
+    );
     assert_eq!(code, 0);
     let refused: Vec<i64> = (0..23).map(|i| board.get(i)).collect();
     let mut want = vec![E(libc::EPERM); 23];
@@ -347,31 +352,39 @@ fn image_left(name: &str) -> bool {
 fn the_container_is_a_small_world_of_its_own() {
     let board = Board::new();
     let shared = Board(board.0);
-    let (code, _) = run("world", |c| c.user = "mail".into(), move || {
-        let read = |p: &str| std::fs::read_to_string(p).unwrap_or_default();
-        shared.set(0, (read("/proc/sys/kernel/hostname").trim() == "testhost").into());
-        shared.set(1, read("/proc/net/dev").lines().count() as i64);
-        shared.set(2, std::fs::read_dir("/proc").unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().parse::<u32>().is_ok()).count() as i64);
-        shared.set(3, raw(libc::SYS_getuid, [0; 6]));
-        shared.set(4, raw(libc::SYS_getgid, [0; 6]));
-        shared.set(5, read("/proc/self/status").lines().any(|l| l == "CapEff:\t0000000000000000").into());
-        shared.set(6, read("/proc/self/mounts").lines().filter(|l| !l.split(' ').nth(3).unwrap().contains("nosuid")).count() as i64);
-        shared.set(7, std::fs::write("/dev/null", "x").is_ok().into());
-        shared.set(8, std::fs::write("/etc/passwd", "x").is_ok().into());
-        shared.set(9, std::fs::exists("/work").unwrap().into());
-        7
-    });
+    let (code, _) = run(
+        "world",
+        |c| c.user = "mail".into(),
+        move || {
+            let read = |p: &str| std::fs::read_to_string(p).unwrap_or_default();
+            shared.set(0, (read("/proc/sys/kernel/hostname").trim() == "testhost").into());
+            shared.set(1, read("/proc/net/dev").lines().count() as i64);
+            shared.set(2, std::fs::read_dir("/proc").unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().parse::<u32>().is_ok()).count() as i64);
+            shared.set(3, raw(libc::SYS_getuid, [0; 6]));
+            shared.set(4, raw(libc::SYS_getgid, [0; 6]));
+            shared.set(5, read("/proc/self/status").lines().any(|l| l == "CapEff:\t0000000000000000").into());
+            shared.set(6, read("/proc/self/mounts").lines().filter(|l| !l.split(' ').nth(3).unwrap().contains("nosuid")).count() as i64);
+            shared.set(7, std::fs::write("/dev/null", "x").is_ok().into());
+            shared.set(8, std::fs::write("/etc/passwd", "x").is_ok().into());
+            shared.set(9, std::fs::exists("/work").unwrap().into());
+            7
+        },
+    );
     assert_eq!(code, 7);
     assert_eq!((0..10).map(|i| board.get(i)).collect::<Vec<_>>(), [1, 3, 1, 8, 12, 1, 0, 1, 0, 0]);
 }
 
 #[test]
 fn a_guest_killed_by_a_signal_ends_with_128_plus_its_number() {
-    let (code, _) = run("killed", |_| {}, || {
-        // SAFETY: a fault on purpose: pid 1 does not die of signals it sends itself.
-        unsafe { std::ptr::without_provenance_mut::<u8>(8).write_volatile(0) };
-        0
-    });
+    let (code, _) = run(
+        "killed",
+        |_| {},
+        || {
+            // SAFETY: a fault on purpose: pid 1 does not die of signals it sends itself.
+            unsafe { std::ptr::without_provenance_mut::<u8>(8).write_volatile(0) };
+            0
+        },
+    );
     assert_eq!(code, 128 + libc::SIGSEGV);
 }
 

@@ -22,8 +22,9 @@ int main(void) {
     struct timeval zero = {0, 0};
     say("select", select(p[1] + 1, &r, &w, NULL, &zero));
     printf("%d %d\n", !!FD_ISSET(p[0], &r), !!FD_ISSET(p[1], &w));
-    FD_SET(98, &r);
-    say("select closed", select(99, &r, NULL, NULL, &zero));
+    /* Below 64: the kernel ignores bits past the descriptor table's size, which depends on what the process had open before. */
+    FD_SET(40, &r);
+    say("select closed", select(41, &r, NULL, NULL, &zero));
     say("select negative", select(-1, NULL, NULL, NULL, &zero));
     zero.tv_usec = -1;
     say("select bad time", select(0, NULL, NULL, NULL, &zero));

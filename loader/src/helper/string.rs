@@ -80,10 +80,7 @@ mod tests {
     fn native_istri<const IMM: i32>(s: &[[u64; 2]; 2]) -> (i32, [i32; 4]) {
         let v = |x: &[u64; 2]| _mm_set_epi64x(x[1].cast_signed(), x[0].cast_signed());
         let (a, b) = (v(&s[0]), v(&s[1]));
-        (
-            _mm_cmpistri::<IMM>(a, b),
-            [_mm_cmpistrc::<IMM>(a, b), _mm_cmpistrz::<IMM>(a, b), _mm_cmpistrs::<IMM>(a, b), _mm_cmpistro::<IMM>(a, b)],
-        )
+        (_mm_cmpistri::<IMM>(a, b), [_mm_cmpistrc::<IMM>(a, b), _mm_cmpistrz::<IMM>(a, b), _mm_cmpistrs::<IMM>(a, b), _mm_cmpistro::<IMM>(a, b)])
     }
 
     #[target_feature(enable = "sse4.2")]

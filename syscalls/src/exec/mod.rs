@@ -100,8 +100,7 @@ pub(crate) fn become_program(t: &mut Thread, p: Prepared) -> Result<(), Errno> {
     process.forget_unknown();
     let comm: Vec<u8> = p.path.to_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default().iter().copied().take(15).collect();
     set_name(&comm);
-    *process.exe.lock().unwrap_or_else(PoisonError::into_inner) =
-        Some(Exe { id: p.id, path: p.exe, argv: p.argv, comm, auxv: image.auxv, args: image.args, env: image.env });
+    *process.exe.lock().unwrap_or_else(PoisonError::into_inner) = Some(Exe { id: p.id, path: p.exe, argv: p.argv, comm, auxv: image.auxv, args: image.args, env: image.env });
     files::close_on_exec();
     crate::signal::exec_reset(t);
     crate::time::exec_reset();

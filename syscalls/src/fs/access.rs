@@ -139,8 +139,7 @@ impl Caller {
         if let Some(e) = acl.iter().find(|e| e.tag == USER && e.id == self.uid) {
             return e.execute && mask;
         }
-        let mut member =
-            acl.iter().filter(|e| (e.tag == GROUP_OBJ && self.groups.contains(&gid)) || (e.tag == GROUP && self.groups.contains(&e.id))).peekable();
+        let mut member = acl.iter().filter(|e| (e.tag == GROUP_OBJ && self.groups.contains(&gid)) || (e.tag == GROUP && self.groups.contains(&e.id))).peekable();
         if member.peek().is_some() {
             return mask && member.any(|e| e.execute);
         }
@@ -165,11 +164,7 @@ fn entries(acl: &[u8]) -> Option<Vec<Entry>> {
     let (version, rest) = acl.split_first_chunk::<4>()?;
     (u32::from_le_bytes(*version) == 2).then_some(())?;
     Some(
-        rest.as_chunks::<8>()
-            .0
-            .iter()
-            .map(|e| Entry { tag: u16::from_le_bytes([e[0], e[1]]), execute: e[2] & 1 != 0, id: u32::from_le_bytes([e[4], e[5], e[6], e[7]]) })
-            .collect(),
+        rest.as_chunks::<8>().0.iter().map(|e| Entry { tag: u16::from_le_bytes([e[0], e[1]]), execute: e[2] & 1 != 0, id: u32::from_le_bytes([e[4], e[5], e[6], e[7]]) }).collect(),
     )
 }
 
@@ -216,8 +211,8 @@ mod tests {
         unsafe {
             let child = libc::fork();
             if child == 0 {
-                let own = libc::unshare(libc::CLONE_NEWNS) == 0
-                    && libc::mount(std::ptr::null(), c"/".as_ptr(), std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE, std::ptr::null()) == 0;
+                let own =
+                    libc::unshare(libc::CLONE_NEWNS) == 0 && libc::mount(std::ptr::null(), c"/".as_ptr(), std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE, std::ptr::null()) == 0;
                 let mounted = own && libc::mount(c"none".as_ptr(), c"/mnt".as_ptr(), c"tmpfs".as_ptr(), libc::MS_NOEXEC, std::ptr::null()) == 0;
                 let passed = mounted && std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).unwrap_or(false);
                 libc::_exit(if !mounted { 2 } else { i32::from(!passed) });

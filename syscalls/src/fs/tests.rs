@@ -278,15 +278,7 @@ fn procfs_about_the_process_shows_the_guest() {
 #[test]
 fn proc_self_exe_is_the_guests_program_however_it_is_reached() {
     let mut t = Trial::new();
-    let exe = |path: &std::ffi::CStr| crate::process::Exe {
-        id: crate::host::ObjectId(1),
-        path: path.into(),
-        argv: vec![],
-        comm: vec![],
-        auxv: vec![],
-        args: (0, 0),
-        env: (0, 0),
-    };
+    let exe = |path: &std::ffi::CStr| crate::process::Exe { id: crate::host::ObjectId(1), path: path.into(), argv: vec![], comm: vec![], auxv: vec![], args: (0, 0), env: (0, 0) };
     *t.thread.process.exe.lock().unwrap() = Some(exe(c"/etc/passwd"));
     let link = std::env::temp_dir().join(format!("vkernel-exe-{}", std::process::id()));
     let _ = std::fs::remove_file(&link);

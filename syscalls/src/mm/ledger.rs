@@ -43,10 +43,7 @@ impl Area {
 
     /// Whether `next`, which begins where this ends, continues it.
     fn continues(&self, start: u64, next: &Area) -> bool {
-        self.prot == next.prot
-            && self.shared == next.shared
-            && self.backing == next.backing
-            && (!self.has_offset() || self.offset + (self.end - start) == next.offset)
+        self.prot == next.prot && self.shared == next.shared && self.backing == next.backing && (!self.has_offset() || self.offset + (self.end - start) == next.offset)
     }
 }
 

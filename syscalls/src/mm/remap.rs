@@ -15,8 +15,7 @@ impl Memory {
     pub fn mremap(&mut self, host: &dyn Host, limits: &Limits, args: [u64; 5]) -> Result<u64, Errno> {
         let [old, old_len, new_len, flags, new] = args;
         let flags = flags as i32;
-        let (fixed, may_move, keep) =
-            (flags & libc::MREMAP_FIXED != 0, flags & libc::MREMAP_MAYMOVE != 0, flags & libc::MREMAP_DONTUNMAP != 0);
+        let (fixed, may_move, keep) = (flags & libc::MREMAP_FIXED != 0, flags & libc::MREMAP_MAYMOVE != 0, flags & libc::MREMAP_DONTUNMAP != 0);
         let known = libc::MREMAP_FIXED | libc::MREMAP_MAYMOVE | libc::MREMAP_DONTUNMAP;
         let (old_len, new_len) = (page_up(old_len).ok_or(Errno::EINVAL)?, page_up(new_len).ok_or(Errno::EINVAL)?);
         if flags & !known != 0 || (fixed && !may_move) || (keep && (!may_move || old_len != new_len)) || old % PAGE != 0 || new_len == 0 {

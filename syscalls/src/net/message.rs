@@ -85,12 +85,7 @@ impl Outgoing {
         if h.control_len > CONTROL_MAX {
             return Err(Errno::ENOBUFS);
         }
-        Ok(Self {
-            name: t.read_array(h.name, name_len)?,
-            vec: t.iovec(h.vec, h.vec_len)?,
-            control: t.read_array(h.control, h.control_len as usize)?,
-            flags: h.flags,
-        })
+        Ok(Self { name: t.read_array(h.name, name_len)?, vec: t.iovec(h.vec, h.vec_len)?, control: t.read_array(h.control, h.control_len as usize)?, flags: h.flags })
     }
 
     fn header(&self) -> Header {

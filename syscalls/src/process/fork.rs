@@ -12,13 +12,8 @@ use crate::thread::{CloneArgs, Thread, new_thread, reg};
 use std::sync::PoisonError;
 
 /// New namespaces, cgroups, pid choice: a container's guests have no business there (07, S24).
-const REFUSED: u64 = (libc::CLONE_NEWNS
-    | libc::CLONE_NEWCGROUP
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUSER
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET) as u32 as u64
+const REFUSED: u64 = (libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNET) as u32
+    as u64
     | CLONE_NEWTIME
     | CLONE_INTO_CGROUP;
 const CLONE_NEWTIME: u64 = 0x80;

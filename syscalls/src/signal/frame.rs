@@ -67,24 +67,7 @@ unsafe impl Plain for Context {}
 const _: () = assert!(size_of::<Context>() == 304);
 
 /// `CpuState.gpr` indices in the order of `Context.registers`.
-const ORDER: [usize; 16] = [
-    reg::R8,
-    reg::R9,
-    reg::R10,
-    reg::R11,
-    12,
-    13,
-    14,
-    15,
-    reg::RDI,
-    reg::RSI,
-    reg::RBP,
-    reg::RBX,
-    reg::RDX,
-    reg::RAX,
-    reg::RCX,
-    reg::RSP,
-];
+const ORDER: [usize; 16] = [reg::R8, reg::R9, reg::R10, reg::R11, 12, 13, 14, 15, reg::RDI, reg::RSI, reg::RBP, reg::RBX, reg::RDX, reg::RAX, reg::RCX, reg::RSP];
 
 /// What goes into a frame besides the registers.
 pub(super) struct Delivery<'a> {

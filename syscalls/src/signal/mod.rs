@@ -20,9 +20,9 @@ use host::{Disposition, Info, Record, SYNCHRONOUS, bit};
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
+pub(crate) use host::poll_word;
 pub use host::{host_mask, record};
 pub use rows::ROWS;
-pub(crate) use host::poll_word;
 
 const SIG_DFL: u64 = 0;
 const SIG_IGN: u64 = 1;

@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 fn header() -> BTreeMap<u32, String> {
     let path = "/usr/include/x86_64-linux-gnu/asm/unistd_64.h";
     let text = std::fs::read_to_string(path).expect("the kernel's header: install linux-libc-dev");
-    let numbers =
-        text.lines().filter_map(|l| l.strip_prefix("#define __NR_")?.split_once(' ')).map(|(name, nr)| (nr.trim().parse().unwrap(), name.to_owned()));
+    let numbers = text.lines().filter_map(|l| l.strip_prefix("#define __NR_")?.split_once(' ')).map(|(name, nr)| (nr.trim().parse().unwrap(), name.to_owned()));
     numbers.collect()
 }
 
@@ -40,8 +39,7 @@ fn names_are_the_kernels() {
 
 #[test]
 fn every_syscall_of_the_header_has_a_row() {
-    let missing: Vec<_> =
-        header().into_iter().filter(|(nr, _)| table::row(u64::from(*nr)).is_none()).map(|(nr, name)| format!("{nr} {name}")).collect();
+    let missing: Vec<_> = header().into_iter().filter(|(nr, _)| table::row(u64::from(*nr)).is_none()).map(|(nr, name)| format!("{nr} {name}")).collect();
     assert!(missing.is_empty(), "without a row: {}", missing.join(", "));
 }
 
@@ -51,11 +49,7 @@ fn a_row_has_at_most_six_arguments_and_buffers_have_lengths() {
         assert!(row.args.len() <= 6, "{}", row.name);
         for (i, arg) in row.args.iter().enumerate() {
             if matches!(arg, table::Arg::BufIn | table::Arg::BufOut) {
-                assert!(
-                    matches!(row.args.get(i + 1), Some(table::Arg::Len | table::Arg::Int | table::Arg::Ptr)) || row.nr == 204,
-                    "{}: no length after its buffer",
-                    row.name
-                );
+                assert!(matches!(row.args.get(i + 1), Some(table::Arg::Len | table::Arg::Int | table::Arg::Ptr)) || row.nr == 204, "{}: no length after its buffer", row.name);
             }
         }
     }

@@ -27,9 +27,9 @@ fn decode(bytes: &[u8]) -> Vec<Instruction> {
 const LEFT_OUT: &[Mnemonic] = {
     use Mnemonic::*;
     &[
-        Cpuid, Rdtsc, Rdtscp, Xgetbv, Rdsspd, Rdsspq, Push, Pop, Pushfq, Popfq, Enter, Leave, Xlatb, Int, Int1, Int3, Ud0, Ud1, Ud2, Hlt, In, Out, Cli, Sti, Clts, Invd,
-        Wbinvd, Invlpg, Rdmsr, Wrmsr, Lgdt, Lidt, Lldt, Ltr, Lmsw, Swapgs, Sysretq, Sysexitq, Iretq, Iretd, Iret, Std, Insb, Insd, Insw, Outsb, Outsd, Outsw, Ldmxcsr,
-        Stmxcsr, Cmpxchg16b, Clflush, Maskmovdqu, Emms, Rcpps, Rcpss, Rsqrtps, Rsqrtss,
+        Cpuid, Rdtsc, Rdtscp, Xgetbv, Rdsspd, Rdsspq, Push, Pop, Pushfq, Popfq, Enter, Leave, Xlatb, Int, Int1, Int3, Ud0, Ud1, Ud2, Hlt, In, Out, Cli, Sti, Clts, Invd, Wbinvd,
+        Invlpg, Rdmsr, Wrmsr, Lgdt, Lidt, Lldt, Ltr, Lmsw, Swapgs, Sysretq, Sysexitq, Iretq, Iretd, Iret, Std, Insb, Insd, Insw, Outsb, Outsd, Outsw, Ldmxcsr, Stmxcsr, Cmpxchg16b,
+        Clflush, Maskmovdqu, Emms, Rcpps, Rcpss, Rsqrtps, Rsqrtss,
     ]
 };
 
@@ -124,11 +124,7 @@ fn group(i: &Instruction) -> &'static str {
     match i.mnemonic() {
         _ if vector(i) => {
             let float = i.mnemonic().to_string_lower();
-            if float.ends_with("ps") || float.ends_with("pd") || float.ends_with("ss") || float.ends_with("sd") || float.starts_with("cvt") {
-                "sse_float"
-            } else {
-                "sse_integer"
-            }
+            if float.ends_with("ps") || float.ends_with("pd") || float.ends_with("ss") || float.ends_with("sd") || float.starts_with("cvt") { "sse_float" } else { "sse_integer" }
         }
         Add | Adc | Sub | Sbb | Cmp | Inc | Dec | Neg => "arithmetic",
         Mul | Imul => "multiply",
@@ -159,8 +155,7 @@ fn strings(groups: &mut BTreeMap<&'static str, Vec<Form>>) {
     }
 }
 
-const GENERAL: [&str; 16] =
-    ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+const GENERAL: [&str; 16] = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
 
 /// Code of all forms, then the table the driver walks (its `struct form`).
 fn program(forms: &[Form], s: &mut String) -> std::fmt::Result {
@@ -221,14 +216,6 @@ fn table_row(k: usize, form: &Form, s: &mut String) -> std::fmt::Result {
 
 /// Defined flags, at their places in RFLAGS.
 fn mask(i: &Instruction) -> u32 {
-    let all = [
-        (RflagsBits::CF, 0),
-        (RflagsBits::PF, 2),
-        (RflagsBits::AF, 4),
-        (RflagsBits::ZF, 6),
-        (RflagsBits::SF, 7),
-        (RflagsBits::DF, 10),
-        (RflagsBits::OF, 11),
-    ];
+    let all = [(RflagsBits::CF, 0), (RflagsBits::PF, 2), (RflagsBits::AF, 4), (RflagsBits::ZF, 6), (RflagsBits::SF, 7), (RflagsBits::DF, 10), (RflagsBits::OF, 11)];
     all.iter().filter(|(b, _)| i.rflags_undefined() & b == 0).fold(0, |m, (_, n)| m | 1 << n)
 }

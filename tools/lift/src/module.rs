@@ -2,8 +2,8 @@
 
 use crate::emit::Body;
 use syscalls::abi::{import, section};
-use wasm_encoder as wasm;
 use wasm::ValType::{I32, I64};
+use wasm_encoder as wasm;
 
 /// Type indices, the same in both modules.
 const TYPE_SYSCALL: u32 = 0;

@@ -157,11 +157,8 @@ fn applies_relative_relocations_of_both_encodings() {
     for (at, value) in [(0x100, DATA + 0x200), (0x108, 8), (0x110, TEXT), (0x140, DATA + 0x208), (0x148, 0b11), (0x208, TEXT + 1), (0x210, TEXT + 2)] {
         put64(&mut data, at, value);
     }
-    let mut bytes = file(&[
-        Part { flags: 5, address: TEXT, bytes: &[0x90, 0x90, 0xc3] },
-        Part { flags: 6, address: DATA, bytes: &data },
-        Part { flags: 6, address: DATA, bytes: &data[..80] },
-    ]);
+    let mut bytes =
+        file(&[Part { flags: 5, address: TEXT, bytes: &[0x90, 0x90, 0xc3] }, Part { flags: 6, address: DATA, bytes: &data }, Part { flags: 6, address: DATA, bytes: &data[..80] }]);
     put32(&mut bytes, 64 + 2 * 56, 2);
     let image = Image::parse(&bytes, BASE).unwrap();
     for (place, target) in [(0x200, TEXT), (0x208, TEXT + 1), (0x210, TEXT + 2)] {

@@ -4,8 +4,8 @@ mod support;
 
 use std::collections::HashSet;
 
-use iced_x86::{Code, EncodingKind, Mnemonic, OpCodeOperandKind, Register};
 use iced_x86::code_asm::*;
+use iced_x86::{Code, EncodingKind, Mnemonic, OpCodeOperandKind, Register};
 use support::{DATA, Options, Random, State, check, check_with, compare, forms};
 
 /// Mnemonics whose operands the sweep cannot place; they have tests of their own below.
@@ -15,8 +15,8 @@ const OWN_TESTS: &[Mnemonic] = &[Mnemonic::Enter, Mnemonic::Leave, Mnemonic::Pop
 const IMPLICIT: &[Mnemonic] = {
     use Mnemonic::*;
     &[
-        Movsb, Movsw, Movsd, Movsq, Stosb, Stosw, Stosd, Stosq, Lodsb, Lodsw, Lodsd, Lodsq, Cmpsb, Cmpsw, Cmpsd, Cmpsq, Scasb, Scasw, Scasd, Scasq, Insb, Insw, Insd, Outsb,
-        Outsw, Outsd,
+        Movsb, Movsw, Movsd, Movsq, Stosb, Stosw, Stosd, Stosq, Lodsb, Lodsw, Lodsd, Lodsq, Cmpsb, Cmpsw, Cmpsd, Cmpsq, Scasb, Scasw, Scasd, Scasq, Insb, Insw, Insd, Outsb, Outsw,
+        Outsd,
     ]
 };
 
@@ -177,13 +177,16 @@ fn cmpxchg16b_compares_both_halves() {
     };
     check_with(|a| a.cmpxchg16b(xmmword_ptr(rdi)).unwrap(), &with(&place));
     check_with(|a| a.lock().cmpxchg16b(xmmword_ptr(rdi)).unwrap(), &with(&place));
-    check_with(|a| a.lock().cmpxchg8b(qword_ptr(rdi)).unwrap(), &with(&|s, r| {
-        place(s, r);
-        if r.below(2) == 0 {
-            let pair = (s.gpr[2] << 32 | s.gpr[0] & 0xffff_ffff).to_le_bytes();
-            s.at(DATA + 0x400, 8).copy_from_slice(&pair);
-        }
-    }));
+    check_with(
+        |a| a.lock().cmpxchg8b(qword_ptr(rdi)).unwrap(),
+        &with(&|s, r| {
+            place(s, r);
+            if r.below(2) == 0 {
+                let pair = (s.gpr[2] << 32 | s.gpr[0] & 0xffff_ffff).to_le_bytes();
+                s.at(DATA + 0x400, 8).copy_from_slice(&pair);
+            }
+        }),
+    );
 }
 
 /// rsi and rdi in the data (overlapping now and then), a small count, either direction.

@@ -43,12 +43,8 @@ fn the_helper_gets_the_opcode_bytes_without_addressing_mode() {
 fn every_x87_encoding_of_the_manual_has_a_row() {
     // Compatibility nops of the 8087 and 287, which the manual does not list any more.
     let obsolete = ["fneni", "fndisi", "fnsetpm", "frstpm", "fstdw", "fstsg"];
-    let missing: Vec<String> = encodings()
-        .into_iter()
-        .filter(|(_, i)| semantics(i).is_none())
-        .map(|(_, i)| i.to_string())
-        .filter(|text| !obsolete.iter().any(|o| text.starts_with(o)))
-        .collect();
+    let missing: Vec<String> =
+        encodings().into_iter().filter(|(_, i)| semantics(i).is_none()).map(|(_, i)| i.to_string()).filter(|text| !obsolete.iter().any(|o| text.starts_with(o))).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 

@@ -4,7 +4,7 @@
 //! program's rax when the start function returns, and it traps when code leaves through a tagged pc, because the resumable form needs a host that keeps `vkernel.blocks`.
 
 use crate::section::EntryMap;
-use syscalls::abi::{import, offset, TAG};
+use syscalls::abi::{TAG, import, offset};
 use wasm_encoder::{BlockType, Function, InstructionSink, MemArg, ValType};
 
 const RSP: usize = 4;

@@ -16,9 +16,9 @@ mod reindex;
 pub mod section;
 pub mod slots;
 
-pub use dispatch::{check_dispatch, DispatchError};
+pub use dispatch::{DispatchError, check_dispatch};
 pub use image::{ImageSegment, PAGE_BYTES};
-pub use merge::{merge, shard_digest, Megabinary, MergeError, Program, ShardInput};
+pub use merge::{Megabinary, MergeError, Program, ShardInput, merge, shard_digest};
 
 /// Changes when the merged form changes: stands in `vkernel.meta` and is part of cache keys.
 pub const FORMAT_VERSION: u32 = 1;

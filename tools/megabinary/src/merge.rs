@@ -6,7 +6,7 @@
 use crate::image::{self, ImageSegment};
 use crate::reindex::{self, Types};
 use crate::section::{self, EntryMap, FormRow, MapRow, Meta, ShardRow};
-use crate::{dispatch, FORMAT_VERSION};
+use crate::{FORMAT_VERSION, dispatch};
 use policy::Digest;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -91,11 +91,7 @@ pub fn merge(container_id: Digest, tools: BTreeMap<String, String>, shards: &[Sh
     m.dispatcher(&map);
     let mut module = m.module(syscall, helper);
     let meta = Meta { container_id, format: FORMAT_VERSION, tools };
-    m.sections.extend([
-        (section::META.to_owned(), section::encode(&meta)),
-        (section::SHARDS.to_owned(), section::encode(&rows)),
-        (section::MAP.to_owned(), section::encode(&map)),
-    ]);
+    m.sections.extend([(section::META.to_owned(), section::encode(&meta)), (section::SHARDS.to_owned(), section::encode(&rows)), (section::MAP.to_owned(), section::encode(&map))]);
     for (name, data) in &m.sections {
         module.section(&wasm::CustomSection { name: name.into(), data: data.into() });
     }

@@ -62,14 +62,7 @@ impl Reencode for Shift<'_> {
 }
 
 /// Appends a module's functions to the merged ones. `first` is the merged index of its first function.
-pub(crate) fn append(
-    name: &str,
-    module: &[u8],
-    first: u32,
-    types: &mut Types,
-    functions: &mut FunctionSection,
-    code: &mut CodeSection,
-) -> Result<Added, MergeError> {
+pub(crate) fn append(name: &str, module: &[u8], first: u32, types: &mut Types, functions: &mut FunctionSection, code: &mut CodeSection) -> Result<Added, MergeError> {
     let shape = |reason: String| MergeError::Shape { name: name.into(), reason };
     let validated = wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::all()).validate_all(module);
     validated.map_err(|e| shape(e.to_string()))?;

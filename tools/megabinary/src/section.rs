@@ -3,7 +3,7 @@
 //! Owns their JSON forms (canonical, so equal inputs give equal bytes) and reading them back. The fact a newcomer gets wrong: nothing here is authority; the signed manifest is.
 //! `verify` uses these sections to show that module and manifest tell the same story.
 
-use policy::{canonical, Digest};
+use policy::{Digest, canonical};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

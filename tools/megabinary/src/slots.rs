@@ -55,8 +55,7 @@ pub fn allocate(objects: &[Object]) -> Result<Vec<u64>, SlotError> {
         }
         let first = object.span.start / align * align;
         let bytes = with_room(object.span.end - first);
-        let start = probe(&taken, preferred(&object.path, align), bytes, align)
-            .ok_or_else(|| SlotError::Full { path: object.path.clone(), bytes })?;
+        let start = probe(&taken, preferred(&object.path, align), bytes, align).ok_or_else(|| SlotError::Full { path: object.path.clone(), bytes })?;
         taken.insert(start, start + bytes);
         bases[i] = start.checked_sub(first).ok_or_else(|| SlotError::Prelinked { path: object.path.clone(), start: first })?;
     }

@@ -1,6 +1,6 @@
 //! Merging hand-made shards of the shape that ARCHITECTURE.md gives.
 
-use megabinary::{merge, section, shard_digest, ImageSegment, Megabinary, MergeError, Program, ShardInput};
+use megabinary::{ImageSegment, Megabinary, MergeError, Program, ShardInput, merge, section, shard_digest};
 use policy::Digest;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -39,7 +39,11 @@ fn form(structured: bool, n: u32, first_pc: u32) -> Vec<u8> {
         for (p, _) in params.iter().enumerate() {
             i.local_get(p as u32);
         }
-        if k + 1 < n { i.call(import::FUNCTIONS + k + 1) } else { i.i32_const(0).call_indirect(0, 2) };
+        if k + 1 < n {
+            i.call(import::FUNCTIONS + k + 1)
+        } else {
+            i.i32_const(0).call_indirect(0, 2)
+        };
         i.end();
         code.function(&f);
         let fields = if structured { vec![first_pc + 16 * k, k] } else { vec![first_pc + 16 * k, k, 0] };

@@ -2,14 +2,12 @@
 //!
 //! Owns how scan results, addresses, shards and artifacts become rows. The fact a newcomer gets wrong: nothing of the build machine may enter (no times, no host paths): two builds of one image give equal bytes.
 
-use crate::compile::{cpu_features, TARGET};
+use crate::compile::{TARGET, cpu_features};
 use crate::scan::{Inventory, Object};
 use anyhow::Context;
 use megabinary::section::ShardRow;
-use policy::manifest::{
-    Artifact, Binary, Coverage, Elf, Form, GlobalPolicies, Library, Manifest, Networking, Omitted, Overrides, Prot, Script, Segment,
-};
-use policy::{canonical, Digest};
+use policy::manifest::{Artifact, Binary, Coverage, Elf, Form, GlobalPolicies, Library, Manifest, Networking, Omitted, Overrides, Prot, Script, Segment};
+use policy::{Digest, canonical};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -90,15 +88,7 @@ pub fn container_id(release: &Release, found: &Inventory) -> Digest {
 
 /// Everything but the signatures.
 pub fn manifest(release: &Release, found: &Inventory, built: &[Built<'_>], made: Vec<Made>, megabinary: (String, Digest)) -> Manifest {
-    let artifact = |m: Made| Artifact {
-        target: TARGET.into(),
-        cpu_features: cpu_features(),
-        engine: m.engine,
-        shard: m.shard,
-        form: m.form,
-        file: m.file,
-        digest: m.digest,
-    };
+    let artifact = |m: Made| Artifact { target: TARGET.into(), cpu_features: cpu_features(), engine: m.engine, shard: m.shard, form: m.form, file: m.file, digest: m.digest };
     let programs = built.iter().filter(|b| b.object.program).map(|b| (b.digest, binary(b, release)));
     let libraries = built.iter().filter(|b| b.object.library).map(|b| (b.digest, library(b)));
     let scripts = found.scripts.iter().map(|(d, s)| {

@@ -4,14 +4,14 @@ use crate::assemble::{PolicyFile, Release};
 use crate::cache::Cache;
 use crate::cli::{BuildArgs, Cli, Command, CompileArgs, ImageArgs, KeygenArgs, LiftArgs, Request, SignArgs, VerifyArgs, WorkArgs};
 use crate::compile::{self, Job};
-use crate::pipeline::{self, form_name, Build};
+use crate::pipeline::{self, Build, form_name};
 use crate::scan::rootfs::Rootfs;
 use crate::{lifting, output, scan, verifying};
 use anyhow::Context;
 use clap::CommandFactory;
 use policy::key::key_id;
 use policy::manifest::Form;
-use policy::{canonical, signature, Manifest, PrivateKey, TrustedKeys};
+use policy::{Manifest, PrivateKey, TrustedKeys, canonical, signature};
 use std::io::Write;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -61,10 +61,7 @@ fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
         jobs: jobs(&args.work),
         merge_only,
     })?;
-    println!(
-        "{} objects ({} lifted now), {} scripts, {} omitted, {} unlifted instructions",
-        summary.objects, summary.lifted, summary.scripts, summary.omitted, summary.gaps
-    );
+    println!("{} objects ({} lifted now), {} scripts, {} omitted, {} unlifted instructions", summary.objects, summary.lifted, summary.scripts, summary.omitted, summary.gaps);
     println!(
         "{:.1} MB WASM, {:.1} MB native code ({} modules compiled now), {:.1} s",
         summary.wasm_bytes as f64 / 1e6,

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use policy::manifest::Form;
 use std::num::NonZero;
 use thiserror::Error;
-use wasmer::sys::{Cranelift, CpuFeature, EngineBuilder, Features, LLVM, Target, Triple};
+use wasmer::sys::{CpuFeature, Cranelift, EngineBuilder, Features, LLVM, Target, Triple};
 use wasmer::{Engine, Module};
 use wasmer_compiler_llvm::LLVMOptLevel;
 

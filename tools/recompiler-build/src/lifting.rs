@@ -6,7 +6,7 @@
 use crate::cache::{Cache, Key};
 use crate::scan::Object;
 use policy::Digest;
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 use thiserror::Error;
 
@@ -31,8 +31,7 @@ pub struct Shard {
 }
 
 /// BLAKE3 of this program.
-static OWN_DIGEST: LazyLock<Vec<u8>> =
-    LazyLock::new(|| std::fs::read("/proc/self/exe").map(|b| blake3::hash(&b).as_bytes().to_vec()).unwrap_or_default());
+static OWN_DIGEST: LazyLock<Vec<u8>> = LazyLock::new(|| std::fs::read("/proc/self/exe").map(|b| blake3::hash(&b).as_bytes().to_vec()).unwrap_or_default());
 
 /// The cached shard of an object at a base, if there is one.
 pub fn cached(cache: &Cache, digest: &Digest, base: u64) -> Option<Shard> {

@@ -3,7 +3,7 @@
 //! Owns the order: write to a file without a name, give it a temporary name, rename. The fact a newcomer gets wrong: there is no clean-up code for Ctrl-C or a full disk,
 //! because a file without a name vanishes with the process, whatever ends it.
 
-use rustix::fs::{linkat, open, AtFlags, Mode, OFlags, CWD};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;

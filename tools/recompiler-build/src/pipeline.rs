@@ -5,7 +5,7 @@
 
 use crate::assemble::{self, Built, Made, Release};
 use crate::cache::Cache;
-use crate::compile::{self, Compiled, Job, Tier, TARGET};
+use crate::compile::{self, Compiled, Job, TARGET, Tier};
 use crate::lifting::{self, Shard};
 use crate::scan::rootfs::Rootfs;
 use crate::scan::{self, Inventory};
@@ -14,7 +14,7 @@ use anyhow::Context;
 use megabinary::slots;
 use megabinary::{ImageSegment, Megabinary, Program, ShardInput};
 use policy::manifest::{Coverage, Form};
-use policy::{canonical, signature, Digest, PrivateKey};
+use policy::{Digest, PrivateKey, canonical, signature};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -91,12 +91,7 @@ fn parent(path: &Path) -> anyhow::Result<PathBuf> {
 fn place(found: &Inventory) -> anyhow::Result<Vec<Placed<'_>>> {
     let mut placed: Vec<_> = found.objects.iter().map(|(&digest, object)| Placed { digest, object, base: 0 }).collect();
     placed.sort_by(|a, b| a.object.path.cmp(&b.object.path));
-    let object = |p: &Placed<'_>| slots::Object {
-        path: p.object.path.clone(),
-        span: p.object.facts.span(),
-        align: p.object.facts.align,
-        non_pie: p.object.facts.non_pie,
-    };
+    let object = |p: &Placed<'_>| slots::Object { path: p.object.path.clone(), span: p.object.facts.span(), align: p.object.facts.align, non_pie: p.object.facts.non_pie };
     let bases = slots::allocate(&placed.iter().map(object).collect::<Vec<_>>())?;
     placed.iter_mut().zip(bases).for_each(|(p, base)| p.base = base);
     Ok(placed)
@@ -201,15 +196,7 @@ pub fn form_name(form: Form) -> &'static str {
     }
 }
 
-fn manifest_bytes(
-    b: &Build,
-    found: &Inventory,
-    placed: &[Placed<'_>],
-    shards: &[Shard],
-    merged: &Megabinary,
-    made: &[MadeCode],
-    name: String,
-) -> anyhow::Result<Vec<u8>> {
+fn manifest_bytes(b: &Build, found: &Inventory, placed: &[Placed<'_>], shards: &[Shard], merged: &Megabinary, made: &[MadeCode], name: String) -> anyhow::Result<Vec<u8>> {
     let built: Vec<Built<'_>> = (0..placed.len())
         .map(|i| Built {
             digest: placed[i].digest,

@@ -3,9 +3,9 @@
 //! Owns the build side's check: signature, digests of all files, and that megabinary and manifest tell the same story about every hash. Whether the host can run it is `vkernel verify`'s question. The fact a newcomer gets
 //! wrong: `_dispatch` is checked by making its code again from `vkernel.map` and comparing, not by running it.
 
-use anyhow::{ensure, Context};
+use anyhow::{Context, ensure};
 use megabinary::section;
-use policy::{canonical, Digest, Revocations, TrustedKeys, Verified};
+use policy::{Digest, Revocations, TrustedKeys, Verified, canonical};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;

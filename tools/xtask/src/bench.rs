@@ -214,7 +214,8 @@ fn data(srv: &Path) -> anyhow::Result<()> {
     };
     let lines: String = (0..1_000_000).map(|_| format!("{:010}\n", random())).collect();
     fs::write(srv.join("lines"), &lines)?;
-    let text: String = (0..1_100_000).map(|_| format!("{:x} the quick brown fox {:x} jumps over the lazy dog {:x}, and {:x} more\n", random(), random(), random(), random())).collect();
+    let text: String =
+        (0..1_100_000).map(|_| format!("{:x} the quick brown fox {:x} jumps over the lazy dog {:x}, and {:x} more\n", random(), random(), random(), random())).collect();
     fs::write(srv.join("text"), text)?;
     Ok(())
 }

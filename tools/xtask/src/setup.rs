@@ -7,8 +7,21 @@ use std::process::Command;
 
 /// What building, testing and measuring need beyond a plain Debian 12 with Rust.
 const PACKAGES: &[&str] = &[
-    "build-essential", "pkg-config", "llvm-22-dev", "libpolly-22-dev", "libzstd-dev", "libz3-dev", "libxml2-dev", "libffi-dev", "zlib1g-dev", "libseccomp-dev",
-    "mmdebstrap", "wabt", "qemu-user", "openssl", "python3",
+    "build-essential",
+    "pkg-config",
+    "llvm-22-dev",
+    "libpolly-22-dev",
+    "libzstd-dev",
+    "libz3-dev",
+    "libxml2-dev",
+    "libffi-dev",
+    "zlib1g-dev",
+    "libseccomp-dev",
+    "mmdebstrap",
+    "wabt",
+    "qemu-user",
+    "openssl",
+    "python3",
 ];
 
 /// The two programs of the product.

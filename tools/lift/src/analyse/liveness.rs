@@ -27,10 +27,16 @@ impl Summary {
 /// One step of a block as liveness sees it.
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
-    Plain { reads: RegSet, writes: RegSet },
+    Plain {
+        reads: RegSet,
+        writes: RegSet,
+    },
     Syscall,
     /// `operand`: registers the call instruction itself reads; `target`: of a direct call.
-    Call { operand: RegSet, target: Option<u64> },
+    Call {
+        operand: RegSet,
+        target: Option<u64>,
+    },
 }
 
 /// Reads and writes of `linux.syscall`.
@@ -69,10 +75,14 @@ pub fn summary(s: &Summaries, target: Option<u64>) -> Summary {
 
 /// Computes all summaries: `may_write` first, then `reads` and `results` together to a fixpoint.
 pub fn summarise(program: &Program, events: &BTreeMap<u64, Events>) -> Summaries {
-    let mut s: Summaries = program.functions.values().map(|f| {
-        let results = if f.address_taken { RegSet::RESULTS } else { RegSet::EMPTY };
-        (f.entry, Summary { results, ..Summary::default() })
-    }).collect();
+    let mut s: Summaries = program
+        .functions
+        .values()
+        .map(|f| {
+            let results = if f.address_taken { RegSet::RESULTS } else { RegSet::EMPTY };
+            (f.entry, Summary { results, ..Summary::default() })
+        })
+        .collect();
     while may_write_round(program, events, &mut s) {}
     for f in program.functions.values() {
         let e = s.get_mut(&f.entry).expect("every function has a summary");

@@ -3,8 +3,8 @@
 //! A register is stored to `CpuState` before a call only if it is dirty and the callee reads it or something reads it later. "May be stored" counts as a use,
 //! so that a register that is dirty on one path only is valid on the others.
 
-use super::stack;
 use super::liveness::{Event, Events, SYSCALL_READS, SYSCALL_WRITES, Summaries, Summary, summary};
+use super::stack;
 use crate::function::{Block, Function, Terminator};
 use crate::registers::RegSet;
 use std::collections::HashMap;

@@ -132,8 +132,7 @@ impl<'c, 'i> Backward<'c, 'i> {
         }
         let info = self.factory.info(instruction);
         info.used_registers().iter().any(|used| {
-            used.register().full_register() == register
-                && matches!(used.access(), OpAccess::Write | OpAccess::ReadWrite | OpAccess::CondWrite | OpAccess::ReadCondWrite)
+            used.register().full_register() == register && matches!(used.access(), OpAccess::Write | OpAccess::ReadWrite | OpAccess::CondWrite | OpAccess::ReadCondWrite)
         })
     }
 

@@ -14,7 +14,10 @@ pub(super) enum Exit {
     Jump(u64),
     /// Running on past the end of the frame after a call: the next function's first block, never part of this function.
     Leave(u64),
-    Branch { taken: u64, next: u64 },
+    Branch {
+        taken: u64,
+        next: u64,
+    },
     /// The resolved switch of the jump at this address.
     Switch(u64),
     Return,

@@ -265,7 +265,10 @@ impl<'i> Code<'i> {
         }
         // A non-PIE executable puts addresses into immediates.
         if self.image.kind == crate::image::ImageKind::Fixed
-            && matches!(instruction.code(), Opcode::Mov_r32_imm32 | Opcode::Mov_r64_imm64 | Opcode::Mov_rm64_imm32 | Opcode::Mov_rm32_imm32 | Opcode::Pushq_imm32 | Opcode::Cmp_rm64_imm32)
+            && matches!(
+                instruction.code(),
+                Opcode::Mov_r32_imm32 | Opcode::Mov_r64_imm64 | Opcode::Mov_rm64_imm32 | Opcode::Mov_rm32_imm32 | Opcode::Pushq_imm32 | Opcode::Cmp_rm64_imm32
+            )
         {
             let target = instruction.immediate(instruction.op_count() - 1);
             if self.place(target).is_some() {

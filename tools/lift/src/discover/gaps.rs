@@ -123,5 +123,8 @@ fn believable(code: &Code, address: u64) -> bool {
 /// Instructions that user programs contain.
 fn ordinary(mnemonic: Mnemonic) -> bool {
     use Mnemonic::*;
-    !matches!(mnemonic, In | Out | Insb | Insd | Insw | Outsb | Outsd | Outsw | Iret | Iretd | Iretq | Retf | Cli | Sti | Hlt | Lgdt | Lidt | Wrmsr | Rdmsr | Int1 | Enter | Xlatb | Fnsave)
+    !matches!(
+        mnemonic,
+        In | Out | Insb | Insd | Insw | Outsb | Outsd | Outsw | Iret | Iretd | Iretq | Retf | Cli | Sti | Hlt | Lgdt | Lidt | Wrmsr | Rdmsr | Int1 | Enter | Xlatb | Fnsave
+    )
 }

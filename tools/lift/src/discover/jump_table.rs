@@ -58,7 +58,13 @@ impl JumpTables {
 
     pub(super) fn new(code: &Code) -> JumpTables {
         let bytes: u64 = code.ranges().iter().map(|r| r.1 - r.0).sum();
-        JumpTables { sites: BTreeSet::new(), budget: (bytes as usize).saturating_mul(2).saturating_add(1 << 20), tables: BTreeMap::new(), starts: BTreeMap::new(), switches: BTreeMap::new() }
+        JumpTables {
+            sites: BTreeSet::new(),
+            budget: (bytes as usize).saturating_mul(2).saturating_add(1 << 20),
+            tables: BTreeMap::new(),
+            starts: BTreeMap::new(),
+            switches: BTreeMap::new(),
+        }
     }
 
     /// Resolves what `code` has found since the last call and follows the targets, until nothing new turns up.

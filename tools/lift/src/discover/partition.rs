@@ -88,9 +88,10 @@ impl<'a, 'i> Partition<'a, 'i> {
         }
         // Without a frame to give it away: it jumps back into the middle of where it was entered from.
         let homes: HashSet<usize> = jumped_from.iter().filter_map(|&a| image.frame_index(a)).collect();
-        self.blocks.range(frame.start..frame.end).flat_map(|(_, b)| b.targets(self.tables)).any(|target| {
-            image.frame_index(target).is_some_and(|home| homes.contains(&home) && image.frames[home].start != target)
-        })
+        self.blocks
+            .range(frame.start..frame.end)
+            .flat_map(|(_, b)| b.targets(self.tables))
+            .any(|target| image.frame_index(target).is_some_and(|home| homes.contains(&home) && image.frames[home].start != target))
     }
 
     /// Gives code that two functions reach a function of its own, unless it is small enough to copy.

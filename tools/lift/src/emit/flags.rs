@@ -70,8 +70,7 @@ impl Flags {
     /// Flags the instruction leaves with a new (or undefined) value, whatever its operands: shifts by a variable count may leave them alone and do not count.
     pub fn killed_by(i: &Instruction) -> Flags {
         use iced_x86::{Mnemonic::*, OpKind};
-        let variable_count = matches!(i.mnemonic(), Shl | Shr | Sar | Sal | Rol | Ror | Rcl | Rcr | Shld | Shrd)
-            && i.op_kind(i.op_count() - 1) == OpKind::Register
+        let variable_count = matches!(i.mnemonic(), Shl | Shr | Sar | Sal | Rol | Ror | Rcl | Rcr | Shld | Shrd) && i.op_kind(i.op_count() - 1) == OpKind::Register
             || i.has_rep_prefix()
             || i.has_repne_prefix();
         if variable_count { Flags::NONE } else { Flags(i.rflags_modified() & Self::ALL.0) }

@@ -5,10 +5,10 @@
 //! register the instruction reads valid in its local; after it, the written ones are marked dirty. So rows may emit any control flow inside.
 
 mod flags;
+mod graph;
 mod memory;
 mod operand;
 mod registers;
-mod graph;
 pub mod resumable;
 mod step;
 pub mod structured;

@@ -209,7 +209,13 @@ impl Emit {
                 self.s().i64_extend_i32_u();
             }
             size => {
-                let (mask, shift) = if size == 2 { (0xffff_i64, 0) } else if is_high_byte(reg) { (0xff00, 8) } else { (0xff, 0) };
+                let (mask, shift) = if size == 2 {
+                    (0xffff_i64, 0)
+                } else if is_high_byte(reg) {
+                    (0xff00, 8)
+                } else {
+                    (0xff, 0)
+                };
                 self.s().i64_extend_i32_u();
                 if shift > 0 {
                     self.s().i64_const(shift).i64_shl();

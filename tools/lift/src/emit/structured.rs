@@ -559,4 +559,3 @@ impl Writer<'_> {
         self.e.return_tagged(|e| e.get(t));
     }
 }
-

@@ -2,8 +2,8 @@
 
 use super::{Emit, XmmClass, cpu, guest};
 use crate::registers::RegSet;
-use iced_x86::{Instruction, OpKind};
 use core::mem::offset_of;
+use iced_x86::{Instruction, OpKind};
 use syscalls::abi::{CpuState, offset};
 
 const FEMPTY: u64 = offset_of!(CpuState, fempty) as u64;

@@ -41,9 +41,10 @@ pub(super) fn read(header: &Header, image: &Image) -> Vec<Frame> {
             continue;
         }
         let short = fde.entry_len() <= MAX_ENTRY && fde.cie().entry_len() <= MAX_ENTRY;
-        let mid_frame = short && fde.rows(&section, &bases, &mut context).is_ok_and(|mut rows| {
-            rows.next_row().is_ok_and(|row| row.is_some_and(|r| !matches!(r.cfa(), CfaRule::RegisterAndOffset { register, offset: 8 } if register.0 == RSP)))
-        });
+        let mid_frame = short
+            && fde.rows(&section, &bases, &mut context).is_ok_and(|mut rows| {
+                rows.next_row().is_ok_and(|row| row.is_some_and(|r| !matches!(r.cfa(), CfaRule::RegisterAndOffset { register, offset: 8 } if register.0 == RSP)))
+            });
         let landing_pads = match fde.lsda() {
             Some(Pointer::Direct(lsda)) => landing_pads(image, lsda, from, &mut call_sites).unwrap_or_default(),
             _ => Vec::new(),
@@ -82,7 +83,9 @@ fn landing_pads(image: &Image, lsda: u64, function: u64, call_sites: &mut usize)
     let mut cursor = gimli::EndianSlice::new(image.rest(lsda), LittleEndian);
     let position = |c: &gimli::EndianSlice<'_, LittleEndian>| lsda + (image.rest(lsda).len() - c.len()) as u64;
     let base_encoding = cursor.read_u8().ok()?;
-    let base = if base_encoding == 0xff { function } else {
+    let base = if base_encoding == 0xff {
+        function
+    } else {
         let at = position(&cursor);
         read_encoded(&mut cursor, base_encoding, at)?
     };

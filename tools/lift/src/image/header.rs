@@ -276,15 +276,7 @@ fn place_segment(bytes: &[u8], base: u64, header: &ProgramHeader) -> Result<Segm
     if end > length {
         return Err(ImageError::Truncated { what: "a segment", start: offset, end, length });
     }
-    Ok(Segment {
-        start,
-        bytes: bytes[offset as usize..end as usize].to_vec(),
-        memory_size,
-        file_offset: offset,
-        read: flags & 4 != 0,
-        write: flags & 2 != 0,
-        execute,
-    })
+    Ok(Segment { start, bytes: bytes[offset as usize..end as usize].to_vec(), memory_size, file_offset: offset, read: flags & 4 != 0, write: flags & 2 != 0, execute })
 }
 
 /// What the dynamic section says about the object as a whole; the library's name and what it needs.

@@ -4,9 +4,9 @@
 //! symbols of other objects. The fact a newcomer gets wrong: an IRELATIVE place gets the *result* of its resolver, so the place is left
 //! alone and only the resolver is noted as code; and a lazy JUMP_SLOT place points back into the PLT.
 
+use super::Image;
 use super::header::{DynamicTables, ImageError, u64_at};
 use super::symbols::DynamicSymbols;
-use super::Image;
 
 const R_64: u64 = 1;
 const R_GLOB_DAT: u64 = 6;

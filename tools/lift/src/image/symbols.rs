@@ -110,12 +110,5 @@ fn push(found: &mut Vec<Symbol>, raw: &RawSymbol, names: &[u8], exported: bool, 
     // Many symbols may share one long name; a damaged file is not worth more memory than twice its size.
     let name = if *name_bytes == 0 { String::new() } else { string(names, raw.name as usize) };
     *name_bytes = name_bytes.saturating_sub(name.len());
-    found.push(Symbol {
-        address,
-        size: raw.size,
-        name,
-        function: kind != 0,
-        global: raw.info >> 4 != 0,
-        exported: exported && raw.info >> 4 != 0,
-    });
+    found.push(Symbol { address, size: raw.size, name, function: kind != 0, global: raw.info >> 4 != 0, exported: exported && raw.info >> 4 != 0 });
 }

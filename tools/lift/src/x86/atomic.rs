@@ -50,8 +50,7 @@ pub(super) const LOCKED: RowTable = &[
 
 /// Must the instruction go through `LOCKED`?
 pub(super) fn is_locked(i: &Instruction) -> bool {
-    i.has_lock_prefix()
-        || i.mnemonic() == Mnemonic::Xchg && (i.op0_kind() == OpKind::Memory || i.op1_kind() == OpKind::Memory)
+    i.has_lock_prefix() || i.mnemonic() == Mnemonic::Xchg && (i.op0_kind() == OpKind::Memory || i.op1_kind() == OpKind::Memory)
 }
 
 /// Read-modify-write operations that WASM has.
@@ -262,7 +261,11 @@ fn with_carry(e: &mut Emit, i: &Instruction, op: Rmw) {
         e.get(old);
         e.get(total);
         e.alu(w, if op == Rmw::Add { Alu::Add } else { Alu::Sub });
-        if op == Rmw::Add { sum_flags(e, w, old, b, carry) } else { difference_flags(e, w, old, b, carry) }
+        if op == Rmw::Add {
+            sum_flags(e, w, old, b, carry)
+        } else {
+            difference_flags(e, w, old, b, carry)
+        }
         e.s().drop();
     }
 }

@@ -4,8 +4,7 @@ use super::{RowTable, same_register};
 use crate::emit::{Alu, Emit, Lazy, Width};
 use iced_x86::{Instruction, Mnemonic};
 
-pub(super) const ROWS: RowTable =
-    &[(Mnemonic::And, and), (Mnemonic::Or, or), (Mnemonic::Xor, xor), (Mnemonic::Not, not), (Mnemonic::Test, test)];
+pub(super) const ROWS: RowTable = &[(Mnemonic::And, and), (Mnemonic::Or, or), (Mnemonic::Xor, xor), (Mnemonic::Not, not), (Mnemonic::Test, test)];
 
 fn and(e: &mut Emit, i: &Instruction) {
     logic(e, i, Alu::And);

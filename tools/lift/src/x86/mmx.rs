@@ -23,33 +23,51 @@ pub(super) const ROWS: RowTable = &[
         e.set_vector(i, 0);
     }),
     (Mnemonic::Maskmovq, maskmovq),
-    (Mnemonic::Packsswb, |e, i| joined(e, i, |e| {
-        e.s().i8x16_narrow_i16x8_s();
-    })),
-    (Mnemonic::Packuswb, |e, i| joined(e, i, |e| {
-        e.s().i8x16_narrow_i16x8_u();
-    })),
-    (Mnemonic::Packssdw, |e, i| joined(e, i, |e| {
-        e.s().i16x8_narrow_i32x4_s();
-    })),
-    (Mnemonic::Phaddw, |e, i| horizontal(e, i, 2, |e| {
-        e.s().i16x8_add();
-    })),
-    (Mnemonic::Phaddd, |e, i| horizontal(e, i, 4, |e| {
-        e.s().i32x4_add();
-    })),
-    (Mnemonic::Phaddsw, |e, i| horizontal(e, i, 2, |e| {
-        e.s().i16x8_add_sat_s();
-    })),
-    (Mnemonic::Phsubw, |e, i| horizontal(e, i, 2, |e| {
-        e.s().i16x8_sub();
-    })),
-    (Mnemonic::Phsubd, |e, i| horizontal(e, i, 4, |e| {
-        e.s().i32x4_sub();
-    })),
-    (Mnemonic::Phsubsw, |e, i| horizontal(e, i, 2, |e| {
-        e.s().i16x8_sub_sat_s();
-    })),
+    (Mnemonic::Packsswb, |e, i| {
+        joined(e, i, |e| {
+            e.s().i8x16_narrow_i16x8_s();
+        })
+    }),
+    (Mnemonic::Packuswb, |e, i| {
+        joined(e, i, |e| {
+            e.s().i8x16_narrow_i16x8_u();
+        })
+    }),
+    (Mnemonic::Packssdw, |e, i| {
+        joined(e, i, |e| {
+            e.s().i16x8_narrow_i32x4_s();
+        })
+    }),
+    (Mnemonic::Phaddw, |e, i| {
+        horizontal(e, i, 2, |e| {
+            e.s().i16x8_add();
+        })
+    }),
+    (Mnemonic::Phaddd, |e, i| {
+        horizontal(e, i, 4, |e| {
+            e.s().i32x4_add();
+        })
+    }),
+    (Mnemonic::Phaddsw, |e, i| {
+        horizontal(e, i, 2, |e| {
+            e.s().i16x8_add_sat_s();
+        })
+    }),
+    (Mnemonic::Phsubw, |e, i| {
+        horizontal(e, i, 2, |e| {
+            e.s().i16x8_sub();
+        })
+    }),
+    (Mnemonic::Phsubd, |e, i| {
+        horizontal(e, i, 4, |e| {
+            e.s().i32x4_sub();
+        })
+    }),
+    (Mnemonic::Phsubsw, |e, i| {
+        horizontal(e, i, 2, |e| {
+            e.s().i16x8_sub_sat_s();
+        })
+    }),
     (Mnemonic::Punpckhbw, |e, i| unpack_high(e, i, 1)),
     (Mnemonic::Punpckhwd, |e, i| unpack_high(e, i, 2)),
     (Mnemonic::Punpckhdq, |e, i| unpack_high(e, i, 4)),
@@ -75,12 +93,64 @@ pub(super) fn shared(m: Mnemonic) -> bool {
     use Mnemonic::*;
     matches!(
         m,
-        Paddb | Paddw | Paddd | Paddq | Psubb | Psubw | Psubd | Psubq | Paddsb | Paddsw | Paddusb | Paddusw | Psubsb | Psubsw | Psubusb | Psubusw
-            | Pavgb | Pavgw | Pminub | Pminsw | Pmaxub | Pmaxsw | Pcmpeqb | Pcmpeqw | Pcmpeqd | Pcmpgtb | Pcmpgtw | Pcmpgtd
-            | Pmullw | Pmulhw | Pmulhuw | Pmulhrsw | Pmaddwd | Pmaddubsw | Pmuludq | Psadbw
-            | Pand | Pandn | Por | Pxor | Pabsb | Pabsw | Pabsd | Psignb | Psignw | Psignd
-            | Psllw | Pslld | Psllq | Psrlw | Psrld | Psrlq | Psraw | Psrad
-            | Punpcklbw | Punpcklwd | Punpckldq | Pmovmskb
+        Paddb
+            | Paddw
+            | Paddd
+            | Paddq
+            | Psubb
+            | Psubw
+            | Psubd
+            | Psubq
+            | Paddsb
+            | Paddsw
+            | Paddusb
+            | Paddusw
+            | Psubsb
+            | Psubsw
+            | Psubusb
+            | Psubusw
+            | Pavgb
+            | Pavgw
+            | Pminub
+            | Pminsw
+            | Pmaxub
+            | Pmaxsw
+            | Pcmpeqb
+            | Pcmpeqw
+            | Pcmpeqd
+            | Pcmpgtb
+            | Pcmpgtw
+            | Pcmpgtd
+            | Pmullw
+            | Pmulhw
+            | Pmulhuw
+            | Pmulhrsw
+            | Pmaddwd
+            | Pmaddubsw
+            | Pmuludq
+            | Psadbw
+            | Pand
+            | Pandn
+            | Por
+            | Pxor
+            | Pabsb
+            | Pabsw
+            | Pabsd
+            | Psignb
+            | Psignw
+            | Psignd
+            | Psllw
+            | Pslld
+            | Psllq
+            | Psrlw
+            | Psrld
+            | Psrlq
+            | Psraw
+            | Psrad
+            | Punpcklbw
+            | Punpcklwd
+            | Punpckldq
+            | Pmovmskb
     )
 }
 

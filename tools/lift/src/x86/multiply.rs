@@ -9,8 +9,7 @@ use crate::registers::RegSet;
 use iced_x86::{Instruction, Mnemonic, Register};
 use syscalls::abi::{StopKind, helper};
 
-pub(super) const ROWS: RowTable =
-    &[(Mnemonic::Mul, mul), (Mnemonic::Imul, imul), (Mnemonic::Div, div), (Mnemonic::Idiv, idiv)];
+pub(super) const ROWS: RowTable = &[(Mnemonic::Mul, mul), (Mnemonic::Imul, imul), (Mnemonic::Div, div), (Mnemonic::Idiv, idiv)];
 
 /// Low and high halves of rax/rdx by width (8 bits: al and ah).
 fn accumulator(w: Width) -> (Register, Register) {

@@ -92,13 +92,7 @@ impl Count {
 
 /// The frame of all rows here. `value` gets (old value local, count) and pushes the new value; `set` computes flag locals from (old, new) when the count
 /// is not 0. `written`: the flags the instruction changes; ZF, SF and PF among them come from the result.
-fn shift(
-    e: &mut Emit,
-    i: &Instruction,
-    written: Flags,
-    value: impl FnOnce(&mut Emit, Width, u32, Count),
-    set: impl FnOnce(&mut Emit, Width, u32, u32, Count),
-) {
+fn shift(e: &mut Emit, i: &Instruction, written: Flags, value: impl FnOnce(&mut Emit, Width, u32, Count), set: impl FnOnce(&mut Emit, Width, u32, u32, Count)) {
     let w = e.width(i, 0);
     let Some(count) = count(e, i, w) else {
         // The register is written all the same: a 32-bit one is zero-extended.
@@ -437,14 +431,22 @@ fn rotate_carry_64(e: &mut Emit, a: u32, cf: u32, out: u32, c: Count, op: Alu) {
     e.alu(w, back);
     e.s().i64_or();
     e.get(cf);
-    if op == Alu::Shl { c.push_less_one(e, w) } else { c.push_from(e, w, 64) }
+    if op == Alu::Shl {
+        c.push_less_one(e, w)
+    } else {
+        c.push_from(e, w, 64)
+    }
     e.s().i64_shl().i64_or();
     if let Count::Variable(l) = c {
         let t = e.t64(5);
         e.s().local_set(t).local_get(t).local_get(a).local_get(l).select();
     }
     e.get(a);
-    if op == Alu::Shl { c.push_from(e, w, 64) } else { c.push_less_one(e, w) }
+    if op == Alu::Shl {
+        c.push_from(e, w, 64)
+    } else {
+        c.push_less_one(e, w)
+    }
     e.s().i64_shr_u().local_set(out);
 }
 
@@ -492,14 +494,22 @@ fn double_shift(e: &mut Emit, i: &Instruction, op: Alu) {
             if w == Width::W16 {
                 set_low_bit(e, Flag::Cf, Width::W64, |e| {
                     triple(e, a, b);
-                    if op == Alu::Shl { c.push(e, Width::W64) } else { c.push_less_one(e, Width::W64) }
+                    if op == Alu::Shl {
+                        c.push(e, Width::W64)
+                    } else {
+                        c.push_less_one(e, Width::W64)
+                    }
                     e.alu(Width::W64, op);
                     e.s().i64_const(if op == Alu::Shl { 48 } else { 0 }).i64_shr_u();
                 });
             } else {
                 set_low_bit(e, Flag::Cf, w, |e| {
                     e.get(a);
-                    if op == Alu::Shl { c.push_from(e, w, w.bits()) } else { c.push_less_one(e, w) }
+                    if op == Alu::Shl {
+                        c.push_from(e, w, w.bits())
+                    } else {
+                        c.push_less_one(e, w)
+                    }
                     e.alu(w, Alu::ShrU);
                 });
             }

@@ -25,12 +25,16 @@ pub(super) const ROWS: &[(Mnemonic, Semantics)] = &[
         e.s().f64_promote_f32();
         e.set_f64(Emit::xmm_number(i, 0));
     }),
-    (Mnemonic::Cvtps2pd, |e, i| widen(e, i, |e| {
-        e.s().f64x2_promote_low_f32x4();
-    })),
-    (Mnemonic::Cvtdq2pd, |e, i| widen(e, i, |e| {
-        e.s().f64x2_convert_low_i32x4_s();
-    })),
+    (Mnemonic::Cvtps2pd, |e, i| {
+        widen(e, i, |e| {
+            e.s().f64x2_promote_low_f32x4();
+        })
+    }),
+    (Mnemonic::Cvtdq2pd, |e, i| {
+        widen(e, i, |e| {
+            e.s().f64x2_convert_low_i32x4_s();
+        })
+    }),
     (Mnemonic::Cvtpd2ps, |e, i| {
         e.vector(i, 1);
         e.s().f32x4_demote_f64x2_zero();

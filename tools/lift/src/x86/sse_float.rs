@@ -59,18 +59,26 @@ pub(super) const ROWS: &[(Mnemonic, Semantics)] = &[
     (Mnemonic::Maxsd, |e, i| choose_double(e, i, false)),
     (Mnemonic::Minss, |e, i| choose_single(e, i, true)),
     (Mnemonic::Maxss, |e, i| choose_single(e, i, false)),
-    (Mnemonic::Minps, |e, i| choose_packed(e, i, |e| {
-        e.s().f32x4_pmin();
-    })),
-    (Mnemonic::Maxps, |e, i| choose_packed(e, i, |e| {
-        e.s().f32x4_pmax();
-    })),
-    (Mnemonic::Minpd, |e, i| choose_packed(e, i, |e| {
-        e.s().f64x2_pmin();
-    })),
-    (Mnemonic::Maxpd, |e, i| choose_packed(e, i, |e| {
-        e.s().f64x2_pmax();
-    })),
+    (Mnemonic::Minps, |e, i| {
+        choose_packed(e, i, |e| {
+            e.s().f32x4_pmin();
+        })
+    }),
+    (Mnemonic::Maxps, |e, i| {
+        choose_packed(e, i, |e| {
+            e.s().f32x4_pmax();
+        })
+    }),
+    (Mnemonic::Minpd, |e, i| {
+        choose_packed(e, i, |e| {
+            e.s().f64x2_pmin();
+        })
+    }),
+    (Mnemonic::Maxpd, |e, i| {
+        choose_packed(e, i, |e| {
+            e.s().f64x2_pmax();
+        })
+    }),
     (Mnemonic::Comisd, compare_double),
     (Mnemonic::Ucomisd, compare_double),
     (Mnemonic::Comiss, compare_single),
@@ -87,18 +95,26 @@ pub(super) const ROWS: &[(Mnemonic, Semantics)] = &[
     (Mnemonic::Rsqrtps, |e, i| approximate(e, i, SseOp::Rsqrtps)),
     (Mnemonic::Rcpss, |e, i| approximate(e, i, SseOp::Rcpss)),
     (Mnemonic::Rsqrtss, |e, i| approximate(e, i, SseOp::Rsqrtss)),
-    (Mnemonic::Haddps, |e, i| horizontal(e, i, 4, |e| {
-        e.s().f32x4_add();
-    })),
-    (Mnemonic::Haddpd, |e, i| horizontal(e, i, 8, |e| {
-        e.s().f64x2_add();
-    })),
-    (Mnemonic::Hsubps, |e, i| horizontal(e, i, 4, |e| {
-        e.s().f32x4_sub();
-    })),
-    (Mnemonic::Hsubpd, |e, i| horizontal(e, i, 8, |e| {
-        e.s().f64x2_sub();
-    })),
+    (Mnemonic::Haddps, |e, i| {
+        horizontal(e, i, 4, |e| {
+            e.s().f32x4_add();
+        })
+    }),
+    (Mnemonic::Haddpd, |e, i| {
+        horizontal(e, i, 8, |e| {
+            e.s().f64x2_add();
+        })
+    }),
+    (Mnemonic::Hsubps, |e, i| {
+        horizontal(e, i, 4, |e| {
+            e.s().f32x4_sub();
+        })
+    }),
+    (Mnemonic::Hsubpd, |e, i| {
+        horizontal(e, i, 8, |e| {
+            e.s().f64x2_sub();
+        })
+    }),
     (Mnemonic::Addsubps, addsubps),
     (Mnemonic::Addsubpd, addsubpd),
     (Mnemonic::Dpps, dpps),
@@ -314,7 +330,11 @@ pub(super) fn round_current(e: &mut Emit, local: u32, double: bool, packed: bool
 fn round_scalar(e: &mut Emit, i: &Instruction, double: bool) {
     let imm = i.immediate8();
     let n = Emit::xmm_number(i, 0);
-    if double { e.f64(i, 1) } else { e.f32(i, 1) }
+    if double {
+        e.f64(i, 1)
+    } else {
+        e.f32(i, 1)
+    }
     if imm & 4 == 0 {
         round_constant(e, imm, double, false);
     } else {
@@ -340,7 +360,11 @@ fn round_packed(e: &mut Emit, i: &Instruction, double: bool) {
 fn approximate(e: &mut Emit, i: &Instruction, op: SseOp) {
     e.vector(i, 0);
     e.set_scratch(0);
-    if matches!(op, SseOp::Rcpss | SseOp::Rsqrtss) { e.low(i, 1, 4) } else { e.vector(i, 1) }
+    if matches!(op, SseOp::Rcpss | SseOp::Rsqrtss) {
+        e.low(i, 1, 4)
+    } else {
+        e.vector(i, 1)
+    }
     e.set_scratch(1);
     host(e, op);
     e.s().drop();

@@ -43,15 +43,21 @@ pub(super) const ROWS: &[(Mnemonic, Semantics)] = &[
     (Mnemonic::Xorps, |e, i| bitwise(e, i, Bitwise::Xor)),
     (Mnemonic::Xorpd, |e, i| bitwise(e, i, Bitwise::Xor)),
     (Mnemonic::Ptest, ptest),
-    (Mnemonic::Pabsb, |e, i| unary(e, i, |e| {
-        e.s().i8x16_abs();
-    })),
-    (Mnemonic::Pabsw, |e, i| unary(e, i, |e| {
-        e.s().i16x8_abs();
-    })),
-    (Mnemonic::Pabsd, |e, i| unary(e, i, |e| {
-        e.s().i32x4_abs();
-    })),
+    (Mnemonic::Pabsb, |e, i| {
+        unary(e, i, |e| {
+            e.s().i8x16_abs();
+        })
+    }),
+    (Mnemonic::Pabsw, |e, i| {
+        unary(e, i, |e| {
+            e.s().i16x8_abs();
+        })
+    }),
+    (Mnemonic::Pabsd, |e, i| {
+        unary(e, i, |e| {
+            e.s().i32x4_abs();
+        })
+    }),
     (Mnemonic::Psignb, |e, i| sign(e, i, 1)),
     (Mnemonic::Psignw, |e, i| sign(e, i, 2)),
     (Mnemonic::Psignd, |e, i| sign(e, i, 4)),
@@ -64,24 +70,36 @@ pub(super) const ROWS: &[(Mnemonic, Semantics)] = &[
     (Mnemonic::Psadbw, psadbw),
     (Mnemonic::Mpsadbw, mpsadbw),
     (Mnemonic::Phminposuw, phminposuw),
-    (Mnemonic::Phaddw, |e, i| horizontal(e, i, 2, |e| {
-        e.s().i16x8_add();
-    })),
-    (Mnemonic::Phaddd, |e, i| horizontal(e, i, 4, |e| {
-        e.s().i32x4_add();
-    })),
-    (Mnemonic::Phaddsw, |e, i| horizontal(e, i, 2, |e| {
-        e.s().i16x8_add_sat_s();
-    })),
-    (Mnemonic::Phsubw, |e, i| horizontal(e, i, 2, |e| {
-        e.s().i16x8_sub();
-    })),
-    (Mnemonic::Phsubd, |e, i| horizontal(e, i, 4, |e| {
-        e.s().i32x4_sub();
-    })),
-    (Mnemonic::Phsubsw, |e, i| horizontal(e, i, 2, |e| {
-        e.s().i16x8_sub_sat_s();
-    })),
+    (Mnemonic::Phaddw, |e, i| {
+        horizontal(e, i, 2, |e| {
+            e.s().i16x8_add();
+        })
+    }),
+    (Mnemonic::Phaddd, |e, i| {
+        horizontal(e, i, 4, |e| {
+            e.s().i32x4_add();
+        })
+    }),
+    (Mnemonic::Phaddsw, |e, i| {
+        horizontal(e, i, 2, |e| {
+            e.s().i16x8_add_sat_s();
+        })
+    }),
+    (Mnemonic::Phsubw, |e, i| {
+        horizontal(e, i, 2, |e| {
+            e.s().i16x8_sub();
+        })
+    }),
+    (Mnemonic::Phsubd, |e, i| {
+        horizontal(e, i, 4, |e| {
+            e.s().i32x4_sub();
+        })
+    }),
+    (Mnemonic::Phsubsw, |e, i| {
+        horizontal(e, i, 2, |e| {
+            e.s().i16x8_sub_sat_s();
+        })
+    }),
     (Mnemonic::Psllw, |e, i| shift(e, i, 16, Shift::Left)),
     (Mnemonic::Pslld, |e, i| shift(e, i, 32, Shift::Left)),
     (Mnemonic::Psllq, |e, i| shift(e, i, 64, Shift::Left)),
@@ -338,10 +356,12 @@ fn phminposuw(e: &mut Emit, i: &Instruction) {
 /// Neighbouring lanes of destination, then of source: f(even lanes, odd lanes).
 fn horizontal(e: &mut Emit, i: &Instruction, bytes: u8, f: impl FnOnce(&mut Emit)) {
     let (a, b) = operands(e, i);
-    let pick = |odd: u8| std::array::from_fn(|n| {
-        let n = n as u8;
-        n / bytes * 2 * bytes + n % bytes + odd * bytes
-    });
+    let pick = |odd: u8| {
+        std::array::from_fn(|n| {
+            let n = n as u8;
+            n / bytes * 2 * bytes + n % bytes + odd * bytes
+        })
+    };
     for odd in [0, 1] {
         e.s().local_get(a).local_get(b);
         e.shuffle(pick(odd));

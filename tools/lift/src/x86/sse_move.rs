@@ -30,15 +30,21 @@ pub(super) const ROWS: &[(Mnemonic, Semantics)] = &[
     (Mnemonic::Movhlps, movhlps),
     (Mnemonic::Movlhps, movlhps),
     (Mnemonic::Maskmovdqu, maskmovdqu),
-    (Mnemonic::Pmovmskb, |e, i| mask_bits(e, i, |e| {
-        e.s().i8x16_bitmask();
-    })),
-    (Mnemonic::Movmskps, |e, i| mask_bits(e, i, |e| {
-        e.s().i32x4_bitmask();
-    })),
-    (Mnemonic::Movmskpd, |e, i| mask_bits(e, i, |e| {
-        e.s().i64x2_bitmask();
-    })),
+    (Mnemonic::Pmovmskb, |e, i| {
+        mask_bits(e, i, |e| {
+            e.s().i8x16_bitmask();
+        })
+    }),
+    (Mnemonic::Movmskps, |e, i| {
+        mask_bits(e, i, |e| {
+            e.s().i32x4_bitmask();
+        })
+    }),
+    (Mnemonic::Movmskpd, |e, i| {
+        mask_bits(e, i, |e| {
+            e.s().i64x2_bitmask();
+        })
+    }),
 ];
 
 fn is_memory(i: &Instruction, k: u32) -> bool {

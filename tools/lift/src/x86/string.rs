@@ -43,7 +43,6 @@ fn plain(i: &Instruction) -> bool {
     !kinds.iter().any(|k| narrow.contains(k)) && !matches!(i.segment_prefix(), Register::FS | Register::GS)
 }
 
-
 fn width(i: &Instruction) -> Width {
     Width::from_bytes(i.memory_size().size())
 }

@@ -1,9 +1,9 @@
 //! Finds the instruction forms to test by decoding prefix × opcode map × opcode × operand kind.
 
+use iced_x86::{CpuidFeature, Decoder, DecoderOptions, EncodingKind, Instruction, Mnemonic, OpKind, Register};
 use lift::emit::XmmClass;
 use lift::registers::Effects;
 use lift::x86::sse_class::{Needs, scalar_class};
-use iced_x86::{CpuidFeature, Decoder, DecoderOptions, EncodingKind, Instruction, Mnemonic, OpKind, Register};
 use std::collections::HashSet;
 
 pub(crate) struct Form {

@@ -73,7 +73,8 @@ impl Guest {
     }
 }
 
-const FLAGS: [(Flag, u64, u32); 6] = [(Flag::Cf, offset::CF, 0), (Flag::Pf, offset::PF, 2), (Flag::Af, offset::AF, 4), (Flag::Zf, offset::ZF, 6), (Flag::Sf, offset::SF, 7), (Flag::Of, offset::OF, 11)];
+const FLAGS: [(Flag, u64, u32); 6] =
+    [(Flag::Cf, offset::CF, 0), (Flag::Pf, offset::PF, 2), (Flag::Af, offset::AF, 4), (Flag::Zf, offset::ZF, 6), (Flag::Sf, offset::SF, 7), (Flag::Of, offset::OF, 11)];
 
 const FEMPTY: u64 = std::mem::offset_of!(CpuState, fempty) as u64;
 

@@ -8,8 +8,8 @@ mod guest;
 mod host;
 mod states;
 
-use iced_x86::{Instruction, Mnemonic, RflagsBits};
 use forms::Form;
+use iced_x86::{Instruction, Mnemonic, RflagsBits};
 use lift::emit::XmmClass;
 use states::State;
 

@@ -8,9 +8,7 @@ use iced_x86::{Instruction, RflagsBits};
 use lift::emit::{Emit, Flags, Form, StaticStack};
 use lift::registers::{Effects, RegSet};
 use syscalls::abi::{CpuState, StopKind, import};
-use wasm_encoder::{
-    CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection, MemoryType, Module, TypeSection, ValType,
-};
+use wasm_encoder::{CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection, MemoryType, Module, TypeSection, ValType};
 
 /// Pages of the guest window the tests use; `DATA` lies within.
 const PAGES: u64 = 64;
@@ -178,15 +176,8 @@ fn cpu_state(s: &State) -> CpuState {
 
 fn test_state(c: &CpuState, memory: Vec<u8>) -> State {
     let mut flags = 0;
-    let all = [
-        (c.cf, RflagsBits::CF),
-        (c.pf, RflagsBits::PF),
-        (c.af, RflagsBits::AF),
-        (c.zf, RflagsBits::ZF),
-        (c.sf, RflagsBits::SF),
-        (c.of, RflagsBits::OF),
-        (c.df, RflagsBits::DF),
-    ];
+    let all =
+        [(c.cf, RflagsBits::CF), (c.pf, RflagsBits::PF), (c.af, RflagsBits::AF), (c.zf, RflagsBits::ZF), (c.sf, RflagsBits::SF), (c.of, RflagsBits::OF), (c.df, RflagsBits::DF)];
     for (value, bit) in all {
         assert!(value <= 1, "a flag is {value}");
         flags |= value * bit;

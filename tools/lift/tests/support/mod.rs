@@ -19,8 +19,7 @@ pub use random::Random;
 pub use state::{DATA, State};
 
 /// The six arithmetic flags and DF: what is compared.
-pub const COMPARED_FLAGS: u32 =
-    RflagsBits::CF | RflagsBits::PF | RflagsBits::AF | RflagsBits::ZF | RflagsBits::SF | RflagsBits::OF | RflagsBits::DF;
+pub const COMPARED_FLAGS: u32 = RflagsBits::CF | RflagsBits::PF | RflagsBits::AF | RflagsBits::ZF | RflagsBits::SF | RflagsBits::OF | RflagsBits::DF;
 
 /// How a test runs.
 pub struct Options<'a> {

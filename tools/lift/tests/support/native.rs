@@ -174,15 +174,8 @@ pub fn run(bytes: &[u8], start: &State) -> State {
 }
 
 /// iced numbers the flags in its own way. Bits of RFLAGS by iced bit.
-const RFLAGS: [(u32, u32); 7] = [
-    (RflagsBits::CF, 0),
-    (RflagsBits::PF, 2),
-    (RflagsBits::AF, 4),
-    (RflagsBits::ZF, 6),
-    (RflagsBits::SF, 7),
-    (RflagsBits::DF, 10),
-    (RflagsBits::OF, 11),
-];
+const RFLAGS: [(u32, u32); 7] =
+    [(RflagsBits::CF, 0), (RflagsBits::PF, 2), (RflagsBits::AF, 4), (RflagsBits::ZF, 6), (RflagsBits::SF, 7), (RflagsBits::DF, 10), (RflagsBits::OF, 11)];
 
 /// With IF and the reserved bit.
 fn hardware_flags(iced: u32) -> u64 {

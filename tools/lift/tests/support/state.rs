@@ -60,8 +60,7 @@ impl State {
 
     /// Says what differs, one line each: self (native), then other (lifted).
     pub fn difference(&self, other: &State, flags: u32, options: &Options<'_>) -> Option<String> {
-        const NAMES: [&str; 16] =
-            ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+        const NAMES: [&str; 16] = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
         let mut s = String::new();
         let mut say = |name: &str, a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| writeln!(s, "  {name}: {a:x?} {b:x?}").expect("a String takes all");
         if self.stop != other.stop {
@@ -93,15 +92,8 @@ impl State {
 }
 
 fn flag_names(flags: u32) -> String {
-    let all = [
-        (RflagsBits::CF, "cf"),
-        (RflagsBits::PF, "pf"),
-        (RflagsBits::AF, "af"),
-        (RflagsBits::ZF, "zf"),
-        (RflagsBits::SF, "sf"),
-        (RflagsBits::OF, "of"),
-        (RflagsBits::DF, "df"),
-    ];
+    let all =
+        [(RflagsBits::CF, "cf"), (RflagsBits::PF, "pf"), (RflagsBits::AF, "af"), (RflagsBits::ZF, "zf"), (RflagsBits::SF, "sf"), (RflagsBits::OF, "of"), (RflagsBits::DF, "df")];
     all.iter().filter(|(b, _)| flags & b != 0).map(|(_, n)| *n).collect::<Vec<_>>().join(" ")
 }
 

@@ -3,9 +3,9 @@
 //! Owns header, segment and dynamic-section facts of 64-bit x86-64 objects, read as hostile input. Does not look at instructions (`lift` does). The fact a newcomer gets wrong: ET_DYN says nothing about program or library; an
 //! interpreter or DF_1_PIE makes a program, and libc.so.6 is both.
 
+use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
-use object::LittleEndian as LE;
 use std::ops::Range;
 use thiserror::Error;
 
@@ -88,13 +88,7 @@ fn read(bytes: &[u8]) -> Result<ElfFacts, String> {
     if segments.len() > MAX_SEGMENTS {
         return Err(format!("has {} program headers, at most {MAX_SEGMENTS} are sensible", segments.len()));
     }
-    let mut facts = ElfFacts {
-        non_pie: header.e_type(LE) == elf::ET_EXEC,
-        entry: header.e_entry(LE),
-        phnum: segments.len() as u32,
-        executable_stack: true,
-        ..ElfFacts::default()
-    };
+    let mut facts = ElfFacts { non_pie: header.e_type(LE) == elf::ET_EXEC, entry: header.e_entry(LE), phnum: segments.len() as u32, executable_stack: true, ..ElfFacts::default() };
     for s in segments {
         segment(s, bytes, &mut facts)?;
     }

@@ -260,10 +260,7 @@ mod tests {
     fn a_shared_object_with_an_entry_address_is_no_program() {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("f.s"), ".globl f\nf: ret\n").unwrap();
-        let gcc = std::process::Command::new("gcc")
-            .args(["-nostdlib", "-shared", "-Wl,-soname,libx.so,-e,f", "-o", "libx.so", "f.s"])
-            .current_dir(root.path())
-            .status();
+        let gcc = std::process::Command::new("gcc").args(["-nostdlib", "-shared", "-Wl,-soname,libx.so,-e,f", "-o", "libx.so", "f.s"]).current_dir(root.path()).status();
         assert!(gcc.expect("gcc is installed").success());
         let found = scan(&Rootfs::open(root.path()).unwrap(), &["/libx.so".into()]).unwrap();
         let o = found.objects.values().next().unwrap();
