@@ -74,7 +74,7 @@ pub struct CpuState {
     pub of: u32,
     pub df: u32,
     pub mxcsr: u32,
-    /// Non-zero: leave code for the dispatcher at the next poll. Written by signal handlers of any thread of the process.
+    /// 1: leave code for the dispatcher at the next poll, which looks at the lowest byte; else 0. Written by signal handlers of any thread of the process.
     pub poll: u32,
     /// A `StopKind`.
     pub stop: u32,
@@ -116,6 +116,9 @@ pub mod offset {
     pub const SF: u64 = offset_of!(CpuState, sf) as u64;
     pub const OF: u64 = offset_of!(CpuState, of) as u64;
     pub const DF: u64 = offset_of!(CpuState, df) as u64;
+    pub const FCW: u64 = offset_of!(CpuState, fcw) as u64;
+    pub const FSW: u64 = offset_of!(CpuState, fsw) as u64;
+    pub const FTOP: u64 = offset_of!(CpuState, ftop) as u64;
     pub const MXCSR: u64 = offset_of!(CpuState, mxcsr) as u64;
     pub const POLL: u64 = offset_of!(CpuState, poll) as u64;
     pub const STOP: u64 = offset_of!(CpuState, stop) as u64;

@@ -71,7 +71,7 @@ static uint64_t run_matmul(void) {
     static double a[N][N], b[N][N], c[N][N];
     for (int i = 0; i < N; i++)
         for (int j = 0; j < N; j++) a[i][j] = i + j * 0.5, b[i][j] = i - j * 0.25;
-    for (int round = 0; round < 4; round++)
+    for (int round = 0; round < 16; round++)
         for (int i = 0; i < N; i++)
             for (int k = 0; k < N; k++) {
                 double x = a[i][k];
@@ -119,9 +119,9 @@ static uint64_t run_strings(void) {
     static char text[65536], copy[65536];
     uint64_t sum = 0;
     for (int i = 0; i < 65535; i++) text[i] = "the quick brown fox jumps over the lazy dog "[i % 44];
-    for (int round = 0; round < 4000; round++) {
+    for (int round = 0; round < 40000; round++) {
         memcpy(copy, text, sizeof copy);
-        copy[60000 + round] = 'Z';
+        copy[60000 + round % 4000] = 'Z';
         sum += strchr(copy, 'Z') - copy;
         sum += strlen(copy) + (memcmp(text, copy, 60000) == 0) + (strstr(copy + 59900, "gZ") != NULL);
     }
@@ -174,7 +174,7 @@ static void drop(struct node *n) {
 }
 static uint64_t run_tree(void) {
     uint64_t sum = 0;
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < 240; i++) {
         struct node *t = make(15);
         sum += check(t);
         drop(t);

@@ -3,7 +3,7 @@
 //! Addresses everywhere are *guest* addresses: the object is already placed at its address slot (`Image::base`), so an
 //! instruction's `ip()` is where the guest sees it. Calls and syscalls do not end a block; the resumable form splits there itself.
 
-use iced_x86::Instruction;
+use iced_x86::{Instruction, Mnemonic};
 use std::collections::BTreeMap;
 
 /// How a block ends. Targets inside the same function are block starts; every other target is another function's entry (or nobody's).
@@ -71,6 +71,16 @@ pub struct Function {
     pub unreached: Vec<u64>,
     /// May be called from outside the object or through a pointer: exported, address-taken, or the target of a relocation.
     pub address_taken: bool,
+}
+
+impl Function {
+    /// The memory slot of a function that does nothing but jump through it: an entry of a PLT.
+    pub fn slot(&self) -> Option<u64> {
+        let block = self.blocks.get(&self.entry).filter(|b| b.end == Terminator::IndirectJump)?;
+        let (jump, before) = block.instructions.split_last()?;
+        let nothing = before.iter().all(|i| matches!(i.mnemonic(), Mnemonic::Endbr64 | Mnemonic::Nop));
+        (nothing && jump.is_ip_rel_memory_operand()).then(|| jump.ip_rel_memory_address())
+    }
 }
 
 /// All functions of one object, by entry.

@@ -12,8 +12,8 @@ use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use syscalls::abi::import;
 
-/// Changes when lifted code changes: part of every cache key.
-pub const LIFTER_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-1");
+/// Changes with the lifter's source: part of every cache key.
+pub const LIFTER_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-", env!("LIFTER_SOURCE"));
 
 /// Why a file could not be lifted.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ pub struct Report {
     pub gap_list: Vec<(u64, String)>,
     pub structured_bytes: u64,
     pub resumable_bytes: u64,
-    /// Functions whose control flow could not be structured and went through a dispatch loop.
+    /// Functions with loops of several entries, which take a selector.
     pub irreducible: u64,
 }
 
@@ -97,7 +97,8 @@ fn structured_module(program: &Program, report: &mut Report) -> Vec<u8> {
     let functions: Vec<&Function> = program.functions.values().filter(|f| !is_gated(f)).collect();
     let index: HashMap<u64, u32> = functions.iter().enumerate().map(|(k, f)| (f.entry, import::FUNCTIONS + k as u32)).collect();
     let mismatch = import::FUNCTIONS + functions.len() as u32;
-    let object = structured::Object { summaries: &summaries, index: &index, mismatch, function_type: module::TYPE_FUNCTION };
+    let slots: HashMap<u64, u64> = program.functions.values().filter_map(|f| Some((f.entry, f.slot()?))).collect();
+    let object = structured::Object { summaries: &summaries, index: &index, slots: &slots, mismatch, function_type: module::TYPE_FUNCTION };
     let bodies: Vec<structured::Structured> = functions.par_iter().map(|f| structured::emit(f, &object, &events[&f.entry])).collect();
     report.irreducible = bodies.iter().filter(|b| b.irreducible).count() as u64;
     let mut m = ModuleBuilder::structured();

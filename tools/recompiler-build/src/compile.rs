@@ -58,7 +58,7 @@ pub fn extension(form: Form) -> &'static str {
 /// Engine and compiler, as manifests name them.
 pub fn engine_name(form: Form) -> &'static str {
     match form {
-        Form::Structured => "wasmer 7.4.2 llvm 22.1",
+        Form::Structured => "wasmer 7.4.2 llvm 22.1 vkernel.1",
         Form::Resumable => "wasmer 7.4.2 cranelift 0.135",
     }
 }
@@ -81,7 +81,7 @@ fn engine(form: Form, tier: Tier, threads: NonZero<usize>) -> Engine {
     let builder = match form {
         Form::Structured => {
             let mut llvm = LLVM::new();
-            llvm.non_volatile_memops(true).experimental_artifact(true).num_threads(threads);
+            llvm.non_volatile_memops(true).experimental_artifact(true).closed_world(true).num_threads(threads);
             llvm.opt_level(match tier {
                 Tier::Fast => LLVMOptLevel::None,
                 Tier::Full => LLVMOptLevel::Less,

@@ -7,7 +7,7 @@ use super::liveness::{Event, Events, SYSCALL_READS, SYSCALL_WRITES, Summaries, S
 use super::stack;
 use crate::function::{Block, Function, Terminator};
 use crate::registers::RegSet;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Per block start.
 #[derive(Clone, Debug, Default)]
@@ -16,49 +16,123 @@ pub struct LocalFacts {
     pub live_in: HashMap<u64, RegSet>,
     /// Registers possibly newer than `CpuState`.
     pub dirty_in: HashMap<u64, RegSet>,
+    /// Registers to store on forward edges to a block, because something would store them later: on the way into a loop those that it does not write; wherever paths meet
+    /// those that nothing else needs, so that the other paths need not load them.
+    pub hoisted: HashMap<u64, RegSet>,
     /// rsp may come from elsewhere (setcontext, eh_return): a return then needs every register exact.
     pub foreign_stack: bool,
 }
 
-/// Blocks reached from the entry, in reverse postorder of `graph`.
-pub fn analyse(f: &Function, order: &[u64], events: &Events, s: &Summaries) -> LocalFacts {
-    let foreign = stack::sets_foreign_rsp(f);
-    let mut facts = LocalFacts { foreign_stack: foreign, ..LocalFacts::default() };
-    let may_dirty = may_dirty(f, order, events, s);
-    let own = s[&f.entry];
-    loop {
-        let mut changed = false;
-        for at in order.iter().rev() {
-            let b = &f.blocks[at];
-            let l = *live(b, &events[at], s, own, foreign, may_dirty[at], &facts.live_in).first().expect("a list with the block start's set");
-            changed |= facts.live_in.insert(*at, l) != Some(l);
+impl LocalFacts {
+    /// Registers to store, if dirty, on the edge `from` → `to`.
+    pub fn stored_on_edge(&self, from: u64, to: u64, loops: &Loops) -> RegSet {
+        if loops.is_back_edge(from, to) { RegSet::EMPTY } else { self.hoisted.get(&to).copied().unwrap_or_default() }
+    }
+}
+
+/// Natural loops: header → blocks.
+#[derive(Clone, Debug, Default)]
+pub struct Loops(pub HashMap<u64, HashSet<u64>>);
+
+impl Loops {
+    fn is_back_edge(&self, from: u64, to: u64) -> bool {
+        self.0.get(&to).is_some_and(|body| body.contains(&from))
+    }
+}
+
+/// What the analysis works on.
+struct Scope<'a> {
+    f: &'a Function,
+    order: &'a [u64],
+    events: &'a Events,
+    s: &'a Summaries,
+    loops: &'a Loops,
+}
+
+/// Facts over the blocks of `order` (reached from the entry, in reverse postorder).
+pub fn analyse(f: &Function, order: &[u64], loops: &Loops, events: &Events, s: &Summaries) -> LocalFacts {
+    let scope = Scope { f, order, events, s, loops };
+    let mut facts = LocalFacts { foreign_stack: stack::sets_foreign_rsp(f), ..LocalFacts::default() };
+    facts.live_in = scope.live_in(&facts);
+    let stores = scope.backward(|block, dirty, stored_in| block.stores(&facts, dirty, stored_in), &scope.may_dirty(&facts));
+    let read = scope.backward(|block, _, live_in| block.live(&facts, RegSet::EMPTY, live_in)[0], &HashMap::new());
+    for at in scope.meeting_points() {
+        let written = loops.0.get(&at).into_iter().flatten().flat_map(|b| &events[b]);
+        let written = written.fold(RegSet::EMPTY, |w, e| if let Event::Plain { writes, .. } = e { w.or(*writes) } else { w });
+        let kept = if loops.0.contains_key(&at) { read[&at].and(written) } else { read[&at] };
+        facts.hoisted.insert(at, stores[&at].minus(kept));
+    }
+    facts.live_in = scope.live_in(&facts);
+    facts.dirty_in = scope.dirty(&facts);
+    facts
+}
+
+impl<'a> Scope<'a> {
+    fn block(&self, at: u64) -> BlockView<'a> {
+        BlockView { b: &self.f.blocks[&at], events: &self.events[&at], s: self.s, own: self.s[&self.f.entry], loops: self.loops }
+    }
+
+    /// Blocks with several ways in, other than the entry.
+    fn meeting_points(&self) -> Vec<u64> {
+        let mut ways: HashMap<u64, usize> = HashMap::new();
+        for t in self.order.iter().flat_map(|b| self.f.blocks[b].successors()) {
+            *ways.entry(t).or_default() += 1;
         }
-        if !changed {
-            break;
+        ways.into_iter().filter(|(b, n)| *n > 1 && *b != self.f.entry).map(|(b, _)| b).collect()
+    }
+
+    fn live_in(&self, facts: &LocalFacts) -> HashMap<u64, RegSet> {
+        self.backward(|block, dirty, live_in| block.live(facts, dirty, live_in)[0], &self.may_dirty(facts))
+    }
+
+    /// A backward union over the graph: `step` is one block, given what may be dirty at its start and the facts of later blocks.
+    fn backward(&self, step: impl Fn(BlockView<'a>, RegSet, &HashMap<u64, RegSet>) -> RegSet, may_dirty: &HashMap<u64, RegSet>) -> HashMap<u64, RegSet> {
+        let mut facts = HashMap::new();
+        loop {
+            let mut changed = false;
+            for at in self.order.iter().rev() {
+                let l = step(self.block(*at), may_dirty.get(at).copied().unwrap_or_default(), &facts);
+                changed |= facts.insert(*at, l) != Some(l);
+            }
+            if !changed {
+                return facts;
+            }
         }
     }
-    facts.dirty_in.insert(f.entry, RegSet::PARAMETERS);
-    loop {
-        let mut changed = false;
-        for at in order {
-            let b = &f.blocks[at];
-            let Some(mut d) = facts.dirty_in.get(at).copied() else { continue };
-            let live = live(b, &events[at], s, own, foreign, may_dirty[at], &facts.live_in);
-            for (k, e) in events[at].iter().enumerate() {
-                d = after(e, d, live[k + 1], s);
-            }
-            for t in b.successors() {
-                let old = facts.dirty_in.get(&t).copied();
-                let new = old.unwrap_or_default().or(d);
-                if old != Some(new) {
-                    facts.dirty_in.insert(t, new);
-                    changed = true;
+
+    /// A forward union over the graph: `step` is one block.
+    fn forward(&self, facts: &LocalFacts, step: impl Fn(u64, RegSet) -> RegSet) -> HashMap<u64, RegSet> {
+        let mut d = HashMap::from([(self.f.entry, RegSet::PARAMETERS)]);
+        loop {
+            let mut changed = false;
+            for at in self.order {
+                let Some(before) = d.get(at).copied() else { continue };
+                let out = step(*at, before);
+                for t in self.f.blocks[at].successors() {
+                    let old = d.get(&t).copied();
+                    let new = old.unwrap_or_default().or(out.minus(facts.stored_on_edge(*at, t, self.loops)));
+                    changed |= d.insert(t, new) != Some(new) || old.is_none();
                 }
             }
+            if !changed {
+                return d;
+            }
         }
-        if !changed {
-            return facts;
-        }
+    }
+
+    /// Registers that may be newer than `CpuState`, before it is known which stores clean them: the base for uses by possible stores.
+    fn may_dirty(&self, facts: &LocalFacts) -> HashMap<u64, RegSet> {
+        self.forward(facts, |at, d| self.events[&at].iter().fold(d, |x, e| may_dirty_after(e, x, self.s)))
+    }
+
+    fn dirty(&self, facts: &LocalFacts) -> HashMap<u64, RegSet> {
+        self.forward(facts, |at, mut d| {
+            let live = self.block(at).live(facts, RegSet(u32::MAX).minus(RegSet::RSP), &facts.live_in);
+            for (k, e) in self.events[&at].iter().enumerate() {
+                d = after(e, d, live[k + 1], self.s);
+            }
+            d
+        })
     }
 }
 
@@ -95,68 +169,109 @@ fn after(e: &Event, dirty: RegSet, live_after: RegSet, s: &Summaries) -> RegSet 
     }
 }
 
-/// Registers written since entry on some path, never counted clean again: the base for uses by possible stores.
-fn may_dirty(f: &Function, order: &[u64], events: &Events, s: &Summaries) -> HashMap<u64, RegSet> {
-    let mut d: HashMap<u64, RegSet> = order.iter().map(|b| (*b, RegSet::EMPTY)).collect();
-    d.insert(f.entry, RegSet::PARAMETERS);
-    loop {
-        let mut changed = false;
-        for at in order {
-            let out = events[at].iter().fold(d[at], |x, e| x.or(written(e, s)));
-            for t in f.blocks[at].successors() {
-                let old = d[&t];
-                if old.or(out) != old {
-                    d.insert(t, old.or(out));
-                    changed = true;
-                }
-            }
-        }
-        if !changed {
-            return d;
-        }
-    }
-}
-
-fn written(e: &Event, s: &Summaries) -> RegSet {
+/// What a callee or the kernel changes is exact in `CpuState` (rax comes back as a result).
+fn may_dirty_after(e: &Event, dirty: RegSet, s: &Summaries) -> RegSet {
     match e {
-        Event::Plain { writes, .. } => *writes,
-        Event::Syscall => SYSCALL_WRITES,
-        Event::Call { target, .. } => summary(s, *target).may_write,
+        Event::Plain { writes, .. } => dirty.or(*writes),
+        Event::Syscall => dirty.minus(SYSCALL_WRITES),
+        Event::Call { target, .. } => {
+            let clobbered = summary(s, *target).may_write;
+            dirty.minus(clobbered).or(RegSet::RAX.and(clobbered))
+        }
     }
 }
 
-/// Liveness before each event of a block and at its end: element k is before event k, the last one is the block's end.
-pub fn live(b: &Block, events: &[Event], s: &Summaries, own: Summary, foreign: bool, may_dirty_in: RegSet, live_in: &HashMap<u64, RegSet>) -> Vec<RegSet> {
-    let mut dirty = Vec::with_capacity(events.len() + 1);
-    let mut d = may_dirty_in;
-    for e in events {
-        dirty.push(d);
-        d = d.or(written(e, s));
+/// One block and what its ends mean.
+pub struct BlockView<'a> {
+    pub b: &'a Block,
+    pub events: &'a [Event],
+    pub s: &'a Summaries,
+    /// The summary of the block's function.
+    pub own: Summary,
+    pub loops: &'a Loops,
+}
+
+impl BlockView<'_> {
+    /// Liveness before each event of the block and at its end: element k is before event k, the last one is the block's end.
+    pub fn live(&self, facts: &LocalFacts, may_dirty_in: RegSet, live_in: &HashMap<u64, RegSet>) -> Vec<RegSet> {
+        let (dirty, at_end) = self.dirty(may_dirty_in);
+        let mut l = self.stores_at_end(facts, at_end).or(self.reads_at_end());
+        for t in self.b.successors() {
+            l = l.or(live_in.get(&t).copied().unwrap_or_default());
+        }
+        let mut out = vec![l; self.events.len() + 1];
+        for (k, e) in self.events.iter().enumerate().rev() {
+            l = match e {
+                Event::Plain { reads, writes } => l.minus(*writes).or(*reads),
+                Event::Syscall => l.minus(SYSCALL_WRITES).or(dirty[k].and(SYSCALL_READS)),
+                Event::Call { operand, target } => {
+                    let callee = summary(self.s, *target);
+                    l.minus(callee.may_write).or(callee.reads.and(dirty[k].or(RegSet::PARAMETERS))).or(*operand)
+                }
+            };
+            out[k] = l;
+        }
+        out
     }
-    let mut l = b.successors().iter().fold(RegSet::EMPTY, |l, t| l.or(live_in.get(t).copied().unwrap_or_default()));
-    let tail = |t: u64| {
-        let target = summary(s, Some(t));
-        tail_flush(d, own, target).or(target.reads.and(RegSet::PARAMETERS)).or(RegSet::RAX.minus(target.may_write))
-    };
-    l = l.or(match b.end {
-        Terminator::Return if foreign => d.or(RegSet::RAX),
-        Terminator::Return => return_flush(d, own).or(RegSet::RAX),
-        Terminator::TailJump(t) => tail(t),
-        Terminator::TailBranch { taken, .. } => tail(taken),
-        Terminator::IndirectJump => d.or(RegSet::PARAMETERS),
-        _ => RegSet::EMPTY,
-    });
-    let mut out = vec![l; events.len() + 1];
-    for (k, e) in events.iter().enumerate().rev() {
-        l = match e {
-            Event::Plain { reads, writes } => l.minus(*writes).or(*reads),
-            Event::Syscall => l.minus(SYSCALL_WRITES).or(dirty[k].and(SYSCALL_READS)),
-            Event::Call { operand, target } => {
-                let callee = summary(s, *target);
-                l.minus(callee.may_write).or(callee.reads.and(dirty[k].or(RegSet::PARAMETERS))).or(*operand)
-            }
+
+    /// Registers whose value at the block's start may be stored to `CpuState` in this block or later. `facts.live_in` is known.
+    fn stores(&self, facts: &LocalFacts, may_dirty_in: RegSet, stored_in: &HashMap<u64, RegSet>) -> RegSet {
+        let live = self.live(facts, may_dirty_in, &facts.live_in);
+        let (dirty, at_end) = self.dirty(may_dirty_in);
+        let mut l = self.stores_at_end(facts, at_end);
+        for t in self.b.successors() {
+            l = l.or(stored_in.get(&t).copied().unwrap_or_default());
+        }
+        for (k, e) in self.events.iter().enumerate().rev() {
+            l = match e {
+                Event::Plain { writes, .. } => l.minus(*writes),
+                Event::Syscall => l.minus(SYSCALL_WRITES).or(syscall_flush(dirty[k], live[k + 1])),
+                Event::Call { target, .. } => {
+                    let callee = summary(self.s, *target);
+                    l.minus(callee.may_write).or(call_flush(dirty[k], live[k + 1], callee))
+                }
+            };
+        }
+        l
+    }
+
+    /// What may be dirty before each event, and at the end.
+    fn dirty(&self, may_dirty_in: RegSet) -> (Vec<RegSet>, RegSet) {
+        let mut d = may_dirty_in;
+        let mut before = Vec::with_capacity(self.events.len());
+        for e in self.events {
+            before.push(d);
+            d = may_dirty_after(e, d, self.s);
+        }
+        (before, d)
+    }
+
+    /// Registers stored when the block ends with `d` dirty.
+    fn stores_at_end(&self, facts: &LocalFacts, d: RegSet) -> RegSet {
+        let own = self.own;
+        let on_edges = self.b.successors().iter().fold(RegSet::EMPTY, |l, t| l.or(facts.stored_on_edge(self.b.start, *t, self.loops).and(d)));
+        on_edges.or(match self.b.end {
+            Terminator::Return if facts.foreign_stack => d,
+            Terminator::Return => return_flush(d, own),
+            Terminator::TailJump(t) => tail_flush(d, own, summary(self.s, Some(t))),
+            Terminator::TailBranch { taken, .. } => tail_flush(d, own, summary(self.s, Some(taken))),
+            Terminator::IndirectJump => d,
+            _ => RegSet::EMPTY,
+        })
+    }
+
+    /// Registers that travel as WASM parameters or results when the function ends here.
+    fn reads_at_end(&self) -> RegSet {
+        let tail = |t: u64| {
+            let target = summary(self.s, Some(t));
+            target.reads.and(RegSet::PARAMETERS).or(RegSet::RAX.minus(target.may_write))
         };
-        out[k] = l;
+        match self.b.end {
+            Terminator::Return => RegSet::RAX,
+            Terminator::TailJump(t) => tail(t),
+            Terminator::TailBranch { taken, .. } => tail(taken),
+            Terminator::IndirectJump => RegSet::PARAMETERS,
+            _ => RegSet::EMPTY,
+        }
     }
-    out
 }

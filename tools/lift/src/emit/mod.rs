@@ -204,6 +204,11 @@ impl Emit {
         self.c32(0);
         self.s().i64_load(cpu(field, 3));
     }
+    /// A 16-bit field, zero-extended.
+    pub fn cpu_load16(&mut self, field: u64) {
+        self.c32(0);
+        self.s().i32_load16_u(cpu(field, 1));
+    }
     /// Writes a field; `value` pushes it.
     pub fn cpu_store32(&mut self, field: u64, value: impl FnOnce(&mut Self)) {
         self.c32(0);

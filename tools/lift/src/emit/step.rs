@@ -56,7 +56,8 @@ pub fn branch_condition(e: &mut Emit, i: &Instruction) {
 /// Pushes `CpuState.poll`, loaded atomically: also a barrier for the compiler (ARCHITECTURE.md, "Polls").
 pub fn load_poll(e: &mut Emit) {
     e.c32(0);
-    e.s().i32_atomic_load(cpu(offset::POLL, 2));
+    // One byte: atomic loads of more check their alignment.
+    e.s().i32_atomic_load8_u(cpu(offset::POLL, 0));
 }
 
 /// The end of a block nothing follows: if its last instruction did not already stop the guest, running on is a gap.

@@ -1,15 +1,15 @@
 //! The structured form: `(rsp, rdi, rsi, rdx) -> (rax, next_pc)`, guest control flow as WASM blocks and loops (Ramsey, "Beyond Relooper"), guest calls as WASM calls.
 //!
-//! Irreducible functions go through one dispatch loop over their blocks, with registers still in locals.
+//! Loops with several entries get a selector (see `graph`), with registers still in locals.
 
-use super::graph::Graph;
+use super::graph::{Graph, SELECTOR};
 use super::{Body, Emit, Flags, Form, Lazy, StaticStack, Width, is_terminal, load_poll, step, stop_at_end};
 use crate::analyse::liveness::{self, Event, Events, Summaries, Summary, summary};
-use crate::analyse::locals::{self, LocalFacts};
+use crate::analyse::locals::{self, BlockView, LocalFacts, Loops};
 use crate::analyse::{classes, flags, stack};
 use crate::function::{Block, Function, SwitchIndex, Terminator};
 use crate::registers::{Effects, RegSet};
-use iced_x86::Instruction;
+use iced_x86::{FlowControl, Instruction, Mnemonic};
 use std::collections::HashMap;
 use syscalls::abi::{CODE_LIMIT, import, offset};
 use wasm_encoder::{BlockType, MemArg};
@@ -19,6 +19,8 @@ pub struct Object<'a> {
     pub summaries: &'a Summaries,
     /// WASM function index of each structured entry.
     pub index: &'a HashMap<u64, u32>,
+    /// The slot that a PLT entry jumps through: calls of it are made through the slot.
+    pub slots: &'a HashMap<u64, u64>,
     /// Index of the mismatch function.
     pub mismatch: u32,
     /// Type index of structured functions.
@@ -28,7 +30,7 @@ pub struct Object<'a> {
 /// A finished function.
 pub struct Structured {
     pub body: Body,
-    /// Went through a dispatch loop.
+    /// Has a loop with several entries.
     pub irreducible: bool,
 }
 
@@ -41,8 +43,6 @@ enum Scope {
     Before(u64),
     /// Anything else.
     Other,
-    /// The dispatch loop of an irreducible function.
-    Dispatch,
 }
 
 struct Writer<'a> {
@@ -52,6 +52,7 @@ struct Writer<'a> {
     g: Graph,
     events: &'a Events,
     facts: LocalFacts,
+    loops: Loops,
     flags_in: HashMap<u64, Flags>,
     stack: Option<stack::StackFacts>,
     effects: Effects,
@@ -60,15 +61,38 @@ struct Writer<'a> {
     lazy_out: HashMap<u64, Lazy>,
     /// Loads whose index register a switch needs.
     switch_loads: Vec<u64>,
-    dispatch: bool,
     classes: classes::Classes,
+    /// Copies of the current one-block loop still to be emitted.
+    copies: usize,
+}
+
+/// One-block loops of at most so many instructions are emitted several times over, with one poll: a poll is a load, a test and a branch.
+const UNROLLED_INSTRUCTIONS: usize = 40;
+
+/// Copies of a one-block loop; 1 if it is not to be unrolled.
+fn copies(b: &Block) -> usize {
+    let plain = b.instructions.iter().all(|i| matches!(i.flow_control(), FlowControl::Next | FlowControl::ConditionalBranch));
+    match b.end {
+        // LLVM gives every copy of a loop that steps by a register an offset register of its own: not too many.
+        Terminator::Branch { taken, next } if plain && (taken == b.start) != (next == b.start) => {
+            let by_register = b.instructions.iter().any(|i| matches!(i.mnemonic(), Mnemonic::Add | Mnemonic::Sub) && i.op0_register().is_gpr() && i.op1_register().is_gpr());
+            (UNROLLED_INSTRUCTIONS / b.instructions.len().max(1)).clamp(1, if by_register { 2 } else { 4 })
+        }
+        _ => 1,
+    }
 }
 
 /// Emits `f` in the structured form.
 pub fn emit(f: &Function, o: &Object<'_>, events: &Events) -> Structured {
-    let g = Graph::of(f);
-    let dispatch = !g.reducible;
-    let facts = locals::analyse(f, &g.order, events, o.summaries);
+    let mut g = Graph::of(f);
+    for b in f.blocks.values().filter(|b| copies(b) > 1) {
+        // The way out is reached from every copy.
+        let out = b.successors().into_iter().find(|t| *t != b.start && g.number.contains_key(t));
+        g.merges.extend(out);
+    }
+    let irreducible = !g.selectors.is_empty();
+    let loops = g.loops();
+    let facts = locals::analyse(f, &g.order, &loops, events, o.summaries);
     let switch_loads = g.order.iter().filter_map(|b| match &f.blocks[b].end {
         Terminator::Switch { index: SwitchIndex::SavedAtLoad(at), .. } => Some(*at),
         _ => None,
@@ -84,21 +108,19 @@ pub fn emit(f: &Function, o: &Object<'_>, events: &Events) -> Structured {
         scopes: Vec::new(),
         lazy_out: HashMap::new(),
         switch_loads: switch_loads.collect(),
-        dispatch,
         facts,
+        loops,
         g,
         classes: classes::Classes::default(),
+        copies: 0,
     };
     w.classes = classes::choose(f, &w.g.order, events, o.summaries);
     w.e.xmm_class = w.classes.class;
     w.prologue();
-    if dispatch {
-        w.dispatch_loop();
-    } else {
-        w.tree(f.entry);
-    }
+    w.select(f.entry);
+    w.tree(w.g.root);
     w.e.s().unreachable();
-    Structured { body: w.e.finish(), irreducible: dispatch }
+    Structured { body: w.e.finish(), irreducible }
 }
 
 /// `(rax: i64, pc: i64, rsp: i32) -> (i64, i64)`: a call came back with an unexpected pc. Untagged: complete the state (the callee's results are stored, rsp is the caller's); then
@@ -158,13 +180,18 @@ impl Writer<'_> {
         let mut after: Vec<u64> = self.g.children.get(&b).into_iter().flatten().copied().filter(|c| self.g.merges.contains(c)).collect();
         after.sort_by_key(|c| std::cmp::Reverse(self.g.number[c]));
         let header = self.g.headers.contains(&b);
+        self.copies = self.f.blocks.get(&b).map_or(1, copies);
         if header {
             self.open(Scope::Loop(b));
         }
         for m in &after {
             self.open(Scope::Before(*m));
         }
-        self.block(b);
+        if b & SELECTOR == 0 {
+            self.block(b);
+        } else {
+            self.selector(b);
+        }
         for m in after.iter().rev() {
             self.close();
             self.tree(*m);
@@ -176,7 +203,7 @@ impl Writer<'_> {
 
     fn open(&mut self, s: Scope) {
         match s {
-            Scope::Loop(_) | Scope::Dispatch => self.e.s().loop_(BlockType::Empty),
+            Scope::Loop(_) => self.e.s().loop_(BlockType::Empty),
             _ => self.e.s().block(BlockType::Empty),
         };
         self.scopes.push(s);
@@ -191,47 +218,56 @@ impl Writer<'_> {
         self.scopes.iter().rev().position(matches).map(|p| p as u32)
     }
 
-    fn dispatch_loop(&mut self) {
-        let order = self.g.order.clone();
-        let n = order.len() as u32;
+    /// Branches to the block a selector was told.
+    fn selector(&mut self, node: u64) {
+        self.lazy_out.insert(node, Lazy::Locals);
+        let targets = self.g.selectors[&node].clone();
+        let n = targets.len() as u32;
+        for _ in 0..n {
+            self.open(Scope::Other);
+        }
         let select = self.e.t32(12);
-        self.e.c32(0);
-        self.e.set(select);
-        self.open(Scope::Dispatch);
-        for b in order.iter().rev() {
-            self.open(Scope::Before(*b));
-        }
         self.e.get(select);
-        self.e.s().br_table((0..n).collect::<Vec<u32>>(), 0);
-        for b in &order {
+        self.e.s().br_table(0..n - 1, n - 1);
+        for t in targets {
             self.close();
-            self.block(*b);
+            self.tree(t);
         }
-        self.close();
+    }
+
+    /// Tells the selector of block `b`, if it has one, to go there.
+    fn select(&mut self, b: u64) {
+        if let Some(s) = self.g.via.get(&b) {
+            let k = self.g.selectors[s].iter().position(|t| *t == b).expect("a selector knows its targets");
+            let select = self.e.t32(12);
+            self.e.c32(k as i32);
+            self.e.set(select);
+        }
     }
 
     /// Control goes from the end of `from` to `to`; nothing is emitted after it.
     fn goto(&mut self, from: u64, to: u64) {
-        let back = self.g.number[&to] <= self.g.number[&from];
+        let node = self.g.node(to);
+        let back = self.g.number[&node] <= self.g.number[&from];
+        if from == to && self.copies > 1 {
+            self.copies -= 1;
+            return self.block(to);
+        }
         if back {
             self.poll(to);
         }
-        if self.dispatch {
-            let select = self.e.t32(12);
-            let k = self.g.number[&to] as i32;
-            self.e.c32(k);
-            self.e.set(select);
-            let l = self.label(|s| *s == Scope::Dispatch).expect("inside the dispatch loop");
+        let hoisted = self.facts.stored_on_edge(from, to, &self.loops).and(self.e.dirty);
+        self.e.flush(hoisted);
+        self.select(to);
+        if back {
+            let l = self.label(|s| *s == Scope::Loop(node)).expect("a back edge goes to an open loop");
             self.e.s().br(l);
-        } else if back {
-            let l = self.label(|s| *s == Scope::Loop(to)).expect("a back edge goes to an open loop");
-            self.e.s().br(l);
-        } else if self.g.merges.contains(&to) {
-            let l = self.label(|s| *s == Scope::Before(to)).expect("a forward edge to a merge has an open block");
+        } else if self.g.merges.contains(&node) {
+            let l = self.label(|s| *s == Scope::Before(node)).expect("a forward edge to a merge has an open block");
             self.e.s().br(l);
         } else {
             // The only way in: emitted in place.
-            self.tree(to);
+            self.tree(node);
         }
     }
 
@@ -250,7 +286,7 @@ impl Writer<'_> {
         self.e.valid = RegSet(u32::MAX);
         self.e.dirty = self.facts.dirty_in.get(&at).copied().unwrap_or_default();
         self.e.lazy = match self.g.single_predecessor(at) {
-            Some(p) if !self.dispatch => self.lazy_out.get(&p).copied().unwrap_or(Lazy::Locals),
+            Some(p) => self.lazy_out.get(&p).copied().unwrap_or(Lazy::Locals),
             _ => Lazy::Locals,
         };
         if let Some(s) = &self.stack {
@@ -283,13 +319,14 @@ impl Writer<'_> {
     fn live(&self, b: &Block) -> Vec<RegSet> {
         // Uses by possible stores were counted with the larger may-dirty set when `live_in` was computed; within the block the emission-time set is exact enough,
         // because only registers that are live out or used below are ever asked for.
-        locals::live(b, &self.events[&b.start], self.o.summaries, self.own(), self.facts.foreign_stack, RegSet(u32::MAX).minus(RegSet::RSP), &self.facts.live_in)
+        let block = BlockView { b, events: &self.events[&b.start], s: self.o.summaries, own: self.own(), loops: &self.loops };
+        block.live(&self.facts, RegSet(u32::MAX).minus(RegSet::RSP), &self.facts.live_in)
     }
 
     /// Flags that outlive the block must be in locals unless every successor is reached from here only.
     fn prepare_flags(&mut self, b: &Block, last: Option<&Instruction>) {
         let needed = flags::live_out(b, &self.flags_in);
-        let inherits = !self.dispatch && b.successors().iter().all(|s| self.g.single_predecessor(*s) == Some(b.start) || !self.flags_in.get(s).copied().unwrap_or_default().any());
+        let inherits = b.successors().iter().all(|s| self.g.single_predecessor(*s) == Some(b.start) || !self.flags_in.get(s).copied().unwrap_or_default().any());
         if needed.any() && !inherits {
             let read = last.map_or(Flags::NONE, Flags::read_by);
             self.e.flags_to_locals(needed.or(read));
@@ -343,20 +380,33 @@ impl Writer<'_> {
         self.e.push64();
         let dirty = self.e.dirty;
         self.e.flush(locals::call_flush(dirty, live_after, callee));
-        match target.map(|t| self.o.index.get(&t).copied()) {
-            Some(Some(index)) => {
-                self.parameters(callee.reads);
-                self.e.s().call(index);
-            }
-            Some(None) => {
-                // A call to an address outside the object's functions: as an indirect one.
-                self.e.c64(target.unwrap_or_default() as i64);
-                self.e.set(t);
-                self.call_indirect();
-            }
+        match target {
+            Some(target) => match self.o.index.get(&target).copied() {
+                Some(index) if !self.o.slots.contains_key(&target) => {
+                    self.parameters(callee.reads);
+                    self.e.s().call(index);
+                }
+                _ => {
+                    self.fixed_target(target);
+                    self.call_indirect();
+                }
+            },
             None => self.call_indirect(),
         }
         self.after_call(i.next_ip(), callee, live_after);
+    }
+
+    /// Sets t64(11) to where a jump to `target` ends up: what its slot holds, or an address outside the object's functions.
+    fn fixed_target(&mut self, target: u64) {
+        match self.o.slots.get(&target) {
+            Some(slot) => {
+                self.e.c32(*slot as i32);
+                self.e.load(Width::W64, 0);
+            }
+            None => self.e.c64(target as i64),
+        }
+        let t = self.e.t64(11);
+        self.e.set(t);
     }
 
     fn call_indirect(&mut self) {
@@ -515,14 +565,12 @@ impl Writer<'_> {
         let (dirty, own) = (self.e.dirty, self.own());
         self.e.flush(locals::tail_flush(dirty, own, callee));
         match self.o.index.get(&target).copied() {
-            Some(index) if self.at_entry_rsp() => {
+            Some(index) if self.at_entry_rsp() && !self.o.slots.contains_key(&target) => {
                 self.parameters(callee.reads);
                 self.e.s().return_call(index);
             }
             _ => {
-                let t = self.e.t64(11);
-                self.e.c64(target as i64);
-                self.e.set(t);
+                self.fixed_target(target);
                 self.tail_indirect();
             }
         }

@@ -4,7 +4,7 @@
 //! double). The fact a newcomer gets wrong: `fnstsw ax` and `fcomi` write the general state (rax, flags), the rest touches only the x87 part of `CpuState`.
 
 use super::Semantics;
-use crate::emit::{Emit, Flags};
+use crate::emit::{Emit, Flags, Width};
 use crate::registers::RegSet;
 use iced_x86::{Encoder, Instruction, Mnemonic, OpKind};
 use syscalls::abi::{helper, offset};
@@ -20,12 +20,14 @@ pub(super) const ROWS: &[(Mnemonic, Semantics)] = x87! {
     Fcmovb Fcmove Fcmovbe Fcmovu Fcmovnb Fcmovne Fcmovnbe Fcmovnu
     Fcom Fcomp Fcompp Fucom Fucomp Fucompp Ficom Ficomp Fcomi Fcomip Fucomi Fucomip Ftst Fxam
     Fchs Fabs Frndint Fscale Fsqrt Fxtract Fprem Fprem1 Fsin Fcos Fsincos Fptan Fpatan F2xm1 Fyl2x Fyl2xp1
-    Fincstp Fdecstp Ffree Ffreep Fnop Fninit Fnclex Fnstcw Fldcw Fnstsw Fnstenv Fldenv Fnsave Frstor
+    Fincstp Fdecstp Ffree Ffreep Fnop Fninit Fnclex Fldcw Fnstenv Fldenv Fnsave Frstor
 };
 
 pub(super) const STATE: &[(Mnemonic, Semantics)] = &[
     (Mnemonic::Wait, wait),
     (Mnemonic::Emms, emms),
+    (Mnemonic::Fnstcw, fnstcw),
+    (Mnemonic::Fnstsw, fnstsw),
     (Mnemonic::Ldmxcsr, ldmxcsr),
     (Mnemonic::Stmxcsr, stmxcsr),
     (Mnemonic::Fxsave, |e, i| save(e, i, helper::FXSAVE)),
@@ -93,10 +95,29 @@ fn emms(e: &mut Emit, _i: &Instruction) {
     e.store_x87_empty();
 }
 
+/// printf and strtod ask for the rounding mode at every number: no helper for that.
+fn fnstcw(e: &mut Emit, i: &Instruction) {
+    let off = e.address(i);
+    e.cpu_load16(offset::FCW);
+    e.store(Width::W16, off);
+}
+
+/// The status word and TOP, which `CpuState` keeps apart.
+fn fnstsw(e: &mut Emit, i: &Instruction) {
+    let off = if memory_operand(i) { Some(e.address(i)) } else { None };
+    e.cpu_load16(offset::FSW);
+    e.cpu_load16(offset::FTOP);
+    e.s().i32_const(11).i32_shl().i32_or();
+    match off {
+        Some(off) => e.store(Width::W16, off),
+        None => e.write(i.op0_register()),
+    }
+}
+
 fn ldmxcsr(e: &mut Emit, i: &Instruction) {
     let off = e.address(i);
     let value = e.t32(0);
-    e.load(crate::emit::Width::W32, off);
+    e.load(Width::W32, off);
     e.set(value);
     e.helper(helper::LDMXCSR, RegSet::EMPTY, RegSet::EMPTY, |e| {
         e.get(value);
@@ -109,7 +130,7 @@ fn ldmxcsr(e: &mut Emit, i: &Instruction) {
 fn stmxcsr(e: &mut Emit, i: &Instruction) {
     let off = e.address(i);
     e.cpu_load32(offset::MXCSR);
-    e.store(crate::emit::Width::W32, off);
+    e.store(Width::W32, off);
 }
 
 /// Requested components: edx:eax for the xsave family, ignored by fxsave.
