@@ -8,6 +8,7 @@ pub mod artifact;
 pub mod codemap;
 pub mod dispatch;
 pub mod fault;
+mod float;
 pub mod helper;
 pub mod machine;
 pub mod megabinary;

@@ -5,6 +5,7 @@
 //! ours to turn into guest signals. The fact a newcomer gets wrong: imports run on the *host* stack of the same thread, so Rust code below a guest
 //! that recursed deeply never meets the end of the native stack.
 
+use crate::float;
 use core::arch::naked_asm;
 use std::ffi::c_void;
 use std::io;
@@ -50,13 +51,15 @@ pub struct Fault {
     pub pc: usize,
 }
 
-/// Per guest thread. The assembly below knows the offsets of the first two fields; lifted code gets a pointer to it as the environment of every import.
+/// Per guest thread. The assembly below knows the offsets of the first three fields; lifted code gets a pointer to it as the environment of every import.
 #[repr(C)]
 pub struct Context {
     /// Host stack pointer inside `enter`; zero while no lifted code runs.
     pub host_rsp: usize,
     /// Top of the native stack, 16-byte aligned.
     native_top: usize,
+    /// MXCSR that lifted code enters with, and left with.
+    mxcsr: u32,
     pub cpu: *mut CpuState,
     pub window: *mut u8,
     pub kernel: Option<*mut dyn Kernel>,
@@ -82,7 +85,7 @@ impl Context {
             p
         };
         let native_top = stack as usize + STACK_BYTES - ALTERNATE_BYTES;
-        Ok(Box::new(Self { host_rsp: 0, native_top, cpu, window, kernel: None, fault: Fault::default(), stack }))
+        Ok(Box::new(Self { host_rsp: 0, native_top, mxcsr: float::HOST_MXCSR, cpu, window, kernel: None, fault: Fault::default(), stack }))
     }
 
     /// Start and length of the alternate signal stack.
@@ -117,7 +120,12 @@ pub type Values = [Slot; 4];
 /// `trampoline`, `vmctx` and `function` must belong to one function of an instance whose memories are mapped and whose imports carry `context`.
 pub unsafe fn enter(context: &mut Context, trampoline: VMTrampoline, vmctx: *mut VMContext, function: *const VMFunctionBody, values: &mut Values) -> bool {
     // SAFETY: as the caller promises; the assembly keeps the System V calling convention.
-    unsafe { enter_raw(context, trampoline, vmctx, function, values) == 0 }
+    unsafe {
+        context.mxcsr = (*context.cpu).mxcsr;
+        let returned = enter_raw(context, trampoline, vmctx, function, values) == 0;
+        (*context.cpu).mxcsr |= context.mxcsr & float::STATUS;
+        returned
+    }
 }
 
 #[unsafe(naked)]
@@ -132,6 +140,7 @@ unsafe extern "C" fn enter_raw(context: *mut Context, trampoline: VMTrampoline, 
         "push rdi", // keeps rsp 16-byte aligned, and the fault path finds the context here
         "mov [rdi], rsp",
         "mov rsp, [rdi + 8]",
+        "ldmxcsr [rdi + 16]",
         "mov rbx, rdi",
         "mov rax, rsi",
         "mov rdi, rdx",
@@ -148,7 +157,20 @@ unsafe extern "C" fn enter_raw(context: *mut Context, trampoline: VMTrampoline, 
 /// Pops the frame of `enter_raw` and returns eax from it.
 #[unsafe(naked)]
 unsafe extern "C" fn leave_raw() {
-    naked_asm!("pop rdi", "mov qword ptr [rdi], 0", "pop r15", "pop r14", "pop r13", "pop r12", "pop rbx", "pop rbp", "ret",)
+    naked_asm!(
+        "pop rdi",
+        "mov qword ptr [rdi], 0",
+        "stmxcsr [rdi + 16]",
+        "ldmxcsr [rip + {host}]",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+        host = sym float::HOST_MXCSR,
+    )
 }
 
 /// Where the signal handler sends a thread whose lifted code faulted, with rsp = `host_rsp`.
@@ -202,7 +224,9 @@ unsafe extern "C" fn syscall_on_host(context: *mut Context) {
     // SAFETY: the environment of the import is the context `enter` runs with; `run` set the kernel and is suspended in `enter`, so nobody else uses it.
     unsafe {
         let kernel = (*context).kernel.expect("lifted code runs inside Machine::run only");
+        let before = float::to_host(&mut *(*context).cpu);
         (*kernel).syscall();
+        float::to_guest(&*(*context).cpu, before);
     }
 }
 
@@ -211,7 +235,14 @@ unsafe extern "C" fn syscall_on_host(context: *mut Context) {
 unsafe extern "C" fn helper_on_host(context: *mut Context, op: u32, a: u64, b: u64) -> u64 {
     // SAFETY: as in `syscall_on_host`; `cpu` and `window` are mapped for the life of the context. On a fault nothing below `enter` needs dropping.
     unsafe {
-        match crate::helper::run(&mut *context, op, a, b) {
+        if float::concerns(op) {
+            float::to_host(&mut *(*context).cpu);
+        }
+        let answer = crate::helper::run(&mut *context, op, a, b);
+        if float::concerns(op) {
+            float::restore(&*(*context).cpu);
+        }
+        match answer {
             Some(value) => value,
             None => abandon(context),
         }
@@ -245,4 +276,4 @@ pub unsafe extern "C" fn miss(context: *mut Context, rsp: u32, rdi: u64, rsi: u6
     Pair(cpu.gpr[0], cpu.rip | abi::TAG)
 }
 
-const _: () = assert!(core::mem::offset_of!(Context, host_rsp) == 0 && core::mem::offset_of!(Context, native_top) == 8);
+const _: () = assert!(core::mem::offset_of!(Context, host_rsp) == 0 && core::mem::offset_of!(Context, native_top) == 8 && core::mem::offset_of!(Context, mxcsr) == 16);

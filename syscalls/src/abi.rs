@@ -184,6 +184,8 @@ pub mod helper {
     pub const SSE: u32 = 63;
     /// x87: a = opcode (the two bytes after normalisation: `(opcode & 0xff) << 8 | modrm`), b = effective address of a memory operand. Reads and writes the x87 part of `CpuState`; fcomi-like set flags; fnstsw ax writes rax.
     pub const X87: u32 = 64;
+    /// stmxcsr: returns the register, with the flags lifted code has raised.
+    pub const STMXCSR: u32 = 65;
     /// rdrand/rdseed are not presented by cpuid; `TRACE` is for debugging: a = pc.
     pub const TRACE: u32 = 127;
 }

@@ -54,6 +54,7 @@ fn operate(cpu: &mut CpuState, guest: Guest, operation: u32, a: u64, b: u64) -> 
         op::FXRSTOR => save::fxrstor(cpu, guest, a)?,
         op::XSAVE | op::XSAVEC => save::xsave(cpu, guest, a, b, operation == op::XSAVEC)?,
         op::XRSTOR => save::xrstor(cpu, guest, a, b)?,
+        op::STMXCSR => return Ok(u64::from(cpu.mxcsr)),
         op::SSE => vector::sse(cpu, a),
         op::X87 => x87::execute(cpu, guest, a as u16, b)?,
         op::TRACE => tracing::trace!(pc = a, "trace"),

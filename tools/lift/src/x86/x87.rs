@@ -128,8 +128,14 @@ fn ldmxcsr(e: &mut Emit, i: &Instruction) {
 }
 
 fn stmxcsr(e: &mut Emit, i: &Instruction) {
+    let value = e.t32(0);
+    e.helper(helper::STMXCSR, RegSet::EMPTY, RegSet::EMPTY, |e| {
+        e.c64(0);
+        e.c64(0);
+    });
+    e.s().i32_wrap_i64().local_set(value);
     let off = e.address(i);
-    e.cpu_load32(offset::MXCSR);
+    e.get(value);
     e.store(Width::W32, off);
 }
 
