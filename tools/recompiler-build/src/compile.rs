@@ -4,6 +4,7 @@
 //! rejects, and it is the one that must be fast); the resumable form is large and rarely run, so it gets Cranelift.
 
 use crate::cache::{Cache, Key};
+use crate::link::{self, LinkError};
 use clap::ValueEnum;
 use policy::manifest::Form;
 use std::num::NonZero;
@@ -23,6 +24,8 @@ pub enum CompileError {
     Compile { name: String, form: Form, source: Box<wasmer::CompileError> },
     #[error("{name}: cannot store its compiled {form:?} form: {source}")]
     Serialize { name: String, form: Form, source: Box<wasmer::SerializeError> },
+    #[error("{name}: cannot link its resumable form: {source}")]
+    Link { name: String, source: LinkError },
 }
 
 /// How much time to spend on the structured form.
@@ -47,13 +50,8 @@ pub struct Compiled {
     pub engine: String,
 }
 
-/// File name extension of a form's artifact.
-pub fn extension(form: Form) -> &'static str {
-    match form {
-        Form::Structured => "so",
-        Form::Resumable => "bin",
-    }
-}
+/// File name extension of artifacts: both forms are ELF images.
+pub const EXTENSION: &str = "so";
 
 /// Engine and compiler, as manifests name them.
 pub fn engine_name(form: Form) -> &'static str {
@@ -103,7 +101,7 @@ fn key(job: &Job<'_>, tier: Tier) -> String {
     key.part(match (job.form, tier) {
         (Form::Structured, Tier::Fast) => b"O0 non-volatile elf",
         (Form::Structured, Tier::Full) => b"O1 non-volatile elf",
-        (Form::Resumable, _) => b"speed",
+        (Form::Resumable, _) => b"speed elf",
     });
     key.hex()
 }
@@ -119,7 +117,10 @@ pub fn compile(cache: &Cache, job: &Job<'_>, tier: Tier, threads: NonZero<usize>
     let (name, form) = (job.name, job.form);
     let module = Module::new(&engine(form, tier, threads), job.module);
     let module = module.map_err(|e| CompileError::Compile { name: name.into(), form, source: Box::new(e) })?;
-    let bytes = module.serialize().map_err(|e| CompileError::Serialize { name: name.into(), form, source: Box::new(e) })?.to_vec();
+    let mut bytes = module.serialize().map_err(|e| CompileError::Serialize { name: name.into(), form, source: Box::new(e) })?.to_vec();
+    if form == Form::Resumable {
+        bytes = link::image(&bytes).map_err(|source| CompileError::Link { name: name.into(), source })?;
+    }
     cache.put(KIND, &key(job, tier), &bytes);
     Ok(Compiled { bytes, engine: engine_name(form).into() })
 }
