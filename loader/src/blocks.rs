@@ -1,12 +1,11 @@
-//! The block table of a resumable artifact: from a guest pc to the block that starts there, searched where it lies in the file.
+//! The block table of a resumable artifact: from a guest pc to the block that starts there, searched where it is mapped.
 //!
-//! Owns finding and mapping the table. Trusts its order: the builder checks it, and the file is as signed as the code it leads to. The fact a newcomer gets wrong: the table is found through a
+//! Owns finding the table and searching it; the code map's file holds the rows that are searched. Trusts their order: the builder checks it, and the file is as signed as the code it leads to. The fact a newcomer gets wrong: the table is found through a
 //! program header of its own, not through a section.
 
 use crate::section::Block;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use syscalls::abi::section::{BLOCK_TABLE_MAGIC, BLOCK_TABLE_SEGMENT};
 
@@ -22,33 +21,50 @@ const HEADER_BYTES: usize = 16;
 /// More program headers than any image of ours has.
 const PROGRAM_HEADERS: usize = 16;
 
-impl Blocks {
-    /// Maps the table of an artifact, for good.
-    pub fn map(file: &File) -> io::Result<Self> {
+/// A block table where the artifact has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    pub functions: u32,
+    offset: u64,
+    count: usize,
+}
+
+impl Table {
+    /// Finds the table of an artifact.
+    pub fn of(file: &File) -> io::Result<Self> {
         let wrong = || io::Error::new(io::ErrorKind::InvalidData, "it has no block table: rebuild it");
         let (offset, bytes) = segment(file)?.ok_or_else(wrong)?;
-        let inside = offset.checked_add(bytes as u64).is_some_and(|end| file.metadata().is_ok_and(|m| end <= m.len()));
-        if bytes < HEADER_BYTES || !offset.is_multiple_of(4096) || !inside {
+        let mut header = [0; HEADER_BYTES];
+        file.read_exact_at(&mut header, offset).map_err(|_| wrong())?;
+        let word = |i: usize| u32::from_le_bytes(header[4 * i..4 * i + 4].try_into().expect("four bytes"));
+        let end = offset.checked_add(bytes as u64).ok_or_else(wrong)?;
+        if word(0) != BLOCK_TABLE_MAGIC || HEADER_BYTES + word(2) as usize * size_of::<Block>() != bytes || end > file.metadata()?.len() {
             return Err(wrong());
         }
-        // SAFETY: a new shared mapping at an address of the kernel's choice; the file does not shrink (see `artifact`).
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), offset as libc::off_t) };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the header lies inside the mapping, which is page-aligned and never unmapped.
-        let [magic, functions, count, _] = unsafe { *base.cast::<[u32; 4]>() };
-        if magic != BLOCK_TABLE_MAGIC || count as usize != (bytes - HEADER_BYTES) / size_of::<Block>() {
-            return Err(wrong());
-        }
-        // SAFETY: `count` records follow the header; they are plain words.
-        let blocks = unsafe { std::slice::from_raw_parts(base.add(HEADER_BYTES).cast::<Block>(), count as usize) };
-        Ok(Self { functions, blocks })
+        Ok(Self { functions: word(1), offset: offset + HEADER_BYTES as u64, count: word(2) as usize })
     }
 
-    /// First and last pc.
-    pub fn span(&self) -> Option<(u32, u32)> {
-        Some((self.blocks.first()?.pc, self.blocks.last()?.pc))
+    /// Length of the rows.
+    pub fn bytes(&self) -> usize {
+        self.count * size_of::<Block>()
+    }
+
+    /// The rows, as they stand in the file.
+    pub fn read(&self, file: &File) -> io::Result<Vec<u8>> {
+        let mut rows = vec![0; self.bytes()];
+        file.read_exact_at(&mut rows, self.offset)?;
+        Ok(rows)
+    }
+}
+
+impl Blocks {
+    /// The rows of `table`, mapped at `rows`.
+    ///
+    /// # Safety
+    /// `table.bytes()` bytes at `rows`, aligned to words, stay mapped and unchanged for good.
+    pub unsafe fn at(table: Table, rows: *const u8) -> Self {
+        // SAFETY: as the caller promises; rows are plain words.
+        Self { functions: table.functions, blocks: unsafe { std::slice::from_raw_parts(rows.cast::<Block>(), table.count) } }
     }
 
     /// The block that starts at `pc`.
@@ -86,27 +102,32 @@ mod tests {
         f
     }
 
+    fn blocks(table: &[u32]) -> Blocks {
+        let f = file(table, 4 * table.len() as u64);
+        let found = Table::of(&f).unwrap();
+        let rows = found.read(&f).unwrap().leak();
+        // SAFETY: leaked, and allocations are aligned to words.
+        unsafe { Blocks::at(found, rows.as_ptr()) }
+    }
+
     #[test]
     fn finds_a_block_by_its_pc_and_nothing_between() {
-        let table = [BLOCK_TABLE_MAGIC, 2, 3, 0, 0x1000, 0, 0, 0x1010, 0, 1, 0x2000, 1, 0];
-        let blocks = Blocks::map(&file(&table, 52)).unwrap();
+        let blocks = blocks(&[BLOCK_TABLE_MAGIC, 2, 3, 0, 0x1000, 0, 0, 0x1010, 0, 1, 0x2000, 1, 0]);
         assert_eq!(blocks.find(0x1010), Some(Block { pc: 0x1010, slot: 0, block: 1 }));
         assert_eq!(blocks.find(0x1011), None);
-        assert_eq!(blocks.span(), Some((0x1000, 0x2000)));
     }
 
     #[test]
     fn refuses_a_table_that_is_longer_than_its_file_or_miscounts() {
         let table = [BLOCK_TABLE_MAGIC, 1, 1, 0, 0x1000, 0, 0];
-        assert!(Blocks::map(&file(&table, 28)).is_ok());
-        assert!(Blocks::map(&file(&table, 40)).is_err());
-        assert!(Blocks::map(&file(&[BLOCK_TABLE_MAGIC, 1, 2, 0, 0x1000, 0, 0], 28)).is_err());
-        assert!(Blocks::map(&file(&[1, 1, 1, 0, 0x1000, 0, 0], 28)).is_err());
+        assert!(Table::of(&file(&table, 28)).is_ok());
+        assert!(Table::of(&file(&[BLOCK_TABLE_MAGIC, 1, 2, 0, 0x1000, 0, 0], 40)).is_err());
+        assert!(Table::of(&file(&[BLOCK_TABLE_MAGIC, 1, 2, 0, 0x1000, 0, 0], 28)).is_err());
+        assert!(Table::of(&file(&[1, 1, 1, 0, 0x1000, 0, 0], 28)).is_err());
     }
 
     #[test]
     fn a_row_whose_slot_belongs_to_another_shard_is_no_block() {
-        let table = [BLOCK_TABLE_MAGIC, 1, 1, 0, 0x1000, 7, 0];
-        assert_eq!(Blocks::map(&file(&table, 28)).unwrap().find(0x1000), None);
+        assert_eq!(blocks(&[BLOCK_TABLE_MAGIC, 1, 1, 0, 0x1000, 7, 0]).find(0x1000), None);
     }
 }

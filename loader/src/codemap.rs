@@ -96,17 +96,32 @@ impl PartLayout {
     }
 }
 
-impl Part {
-    pub fn map(file: &File, layout: PartLayout) -> io::Result<Self> {
-        if file.metadata()?.len() < layout.end() as u64 {
+/// A file of parts and what else its writer put there, mapped as a whole and for good: one mapping, because fork pays for each.
+pub struct Index {
+    all: *mut libc::c_void,
+    len: usize,
+}
+
+impl Index {
+    /// Maps the first `len` bytes.
+    pub fn map(file: &File, len: usize) -> io::Result<Self> {
+        if file.metadata()?.len() < len as u64 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the code map is shorter than its parts"));
         }
         // SAFETY: a new shared mapping at an address of the kernel's choice.
-        let source = unsafe { libc::mmap(std::ptr::null_mut(), layout.len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), layout.file_offset as libc::off_t) };
-        if source == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(Self { source, offset: layout.start as usize * SCALE, len: layout.len })
+        let all = unsafe { libc::mmap(std::ptr::null_mut(), len.max(1), libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        if all == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Self { all, len }) }
+    }
+
+    pub fn part(&self, layout: &PartLayout) -> Part {
+        Part { source: self.at(layout.file_offset, layout.len), offset: layout.start as usize * SCALE, len: layout.len }
+    }
+
+    /// Address of `len` bytes at `offset`.
+    pub fn at(&self, offset: usize, len: usize) -> *mut libc::c_void {
+        assert!(offset + len <= self.len, "inside the length that was mapped");
+        // SAFETY: inside the mapping.
+        unsafe { self.all.byte_add(offset) }
     }
 }
 
@@ -131,7 +146,7 @@ mod tests {
             layouts[1].write(file, [(0x40_1000, 7), (0x40_3000, 9)].into_iter())
         })
         .unwrap();
-        let part = Part::map(&file, layouts[1]).unwrap();
+        let part = Index::map(&file, layouts[1].end()).unwrap().part(&layouts[1]);
         assert_eq!(map.slot(0x40_1000), 0);
         map.bind(&part).unwrap();
         assert_eq!((map.slot(0x40_1000), map.slot(0x40_1001), map.slot(0x40_3000)), (7, 0, 9));
@@ -145,7 +160,7 @@ mod tests {
     fn a_file_shorter_than_its_parts_is_refused() {
         let layout = PartLayout::new(0x40_1000, 0x2001, 0);
         let short = in_memory(|file| file.set_len(layout.end() as u64 - 1)).unwrap();
-        assert!(Part::map(&short, layout).is_err());
+        assert!(Index::map(&short, layout.end()).is_err());
     }
 
     #[test]

@@ -4,15 +4,16 @@
 //! the manifest vouches for. The fact a newcomer gets wrong: all shards are mapped at load, before lock-down (07 S4); *binding* an object only makes its
 //! addresses answer, and is undone by exec and munmap.
 
-use crate::artifact::{self, ArtifactError};
-use crate::blocks::Blocks;
-use crate::codemap::{CodeMap, Part, PartLayout};
+use crate::artifact::{self, Artifact, ArtifactError};
+use crate::blocks::{Blocks, Table};
+use crate::codemap::{CodeMap, Index, Part, PartLayout};
 use crate::fault;
 use crate::reservation::Reservation;
 use crate::section::{self, Entry, SectionError};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -93,7 +94,7 @@ pub struct Megabinary {
     generation: AtomicU64,
 }
 
-/// All shards mapped and numbered, but for the code map, which is the same at every start of a release: the caller may keep it.
+/// All shards mapped and numbered, but for the index (code map and block tables), which is the same at every start of a release: the caller may keep it.
 pub struct Mapped {
     engine: Engine,
     window: Arc<Reservation>,
@@ -101,16 +102,20 @@ pub struct Mapped {
     slots: u32,
 }
 
-/// A shard before its part of the code map is known.
+/// A shard before its part of the index is known.
 struct Numbered {
     input: ShardInput,
     structured: Module,
     resumable: Module,
     entries: Vec<Entry>,
-    blocks: Blocks,
+    /// The resumable artifact, until the block table was copied out of it.
+    file: File,
+    table: Table,
     structured_base: u32,
     functions: u32,
-    layout: PartLayout,
+    part: PartLayout,
+    /// Where the rows of the block table stand in the index.
+    rows_offset: usize,
 }
 
 impl Mapped {
@@ -119,7 +124,7 @@ impl Mapped {
         let engine: Engine = <Engine as NativeEngineExt>::headless();
         let window = Arc::new(Reservation::new().map_err(LoadError::Reserve)?);
         let mut names = BTreeSet::new();
-        let (mut next_slot, mut next_part) = (1, 0);
+        let (mut next_slot, mut next_offset) = (1, 0);
         let mut shards = Vec::with_capacity(inputs.len());
         for input in inputs {
             let structured = artifact::load(&engine, &input.structured, in_place)?;
@@ -127,8 +132,7 @@ impl Mapped {
             for file in [&structured.file, &resumable.file] {
                 names.insert(artifact::name_of(file).map_err(ArtifactError::Maps)?);
             }
-            let blocks = Blocks::map(&resumable.file).map_err(|source| LoadError::Blocks { shard: input.name.clone(), source })?;
-            shards.push(number(input, structured.module, resumable.module, blocks, &mut next_slot, &mut next_part)?);
+            shards.push(number(input, structured.module, resumable, &mut next_slot, &mut next_offset)?);
         }
         // wasmer installs its signal handlers with the first store, and only then; ours come after and stay.
         drop(Store::new(engine.clone()));
@@ -138,33 +142,41 @@ impl Mapped {
         Ok(Self { engine, window, shards, slots: next_slot })
     }
 
-    /// Everything the code map depends on besides the artifacts.
-    pub fn code_map_layout(&self) -> Vec<u8> {
+    /// Everything the index depends on besides the artifacts.
+    pub fn index_layout(&self) -> Vec<u8> {
         let words = self.shards.iter().flat_map(|s| [s.input.base, s.input.text_len, s.structured_base, s.functions]);
         words.flat_map(u32::to_le_bytes).collect()
     }
 
-    /// Writes the code map into an empty file.
-    pub fn write_code_map(&self, file: &File) -> io::Result<()> {
-        let end = self.shards.last().map_or(0, |s| s.layout.end());
-        file.set_len(end as u64)?;
-        self.shards.iter().try_for_each(|s| s.layout.write(file, s.entries.iter().map(|e| (e.pc, e.slot + s.structured_base))))
+    fn index_bytes(&self) -> usize {
+        self.shards.last().map_or(0, |s| s.rows_offset + s.table.bytes())
     }
 
-    /// Everything in place. `code_map`: what `write_code_map` wrote, in a file that nobody but host root can change; without one, it is made anew in memory.
-    pub fn finish(self, code_map: Option<File>) -> Result<Megabinary, LoadError> {
-        let file = match code_map {
+    /// Writes code map and block tables into an empty file.
+    pub fn write_index(&self, file: &File) -> io::Result<()> {
+        file.set_len(self.index_bytes() as u64)?;
+        self.shards.iter().try_for_each(|s| {
+            s.part.write(file, s.entries.iter().map(|e| (e.pc, e.slot + s.structured_base)))?;
+            file.write_all_at(&s.table.read(&s.file)?, s.rows_offset as u64)
+        })
+    }
+
+    /// Everything in place. `index`: what `write_index` wrote, in a file that nobody but host root can change; without one, it is made anew in memory.
+    pub fn finish(self, index: Option<File>) -> Result<Megabinary, LoadError> {
+        let file = match index {
             Some(file) => file,
-            None => crate::codemap::in_memory(|file| self.write_code_map(file)).map_err(LoadError::CodeMap)?,
+            None => crate::codemap::in_memory(|file| self.write_index(file)).map_err(LoadError::CodeMap)?,
         };
+        let index = Index::map(&file, self.index_bytes()).map_err(LoadError::CodeMap)?;
         let place = |s: Numbered| {
-            let part = Part::map(&file, s.layout)?;
-            let (structured_base, resumable_base) = (s.structured_base, s.structured_base + s.functions);
             let ShardInput { name, base, text_len, .. } = s.input;
-            let (slots_end, bound) = (resumable_base + s.functions, AtomicBool::new(false));
-            Ok(Shard { name, base, text_len, structured: s.structured, resumable: s.resumable, structured_base, resumable_base, slots_end, blocks: s.blocks, part, bound })
+            let (structured_base, resumable_base) = (s.structured_base, s.structured_base + s.functions);
+            // SAFETY: the index is never unmapped, its file does not change, and tables stand at whole words in it.
+            let blocks = unsafe { Blocks::at(s.table, index.at(s.rows_offset, s.table.bytes()).cast()) };
+            let (slots_end, part, bound) = (resumable_base + s.functions, index.part(&s.part), AtomicBool::new(false));
+            Shard { name, base, text_len, structured: s.structured, resumable: s.resumable, structured_base, resumable_base, slots_end, blocks, part, bound }
         };
-        let mut shards = self.shards.into_iter().map(place).collect::<io::Result<Vec<_>>>().map_err(LoadError::CodeMap)?;
+        let mut shards: Vec<Shard> = self.shards.into_iter().map(place).collect();
         shards.sort_by_key(|s| s.base);
         let codemap = CodeMap::new().map_err(LoadError::Reserve)?;
         Ok(Megabinary { engine: self.engine, shards, slots: self.slots, codemap, window: self.window, generation: AtomicU64::new(0) })
@@ -240,22 +252,24 @@ impl Megabinary {
     }
 }
 
-/// Numbers the slots of one shard and gives it its place in the code map's file.
-fn number(input: ShardInput, structured: Module, resumable: Module, blocks: Blocks, next_slot: &mut u32, next_part: &mut usize) -> Result<Numbered, LoadError> {
+/// Numbers the slots of one shard and gives it its places in the index.
+fn number(input: ShardInput, structured: Module, resumable: Artifact, next_slot: &mut u32, next_offset: &mut usize) -> Result<Numbered, LoadError> {
     let ShardInput { name, base, text_len, .. } = &input;
     let entries = section::entries(&custom_section(&structured, names::ENTRIES)).map_err(|source| LoadError::Section { shard: name.clone(), source })?;
+    let table = Table::of(&resumable.file).map_err(|source| LoadError::Blocks { shard: name.clone(), source })?;
     let outside = |pc: &u32| pc < base || pc - base >= *text_len;
-    let (first, last) = blocks.span().unzip();
-    if let Some(pc) = entries.iter().map(|e| e.pc).chain(first).chain(last).find(outside) {
+    if let Some(pc) = entries.iter().map(|e| e.pc).find(outside) {
         return Err(LoadError::Range { shard: name.clone(), pc, base: *base, len: *text_len });
     }
-    // Both forms have the same functions. A function whose blocks all stand in earlier ones has no row in `blocks`, but it has a slot.
-    let functions = entries.iter().map(|e| e.slot + 1).max().unwrap_or(0).max(blocks.functions);
+    // Both forms have the same functions. A function whose blocks all stand in earlier ones has no row in the table, but it has a slot.
+    let functions = entries.iter().map(|e| e.slot + 1).max().unwrap_or(0).max(table.functions);
     let structured_base = *next_slot;
     *next_slot += 2 * functions;
-    let layout = PartLayout::new(*base, *text_len, *next_part);
-    *next_part = layout.end();
-    Ok(Numbered { input, structured, resumable, entries, blocks, structured_base, functions, layout })
+    let part = PartLayout::new(*base, *text_len, *next_offset);
+    let rows_offset = part.end();
+    *next_offset = (rows_offset + table.bytes()).next_multiple_of(4096);
+    let Artifact { module: resumable, file } = resumable;
+    Ok(Numbered { input, structured, resumable, entries, file, table, structured_base, functions, part, rows_offset })
 }
 
 fn custom_section(module: &Module, name: &str) -> Vec<u8> {

@@ -186,11 +186,11 @@ fn load(verified: &Verified, files: &[PathBuf], store: Option<&Store>, ring: Opt
         }
     });
     let mapped = Mapped::new(inputs.collect(), store.is_some()).map_err(failure)?;
-    let code_map = store.and_then(|store| {
-        let made_of = [verified.digest().hex().as_bytes(), &mapped.code_map_layout()].concat();
-        store.derived(&format!("codemap-{}", Digest::blake3(&made_of).hex()), |file| mapped.write_code_map(file))
+    let index = store.and_then(|store| {
+        let made_of = [verified.digest().hex().as_bytes(), &mapped.index_layout()].concat();
+        store.derived(&format!("index-{}", Digest::blake3(&made_of).hex()), |file| mapped.write_index(file))
     });
-    let megabinary: &'static Megabinary = Box::leak(Box::new(mapped.finish(code_map).map_err(failure)?));
+    let megabinary: &'static Megabinary = Box::leak(Box::new(mapped.finish(index).map_err(failure)?));
     let shards = entries.iter().map(|e| megabinary.by_name(&e.digest.to_string()).expect("just loaded under this name")).collect();
     let image = Image::map(&files[0]).map_err(|e| Failure::new("map megabinary", e, "check memory limits"))?;
     Ok(Worker::new(entries.iter().map(|e| e.object()).collect(), shards, megabinary, image, ring))

@@ -5,6 +5,7 @@
 
 use crate::cache::{Cache, Key};
 use crate::link::{self, LinkError};
+use crate::slim;
 use clap::ValueEnum;
 use policy::manifest::Form;
 use std::num::NonZero;
@@ -24,8 +25,8 @@ pub enum CompileError {
     Compile { name: String, form: Form, source: Box<wasmer::CompileError> },
     #[error("{name}: cannot store its compiled {form:?} form: {source}")]
     Serialize { name: String, form: Form, source: Box<wasmer::SerializeError> },
-    #[error("{name}: cannot link its resumable form: {source}")]
-    Link { name: String, source: LinkError },
+    #[error("{name}: cannot make an image of its {form:?} form: {source}")]
+    Link { name: String, form: Form, source: LinkError },
 }
 
 /// How much time to spend on the structured form.
@@ -101,26 +102,32 @@ fn key(job: &Job<'_>, tier: Tier) -> String {
     key.part(match (job.form, tier) {
         (Form::Structured, Tier::Fast) => b"O0 non-volatile elf",
         (Form::Structured, Tier::Full) => b"O1 non-volatile elf",
-        (Form::Resumable, _) => b"speed elf",
+        (Form::Resumable, _) => b"speed",
     });
     key.hex()
 }
 
 /// The cached native code of a job, if there is some.
 pub fn cached(cache: &Cache, job: &Job<'_>, tier: Tier) -> Option<Compiled> {
-    let bytes = cache.get(KIND, &key(job, tier))?;
-    Some(Compiled { bytes, engine: engine_name(job.form).into() })
+    image(job, cache.get(KIND, &key(job, tier))?).ok()
 }
 
-/// Compiles a module, and remembers the result.
+/// Compiles a module, and remembers the compiler's own output.
 pub fn compile(cache: &Cache, job: &Job<'_>, tier: Tier, threads: NonZero<usize>) -> Result<Compiled, CompileError> {
     let (name, form) = (job.name, job.form);
     let module = Module::new(&engine(form, tier, threads), job.module);
     let module = module.map_err(|e| CompileError::Compile { name: name.into(), form, source: Box::new(e) })?;
-    let mut bytes = module.serialize().map_err(|e| CompileError::Serialize { name: name.into(), form, source: Box::new(e) })?.to_vec();
-    if form == Form::Resumable {
-        bytes = link::image(&bytes).map_err(|source| CompileError::Link { name: name.into(), source })?;
-    }
+    let bytes = module.serialize().map_err(|e| CompileError::Serialize { name: name.into(), form, source: Box::new(e) })?.to_vec();
     cache.put(KIND, &key(job, tier), &bytes);
-    Ok(Compiled { bytes, engine: engine_name(form).into() })
+    image(job, bytes)
+}
+
+/// What is released of a compiler's output.
+fn image(job: &Job<'_>, bytes: Vec<u8>) -> Result<Compiled, CompileError> {
+    let bytes = match job.form {
+        Form::Structured => slim::image(bytes),
+        Form::Resumable => link::image(&bytes),
+    };
+    let bytes = bytes.map_err(|source| CompileError::Link { name: job.name.into(), form: job.form, source })?;
+    Ok(Compiled { bytes, engine: engine_name(job.form).into() })
 }

@@ -1,6 +1,6 @@
 //! The bytes of an ELF image that wasmer's loader maps: headers, text, a page of address slots, and what is read but not mapped.
 //!
-//! Owns the layout. File offsets equal addresses, so a segment is one mmap. The fact a newcomer gets wrong: wasmer finds its own parts by section name and the relocations through the dynamic
+//! Owns the layout. Addresses count from the text, so that nothing but text and slots is mapped (fork pays for every mapping). The fact a newcomer gets wrong: wasmer finds its own parts by section name and the relocations through the dynamic
 //! symbol section; the block table has a program header of its own, because the loader reads only those.
 
 use syscalls::abi::section::BLOCK_TABLE_SEGMENT;
@@ -24,7 +24,7 @@ pub struct Image<'a> {
 }
 
 const PAGE: usize = 4096;
-/// Where the text begins. Headers, symbols and relocations of every runtime function there is fit below.
+/// Where the text begins in the file. Headers, symbols and relocations of every runtime function there is fit below.
 const TEXT: usize = 4 * PAGE;
 const HEADER_BYTES: usize = 64;
 const PROGRAM_HEADER_BYTES: usize = 56;
@@ -62,7 +62,7 @@ impl Image<'_> {
         let slot_bytes = 8 * self.slots.len();
         let (symbols, names, relocations) = self.dynamic(slots_at);
         let mut out = vec![0; HEADER_BYTES];
-        let mut segments = vec![(PT_LOAD, READ, 0, TEXT), (PT_LOAD, READ | EXECUTE, TEXT, self.text.len())];
+        let mut segments = vec![(PT_LOAD, READ | EXECUTE, TEXT, self.text.len())];
         if slot_bytes != 0 {
             segments.push((PT_LOAD, READ | WRITE, slots_at, slot_bytes));
         }
@@ -70,7 +70,7 @@ impl Image<'_> {
         segments.push((BLOCK_TABLE_SEGMENT, READ, table_at, self.table.len()));
         for &(kind, flags, at, bytes) in &segments {
             out.extend(kind.to_le_bytes().iter().chain(&flags.to_le_bytes()));
-            for field in [at, at, at, bytes, bytes, PAGE] {
+            for field in [at, at - TEXT, at - TEXT, bytes, bytes, PAGE] {
                 out.extend((field as u64).to_le_bytes());
             }
         }
@@ -90,7 +90,7 @@ impl Image<'_> {
         section(&mut out, slots_at, &vec![0; slot_bytes], ".got", SHT_PROGBITS, 0, 0);
         let at = section(&mut out, table_at, self.table, ".vkernel.blocks", SHT_PROGBITS, 0, 0);
         let at = section(&mut out, at, self.module_info, ".w.module_info", SHT_PROGBITS, 0, 0);
-        let offsets: Vec<u8> = self.offsets.iter().flat_map(|o| (o + TEXT as u64).to_le_bytes()).collect();
+        let offsets: Vec<u8> = self.offsets.iter().flat_map(|o| o.to_le_bytes()).collect();
         let at = section(&mut out, at, &offsets, ".w.fn_offsets", SHT_PROGBITS, 0, 0);
         let mut section_names = Vec::new();
         let mut name_offsets: Vec<u32> = Vec::new();
@@ -105,7 +105,7 @@ impl Image<'_> {
         let headers_at = out.len();
         for (s, name) in sections.iter().zip(name_offsets) {
             out.extend(name.to_le_bytes().iter().chain(&s.kind.to_le_bytes()));
-            for field in [0, s.offset as u64, s.offset as u64, s.bytes as u64] {
+            for field in [0, s.offset.saturating_sub(TEXT) as u64, s.offset as u64, s.bytes as u64] {
                 out.extend(field.to_le_bytes());
             }
             out.extend(s.link.to_le_bytes().iter().chain(&u32::from(s.kind == SHT_DYNSYM).to_le_bytes()));
@@ -120,7 +120,7 @@ impl Image<'_> {
         let (mut symbols, mut names, mut relocations) = (vec![0; 24], vec![0], Vec::new());
         for (i, slot) in self.slots.iter().enumerate() {
             let (info, addend) = match slot {
-                Dynamic::Text(offset) => (R_X86_64_RELATIVE, TEXT as u64 + offset),
+                Dynamic::Text(offset) => (R_X86_64_RELATIVE, *offset),
                 Dynamic::Symbol(name) => {
                     let index = (symbols.len() / 24) as u64;
                     // Name, then global function without a section: undefined here.
@@ -131,7 +131,7 @@ impl Image<'_> {
                     (index << 32 | R_X86_64_GLOB_DAT, 0)
                 }
             };
-            for field in [(slots_at + 8 * i) as u64, info, addend] {
+            for field in [(slots_at - TEXT + 8 * i) as u64, info, addend] {
                 relocations.extend(field.to_le_bytes());
             }
         }

@@ -15,4 +15,5 @@ pub mod output;
 pub mod pipeline;
 pub mod progress;
 pub mod scan;
+pub mod slim;
 pub mod verifying;

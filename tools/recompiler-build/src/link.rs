@@ -271,9 +271,9 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let segments: Vec<_> = file.segments().map(|s| flags(&s)).collect();
-        assert_eq!(segments, [(0, 4), (0x4000, 5), (0x6000, 6)]);
+        assert_eq!(segments, [(0, 5), (0x2000, 6)]);
         let places: Vec<u64> = file.dynamic_relocations().unwrap().map(|(at, _)| at).collect();
-        assert_eq!(places, [0x6000, 0x6008]);
+        assert_eq!(places, [0x2000, 0x2008]);
         assert_eq!(file.dynamic_symbols().count(), 1);
     }
 
