@@ -65,6 +65,9 @@ impl Store {
 
     fn admit_one(&self, item: &Item, path: &Path) -> Result<(), Failure> {
         let mut source = File::open(&item.source).map_err(|e| missing(&item.source, e))?;
+        if source.metadata().is_ok_and(|m| m.is_dir()) {
+            return Err(missing(&item.source, std::io::Error::from_raw_os_error(libc::EISDIR)));
+        }
         let check = |digest: Digest| {
             if digest == item.digest {
                 return Ok(());
