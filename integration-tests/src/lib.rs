@@ -82,3 +82,85 @@ pub fn show(o: &Output) -> String {
     let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
     format!("status {:?}\n--- stdout\n{}--- stderr\n{}", o.status.code(), text(&o.stdout), text(&o.stderr))
 }
+
+/// A `vkernel run` in progress. Dropping it kills it.
+pub struct Running {
+    pub child: std::process::Child,
+    out: std::io::BufReader<Box<dyn std::io::Read>>,
+    seen: String,
+}
+
+impl Running {
+    /// Starts `command` with pipes; `child.stderr` and `child.stdin` stay with the caller.
+    pub fn start(mut command: Command) -> Running {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let out: Box<dyn std::io::Read> = Box::new(child.stdout.take().expect("piped"));
+        Running { child, out: std::io::BufReader::new(out), seen: String::new() }
+    }
+
+    /// Starts `command` with its output read from elsewhere, e.g. a terminal.
+    pub fn with_output(mut command: Command, out: impl std::io::Read + 'static) -> Running {
+        let child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        Running { child, out: std::io::BufReader::new(Box::new(out)), seen: String::new() }
+    }
+
+    /// Reads output until it holds `text`, and forgets what was read. The deadline of a hanging guest is `watch`'s.
+    pub fn expect(&mut self, text: &str) -> String {
+        use std::io::Read;
+        let _watch = Watch::over(self.child.id());
+        let mut byte = [0];
+        while !self.seen.contains(text) {
+            match self.out.read(&mut byte) {
+                Ok(1) => self.seen.push(byte[0] as char),
+                _ => panic!("output ended without {text:?}: {:?}", self.seen),
+            }
+        }
+        std::mem::take(&mut self.seen)
+    }
+
+    /// All output that is still to come.
+    pub fn rest(&mut self) -> String {
+        use std::io::Read;
+        let mut bytes = Vec::new();
+        let _ = self.out.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: plain numbers; the child is ours and not waited for yet.
+        unsafe { libc::kill(self.child.id() as i32, signal) };
+    }
+
+    /// Exit code, or 128 plus the signal that ended it.
+    pub fn wait(&mut self) -> i32 {
+        use std::os::unix::process::ExitStatusExt;
+        let _watch = Watch::over(self.child.id());
+        let status = self.child.wait().expect("our child");
+        status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Kills a process that is still watched after 30 s, so that a hanging guest is a failed test.
+struct Watch {
+    _end: std::sync::mpsc::Sender<()>,
+}
+
+impl Watch {
+    fn over(pid: u32) -> Watch {
+        let (end, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            if ended.recv_timeout(std::time::Duration::from_secs(30)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                // SAFETY: plain numbers; the watcher outlives no wait for the process, so the number is still its.
+                unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+            }
+        });
+        Watch { _end: end }
+    }
+}

@@ -1,14 +1,15 @@
 //! The code map: from a guest code address to the table slot of the function that starts there, as wasm memory 2.
 //!
-//! Owns the address range of the map and what is mapped into it. Does not own slot numbers. The fact a newcomer gets wrong: a part is built once, as a
-//! sealed memfd, and stays mapped somewhere out of reach; binding an object duplicates that mapping (mremap with old size 0) at the object's
-//! place. So binding needs no descriptor, and every process and thread shares the same pages.
+//! Owns the address range of the map and what is mapped into it. Does not own slot numbers. The fact a newcomer gets wrong: all parts lie in one file, written once per
+//! release, and stay mapped somewhere out of reach; binding an object duplicates that mapping (mremap with old size 0) at the object's
+//! place. So binding needs no descriptor, and every process and thread of every run shares the same pages.
 
 use crate::reservation::Reservation;
 use rustix::fs::MemfdFlags;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use syscalls::abi::CODE_LIMIT;
 
@@ -63,32 +64,73 @@ impl CodeMap {
     }
 }
 
-impl Part {
-    /// `entries` are (pc, absolute slot), all inside `base .. base + text_len`.
-    pub fn build(base: u32, text_len: u32, entries: impl Iterator<Item = (u32, u32)>) -> io::Result<Self> {
+/// Where the part of one object lies: in the map and in the file of all parts.
+#[derive(Clone, Copy, Debug)]
+pub struct PartLayout {
+    /// Guest address of the first row.
+    start: u64,
+    len: usize,
+    file_offset: usize,
+}
+
+impl PartLayout {
+    pub fn new(base: u32, text_len: u32, file_offset: usize) -> Self {
         let start = u64::from(base) / PAGE_CODE * PAGE_CODE;
         let end = (u64::from(base) + u64::from(text_len)).next_multiple_of(PAGE_CODE).max(start + PAGE_CODE);
-        let len = (end - start) as usize * SCALE;
-        let file = File::from(rustix::fs::memfd_create("vkernel-codemap", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
-        file.set_len(len as u64)?;
-        let writable = map(&file, len, libc::PROT_READ | libc::PROT_WRITE)?;
+        Self { start, len: (end - start) as usize * SCALE, file_offset }
+    }
+
+    /// Where the next part may begin in the file.
+    pub fn end(&self) -> usize {
+        self.file_offset + self.len
+    }
+
+    /// Fills the part's zeros. `entries` are (pc, absolute slot), all inside the object's text.
+    pub fn write(&self, file: &File, entries: impl Iterator<Item = (u32, u32)>) -> io::Result<()> {
+        let mut rows = vec![0; self.len];
         for (pc, slot) in entries {
-            let at = (u64::from(pc) - start) as usize;
-            assert!(at * SCALE < len, "entries were checked against the text range");
-            // SAFETY: inside the mapping, which nobody else sees yet.
-            unsafe { writable.cast::<u32>().add(at).write(slot) };
+            let at = (u64::from(pc) - self.start) as usize * SCALE;
+            rows[at..at + SCALE].copy_from_slice(&slot.to_le_bytes());
         }
-        // SAFETY: ours, and the seal needs it gone.
-        unsafe { libc::munmap(writable, len) };
-        crate::artifact::seal(&file)?;
-        Ok(Self { source: map(&file, len, libc::PROT_READ)?, offset: start as usize * SCALE, len })
+        file.write_all_at(&rows, self.file_offset as u64)
     }
 }
 
-fn map(file: &File, len: usize, prot: i32) -> io::Result<*mut libc::c_void> {
-    // SAFETY: a new shared mapping at an address of the kernel's choice.
-    let p = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, libc::MAP_SHARED, file.as_raw_fd(), 0) };
-    if p == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(p) }
+/// A file of parts and what else its writer put there, mapped as a whole and for good: one mapping, because fork pays for each.
+pub struct Index {
+    all: *mut libc::c_void,
+    len: usize,
+}
+
+impl Index {
+    /// Maps the first `len` bytes.
+    pub fn map(file: &File, len: usize) -> io::Result<Self> {
+        if file.metadata()?.len() < len as u64 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the code map is shorter than its parts"));
+        }
+        // SAFETY: a new shared mapping at an address of the kernel's choice.
+        let all = unsafe { libc::mmap(std::ptr::null_mut(), len.max(1), libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        if all == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Self { all, len }) }
+    }
+
+    pub fn part(&self, layout: &PartLayout) -> Part {
+        Part { source: self.at(layout.file_offset, layout.len), offset: layout.start as usize * SCALE, len: layout.len }
+    }
+
+    /// Address of `len` bytes at `offset`.
+    pub fn at(&self, offset: usize, len: usize) -> *mut libc::c_void {
+        assert!(offset + len <= self.len, "inside the length that was mapped");
+        // SAFETY: inside the mapping.
+        unsafe { self.all.byte_add(offset) }
+    }
+}
+
+/// A sealed memfd with what `fill` writes.
+pub fn in_memory(fill: impl FnOnce(&File) -> io::Result<()>) -> io::Result<File> {
+    let file = File::from(rustix::fs::memfd_create("vkernel-codemap", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    fill(&file)?;
+    crate::artifact::seal(&file)?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -98,7 +140,13 @@ mod tests {
     #[test]
     fn a_bound_part_answers_and_an_unbound_one_misses() {
         let map = CodeMap::new().unwrap();
-        let part = Part::build(0x40_1000, 0x2001, [(0x40_1000, 7), (0x40_3000, 9)].into_iter()).unwrap();
+        let layouts = [PartLayout::new(0x10_0000, 16, 0), PartLayout::new(0x40_1000, 0x2001, PartLayout::new(0x10_0000, 16, 0).end())];
+        let file = in_memory(|file| {
+            file.set_len(layouts[1].end() as u64)?;
+            layouts[1].write(file, [(0x40_1000, 7), (0x40_3000, 9)].into_iter())
+        })
+        .unwrap();
+        let part = Index::map(&file, layouts[1].end()).unwrap().part(&layouts[1]);
         assert_eq!(map.slot(0x40_1000), 0);
         map.bind(&part).unwrap();
         assert_eq!((map.slot(0x40_1000), map.slot(0x40_1001), map.slot(0x40_3000)), (7, 0, 9));
@@ -106,6 +154,13 @@ mod tests {
         assert_eq!(map.slot(0x40_3000), 0);
         map.bind(&part).unwrap();
         assert_eq!(map.slot(0x40_3000), 9);
+    }
+
+    #[test]
+    fn a_file_shorter_than_its_parts_is_refused() {
+        let layout = PartLayout::new(0x40_1000, 0x2001, 0);
+        let short = in_memory(|file| file.set_len(layout.end() as u64 - 1)).unwrap();
+        assert!(Index::map(&short, layout.end()).is_err());
     }
 
     #[test]

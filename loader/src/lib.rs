@@ -5,6 +5,7 @@
 //! traps go through `native` and `fault`, not through wasmer.
 
 pub mod artifact;
+pub mod blocks;
 pub mod codemap;
 pub mod dispatch;
 pub mod fault;
@@ -18,5 +19,5 @@ pub mod section;
 
 pub use dispatch::Form;
 pub use machine::Machine;
-pub use megabinary::{LoadError, Megabinary, ShardId, ShardInput};
+pub use megabinary::{LoadError, Mapped, Megabinary, ShardId, ShardInput};
 pub use native::{Kernel, Next};

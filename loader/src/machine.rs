@@ -66,8 +66,7 @@ impl Machine {
         let (helper, _) = host_function(&mut store, native::helper_import as *const (), env, &[Type::I32, Type::I64, Type::I64], &[Type::I64]);
         imports.define(import::X86, import::HELPER, helper);
 
-        let stub = if megabinary.hidden_base { native::miss_with_base as *const () } else { native::miss as *const () };
-        let (_, miss) = host_function(&mut store, stub, env, &[Type::I32, Type::I64, Type::I64, Type::I64], &[Type::I64, Type::I64]);
+        let (_, miss) = host_function(&mut store, native::miss_with_base as *const (), env, &[Type::I32, Type::I64, Type::I64, Type::I64], &[Type::I64, Type::I64]);
         let (table_extern, table) = make_table(&mut store, megabinary.slots, miss);
         imports.define(import::MODULE, import::TABLE, table_extern);
         let made = vec![Made::default(); megabinary.shards().count()];

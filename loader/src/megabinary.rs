@@ -4,12 +4,16 @@
 //! the manifest vouches for. The fact a newcomer gets wrong: all shards are mapped at load, before lock-down (07 S4); *binding* an object only makes its
 //! addresses answer, and is undone by exec and munmap.
 
-use crate::artifact::{self, ArtifactError};
-use crate::codemap::{CodeMap, Part};
+use crate::artifact::{self, Artifact, ArtifactError};
+use crate::blocks::{Blocks, Table};
+use crate::codemap::{CodeMap, Index, Part, PartLayout};
 use crate::fault;
 use crate::reservation::Reservation;
-use crate::section::{self, Block, Entry, SectionError};
+use crate::section::{self, Entry, SectionError};
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,7 +22,7 @@ use thiserror::Error;
 use wasmer::sys::NativeEngineExt;
 use wasmer::{Engine, Module, Store};
 
-/// One shard as the caller describes it. Empty `entries` and `blocks` are read from the artifacts' own custom sections.
+/// One shard as the caller describes it.
 #[derive(Clone, Debug)]
 pub struct ShardInput {
     pub name: String,
@@ -27,8 +31,6 @@ pub struct ShardInput {
     pub text_len: u32,
     pub structured: PathBuf,
     pub resumable: PathBuf,
-    pub entries: Vec<Entry>,
-    pub blocks: Vec<Block>,
 }
 
 #[derive(Debug, Error)]
@@ -39,16 +41,14 @@ pub enum LoadError {
     Section { shard: String, source: SectionError },
     #[error("shard {shard}: pc {pc:#x} lies outside its text {base:#x}+{len:#x}: rebuild the shard")]
     Range { shard: String, pc: u32, base: u32, len: u32 },
-    #[error("shard {shard}: structured artifacts come from two compilers; compile all shards with the same one")]
-    MixedCompilers { shard: String },
+    #[error("shard {shard}: cannot map its block table")]
+    Blocks { shard: String, source: io::Error },
     #[error("cannot reserve address space for guest memory: raise the limit on virtual memory")]
     Reserve(#[source] io::Error),
-    #[error("shard {shard}: cannot build its code map: is memfd_create allowed?")]
-    CodeMap { shard: String, source: io::Error },
+    #[error("cannot make the code map: is memfd_create allowed?")]
+    CodeMap(#[source] io::Error),
     #[error("cannot install fault handlers")]
     Handlers(#[source] io::Error),
-    #[error("cannot close artifact descriptors: is /proc mounted?")]
-    Descriptors(#[source] io::Error),
     #[error("cannot make an instance of shard {shard}: {text}")]
     Instance { shard: String, text: String },
 }
@@ -68,7 +68,7 @@ pub struct Shard {
     pub(crate) structured_base: u32,
     pub(crate) resumable_base: u32,
     pub(crate) slots_end: u32,
-    blocks: Vec<Block>,
+    blocks: Blocks,
     part: Part,
     bound: AtomicBool,
 }
@@ -90,40 +90,100 @@ pub struct Megabinary {
     pub(crate) slots: u32,
     pub(crate) codemap: CodeMap,
     pub(crate) window: Arc<Reservation>,
-    /// Structured code takes the base of memory 0 as a hidden parameter (LLVM).
-    pub(crate) hidden_base: bool,
     /// Counts changes of what is bound.
     generation: AtomicU64,
 }
 
-impl Megabinary {
-    /// Maps every shard. Slot 0 is the miss stub; shards follow in the order given.
-    pub fn load(inputs: Vec<ShardInput>) -> Result<Self, LoadError> {
+/// All shards mapped and numbered, but for the index (code map and block tables), which is the same at every start of a release: the caller may keep it.
+pub struct Mapped {
+    engine: Engine,
+    window: Arc<Reservation>,
+    shards: Vec<Numbered>,
+    slots: u32,
+}
+
+/// A shard before its part of the index is known.
+struct Numbered {
+    input: ShardInput,
+    structured: Module,
+    resumable: Module,
+    entries: Vec<Entry>,
+    /// The resumable artifact, until the block table was copied out of it.
+    file: File,
+    table: Table,
+    structured_base: u32,
+    functions: u32,
+    part: PartLayout,
+    /// Where the rows of the block table stand in the index.
+    rows_offset: usize,
+}
+
+impl Mapped {
+    /// Maps every shard. Slot 0 is the miss stub; shards follow in the order given. `in_place`: see `artifact::load`.
+    pub fn new(inputs: Vec<ShardInput>, in_place: bool) -> Result<Self, LoadError> {
         let engine: Engine = <Engine as NativeEngineExt>::headless();
         let window = Arc::new(Reservation::new().map_err(LoadError::Reserve)?);
-        let codemap = CodeMap::new().map_err(LoadError::Reserve)?;
+        let mut names = BTreeSet::new();
+        let (mut next_slot, mut next_offset) = (1, 0);
         let mut shards = Vec::with_capacity(inputs.len());
-        let mut next_slot = 1;
-        let mut hidden_base = None;
         for input in inputs {
-            let structured = artifact::load(&engine, &input.structured)?;
-            if *hidden_base.get_or_insert(structured.elf) != structured.elf {
-                return Err(LoadError::MixedCompilers { shard: input.name });
+            let structured = artifact::load(&engine, &input.structured, in_place)?;
+            let resumable = artifact::load(&engine, &input.resumable, in_place)?;
+            for file in [&structured.file, &resumable.file] {
+                names.insert(artifact::name_of(file).map_err(ArtifactError::Maps)?);
             }
-            let resumable = artifact::load(&engine, &input.resumable)?.module;
-            let shard = place(input, structured.module, resumable, &mut next_slot)?;
-            shards.push(shard);
+            shards.push(number(input, structured.module, resumable, &mut next_slot, &mut next_offset)?);
         }
-        shards.sort_by_key(|s| s.base);
-        artifact::close_descriptors().map_err(LoadError::Descriptors)?;
         // wasmer installs its signal handlers with the first store, and only then; ours come after and stay.
         drop(Store::new(engine.clone()));
         let mut fixups = crate::helper::fixups();
         fixups.push(syscalls::guest::arm());
-        fault::install(artifact::code_ranges()?, fixups, window.base()).map_err(LoadError::Handlers)?;
-        Ok(Self { engine, shards, slots: next_slot, codemap, window, hidden_base: hidden_base.unwrap_or(true), generation: AtomicU64::new(0) })
+        fault::install(artifact::code_ranges(&names)?, fixups, window.base()).map_err(LoadError::Handlers)?;
+        Ok(Self { engine, window, shards, slots: next_slot })
     }
 
+    /// Everything the index depends on besides the artifacts.
+    pub fn index_layout(&self) -> Vec<u8> {
+        let words = self.shards.iter().flat_map(|s| [s.input.base, s.input.text_len, s.structured_base, s.functions]);
+        words.flat_map(u32::to_le_bytes).collect()
+    }
+
+    fn index_bytes(&self) -> usize {
+        self.shards.last().map_or(0, |s| s.rows_offset + s.table.bytes())
+    }
+
+    /// Writes code map and block tables into an empty file.
+    pub fn write_index(&self, file: &File) -> io::Result<()> {
+        file.set_len(self.index_bytes() as u64)?;
+        self.shards.iter().try_for_each(|s| {
+            s.part.write(file, s.entries.iter().map(|e| (e.pc, e.slot + s.structured_base)))?;
+            file.write_all_at(&s.table.read(&s.file)?, s.rows_offset as u64)
+        })
+    }
+
+    /// Everything in place. `index`: what `write_index` wrote, in a file that nobody but host root can change; without one, it is made anew in memory.
+    pub fn finish(self, index: Option<File>) -> Result<Megabinary, LoadError> {
+        let file = match index {
+            Some(file) => file,
+            None => crate::codemap::in_memory(|file| self.write_index(file)).map_err(LoadError::CodeMap)?,
+        };
+        let index = Index::map(&file, self.index_bytes()).map_err(LoadError::CodeMap)?;
+        let place = |s: Numbered| {
+            let ShardInput { name, base, text_len, .. } = s.input;
+            let (structured_base, resumable_base) = (s.structured_base, s.structured_base + s.functions);
+            // SAFETY: the index is never unmapped, its file does not change, and tables stand at whole words in it.
+            let blocks = unsafe { Blocks::at(s.table, index.at(s.rows_offset, s.table.bytes()).cast()) };
+            let (slots_end, part, bound) = (resumable_base + s.functions, index.part(&s.part), AtomicBool::new(false));
+            Shard { name, base, text_len, structured: s.structured, resumable: s.resumable, structured_base, resumable_base, slots_end, blocks, part, bound }
+        };
+        let mut shards: Vec<Shard> = self.shards.into_iter().map(place).collect();
+        shards.sort_by_key(|s| s.base);
+        let codemap = CodeMap::new().map_err(LoadError::Reserve)?;
+        Ok(Megabinary { engine: self.engine, shards, slots: self.slots, codemap, window: self.window, generation: AtomicU64::new(0) })
+    }
+}
+
+impl Megabinary {
     /// Base of the guest window (memory 0).
     pub fn window(&self) -> *mut u8 {
         self.window.base()
@@ -183,7 +243,7 @@ impl Megabinary {
     /// Absolute slot and number of the resumable block at `pc` of a bound shard.
     pub fn block(&self, pc: u64) -> Option<(u32, u32)> {
         let shard = self.shard(self.bound_at(pc)?);
-        section::find(&shard.blocks, pc as u32).map(|b| (b.slot + shard.resumable_base, b.block))
+        shard.blocks.find(pc as u32).map(|b| (b.slot + shard.resumable_base, b.block))
     }
 
     /// The shard an absolute slot belongs to.
@@ -192,29 +252,24 @@ impl Megabinary {
     }
 }
 
-/// Numbers the slots of one shard and builds its part of the code map.
-fn place(input: ShardInput, structured: Module, resumable: Module, next_slot: &mut u32) -> Result<Shard, LoadError> {
-    let ShardInput { name, base, text_len, mut entries, mut blocks, .. } = input;
-    let failed = |source| LoadError::Section { shard: name.clone(), source };
-    if entries.is_empty() {
-        entries = section::entries(&custom_section(&structured, names::ENTRIES)).map_err(failed)?;
+/// Numbers the slots of one shard and gives it its places in the index.
+fn number(input: ShardInput, structured: Module, resumable: Artifact, next_slot: &mut u32, next_offset: &mut usize) -> Result<Numbered, LoadError> {
+    let ShardInput { name, base, text_len, .. } = &input;
+    let entries = section::entries(&custom_section(&structured, names::ENTRIES)).map_err(|source| LoadError::Section { shard: name.clone(), source })?;
+    let table = Table::of(&resumable.file).map_err(|source| LoadError::Blocks { shard: name.clone(), source })?;
+    let outside = |pc: &u32| pc < base || pc - base >= *text_len;
+    if let Some(pc) = entries.iter().map(|e| e.pc).find(outside) {
+        return Err(LoadError::Range { shard: name.clone(), pc, base: *base, len: *text_len });
     }
-    if blocks.is_empty() {
-        blocks = section::blocks(&custom_section(&resumable, names::BLOCKS)).map_err(failed)?;
-    }
-    let outside = |pc: &u32| *pc < base || *pc - base >= text_len;
-    if let Some(pc) = entries.iter().map(|e| e.pc).chain(blocks.iter().map(|b| b.pc)).find(outside) {
-        return Err(LoadError::Range { shard: name, pc, base, len: text_len });
-    }
-    // Both forms have the same functions. A function whose blocks all stand in earlier ones has no row in `blocks`, but it has a slot.
-    let functions = entries.iter().map(|e| e.slot + 1).chain(blocks.iter().map(|b| b.slot + 1)).max().unwrap_or(0);
+    // Both forms have the same functions. A function whose blocks all stand in earlier ones has no row in the table, but it has a slot.
+    let functions = entries.iter().map(|e| e.slot + 1).max().unwrap_or(0).max(table.functions);
     let structured_base = *next_slot;
-    let resumable_base = structured_base + functions;
-    let slots_end = resumable_base + functions;
-    *next_slot = slots_end;
-    let part = Part::build(base, text_len, entries.iter().map(|e| (e.pc, e.slot + structured_base))).map_err(|source| LoadError::CodeMap { shard: name.clone(), source })?;
-    let bound = AtomicBool::new(false);
-    Ok(Shard { name, base, text_len, structured, resumable, structured_base, resumable_base, slots_end, blocks, part, bound })
+    *next_slot += 2 * functions;
+    let part = PartLayout::new(*base, *text_len, *next_offset);
+    let rows_offset = part.end();
+    *next_offset = (rows_offset + table.bytes()).next_multiple_of(4096);
+    let Artifact { module: resumable, file } = resumable;
+    Ok(Numbered { input, structured, resumable, entries, file, table, structured_base, functions, part, rows_offset })
 }
 
 fn custom_section(module: &Module, name: &str) -> Vec<u8> {

@@ -253,20 +253,11 @@ unsafe extern "C" fn helper_on_host(context: *mut Context, op: u32, a: u64, b: u
 #[repr(C)]
 pub struct Pair(u64, u64);
 
-/// The miss stub as LLVM code calls it: the second parameter is the base of memory 0.
+/// The miss stub, as LLVM code calls it: the second parameter is the base of memory 0.
 ///
 /// # Safety
-/// Called by lifted code only.
+/// Called by structured code only.
 pub unsafe extern "C" fn miss_with_base(context: *mut Context, _base: *mut u8, rsp: u32, rdi: u64, rsi: u64, rdx: u64) -> Pair {
-    // SAFETY: as the caller promises.
-    unsafe { miss(context, rsp, rdi, rsi, rdx) }
-}
-
-/// The miss stub as code without the hidden parameter calls it.
-///
-/// # Safety
-/// Called by lifted code only.
-pub unsafe extern "C" fn miss(context: *mut Context, rsp: u32, rdi: u64, rsi: u64, rdx: u64) -> Pair {
     // SAFETY: the environment of the stub is the context of this thread, whose CPU state is mapped.
     let cpu = unsafe { &mut *(*context).cpu };
     cpu.gpr[4] = u64::from(rsp);

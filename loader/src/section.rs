@@ -1,7 +1,7 @@
-//! The custom sections of a shard module, as little-endian bytes: `vkernel.entries` and `vkernel.blocks`.
+//! Records of shard modules, little-endian: `vkernel.entries`, read from a custom section, and one row of `vkernel.blocks`, which `blocks` searches in place.
 //!
-//! Owns their record layout and the search by pc. Does not know what a slot is worth in a machine: slots here are relative to the
-//! shard's slot base. The fact a newcomer gets wrong: the records are searched in place, so being sorted by pc is checked once, at load.
+//! Owns their record layout. Does not know what a slot is worth in a machine: slots here are relative to the
+//! shard's slot base. The fact a newcomer gets wrong: entries are sorted by pc, which is checked at load.
 
 use thiserror::Error;
 
@@ -14,6 +14,7 @@ pub struct Entry {
 
 /// One resumable block: the code at `pc` is block `block` of the function in `slot` of the resumable module's segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Block {
     pub pc: u32,
     pub slot: u32,
@@ -34,17 +35,6 @@ pub fn entries(bytes: &[u8]) -> Result<Vec<Entry>, SectionError> {
     Ok(words.into_iter().map(|[pc, slot]| Entry { pc, slot }).collect())
 }
 
-/// Parses `vkernel.blocks`.
-pub fn blocks(bytes: &[u8]) -> Result<Vec<Block>, SectionError> {
-    let words = records::<3>("vkernel.blocks", bytes)?;
-    Ok(words.into_iter().map(|[pc, slot, block]| Block { pc, slot, block }).collect())
-}
-
-/// The block that starts at `pc`. `blocks` is sorted by pc.
-pub fn find(blocks: &[Block], pc: u32) -> Option<Block> {
-    blocks.binary_search_by_key(&pc, |b| b.pc).ok().map(|i| blocks[i])
-}
-
 fn records<const N: usize>(name: &'static str, bytes: &[u8]) -> Result<Vec<[u32; N]>, SectionError> {
     if !bytes.len().is_multiple_of(4 * N) {
         return Err(SectionError::Length { name, bytes: bytes.len(), record: 4 * N });
@@ -62,13 +52,6 @@ mod tests {
 
     fn bytes(words: &[u32]) -> Vec<u8> {
         words.iter().flat_map(|w| w.to_le_bytes()).collect()
-    }
-
-    #[test]
-    fn finds_a_block_by_its_pc_and_nothing_between() {
-        let b = blocks(&bytes(&[0x1000, 0, 0, 0x1010, 0, 1, 0x2000, 1, 0])).unwrap();
-        assert_eq!(find(&b, 0x1010), Some(Block { pc: 0x1010, slot: 0, block: 1 }));
-        assert_eq!(find(&b, 0x1011), None);
     }
 
     #[test]

@@ -35,6 +35,10 @@ pub mod import {
 pub mod section {
     pub const ENTRIES: &str = "vkernel.entries";
     pub const BLOCKS: &str = "vkernel.blocks";
+    /// Type of the program header that says where the block table of a resumable artifact lies in its file.
+    pub const BLOCK_TABLE_SEGMENT: u32 = 0x6000_766b;
+    /// First word of a block table; then the number of functions, the number of blocks, zero, and the records of `BLOCKS`.
+    pub const BLOCK_TABLE_MAGIC: u32 = u32::from_le_bytes(*b"vkb1");
 }
 
 /// Why code stopped (`CpuState.stop`); `rip` is the address of the instruction, except for `Breakpoint` (the next one).

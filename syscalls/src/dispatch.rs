@@ -6,7 +6,7 @@ use crate::abi::CpuState;
 use crate::errno::Errno;
 use crate::host::Event;
 use crate::strace;
-use crate::table::{self, SysResult};
+use crate::table::{self, Support, SysResult};
 use crate::thread::{Thread, reg};
 use std::sync::atomic::Ordering;
 
@@ -28,7 +28,7 @@ pub fn dispatch(thread: &mut Thread) {
     }
 }
 
-/// The row's answer. Unknown numbers are ENOSYS, refused ones EPERM.
+/// The row's answer. Unknown numbers are ENOSYS, those the list does not have EPERM; a row that is refused by design answers its own errno whatever the list says.
 pub fn run(thread: &mut Thread, nr: u64, args: [u64; 6]) -> SysResult {
     let Some(row) = table::row(nr) else {
         if thread.process.first_unknown(nr) {
@@ -39,19 +39,28 @@ pub fn run(thread: &mut Thread, nr: u64, args: [u64; 6]) -> SysResult {
         }
         return Err(Errno::ENOSYS);
     };
-    let allowed = thread.process.allows(nr) || table::BASE.contains(&row.nr);
     if !thread.process.strace.load(Ordering::Relaxed) {
-        return if allowed { (row.run)(thread, args) } else { refuse(thread, row) };
+        return answer(thread, row, args);
     }
     let entry = strace::enter(thread, row, args);
-    let result = if allowed { (row.run)(thread, args) } else { refuse(thread, row) };
+    let result = answer(thread, row, args);
     strace::leave(thread, row, args, &entry, result);
     result
 }
 
-fn refuse(thread: &Thread, row: &table::Row) -> SysResult {
-    thread.process.host.audit(&Event::Refused { name: row.name, nr: u64::from(row.nr) });
-    Err(Errno::EPERM)
+fn answer(thread: &mut Thread, row: &table::Row, args: [u64; 6]) -> SysResult {
+    if row.support != Support::Refuse && (thread.process.allows(u64::from(row.nr)) || table::BASE.contains(&row.nr)) {
+        return (row.run)(thread, args);
+    }
+    let errno = match row.support {
+        Support::Refuse => (row.run)(thread, args).err().unwrap_or(Errno::EPERM),
+        _ => Errno::EPERM,
+    };
+    // ENOSYS is what older kernels say to a program that asks what there is, as every C library does: nobody overstepped anything.
+    if errno != Errno::ENOSYS {
+        thread.process.host.audit(&Event::Refused { name: row.name, nr: u64::from(row.nr) });
+    }
+    Err(errno)
 }
 
 /// RFLAGS as `pushf` would show it in user mode.
@@ -64,4 +73,31 @@ pub fn rflags(cpu: &CpuState) -> u64 {
 pub fn set_rflags(cpu: &mut CpuState, flags: u64) {
     let bit = |n: u32| (flags >> n & 1) as u32;
     (cpu.cf, cpu.pf, cpu.af, cpu.zf, cpu.sf, cpu.df, cpu.of) = (bit(0), bit(2), bit(4), bit(6), bit(7), bit(10), bit(11));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::AllowList;
+    use crate::testing::guest;
+
+    #[test]
+    fn what_is_not_offered_is_enosys_and_no_offence_and_what_is_forbidden_is_audited() {
+        let (mut t, double) = guest();
+        let nr = |name: &str| u64::from(table::by_name(name).unwrap().nr);
+        for list in [AllowList::NONE, AllowList::ALL] {
+            t.process.set_allow(&list);
+            assert_eq!(run(&mut t, nr("rseq"), [0; 6]), Err(Errno::ENOSYS));
+            assert_eq!(*double.events.lock().unwrap(), Vec::<String>::new());
+            assert_eq!(run(&mut t, nr("ptrace"), [0; 6]), Err(Errno::EPERM));
+            let events = std::mem::take(&mut *double.events.lock().unwrap());
+            assert!(events.len() == 1 && events[0].contains("ptrace"), "{events:?}");
+        }
+        t.process.set_allow(&AllowList::NONE);
+        assert_eq!(run(&mut t, nr("getppid"), [0; 6]), Err(Errno::EPERM));
+        assert_eq!(double.events.lock().unwrap().len(), 1);
+        t.process.set_allow(&AllowList::ALL);
+        assert!(run(&mut t, nr("getppid"), [0; 6]).is_ok());
+        assert_eq!(double.events.lock().unwrap().len(), 1);
+    }
 }

@@ -98,6 +98,8 @@ fn argument_rules() -> Result<Rules, seccompiler::BackendError> {
     for option in PRCTL {
         prctl.push(when(&[(0, Len::Dword, Op::Eq, *option as u64)])?);
     }
+    // One way only: the runtime takes dumpability back after the guest changed its credentials.
+    prctl.push(when(&[(0, Len::Dword, Op::Eq, libc::PR_SET_DUMPABLE as u64), (1, Len::Qword, Op::Eq, 0)])?);
     rules.push((libc::SYS_prctl, prctl));
     let mut ioctl = Vec::new();
     for command in FORBIDDEN_IOCTLS {
@@ -114,7 +116,7 @@ fn argument_rules() -> Result<Rules, seccompiler::BackendError> {
     Ok(rules)
 }
 
-/// Options without pointers into other processes and without a way around the lock-down; PR_SET_SECCOMP, PR_SET_DUMPABLE, PR_SET_MM are not here.
+/// Options without pointers into other processes and without a way around the lock-down; PR_SET_SECCOMP and PR_SET_MM are not here.
 const PRCTL: &[libc::c_int] = &[
     libc::PR_SET_PDEATHSIG,
     libc::PR_GET_PDEATHSIG,

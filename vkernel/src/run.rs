@@ -17,7 +17,7 @@ use crate::supervisor::Supervisor;
 use crate::terminal::{self, Foreground};
 use crate::worker::{self, Image, Program, Worker};
 use crate::{check, filter, keys, verify};
-use loader::{Megabinary, ShardInput};
+use loader::{Mapped, Megabinary, ShardInput};
 use policy::manifest::{Elf, Form, Networking};
 use policy::{Digest, Verified};
 use std::collections::BTreeSet;
@@ -63,7 +63,8 @@ fn run_audited(options: &Run, id: &str, audit: &mut Audit) -> Result<i32, Failur
         return Err(misfit);
     }
     let items = verify::items(&verified, &options.manifest);
-    let files = Store::open(&options.store)?.admit(&verified.digest(), &items)?;
+    let store = Store::open(&options.store)?;
+    let files = store.admit(&verified.digest(), &items)?;
 
     let mut signals = Signals::take_over()?;
     let session = terminal::plan();
@@ -71,8 +72,9 @@ fn run_audited(options: &Run, id: &str, audit: &mut Audit) -> Result<i32, Failur
     let ring: &'static Ring = Box::leak(Box::new(Ring::new().map_err(|e| Failure::new("audit ring", e, ""))?));
     let container = container(options, id, &verified, session, &signals)?;
     let program = program(options)?;
-    let started = start(&container, |_| {
-        let worker = load(&verified, &files, audit.enabled().then_some(ring))?;
+    let started = start(&container, |container| {
+        let kept = store.holds_still(&container.layout).then_some(&store);
+        let worker = load(&verified, &files, kept, audit.enabled().then_some(ring))?;
         worker::prepare(worker, program)
     })?;
     let mut record = Record::new(Event::ContainerStart, Decision::Noted, "started");
@@ -162,8 +164,8 @@ fn program(options: &Run) -> Result<Program, Failure> {
     Ok(Program { argv, env, strace: options.strace })
 }
 
-/// Maps everything (in init, before lock-down). `files`: the megabinary, then the artifacts in manifest order.
-fn load(verified: &Verified, files: &[PathBuf], ring: Option<&'static Ring>) -> Result<Worker, Failure> {
+/// Maps everything (in init, before lock-down). `files`: the megabinary, then the artifacts in manifest order. Without a `store` that holds still, code is mapped from copies.
+fn load(verified: &Verified, files: &[PathBuf], store: Option<&Store>, ring: Option<&'static Ring>) -> Result<Worker, Failure> {
     let failure = |e: loader::LoadError| Failure::new("load container", worker::chain(&e), "rebuild it, or see `vkernel verify`");
     let path_of = |shard: &Digest, form: Form| {
         let mut artifacts = verify::artifacts(verified).zip(&files[1..]);
@@ -181,11 +183,14 @@ fn load(verified: &Verified, files: &[PathBuf], ring: Option<&'static Ring>) -> 
             text_len: (end - base) as u32,
             structured: path_of(&e.shard, Form::Structured),
             resumable: path_of(&e.shard, Form::Resumable),
-            entries: Vec::new(),
-            blocks: Vec::new(),
         }
     });
-    let megabinary: &'static Megabinary = Box::leak(Box::new(Megabinary::load(inputs.collect()).map_err(failure)?));
+    let mapped = Mapped::new(inputs.collect(), store.is_some()).map_err(failure)?;
+    let index = store.and_then(|store| {
+        let made_of = [verified.digest().hex().as_bytes(), &mapped.index_layout()].concat();
+        store.derived(&format!("index-{}", Digest::blake3(&made_of).hex()), |file| mapped.write_index(file))
+    });
+    let megabinary: &'static Megabinary = Box::leak(Box::new(mapped.finish(index).map_err(failure)?));
     let shards = entries.iter().map(|e| megabinary.by_name(&e.digest.to_string()).expect("just loaded under this name")).collect();
     let image = Image::map(&files[0]).map_err(|e| Failure::new("map megabinary", e, "check memory limits"))?;
     Ok(Worker::new(entries.iter().map(|e| e.object()).collect(), shards, megabinary, image, ring))

@@ -1,10 +1,11 @@
-//! The content store: root-owned copies of artifacts and megabinaries, each hashed after it was copied. Owns the directory and the rule that
-//! only files from it are mapped (07, S3); mapping is `loader`'s.
+//! The content store: root-owned read-only copies of artifacts and megabinaries, each hashed after it was copied, and what is derived from them. Owns the directory and
+//! the rule that only files from it are mapped (07, S3); mapping is `loader`'s.
 //!
 //! The fact a newcomer gets wrong: the store is not a shortcut around the digests. A source file whose identity, size or times differ from
 //! those of the copy's day is hashed again, so an artifact changed after signing refuses to run even though a good copy of it lies here.
 
 use crate::failure::Failure;
+use crate::rootfs::Layout;
 use policy::Digest;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, Write};
@@ -13,6 +14,9 @@ use std::path::{Path, PathBuf};
 
 /// Where it is unless `--store` says otherwise.
 pub const DEFAULT: &str = "/var/lib/vkernel/store";
+
+/// File systems whose files change through this kernel only, by their numbers in statfs(2): ext4, xfs, btrfs, f2fs, tmpfs, ramfs, overlay, zfs.
+const LOCAL: [i64; 8] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994, 0x8584_58f6, 0x794c_7630, 0x2fc1_2fc1];
 
 pub struct Store {
     dir: PathBuf,
@@ -61,6 +65,9 @@ impl Store {
 
     fn admit_one(&self, item: &Item, path: &Path) -> Result<(), Failure> {
         let mut source = File::open(&item.source).map_err(|e| missing(&item.source, e))?;
+        if source.metadata().is_ok_and(|m| m.is_dir()) {
+            return Err(missing(&item.source, std::io::Error::from_raw_os_error(libc::EISDIR)));
+        }
         let check = |digest: Digest| {
             if digest == item.digest {
                 return Ok(());
@@ -81,6 +88,25 @@ impl Store {
             if verdict.is_err() { Err(std::io::ErrorKind::InvalidData.into()) } else { Ok(()) }
         })
         .map_err(|e| verdict.err().unwrap_or(e))
+    }
+
+    /// May code be mapped from the store's own files? Not if the file system lets another machine or process change them, nor if the store lies in a directory tree that the guest gets to write (07, S3).
+    pub fn holds_still(&self, layout: &Layout) -> bool {
+        let kind = nix::sys::statfs::statfs(&self.dir).map(|s| s.filesystem_type().0);
+        let apart = || {
+            let (store, root) = (fs::canonicalize(&self.dir).ok()?, fs::canonicalize(&layout.root).ok()?);
+            Some(!store.starts_with(root))
+        };
+        kind.is_ok_and(|kind| LOCAL.contains(&kind)) && (!layout.writable || apart() == Some(true))
+    }
+
+    /// A file made of what was admitted, the same for every run: opened if it is here, written by `fill` otherwise. `None` if it cannot be kept.
+    pub fn derived(&self, name: &str, fill: impl FnOnce(&File) -> std::io::Result<()>) -> Option<File> {
+        let path = self.dir.join(name);
+        if !path.exists() {
+            self.put(&path, |file| fill(file)).ok()?;
+        }
+        File::open(&path).ok()
     }
 
     /// Writes a file under a temporary name and renames it: a full disk or a crash leaves nothing half-written under the final name.
@@ -134,6 +160,31 @@ mod tests {
         assert!(refused.to_string().contains("its digest is"), "{refused}");
         fs::write(&source, b"code").unwrap();
         store.admit(&set, &[item]).unwrap();
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn code_is_mapped_from_the_store_only_while_no_guest_can_write_it() {
+        let dir = std::env::temp_dir().join(format!("vkernel-store-still-{}", std::process::id()));
+        fs::create_dir_all(dir.join("image")).unwrap();
+        let layout = |root: &str, writable| Layout { root: dir.join(root), writable, bare: false };
+        let beside = Store::open(&dir.join("store")).unwrap();
+        assert!(beside.holds_still(&layout("image", true)) && beside.holds_still(&layout("", false)));
+        assert!(!beside.holds_still(&layout("", true)), "the store is part of the tree the guest writes");
+        let proc = Store { dir: "/proc/self".into() };
+        assert!(!proc.holds_still(&layout("image", false)), "no file system that holds still");
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_derived_file_is_written_once() {
+        let dir = std::env::temp_dir().join(format!("vkernel-store-derived-{}", std::process::id()));
+        let store = Store::open(&dir).unwrap();
+        let text = |mut f: File| std::io::read_to_string(&mut f).unwrap();
+        assert!(store.derived("d", |_| Err(std::io::ErrorKind::StorageFull.into())).is_none());
+        assert_eq!(text(store.derived("d", |mut f| f.write_all(b"once")).unwrap()), "once");
+        assert_eq!(text(store.derived("d", |mut f| f.write_all(b"twice")).unwrap()), "once");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
         fs::remove_dir_all(&dir).unwrap();
     }
 

@@ -5,7 +5,7 @@
 
 use super::proc_view;
 use crate::errno::Errno;
-use crate::pass::{at, passes, refused, rows};
+use crate::pass::{at, passes, quick, refused, rows};
 use crate::table::SysResult;
 use crate::thread::Thread;
 
@@ -40,8 +40,11 @@ refused! {
 
 fn open(t: &mut Thread, dirfd: u64, path: u64, flags: u64, mode: u64) -> SysResult {
     let path = t.path(path)?;
-    let fd = t.host(libc::SYS_openat, &[dirfd, path.as_ptr() as u64, flags, mode])?;
-    proc_view::opened(t, fd, flags)
+    match t.host(libc::SYS_openat, &[dirfd, path.as_ptr() as u64, flags, mode]) {
+        Ok(fd) => proc_view::opened(t, fd, flags),
+        Err(Errno::EACCES) => proc_view::denied(t, flags, |flags| quick(libc::SYS_openat, &[dirfd, path.as_ptr() as u64, flags])),
+        Err(e) => Err(e),
+    }
 }
 
 /// `struct open_how` is extensible: the copy keeps the guest's size so that the kernel answers E2BIG for fields it does not know.
@@ -51,7 +54,14 @@ fn openat2(t: &mut Thread, a: [u64; 6]) -> SysResult {
         return Err(Errno::E2BIG);
     }
     let how = t.read_array::<u8>(a[2], a[3] as usize)?;
-    let fd = t.host(libc::SYS_openat2, &[a[0], path.as_ptr() as u64, at(how.as_slice()), a[3]])?;
     let flags = how.first_chunk::<8>().map_or(0, |f| u64::from_le_bytes(*f));
-    proc_view::opened(t, fd, flags)
+    match t.host(libc::SYS_openat2, &[a[0], path.as_ptr() as u64, at(how.as_slice()), a[3]]) {
+        Ok(fd) => proc_view::opened(t, fd, flags),
+        Err(Errno::EACCES) => proc_view::denied(t, flags, |flags| {
+            let mut how = how;
+            how[..8].copy_from_slice(&flags.to_le_bytes());
+            quick(libc::SYS_openat2, &[a[0], path.as_ptr() as u64, at(how.as_slice()), a[3]])
+        }),
+        Err(e) => Err(e),
+    }
 }

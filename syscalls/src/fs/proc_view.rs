@@ -74,6 +74,24 @@ pub(super) fn opened(t: &mut Thread, fd: u64, flags: u64) -> SysResult {
     })
 }
 
+/// Called after an open was denied. A worker is not dumpable, so the kernel gives its procfs files to root; a guest that is somebody else still may read what is about itself. `open` opens the same path
+/// with the flags it is given.
+pub(super) fn denied(t: &mut Thread, flags: u64, open: impl FnOnce(u64) -> SysResult) -> SysResult {
+    let kept = libc::O_NOFOLLOW | libc::O_DIRECTORY;
+    let reads = flags & (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_PATH) as u64 == libc::O_RDONLY as u64;
+    let Ok(fd) = (if reads { open(flags & kept as u64 | (libc::O_PATH | libc::O_CLOEXEC) as u64) } else { Err(Errno::EACCES) }) else { return Err(Errno::EACCES) };
+    let shown = match identity(fd) {
+        Ok(id) if is_procfs(fd, id.0) => match view_of(fd) {
+            View::Kernel | View::Hidden => Err(Errno::EACCES),
+            view => text(t, view).and_then(|bytes| show(fd, flags, &bytes)),
+        },
+        _ => Err(Errno::EACCES),
+    };
+    shown.inspect_err(|_| {
+        let _ = quick(libc::SYS_close, &[fd]);
+    })
+}
+
 /// The target of a link that names the runtime's executable: the guest's program. `None`: the link is what the kernel says.
 pub(super) fn link(t: &Thread, dirfd: u64, path: &CStr, target: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
     if target.is_empty() || target != runtime_link() {

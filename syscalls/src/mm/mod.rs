@@ -159,3 +159,6 @@ pub(crate) fn host_prot(prot: i32) -> i32 {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod holes;

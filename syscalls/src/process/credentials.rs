@@ -2,7 +2,8 @@
 //!
 //! The fact a newcomer gets wrong: set*id acts on one host thread only, and that is right: the guest's C library does the rest itself.
 
-use crate::pass::passes;
+use crate::pass::{passes, quick, rows};
+use crate::table::SysResult;
 
 passes! {
     39 "getpid" [] "" |_, _| [0; 0];
@@ -11,23 +12,41 @@ passes! {
     104 "getgid" [] "" |_, _| [0; 0];
     107 "geteuid" [] "" |_, _| [0; 0];
     108 "getegid" [] "" |_, _| [0; 0];
-    105 "setuid" [Int] "" |_, a| [a[0]];
-    106 "setgid" [Int] "" |_, a| [a[0]];
-    113 "setreuid" [Int Int] "" |_, a| [a[0], a[1]];
-    114 "setregid" [Int Int] "" |_, a| [a[0], a[1]];
     115 "getgroups" [Int Ptr] "" |t, a| [a[0], t.array(a[1], u64::from((a[0] as i32).max(0) as u32), 4)];
     116 "setgroups" [Int Ptr] "" |t, a| [a[0], t.array(a[1], u64::from((a[0] as i32).max(0) as u32), 4)];
-    117 "setresuid" [Int Int Int] "" |_, a| [a[0], a[1], a[2]];
     118 "getresuid" [Ptr Ptr Ptr] "" |t, a| [t.ptr(a[0], 4), t.ptr(a[1], 4), t.ptr(a[2], 4)];
-    119 "setresgid" [Int Int Int] "" |_, a| [a[0], a[1], a[2]];
     120 "getresgid" [Ptr Ptr Ptr] "" |t, a| [t.ptr(a[0], 4), t.ptr(a[1], 4), t.ptr(a[2], 4)];
-    122 "setfsuid" [Int] "" |_, a| [a[0]];
-    123 "setfsgid" [Int] "" |_, a| [a[0]];
     109 "setpgid" [Pid Pid] "" |_, a| [a[0], a[1]];
     111 "getpgrp" [] "" |_, _| [0; 0];
     112 "setsid" [] "" |_, _| [0; 0];
     121 "getpgid" [Pid] "" |_, a| [a[0]];
     124 "getsid" [Pid] "" |_, a| [a[0]];
     125 "capget" [Ptr Ptr] "" |t, a| [t.ptr(a[0], 8), t.ptr(a[1], 24)];
-    126 "capset" [Ptr Ptr] "" |t, a| [t.ptr(a[0], 8), t.ptr(a[1], 24)];
+}
+
+rows! {
+    105 "setuid" [Int] Pass "" |t, a| changed(t.host(105, &[a[0]]));
+    106 "setgid" [Int] Pass "" |t, a| changed(t.host(106, &[a[0]]));
+    113 "setreuid" [Int Int] Pass "" |t, a| changed(t.host(113, &[a[0], a[1]]));
+    114 "setregid" [Int Int] Pass "" |t, a| changed(t.host(114, &[a[0], a[1]]));
+    117 "setresuid" [Int Int Int] Pass "" |t, a| changed(t.host(117, &[a[0], a[1], a[2]]));
+    119 "setresgid" [Int Int Int] Pass "" |t, a| changed(t.host(119, &[a[0], a[1], a[2]]));
+    122 "setfsuid" [Int] Pass "" |t, a| changed(t.host(122, &[a[0]]));
+    123 "setfsgid" [Int] Pass "" |t, a| changed(t.host(123, &[a[0]]));
+    126 "capset" [Ptr Ptr] Pass "" |t, a| {
+        let args = [t.ptr(a[0], 8), t.ptr(a[1], 24)];
+        changed(t.host(126, &args))
+    };
+}
+
+/// What the kernel does to a process whose credentials change is undone. It may become dumpable (fs.suid_dumpable), which would open its procfs files (07, S5); and it loses its death signal: the
+/// container's first process must have that again, because by it everything ends when the supervisor is killed.
+fn changed(result: SysResult) -> SysResult {
+    if result.is_ok() {
+        let _ = quick(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE as u64, 0]);
+        if std::process::id() == 1 {
+            let _ = quick(libc::SYS_prctl, &[libc::PR_SET_PDEATHSIG as u64, libc::SIGKILL as u64]);
+        }
+    }
+    result
 }

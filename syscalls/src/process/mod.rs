@@ -134,7 +134,7 @@ pub(crate) fn vfork_done(t: &mut crate::thread::Thread) {
     }
 }
 
-crate::pass::family! { rows::PASSED, rows::ROWS, credentials::PASSED, limits::ROWS, prctl::ROWS, rows::REFUSED, crate::exec::ROWS }
+crate::pass::family! { rows::PASSED, rows::ROWS, credentials::PASSED, credentials::ROWS, limits::ROWS, prctl::ROWS, rows::REFUSED, crate::exec::ROWS }
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use crate::pass::rows;
 use crate::table::SysResult;
 use crate::thread::Thread;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 rows! {
     157 "prctl" [Int Hex Hex Hex Hex] Translate "names, death signal, capabilities, subreaper, timer slack; no seccomp, no mm" prctl;
@@ -16,6 +16,9 @@ rows! {
 
 /// The guest's PR_SET_DUMPABLE; inherited by fork like the real one.
 static DUMPABLE: AtomicBool = AtomicBool::new(true);
+
+/// What the container's first process thinks its death signal is. Its parent is the supervisor, and the real signal is SIGKILL for good.
+static INIT_DEATH_SIGNAL: AtomicI32 = AtomicI32::new(0);
 
 fn prctl(t: &mut Thread, a: [u64; 6]) -> SysResult {
     let option = a[0] as i32;
@@ -34,6 +37,14 @@ fn prctl(t: &mut Thread, a: [u64; 6]) -> SysResult {
             DUMPABLE.store(a[1] == 1, Ordering::Relaxed);
             Ok(0)
         }
+        libc::PR_SET_PDEATHSIG if std::process::id() == 1 => match a[1] {
+            0..=64 => {
+                INIT_DEATH_SIGNAL.store(a[1] as i32, Ordering::Relaxed);
+                Ok(0)
+            }
+            _ => Err(Errno::EINVAL),
+        },
+        libc::PR_GET_PDEATHSIG if std::process::id() == 1 => t.window().write(a[1], &INIT_DEATH_SIGNAL.load(Ordering::Relaxed)).map(|()| 0),
         libc::PR_GET_PDEATHSIG | libc::PR_GET_CHILD_SUBREAPER => {
             let out = t.ptr(a[1], 4);
             t.host(libc::SYS_prctl, &[a[0], out, 0, 0, 0])

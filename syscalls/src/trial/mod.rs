@@ -5,6 +5,7 @@
 
 mod fuzz;
 mod numbers;
+mod race;
 
 use crate::abi::CpuState;
 use crate::errno::Errno;

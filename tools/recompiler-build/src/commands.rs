@@ -151,7 +151,7 @@ fn compile_files(args: &CompileArgs) -> anyhow::Result<()> {
             Some(compiled) => compiled,
             None => compile::compile(&cache, &job, args.work.tier, jobs(&args.work))?,
         };
-        output::replace(&args.output.join(format!("{stem}.{}", compile::extension(form))), &compiled.bytes)?;
+        output::replace(&args.output.join(format!("{stem}.{}", compile::EXTENSION)), &compiled.bytes)?;
         let (before, after) = (module.len() as f64, compiled.bytes.len() as f64);
         println!("{name}: {:.2} MB to {:.2} MB, {:.1} s, {}", before / 1e6, after / 1e6, start.elapsed().as_secs_f64(), compiled.engine);
     }

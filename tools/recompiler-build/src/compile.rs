@@ -4,6 +4,8 @@
 //! rejects, and it is the one that must be fast); the resumable form is large and rarely run, so it gets Cranelift.
 
 use crate::cache::{Cache, Key};
+use crate::link::{self, LinkError};
+use crate::slim;
 use clap::ValueEnum;
 use policy::manifest::Form;
 use std::num::NonZero;
@@ -23,6 +25,8 @@ pub enum CompileError {
     Compile { name: String, form: Form, source: Box<wasmer::CompileError> },
     #[error("{name}: cannot store its compiled {form:?} form: {source}")]
     Serialize { name: String, form: Form, source: Box<wasmer::SerializeError> },
+    #[error("{name}: cannot make an image of its {form:?} form: {source}")]
+    Link { name: String, form: Form, source: LinkError },
 }
 
 /// How much time to spend on the structured form.
@@ -47,13 +51,8 @@ pub struct Compiled {
     pub engine: String,
 }
 
-/// File name extension of a form's artifact.
-pub fn extension(form: Form) -> &'static str {
-    match form {
-        Form::Structured => "so",
-        Form::Resumable => "bin",
-    }
-}
+/// File name extension of artifacts: both forms are ELF images.
+pub const EXTENSION: &str = "so";
 
 /// Engine and compiler, as manifests name them.
 pub fn engine_name(form: Form) -> &'static str {
@@ -110,16 +109,25 @@ fn key(job: &Job<'_>, tier: Tier) -> String {
 
 /// The cached native code of a job, if there is some.
 pub fn cached(cache: &Cache, job: &Job<'_>, tier: Tier) -> Option<Compiled> {
-    let bytes = cache.get(KIND, &key(job, tier))?;
-    Some(Compiled { bytes, engine: engine_name(job.form).into() })
+    image(job, cache.get(KIND, &key(job, tier))?).ok()
 }
 
-/// Compiles a module, and remembers the result.
+/// Compiles a module, and remembers the compiler's own output.
 pub fn compile(cache: &Cache, job: &Job<'_>, tier: Tier, threads: NonZero<usize>) -> Result<Compiled, CompileError> {
     let (name, form) = (job.name, job.form);
     let module = Module::new(&engine(form, tier, threads), job.module);
     let module = module.map_err(|e| CompileError::Compile { name: name.into(), form, source: Box::new(e) })?;
     let bytes = module.serialize().map_err(|e| CompileError::Serialize { name: name.into(), form, source: Box::new(e) })?.to_vec();
     cache.put(KIND, &key(job, tier), &bytes);
-    Ok(Compiled { bytes, engine: engine_name(form).into() })
+    image(job, bytes)
+}
+
+/// What is released of a compiler's output.
+fn image(job: &Job<'_>, bytes: Vec<u8>) -> Result<Compiled, CompileError> {
+    let bytes = match job.form {
+        Form::Structured => slim::image(bytes),
+        Form::Resumable => link::image(&bytes),
+    };
+    let bytes = bytes.map_err(|source| CompileError::Link { name: job.name.into(), form: job.form, source })?;
+    Ok(Compiled { bytes, engine: engine_name(job.form).into() })
 }

@@ -182,7 +182,7 @@ fn compile(b: &Build, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Result
     bar.finish_and_clear();
     let made = names.into_iter().zip(done).map(|((shard, form, _), compiled)| {
         let compiled = compiled.expect("every job is done");
-        let file = format!("aot/{TARGET}/{}.{}.{}", shard.hex(), form_name(form), compile::extension(form));
+        let file = format!("aot/{TARGET}/{}.{}.{}", shard.hex(), form_name(form), compile::EXTENSION);
         let made = Made { shard, form, file, digest: Digest::blake3(&compiled.bytes), engine: compiled.engine.clone() };
         (made, compiled)
     });

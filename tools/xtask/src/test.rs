@@ -30,7 +30,7 @@ pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
     include.extend(test_programs(&image)?);
     let release = release::build(&binaries, "tests", &image, &include)?;
     say("integration tests");
-    integration(&binaries, &release, &["control", "debian", "syscalls", "tamper", "tidy"], filter)
+    integration(&binaries, &release, &["bad_input", "control", "debian", "identity", "run", "syscalls", "tamper", "tidy", "worker"], filter)
 }
 
 /// `cargo xtask suite instructions`: every form of every row with random operands through the whole pipeline. Large functions: minutes of LLVM.
@@ -69,7 +69,7 @@ fn image(rootfs: &Path) -> anyhow::Result<PathBuf> {
     let into = image.join(IN_IMAGE);
     let _ = fs::remove_dir_all(&into);
     fs::create_dir_all(&into)?;
-    for folder in ["control", "syscalls"] {
+    for folder in ["control", "run", "syscalls"] {
         for entry in fs::read_dir(root().join("integration-tests/programs").join(folder))? {
             compile(&entry?.path(), &into)?;
         }

@@ -1,0 +1,96 @@
+//! A running worker as the host sees it: what its code is mapped from, what it holds, what it can reach (07, S3, S4, S7).
+
+use integration_tests::{Running, Setup};
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A guest that waits for a line, and the host's pid of its first process.
+fn waiting(setup: &Setup, options: &[&str]) -> (Running, u32) {
+    let mut run = Running::start(setup.vkernel_run(options, &["/bin/bash", "-c", "echo ready; read x; echo went on $x"]));
+    run.expect("ready\n");
+    let pid = run.child.id();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("it runs");
+    let init = children.split_whitespace().next().expect("the supervisor has one child").parse().expect("a pid");
+    (run, init)
+}
+
+fn goes_on(mut run: Running) {
+    use std::io::Write;
+    run.child.stdin.take().expect("piped").write_all(b"well\n").expect("the guest reads");
+    run.expect("went on well\n");
+    assert_eq!(run.wait(), 0);
+}
+
+/// Permissions and name of each mapping.
+fn maps(pid: u32) -> Vec<(String, String)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/maps")).expect("root reads it");
+    let line = |l: &str| {
+        let mut fields = l.splitn(6, ' ');
+        let permissions = fields.nth(1).expect("permissions").to_owned();
+        (permissions, fields.last().unwrap_or_default().trim().to_owned())
+    };
+    text.lines().map(line).collect()
+}
+
+fn executable(maps: &[(String, String)]) -> BTreeSet<String> {
+    maps.iter().filter(|(p, _)| p.contains('x')).map(|(_, name)| name.clone()).collect()
+}
+
+/// How many artifacts the manifest lists.
+fn artifacts(setup: &Setup) -> usize {
+    let manifest: serde_json::Value = serde_json::from_slice(&fs::read(&setup.manifest).expect("readable")).expect("JSON");
+    manifest["artifacts"].as_array().expect("a list").len()
+}
+
+#[test]
+fn all_code_is_mapped_before_lock_down_from_files_that_only_host_root_can_change() {
+    let setup = Setup::get();
+    let (run, pid) = waiting(&setup, &[]);
+    let maps = maps(pid);
+    assert!(maps.iter().all(|(p, _)| !(p.contains('w') && p.contains('x'))), "writable code: {maps:?}");
+    let own = executable(&self::maps(run.child.id()));
+    let store: Vec<PathBuf> = executable(&maps).into_iter().filter(|n| !own.contains(n)).map(PathBuf::from).collect();
+    // Equal shards of two objects are one file.
+    assert!(store.len() >= artifacts(&setup) * 9 / 10, "{} of {} artifacts are mapped: {store:?}", store.len(), artifacts(&setup));
+    for path in &store {
+        let meta = fs::metadata(path).unwrap_or_else(|e| panic!("{} is executable in the worker: {e}", path.display()));
+        assert!(meta.is_file() && meta.uid() == 0 && meta.mode() & 0o222 == 0 && meta.nlink() == 1, "{}: {meta:?}", path.display());
+        let dir = fs::metadata(path.parent().expect("in the store")).expect("readable");
+        assert!(dir.uid() == 0 && dir.mode() & 0o077 == 0, "{dir:?}");
+        assert!(!Path::new(&format!("/proc/{pid}/root")).join(path.strip_prefix("/").expect("absolute")).exists(), "the guest has a path to {}", path.display());
+    }
+    goes_on(run);
+}
+
+#[test]
+fn a_worker_holds_no_descriptor_but_the_guests_own() {
+    let (run, pid) = waiting(&Setup::get(), &[]);
+    let held: BTreeSet<String> = fs::read_dir(format!("/proc/{pid}/fd")).expect("root reads it").map(|e| e.expect("readable").file_name().to_string_lossy().into_owned()).collect();
+    assert_eq!(held, ["0", "1", "2"].map(str::to_owned).into());
+    goes_on(run);
+}
+
+#[test]
+fn code_comes_from_sealed_copies_when_the_guest_can_write_the_store() {
+    let mut setup = Setup::get();
+    let dir = tempfile::tempdir_in(setup.rootfs.parent().expect("the image has a parent")).expect("a directory can be made");
+    let root = dir.path().join("rootfs");
+    assert!(Command::new("cp").args(["--archive", "--link"]).arg(&setup.rootfs).arg(&root).status().expect("cp runs").success());
+    setup.rootfs = root.clone();
+    let store = root.join("store");
+    let (run, pid) = waiting(&setup, &["--writable", "--store", &store.to_string_lossy()]);
+    assert!(Path::new(&format!("/proc/{pid}/root/store")).exists(), "the guest sees the store");
+    let maps = maps(pid);
+    let from_store: Vec<_> = maps.iter().filter(|(p, n)| p.contains('x') && n.contains("/store/")).collect();
+    assert!(from_store.is_empty(), "{from_store:?}");
+    let copies = maps.iter().filter(|(p, n)| p.contains('x') && n.starts_with("/memfd:vkernel-aot")).count();
+    assert!(copies >= artifacts(&setup) * 9 / 10, "{copies} executable mappings of sealed copies");
+    goes_on(run);
+    // The same store beside a tree that the guest cannot write is used as it is.
+    let (run, pid) = waiting(&setup, &["--store", &store.to_string_lossy()]);
+    assert!(!executable(&self::maps(pid)).iter().any(|n| n.starts_with("/memfd:")));
+    goes_on(run);
+}
