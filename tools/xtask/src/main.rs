@@ -7,10 +7,12 @@
 
 mod bench;
 mod demo;
+mod gates;
 mod process;
 mod release;
 mod rootfs;
 mod setup;
+mod suite;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -39,8 +41,9 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         runs: usize,
     },
-    /// Run a large suite: instructions
-    Suite { name: String },
+    /// Run a suite that is too large, or needs too much, for `test`
+    #[command(subcommand)]
+    Suite(suite::Suite),
     /// Install packages and build the release binaries
     Build,
 }
@@ -50,8 +53,7 @@ fn main() -> anyhow::Result<()> {
         Command::Demo => demo::run(),
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Bench { groups, runs } => bench::run(&groups, runs),
-        Command::Suite { name } if name == "instructions" => test::instruction_suite(),
-        Command::Suite { name } => anyhow::bail!("no suite {name}; there is: instructions"),
+        Command::Suite(suite) => suite.run(),
         Command::Build => setup::binaries().map(|_| ()),
     }
 }

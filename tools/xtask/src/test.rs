@@ -1,7 +1,7 @@
 //! `cargo xtask test`: unit tests of all crates, then the integration tests on a release made for them.
 
 use crate::process::{self, root, say, work};
-use crate::{demo, release, rootfs, setup};
+use crate::{demo, gates, release, rootfs, setup};
 use anyhow::Context;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,11 @@ use std::process::Command;
 /// Folder of the test programs inside the image.
 const IN_IMAGE: &str = "usr/local/lib/twins";
 
-pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
+pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
     let binaries = setup::binaries()?;
     if filter.is_none() {
+        gates::format()?;
+        gates::lint()?;
         say("unit tests");
         // lift apart: its tests bring in a WASM engine whose features would rebuild the compiler stack for all others.
         for crates in [&["policy", "syscalls", "megabinary", "loader", "recompiler-build", "vkernel"][..], &["lift"]] {
@@ -34,7 +36,7 @@ pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
 }
 
 /// `cargo xtask suite instructions`: every form of every row with random operands through the whole pipeline. Large functions: minutes of LLVM.
-pub fn instruction_suite() -> anyhow::Result<()> {
+pub(crate) fn instruction_suite() -> anyhow::Result<()> {
     let binaries = setup::binaries()?;
     let image = image(&rootfs::debian()?)?;
     let into = image.join(IN_IMAGE);

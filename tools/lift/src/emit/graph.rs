@@ -4,7 +4,7 @@ use crate::function::Function;
 use std::collections::{HashMap, HashSet};
 
 /// The reached part of a function's graph.
-pub struct Graph {
+pub(super) struct Graph {
     /// Block starts in reverse postorder; the entry is first.
     pub order: Vec<u64>,
     /// Position in `order`.
@@ -21,7 +21,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    pub fn of(f: &Function) -> Graph {
+    pub(super) fn of(f: &Function) -> Graph {
         let order = reverse_postorder(f);
         let number: HashMap<u64, usize> = order.iter().enumerate().map(|(k, b)| (*b, k)).collect();
         let mut predecessors: HashMap<u64, Vec<u64>> = HashMap::new();
@@ -52,7 +52,7 @@ impl Graph {
     }
 
     /// The only predecessor, when there is exactly one and it is not a back edge.
-    pub fn single_predecessor(&self, b: u64) -> Option<u64> {
+    pub(super) fn single_predecessor(&self, b: u64) -> Option<u64> {
         match self.predecessors.get(&b).map(Vec::as_slice) {
             Some([p]) if b != self.order[0] => Some(*p),
             _ => None,

@@ -4,7 +4,7 @@ use super::Random;
 use iced_x86::{Code, Encoder, Instruction, OpCodeOperandKind as K, OpKind, Register};
 
 /// A few encodings of `code` with random operands, as bytes at `native::GUEST_CODE`. Forms with operands tests cannot place (far pointers, branches) give none.
-pub fn encodings(code: Code, count: u32, random: &mut Random) -> Vec<Vec<u8>> {
+pub(crate) fn encodings(code: Code, count: u32, random: &mut Random) -> Vec<Vec<u8>> {
     let mut found: Vec<Vec<u8>> = Vec::new();
     for _ in 0..4 * count {
         let Some(i) = instruction(code, random) else { continue };
