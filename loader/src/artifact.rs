@@ -65,10 +65,16 @@ fn sealed_copy(file: &mut File) -> io::Result<OwnedFd> {
     Ok(copy.into())
 }
 
-/// Seals a memfd for good.
+/// Seals a memfd for good. The kernel answers EBUSY while anything holds one of the pages for a moment (a full machine copying or compacting memory): it is asked again.
 pub(crate) fn seal(file: &File) -> io::Result<()> {
-    rustix::fs::fcntl_add_seals(file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-    Ok(())
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    for _ in 0..20 {
+        match rustix::fs::fcntl_add_seals(file, seals) {
+            Err(rustix::io::Errno::BUSY) => std::thread::sleep(std::time::Duration::from_millis(20)),
+            other => return Ok(other?),
+        }
+    }
+    Ok(rustix::fs::fcntl_add_seals(file, seals)?)
 }
 
 /// Closes every descriptor of an artifact copy that is still open in this process (07 S7). Call once, after the last `load`, and leak the modules.
