@@ -8,6 +8,7 @@
 mod bench;
 mod demo;
 mod gates;
+mod mutants;
 mod process;
 mod release;
 mod rootfs;
@@ -44,6 +45,14 @@ enum Command {
     /// Run a suite that is too large, or needs too much, for `test`
     #[command(subcommand)]
     Suite(suite::Suite),
+    /// Break one rule at a time in a copy of the sources; the tests must notice
+    Mutants {
+        /// Only mutations whose rule or file contains this
+        filter: Option<String>,
+        /// Also those that need a rebuilt image: minutes each
+        #[arg(long)]
+        all: bool,
+    },
     /// Install packages and build the release binaries
     Build,
 }
@@ -54,6 +63,7 @@ fn main() -> anyhow::Result<()> {
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Bench { groups, runs } => bench::run(&groups, runs),
         Command::Suite(suite) => suite.run(),
+        Command::Mutants { filter, all } => mutants::run(filter.as_deref(), all),
         Command::Build => setup::binaries().map(|_| ()),
     }
 }

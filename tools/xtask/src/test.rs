@@ -1,7 +1,7 @@
 //! `cargo xtask test`: unit tests of all crates, then the integration tests on a release made for them.
 
 use crate::process::{self, root, say, work};
-use crate::{demo, gates, release, rootfs, setup};
+use crate::{demo, gates, mutants, release, rootfs, setup};
 use anyhow::Context;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
     if filter.is_none() {
         gates::format()?;
         gates::lint()?;
+        mutants::check()?;
         say("unit tests");
         // lift apart: its tests bring in a WASM engine whose features would rebuild the compiler stack for all others.
         for crates in [&["policy", "syscalls", "megabinary", "loader", "recompiler-build", "vkernel"][..], &["lift"]] {
