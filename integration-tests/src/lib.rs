@@ -74,7 +74,18 @@ pub fn twin(program: &[&str]) {
     let again = finish(setup.native(program));
     assert_eq!(show(&native), show(&again), "{program:?} is not stable natively: unfit as a twin");
     let guest = finish(setup.vkernel_run(&[], program));
-    assert_eq!(show(&guest), show(&native), "{program:?} differs; left: vkernel, right: native");
+    let (guest, native) = (show(&guest), show(&native));
+    if guest != native {
+        let first = guest.lines().zip(native.lines()).find(|(a, b)| a != b);
+        let (a, b) = first.unwrap_or(("one output goes on", "where the other ends"));
+        panic!("{program:?} differs first at\n  vkernel: {a}\n  native:  {b}\n--- vkernel\n{}\n--- native\n{}", short(&guest), short(&native));
+    }
+}
+
+/// Enough of an output to see what happened.
+fn short(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    if lines.len() <= 60 { text.to_owned() } else { format!("{}\n… {} lines more", lines[..60].join("\n"), lines.len() - 60) }
 }
 
 /// Everything that is compared, readable in a diff.

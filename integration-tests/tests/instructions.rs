@@ -4,9 +4,12 @@
 use integration_tests::twin;
 
 macro_rules! twins { ($($name:ident)*) => {
-    $(#[test] fn $name() { twin(&[concat!("/usr/local/lib/twins/x86_", stringify!($name))]); })*
+    $(#[test] fn $name() { twin(&[concat!("/usr/local/lib/twins/x86_", stringify!($name)), STATES]); })*
 } }
 
+/// States per form.
+const STATES: &str = "100";
+
 twins! {
-    arithmetic bit divide exchange locked logical multiply shift sse_float sse_integer string transfer
+    arithmetic bit divide exchange locked logical mmx multiply shift sse_float sse_integer stack stop string transfer x87
 }

@@ -68,10 +68,16 @@ fn sealed_copy(file: &mut File) -> io::Result<File> {
     Ok(copy)
 }
 
-/// Seals a memfd for good.
+/// Seals a memfd for good. The kernel answers EBUSY while anything holds one of the pages for a moment (a full machine copying or compacting memory): it is asked again.
 pub(crate) fn seal(file: &File) -> io::Result<()> {
-    rustix::fs::fcntl_add_seals(file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-    Ok(())
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    for _ in 0..20 {
+        match rustix::fs::fcntl_add_seals(file, seals) {
+            Err(rustix::io::Errno::BUSY) => std::thread::sleep(std::time::Duration::from_millis(20)),
+            other => return Ok(other?),
+        }
+    }
+    Ok(rustix::fs::fcntl_add_seals(file, seals)?)
 }
 
 /// Closes the descriptors wasmer keeps of the file it has just mapped (07 S7). New descriptors get the lowest free numbers, so they stand close to `file`'s.

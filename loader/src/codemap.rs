@@ -55,6 +55,7 @@ impl CodeMap {
     }
 
     /// Slot of the function that starts at `pc`; 0 = none.
+    #[expect(clippy::cast_ptr_alignment, reason = "a reservation starts on a page")]
     pub fn slot(&self, pc: u64) -> u32 {
         if pc >= CODE_LIMIT {
             return 0;

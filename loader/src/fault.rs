@@ -55,9 +55,12 @@ fn known() -> Option<&'static Known> {
 }
 
 /// Marks `context` as the one this thread runs, and makes its alternate signal stack the thread's.
-pub fn enter_thread(context: *mut Context) -> io::Result<()> {
+///
+/// # Safety
+/// `context` lives until `leave_thread`.
+pub unsafe fn enter_thread(context: *mut Context) -> io::Result<()> {
     CURRENT.set(context);
-    // SAFETY: the context owns its alternate stack, and `leave_thread` takes it out of use before the context goes.
+    // SAFETY: the context lives (the caller's duty) and owns its alternate stack, and `leave_thread` takes it out of use before the context goes.
     unsafe {
         let (start, bytes) = (*context).alternate_stack();
         let stack = libc::stack_t { ss_sp: start, ss_flags: 0, ss_size: bytes };

@@ -47,6 +47,7 @@ impl Machine {
         let mut store = Store::new(megabinary.engine.clone());
         let cpu_memory = Arc::new(Reservation::new().map_err(LoadError::Reserve)?);
         cpu_memory.map_anonymous(0, 1 << 16, libc::PROT_READ | libc::PROT_WRITE).map_err(LoadError::Reserve)?;
+        #[expect(clippy::cast_ptr_alignment, reason = "a reservation starts on a page")]
         let cpu = cpu_memory.base().cast::<CpuState>();
         let mut context = Context::new(cpu, megabinary.window()).map_err(LoadError::Reserve)?;
         let env: *mut Context = &mut *context;
@@ -143,7 +144,8 @@ impl Machine {
                 self.make_structured(id)?;
             }
         }
-        fault::enter_thread(&mut *self.context).map_err(LoadError::Handlers)
+        // SAFETY: the machine owns the context, and leaves the thread when dropped.
+        unsafe { fault::enter_thread(&mut *self.context) }.map_err(LoadError::Handlers)
     }
 
     /// Calls a function record on the native stack. False after a fault.
@@ -210,6 +212,7 @@ unsafe extern "C" fn never_called(_: *mut VMContext, _: *const VMFunctionBody, _
 }
 
 /// The table, every slot holding the miss stub, and the address of its first element.
+#[expect(clippy::cast_ptr_alignment, reason = "wasmer types the table's memory as bytes, and allocates it as records")]
 fn make_table(store: &mut Store, slots: u32, miss: *const VMCallerCheckedAnyfunc) -> (Extern, *mut *const VMCallerCheckedAnyfunc) {
     let ty = TableType::new(Type::FuncRef, slots, Some(slots));
     let table = VMTable::new(&ty, &TableStyle::CallerChecksSignature).expect("a table of as many slots as the megabinary has functions");

@@ -174,6 +174,9 @@ unsafe extern "C" fn leave_raw() {
 }
 
 /// Where the signal handler sends a thread whose lifted code faulted, with rsp = `host_rsp`.
+///
+/// # Safety
+/// Never called: only jumped to, with rsp as `enter` left it.
 #[unsafe(naked)]
 pub unsafe extern "C" fn leave_after_fault() {
     naked_asm!("mov eax, 1", "cld", "jmp {out}", out = sym leave_raw)
@@ -189,6 +192,9 @@ unsafe extern "C" fn abandon(context: *mut Context) -> ! {
 }
 
 /// `linux.syscall`.
+///
+/// # Safety
+/// Only called by lifted code, inside `enter` with this `context`.
 #[unsafe(naked)]
 pub unsafe extern "C" fn syscall_import(context: *mut Context) {
     naked_asm!(
@@ -204,6 +210,9 @@ pub unsafe extern "C" fn syscall_import(context: *mut Context) {
 }
 
 /// `x86.helper`.
+///
+/// # Safety
+/// As `syscall_import`.
 #[unsafe(naked)]
 pub unsafe extern "C" fn helper_import(context: *mut Context, op: u32, a: u64, b: u64) -> u64 {
     naked_asm!(

@@ -55,7 +55,7 @@ pub fn to_bytes(value: &Value) -> Vec<u8> {
 
 fn write(value: &Value, out: &mut Vec<u8>) {
     match value {
-        Value::Array(items) => write_list(b"[]", items, out, |item, out| write(item, out)),
+        Value::Array(items) => write_list(b"[]", items, out, write),
         Value::Object(members) => {
             let mut members: Vec<_> = members.iter().collect();
             // RFC 8785 section 3.2.3: by UTF-16 code units, which differs from byte order above U+FFFF.

@@ -4,6 +4,7 @@
 //! no syscall numbers (names only). The fact a newcomer gets wrong: a `Manifest` value proves nothing; only `Verified`, which nothing but
 //! `verify` can make, may be loaded or decided upon.
 #![forbid(unsafe_code)]
+#![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_precision_loss, clippy::cast_sign_loss)]
 
 pub mod canonical;
 pub mod decide;

@@ -176,10 +176,10 @@ fn segment(at: &str, s: &Segment, base: u64, size: u64) -> Checked {
 /// A file that is a program and a library (the dynamic linker) has one image.
 fn both_roles_agree(m: &Manifest) -> Checked {
     for (digest, l) in &m.libraries {
-        if let Some(b) = m.binaries.get(digest) {
-            if b.elf.as_ref() != Some(&l.elf) || b.size != l.size || b.shard != Some(l.shard) {
-                broken(format!("libraries[\"{digest}\"]"), "differs from the binaries row of the same digest")?;
-            }
+        if let Some(b) = m.binaries.get(digest)
+            && (b.elf.as_ref() != Some(&l.elf) || b.size != l.size || b.shard != Some(l.shard))
+        {
+            broken(format!("libraries[\"{digest}\"]"), "differs from the binaries row of the same digest")?;
         }
     }
     Ok(())

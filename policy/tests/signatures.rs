@@ -147,7 +147,7 @@ fn openssl_reads_the_keys_and_checks_the_signature() {
     let openssl = |args: &[&str]| Command::new("openssl").args(args).current_dir(&dir).output().expect("openssl is installed");
     let out = openssl(&["pkeyutl", "-verify", "-pubin", "-inkey", "k.pub", "-rawin", "-in", "message", "-sigfile", "signature"]);
     let derived = openssl(&["pkey", "-in", "k.pem", "-pubout"]);
-    let mode_open = std::fs::set_permissions(&private, PermissionsExt::from_mode(0o640)).and_then(|()| Ok(PrivateKey::read(&private)));
+    let mode_open = std::fs::set_permissions(&private, PermissionsExt::from_mode(0o640)).map(|()| PrivateKey::read(&private));
     let same = std::fs::read(&public).unwrap() == derived.stdout;
     let id = PublicKey::read(&public).unwrap().id;
     std::fs::remove_dir_all(&dir).unwrap();

@@ -117,6 +117,7 @@ impl Host for Worker {
         &self.objects[id.0 as usize - 1]
     }
 
+    #[expect(clippy::not_unsafe_ptr_arg_deref, reason = "the trait's contract: `syscalls::mm` passes a range that its ledger has checked")]
     fn map_image(&self, at: *mut u8, len: usize, offset: u64, prot: i32) -> Result<(), Errno> {
         if !self.image.contains(offset, len) {
             return Err(Errno::EIO);

@@ -201,7 +201,7 @@ fn answer(r: Result<Grant, i32>) -> i64 {
     r.map_or_else(|e| -i64::from(e), |g| i64::from(g.entry) | i64::from(g.scripts) << 32)
 }
 
-const E: fn(i32) -> i64 = |e| -(e as i64);
+const E: fn(i32) -> i64 = |e| -i64::from(e);
 
 #[test]
 fn listed_programs_get_their_entry_and_everything_else_an_errno() {
@@ -289,7 +289,7 @@ fn a_locked_down_worker_cannot_escape() {
                 (libc::SYS_seccomp, [1, 8, 0, 0, 0, 0]),
                 (libc::SYS_prctl, [libc::PR_SET_SECCOMP as u64, 2, 0, 0, 0, 0]),
                 (libc::SYS_prctl, [libc::PR_SET_DUMPABLE as u64, 1, 0, 0, 0, 0]),
-                (libc::SYS_ptrace, [libc::PTRACE_TRACEME as u64, 0, 0, 0, 0, 0]),
+                (libc::SYS_ptrace, [u64::from(libc::PTRACE_TRACEME), 0, 0, 0, 0, 0]),
                 (libc::SYS_io_uring_setup, [1, 0, 0, 0, 0, 0]),
                 (libc::SYS_personality, [0x040_0000, 0, 0, 0, 0, 0]),
                 (libc::SYS_unshare, [libc::CLONE_NEWUSER as u64, 0, 0, 0, 0, 0]),

@@ -105,7 +105,7 @@ mod tests {
             let native = unsafe { native_istri::<IMM>(&s) };
             assert_eq!((index as i32, flags(&cpu)), native, "pcmpistri {IMM:#x} {s:x?}");
             let (la, lb) = ((random.next() % 40) as i32 - 20, (random.next() % 40) as i32 - 20);
-            (cpu.gpr[0], cpu.gpr[2]) = (la as u32 as u64 | 7 << 40, lb as u32 as u64);
+            (cpu.gpr[0], cpu.gpr[2]) = (u64::from(la as u32) | 7 << 40, u64::from(lb as u32));
             (cpu.scratch[0], cpu.scratch[1]) = (s[0], s[1]);
             call(&mut cpu, op::PCMPESTRM, IMM as u64, 0);
             // SAFETY: as above.

@@ -41,8 +41,8 @@ pub(super) fn execute(cpu: &mut CpuState, guest: Guest, code: u16, addr: u64) ->
     let packed = unsafe { on_host(&mut region, buffer.as_mut_ptr(), stub(code), flags) };
     if let Operand::Write(n) = operand {
         if n >= ENVIRONMENT {
-            // Instruction and operand pointers are host addresses.
-            buffer[12..ENVIRONMENT].fill(0);
+            // Instruction and operand pointers are host addresses; the last two bytes are reserved and all ones.
+            buffer[12..ENVIRONMENT - 2].fill(0);
         }
         guest.write(addr, &buffer[..n])?;
     }

@@ -132,7 +132,7 @@ fn ifconf(t: &mut Thread, fd: u64, addr: u64) -> SysResult {
     let [len, pointer] = t.window().read::<[u64; 2]>(addr)?;
     let len = len as u32 as i32;
     let checked = if len < 0 { crate::pass::NEVER } else { t.ptr(pointer, len as u64) };
-    let mut own = [len as u32 as u64, checked];
+    let mut own = [u64::from(len as u32), checked];
     let r = t.host(libc::SYS_ioctl, &[fd, 0x8912, crate::pass::at_mut(&mut own)])?;
     t.window().write(addr, &(own[0] as u32))?;
     Ok(r)

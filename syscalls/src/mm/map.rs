@@ -55,7 +55,7 @@ impl Request {
 
 /// An inclusive check that a fixed range may be mapped.
 pub(super) fn check_fixed(addr: u64, len: u64) -> Result<u64, Errno> {
-    if addr % PAGE != 0 {
+    if !addr.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
     let end = addr.checked_add(len).ok_or(Errno::ENOMEM)?;
@@ -136,7 +136,7 @@ impl Memory {
     pub fn munmap(&mut self, host: &dyn Host, addr: u64, len: u64) -> Result<(), Errno> {
         let len = page_up(len).ok_or(Errno::EINVAL)?;
         let end = addr.checked_add(len).filter(|e| *e <= WINDOW_BYTES).ok_or(Errno::EINVAL)?;
-        if addr % PAGE != 0 || len == 0 {
+        if !addr.is_multiple_of(PAGE) || len == 0 {
             return Err(Errno::EINVAL);
         }
         if !self.areas.is_free(addr, end) {
@@ -162,7 +162,7 @@ impl Memory {
     pub fn mprotect(&mut self, host: &dyn Host, addr: u64, len: u64, prot: i32) -> Result<(), Errno> {
         let growing = prot & (libc::PROT_GROWSDOWN | libc::PROT_GROWSUP) != 0;
         let prot = prot & !(libc::PROT_GROWSDOWN | libc::PROT_GROWSUP);
-        if addr % PAGE != 0 || prot & !7 != 0 || (growing && !matches!(self.areas.at(addr), Some((_, a)) if a.backing == Backing::Stack)) {
+        if !addr.is_multiple_of(PAGE) || prot & !7 != 0 || (growing && !matches!(self.areas.at(addr), Some((_, a)) if a.backing == Backing::Stack)) {
             return Err(Errno::EINVAL);
         }
         if len == 0 {

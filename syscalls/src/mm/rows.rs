@@ -68,7 +68,7 @@ fn brk(t: &mut Thread, [addr, ..]: [u64; 6]) -> SysResult {
 
 /// A page range for calls that act on existing mappings: its host address; ENOMEM when part of it is unmapped.
 fn mapped_range(t: &Thread, addr: u64, len: u64) -> Result<(u64, u64), Errno> {
-    if addr % PAGE != 0 {
+    if !addr.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
     let len = page_up(len).ok_or(Errno::EINVAL)?;

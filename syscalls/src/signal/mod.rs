@@ -43,7 +43,7 @@ unsafe impl crate::guest::Plain for Action {}
 
 impl Action {
     fn has(&self, flag: i32) -> bool {
-        self.flags & flag as u32 as u64 != 0
+        self.flags & u64::from(flag as u32) != 0
     }
 }
 

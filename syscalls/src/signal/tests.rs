@@ -24,7 +24,7 @@ fn scratch(t: &mut Thread) -> u64 {
 
 fn handle(t: &mut Thread, signal: i32, flags: i32) {
     let at = scratch(t);
-    let flags = flags as u32 as u64 | 0x0400_0000;
+    let flags = u64::from(flags as u32) | 0x0400_0000;
     t.window().write(at, &Action { handler: HANDLER, flags, restorer: RESTORER, mask: bit(libc::SIGUSR2) }).unwrap();
     assert_eq!(call(t, libc::SYS_rt_sigaction, &[signal as u64, at, 0, 8]), Ok(0));
 }

@@ -159,11 +159,12 @@ pub(crate) fn walk_robust_list(t: &mut Thread) {
 }
 
 fn abandon(t: &Thread, areas: &Ledger, futex: u64, pending: bool) {
-    let writable = futex % 4 == 0 && matches!(areas.at(futex), Some((_, a)) if a.prot & libc::PROT_WRITE != 0);
+    let writable = futex.is_multiple_of(4) && matches!(areas.at(futex), Some((_, a)) if a.prot & libc::PROT_WRITE != 0);
     let Ok(at) = t.window().range(futex, 4) else { return };
     if !writable {
         return;
     }
+    #[expect(clippy::cast_ptr_alignment, reason = "a multiple of 4 in a window that starts on a page")]
     // SAFETY: aligned, inside the window, mapped and writable by the ledger, whose lock is held.
     let word = unsafe { &*at.cast::<AtomicU32>() };
     let mut value = word.load(Ordering::SeqCst);

@@ -23,7 +23,7 @@ pub(crate) struct CloneArgs {
 
 impl CloneArgs {
     pub(crate) fn has(&self, flag: i32) -> bool {
-        self.flags & flag as u32 as u64 != 0
+        self.flags & u64::from(flag as u32) != 0
     }
 
     /// The address if the flag asks for it.

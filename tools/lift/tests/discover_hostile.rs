@@ -72,7 +72,7 @@ fn mutated_files_never_panic() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut accepted = 0;
     for _ in 0..600 {
-        accepted += survive(&mutate(&mut random, &original)) as u32;
+        accepted += u32::from(survive(&mutate(&mut random, &original)));
     }
     assert!(accepted > 100, "most mutations must get past the header, or nothing is tested: {accepted}");
 }

@@ -159,10 +159,10 @@ fn entry_map(shards: &[ShardInput<'_>], rows: &[ShardRow], programs: &[Program<'
 fn structured_slot(module: &[u8], pc: u64) -> Option<u32> {
     let word = |record: &[u8], i: usize| u32::from_le_bytes(record[i..i + 4].try_into().expect("four bytes"));
     for payload in wasmparser::Parser::new(0).parse_all(module) {
-        if let wasmparser::Payload::CustomSection(s) = payload.ok()? {
-            if s.name() == abi::section::ENTRIES {
-                return s.data().chunks_exact(8).find(|r| u64::from(word(r, 0)) == pc).map(|r| word(r, 4));
-            }
+        if let wasmparser::Payload::CustomSection(s) = payload.ok()?
+            && s.name() == abi::section::ENTRIES
+        {
+            return s.data().chunks_exact(8).find(|r| u64::from(word(r, 0)) == pc).map(|r| word(r, 4));
         }
     }
     None

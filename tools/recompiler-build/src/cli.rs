@@ -20,6 +20,7 @@ pub struct Cli {
 
 /// What the command line asks for.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made once per process")]
 pub enum Request {
     Build(Box<BuildArgs>),
     Command(Command),

@@ -32,7 +32,10 @@ pub fn run(request: Request) -> anyhow::Result<()> {
         Command::Sign(args) => sign(&args),
         Command::Verify(args) => verify(&args),
         Command::Keygen(args) => keygen(&args),
-        Command::Schema => Ok(println!("{:#}", Manifest::schema())),
+        Command::Schema => {
+            println!("{:#}", Manifest::schema());
+            Ok(())
+        }
         Command::Man => Ok(std::io::stdout().write_all(&man()?)?),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "recompiler-build", &mut std::io::stdout());

@@ -42,7 +42,7 @@ struct Bench {
     rows: Vec<Row>,
 }
 
-pub fn run(groups: &[String], runs: usize) -> anyhow::Result<()> {
+pub(crate) fn run(groups: &[String], runs: usize) -> anyhow::Result<()> {
     let binaries = setup::binaries()?;
     let image = image(&rootfs::debian()?)?;
     let mut include = demo::programs();

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The programs of the demo container.
-pub const PROGRAMS: &[&str] = &[
+pub(crate) const PROGRAMS: &[&str] = &[
     "bash",
     "ls",
     "cat",
@@ -48,11 +48,11 @@ pub const PROGRAMS: &[&str] = &[
     "sed",
 ];
 
-pub fn programs() -> Vec<String> {
+pub(crate) fn programs() -> Vec<String> {
     PROGRAMS.iter().map(|p| format!("/usr/bin/{p}")).collect()
 }
 
-pub fn run() -> anyhow::Result<()> {
+pub(crate) fn run() -> anyhow::Result<()> {
     let binaries = setup::binaries()?;
     let rootfs = rootfs::debian()?;
     say("building the signed megabinary from Debian's own, unmodified programs");

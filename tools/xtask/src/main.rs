@@ -7,10 +7,13 @@
 
 mod bench;
 mod demo;
+mod gates;
+mod mutants;
 mod process;
 mod release;
 mod rootfs;
 mod setup;
+mod suite;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -39,8 +42,17 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         runs: usize,
     },
-    /// Run a large suite: instructions
-    Suite { name: String },
+    /// Run a suite that is too large, or needs too much, for `test`
+    #[command(subcommand)]
+    Suite(suite::Suite),
+    /// Break one rule at a time in a copy of the sources; the tests must notice
+    Mutants {
+        /// Only mutations whose rule or file contains this
+        filter: Option<String>,
+        /// Also those that need a rebuilt image: minutes each
+        #[arg(long)]
+        all: bool,
+    },
     /// Install packages and build the release binaries
     Build,
 }
@@ -50,8 +62,8 @@ fn main() -> anyhow::Result<()> {
         Command::Demo => demo::run(),
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Bench { groups, runs } => bench::run(&groups, runs),
-        Command::Suite { name } if name == "instructions" => test::instruction_suite(),
-        Command::Suite { name } => anyhow::bail!("no suite {name}; there is: instructions"),
+        Command::Suite(suite) => suite.run(),
+        Command::Mutants { filter, all } => mutants::run(filter.as_deref(), all),
         Command::Build => setup::binaries().map(|_| ()),
     }
 }

@@ -5,25 +5,25 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 /// The checkout's root.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     manifest.ancestors().nth(2).expect("tools/xtask lies two levels below the root").to_path_buf()
 }
 
 /// Where everything made by xtask lies.
-pub fn work() -> PathBuf {
+pub(crate) fn work() -> PathBuf {
     root().join("target/vkernel")
 }
 
 /// The cargo that runs us, at the checkout's root.
-pub fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     let mut c = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     c.current_dir(root());
     c
 }
 
 /// Runs a command with the caller's terminal; an error names it and its status.
-pub fn run(command: &mut Command) -> anyhow::Result<()> {
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let status = command.status().with_context(|| format!("cannot start {:?}", command.get_program()))?;
     if !status.success() {
         bail!("{command:?}: {status}");
@@ -32,11 +32,11 @@ pub fn run(command: &mut Command) -> anyhow::Result<()> {
 }
 
 /// Runs a command and takes its output, whatever its status.
-pub fn output(command: &mut Command) -> anyhow::Result<Output> {
+pub(crate) fn output(command: &mut Command) -> anyhow::Result<Output> {
     command.output().with_context(|| format!("cannot start {:?}", command.get_program()))
 }
 
 /// One explaining line, so that a reader of the output can follow.
-pub fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     println!("\n== {text}");
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A signed release on disk.
-pub struct Release {
+pub(crate) struct Release {
     pub manifest: PathBuf,
     pub rootfs: PathBuf,
     pub public_key: PathBuf,
@@ -24,7 +24,7 @@ fn key(binaries: &Binaries) -> anyhow::Result<PathBuf> {
 }
 
 /// Builds the release `name` from `rootfs` with the programs `include`.
-pub fn build(binaries: &Binaries, name: &str, rootfs: &Path, include: &[String]) -> anyhow::Result<Release> {
+pub(crate) fn build(binaries: &Binaries, name: &str, rootfs: &Path, include: &[String]) -> anyhow::Result<Release> {
     let key = key(binaries)?;
     let dir = work().join(name);
     fs::create_dir_all(&dir)?;
@@ -48,7 +48,7 @@ pub fn build(binaries: &Binaries, name: &str, rootfs: &Path, include: &[String])
 
 impl Release {
     /// `vkernel run` of this release; options first, then `--`, then the program.
-    pub fn run(&self, binaries: &Binaries, options: &[&str], program: &[&str]) -> Command {
+    pub(crate) fn run(&self, binaries: &Binaries, options: &[&str], program: &[&str]) -> Command {
         let mut c = Command::new(&binaries.vkernel);
         c.arg("run").arg(&self.manifest).arg("--rootfs").arg(&self.rootfs).arg("--key").arg(&self.public_key);
         c.args(options).arg("--").args(program);

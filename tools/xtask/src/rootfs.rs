@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// A minimal Debian 12 (mmdebstrap's minbase variant: coreutils, bash, grep, sed and what they need).
-pub fn debian() -> anyhow::Result<PathBuf> {
+pub(crate) fn debian() -> anyhow::Result<PathBuf> {
     let dir = work().join("rootfs");
     if dir.join("usr/bin/ls").exists() {
         return Ok(dir);

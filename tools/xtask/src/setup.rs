@@ -25,13 +25,13 @@ const PACKAGES: &[&str] = &[
 ];
 
 /// The two programs of the product.
-pub struct Binaries {
+pub(crate) struct Binaries {
     pub vkernel: PathBuf,
     pub recompiler: PathBuf,
 }
 
 /// Installs what is missing.
-pub fn packages() -> anyhow::Result<()> {
+pub(crate) fn packages() -> anyhow::Result<()> {
     let installed = |package: &&&str| {
         let query = output(Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Status}", package]));
         query.is_ok_and(|o| o.stdout == b"installed")
@@ -53,7 +53,7 @@ pub fn packages() -> anyhow::Result<()> {
 }
 
 /// Installs packages and builds `vkernel` and `recompiler-build`.
-pub fn binaries() -> anyhow::Result<Binaries> {
+pub(crate) fn binaries() -> anyhow::Result<Binaries> {
     packages()?;
     run(cargo().args(["build", "--release", "-p", "vkernel", "-p", "recompiler-build"]))?;
     let at = |name: &str| root().join("target/release").join(name);

@@ -138,7 +138,8 @@ fn control_word_and_environment_go_round_without_host_addresses() {
     run(&mut cpu, 0xd9fc, std::ptr::null_mut());
     let mut environment = [0xffu8; 108];
     run(&mut cpu, 0xd930, environment.as_mut_ptr());
-    assert!(environment[12..28].iter().all(|b| *b == 0));
+    assert!(environment[12..26].iter().all(|b| *b == 0));
+    assert_eq!(environment[26..28], [0xff; 2]);
     assert!(environment[28..].iter().all(|b| *b == 0xff));
     run(&mut cpu, 0xdd30, environment.as_mut_ptr());
     assert_eq!((cpu.fcw, cpu.fempty), (0x37f, 0xff), "fnsave initialises");

@@ -176,8 +176,8 @@ fn lost_where_seen(f: &Function, order: &[u64], events: &Events, s: &Summaries, 
     let own = s[&f.entry];
     let mut bad = RegSet::EMPTY;
     let mut see = |u: &Uppers, seen: RegSet| {
-        for n in 0..16 {
-            if u[n] == Upper::Lost && seen.has(16 + n) {
+        for (n, upper) in (0..).zip(u) {
+            if *upper == Upper::Lost && seen.has(16 + n) {
                 bad = bad.or(RegSet::xmm(n));
             }
         }

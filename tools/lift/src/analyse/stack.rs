@@ -28,7 +28,7 @@ pub fn track(f: &Function) -> Option<StackFacts> {
         for (k, i) in block.instructions.iter().enumerate() {
             d = d.checked_add(change(i, live[k].any())?)?;
             deepest = deepest.min(d);
-            if d > 0 || d < -(1 << 24) {
+            if !(-(1 << 24)..=0).contains(&d) {
                 return None;
             }
         }

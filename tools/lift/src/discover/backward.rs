@@ -312,8 +312,8 @@ fn step_over_definition(instruction: &Instruction, next: BoundState) -> Step {
         (Mnemonic::Movzx, OpKind::Memory) => from_memory(narrow(instruction.memory_size().size() as u32 * 8)),
         (Mnemonic::Mov, _) => immediate(instruction).map_or(Step::Unknown, |v| Step::Found(ValueCount::compared(v.saturating_add(1)))),
         (Mnemonic::And, _) => immediate(instruction).map_or(Step::Unknown, |v| Step::Found(ValueCount::compared(v.saturating_add(1)))),
-        (Mnemonic::Shr, OpKind::Immediate8) if (instruction.immediate8() as u32) < destination_bits => {
-            Step::Found(ValueCount::at_most(1u64 << (destination_bits - instruction.immediate8() as u32).min(63)))
+        (Mnemonic::Shr, OpKind::Immediate8) if u32::from(instruction.immediate8()) < destination_bits => {
+            Step::Found(ValueCount::at_most(1u64 << (destination_bits - u32::from(instruction.immediate8())).min(63)))
         }
         (Mnemonic::Xor | Mnemonic::Sub, OpKind::Register) if instruction.op0_kind() == OpKind::Register && instruction.op1_register() == instruction.op0_register() => {
             Step::Found(ValueCount::compared(1))

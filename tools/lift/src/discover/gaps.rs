@@ -106,10 +106,10 @@ fn believable(code: &Code, address: u64) -> bool {
             return false;
         }
         let target = matches!(instruction.op0_kind(), OpKind::NearBranch64).then(|| instruction.near_branch_target());
-        if let Some(target) = target {
-            if !code.image.is_code(target) || code.is_inside_instruction(target) {
-                return false;
-            }
+        if let Some(target) = target
+            && (!code.image.is_code(target) || code.is_inside_instruction(target))
+        {
+            return false;
         }
         match instruction.flow_control() {
             FlowControl::Next | FlowControl::ConditionalBranch | FlowControl::Call | FlowControl::IndirectCall | FlowControl::XbeginXabortXend => {}

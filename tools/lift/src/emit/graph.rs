@@ -8,10 +8,10 @@ use crate::function::Function;
 use std::collections::{HashMap, HashSet};
 
 /// Marks the nodes that are not blocks. No guest address has this bit.
-pub const SELECTOR: u64 = 1 << 63;
+pub(super) const SELECTOR: u64 = 1 << 63;
 
 /// The reached part of a function's graph.
-pub struct Graph {
+pub(super) struct Graph {
     /// Block starts in reverse postorder, without selectors.
     pub order: Vec<u64>,
     /// Where control enters: the entry block or its selector.
@@ -35,7 +35,7 @@ pub struct Graph {
 type Edges = HashMap<u64, Vec<u64>>;
 
 impl Graph {
-    pub fn of(f: &Function) -> Graph {
+    pub(super) fn of(f: &Function) -> Graph {
         let mut edges: Edges = f.blocks.iter().map(|(at, b)| (*at, b.successors())).collect();
         let mut root = f.entry;
         let mut selectors = HashMap::new();
@@ -74,7 +74,7 @@ impl Graph {
     }
 
     /// The natural loops whose header is a block.
-    pub fn loops(&self) -> Loops {
+    pub(super) fn loops(&self) -> Loops {
         let mut loops = Loops::default();
         for header in self.headers.iter().filter(|h| **h & SELECTOR == 0) {
             let mut body = HashSet::from([*header]);
@@ -91,12 +91,12 @@ impl Graph {
     }
 
     /// The node control goes to when the guest goes to block `b`.
-    pub fn node(&self, b: u64) -> u64 {
+    pub(super) fn node(&self, b: u64) -> u64 {
         self.via.get(&b).copied().unwrap_or(b)
     }
 
     /// The only predecessor, when there is exactly one and it is not a back edge.
-    pub fn single_predecessor(&self, b: u64) -> Option<u64> {
+    pub(super) fn single_predecessor(&self, b: u64) -> Option<u64> {
         match self.predecessors.get(&b).map(Vec::as_slice) {
             Some([p]) if b != self.root => Some(*p),
             _ => None,

@@ -8,7 +8,7 @@ use syscalls::abi::offset;
 use wasm_encoder::ValType;
 
 /// rsp's number.
-pub const RSP: usize = 4;
+pub(super) const RSP: usize = 4;
 
 impl Emit {
     /// The local of a general register (rdi, rsi, rdx are parameters of structured functions).

@@ -57,10 +57,10 @@ pub(super) fn read(header: &Header, image: &Image) -> Vec<Frame> {
 fn eh_frame_address(header: &Header, image: &Image) -> Option<u64> {
     if let Some(address) = header.eh_frame_header() {
         let bases = BaseAddresses::default().set_eh_frame_hdr(address);
-        if let Ok(parsed) = EhFrameHdr::new(image.rest(address), LittleEndian).parse(&bases, 8) {
-            if let Pointer::Direct(start) = parsed.eh_frame_ptr() {
-                return Some(start);
-            }
+        if let Ok(parsed) = EhFrameHdr::new(image.rest(address), LittleEndian).parse(&bases, 8)
+            && let Pointer::Direct(start) = parsed.eh_frame_ptr()
+        {
+            return Some(start);
         }
     }
     header.eh_frame_section.map(|address| image.base.wrapping_add(address))

@@ -221,7 +221,7 @@ fn program_headers(bytes: &[u8], offset: u64, size: u16, count: u16) -> Result<V
         return Err(ImageError::HeaderSize { size });
     }
     let length = bytes.len() as u64;
-    let end = offset.saturating_add(count as u64 * 56);
+    let end = offset.saturating_add(u64::from(count) * 56);
     if end > length {
         return Err(ImageError::Truncated { what: "the program header table", start: offset, end, length });
     }
@@ -255,7 +255,7 @@ fn section_headers(bytes: &[u8], offset: u64, size: u16, count: u16) -> Vec<Sect
 fn section_named<'s>(wanted: &str, sections: &'s [Section], names: u16, bytes: &[u8]) -> Option<&'s Section> {
     let names = sections.get(names as usize)?;
     sections.iter().find(|s| {
-        let start = names.offset.saturating_add(s.name as u64) as usize;
+        let start = names.offset.saturating_add(u64::from(s.name)) as usize;
         bytes.get(start..).and_then(|b| b.get(..wanted.len() + 1)).is_some_and(|n| &n[..wanted.len()] == wanted.as_bytes() && n[wanted.len()] == 0)
     })
 }

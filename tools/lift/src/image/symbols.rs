@@ -69,11 +69,11 @@ fn gnu_hash_count(tables: &DynamicTables, image: &Image) -> Option<u64> {
     let chains_at = buckets_at.checked_add(buckets.checked_mul(4)?)?;
     let highest = table.get(buckets_at..chains_at)?.chunks_exact(4).filter_map(|b| u32_at(b, 0)).max()?;
     if highest < offset {
-        return Some(offset as u64);
+        return Some(u64::from(offset));
     }
     let chain = table.get(chains_at..)?.get((highest - offset) as usize * 4..)?;
     let length = chain.chunks_exact(4).position(|b| b[0] & 1 != 0)? as u64;
-    Some(highest as u64 + length + 1)
+    Some(u64::from(highest) + length + 1)
 }
 
 /// Every symbol in executable segments from both tables, by address; one entry per name and address.

@@ -440,7 +440,7 @@ fn dpps(e: &mut Emit, i: &Instruction) {
 fn dppd(e: &mut Emit, i: &Instruction) {
     let imm = i.immediate8();
     let t = e.tv(0);
-    let wide = |m: u8| dword_mask((m & 1) * 3 | (m >> 1 & 1) * 12);
+    let wide = |m: u8| dword_mask(((m & 1) * 3) | ((m >> 1 & 1) * 12));
     binary_masked(e, i, wide(imm >> 4), |e| {
         e.s().f64x2_mul();
     });

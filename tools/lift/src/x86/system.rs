@@ -40,7 +40,7 @@ pub(super) const ROWS: RowTable = &[
     (Mnemonic::Ud2, undefined),
     (Mnemonic::Int3, breakpoint),
     (Mnemonic::Int1, breakpoint),
-    (Mnemonic::Int, protection),
+    (Mnemonic::Int, interrupt),
     (Mnemonic::Hlt, protection),
     (Mnemonic::In, protection),
     (Mnemonic::Out, protection),
@@ -218,6 +218,10 @@ fn undefined(e: &mut Emit, i: &Instruction) {
 }
 fn breakpoint(e: &mut Emit, i: &Instruction) {
     e.stop(i, StopKind::Breakpoint);
+}
+/// `int 3` in two bytes traps as the one-byte form does; Linux lets user mode use no other vector but 0x80, which is not translated.
+fn interrupt(e: &mut Emit, i: &Instruction) {
+    if i.immediate8() == 3 { breakpoint(e, i) } else { protection(e, i) }
 }
 fn protection(e: &mut Emit, i: &Instruction) {
     e.stop(i, StopKind::Protection);

@@ -177,7 +177,7 @@ fn pop16(e: &mut Emit, i: &Instruction) {
 }
 
 fn leave(e: &mut Emit, i: &Instruction) {
-    if i.stack_pointer_increment() == 2 || e.stack.is_some() {
+    if i.code() != Code::Leaveq || e.stack.is_some() {
         return e.gap(i);
     }
     e.read(Register::RBP);

@@ -6,7 +6,7 @@
 use super::Semantics;
 use crate::emit::{Emit, Flags, Width};
 use crate::registers::RegSet;
-use iced_x86::{Encoder, Instruction, Mnemonic, OpKind};
+use iced_x86::{Code, Encoder, Instruction, Mnemonic, OpKind};
 use syscalls::abi::{helper, offset};
 
 macro_rules! x87 {
@@ -71,7 +71,9 @@ fn memory_operand(i: &Instruction) -> bool {
 }
 
 fn x87(e: &mut Emit, i: &Instruction) {
-    let Some(code) = opcode(i) else { return e.gap(i) };
+    // The 16-bit layouts of environment and state: the helper knows the 32-bit ones only.
+    let short = matches!(i.code(), Code::Fldenv_m14byte | Code::Fnstenv_m14byte | Code::Frstor_m94byte | Code::Fnsave_m94byte);
+    let Some(code) = opcode(i).filter(|_| !short) else { return e.gap(i) };
     let registers = if code == 0xdfe0 { RegSet::RAX } else { RegSet::EMPTY };
     let read = Flags::read_by(i);
     if read.any() {
@@ -88,8 +90,9 @@ fn x87(e: &mut Emit, i: &Instruction) {
     }
 }
 
-/// All registers empty. `fempty` is a 16-bit field after fcw and fsw.
+/// All registers empty, TOP zero (processors do that too, though the manual says so of the other MMX instructions only). `fempty` is a 16-bit field after fcw and fsw.
 fn emms(e: &mut Emit, _i: &Instruction) {
+    e.enter_mmx();
     e.c32(0);
     e.c32(0xff);
     e.store_x87_empty();

@@ -7,18 +7,18 @@
 use std::fs;
 
 /// Where the first segment of a tiny file lies, in the file and in memory.
-pub const TEXT: u64 = 0x1000;
-pub const DATA: u64 = 0x4000;
+pub(crate) const TEXT: u64 = 0x1000;
+pub(crate) const DATA: u64 = 0x4000;
 
 /// A segment: flags, address, bytes. File offset = address.
-pub struct Part<'a> {
+pub(crate) struct Part<'a> {
     pub flags: u32,
     pub address: u64,
     pub bytes: &'a [u8],
 }
 
 /// ET_DYN with the given PT_LOADs and no entry point.
-pub fn file(parts: &[Part]) -> Vec<u8> {
+pub(crate) fn file(parts: &[Part]) -> Vec<u8> {
     let mut out = vec![0u8; 64 + 56 * parts.len()];
     out[..8].copy_from_slice(b"\x7fELF\x02\x01\x01\x00");
     put16(&mut out, 16, 3);
@@ -45,26 +45,26 @@ pub fn file(parts: &[Part]) -> Vec<u8> {
 }
 
 /// One code segment at `TEXT` that is entered at its start, and one read-only data segment at `DATA`.
-pub fn program(code: &[u8], data: &[u8]) -> Vec<u8> {
+pub(crate) fn program(code: &[u8], data: &[u8]) -> Vec<u8> {
     let mut out = file(&[Part { flags: 5, address: TEXT, bytes: code }, Part { flags: 4, address: DATA, bytes: data }]);
     put64(&mut out, 24, TEXT);
     out
 }
 
-pub fn put16(bytes: &mut [u8], at: usize, value: u16) {
+pub(crate) fn put16(bytes: &mut [u8], at: usize, value: u16) {
     bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
 }
 
-pub fn put32(bytes: &mut [u8], at: usize, value: u32) {
+pub(crate) fn put32(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
 }
 
-pub fn put64(bytes: &mut [u8], at: usize, value: u64) {
+pub(crate) fn put64(bytes: &mut [u8], at: usize, value: u64) {
     bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
 }
 
 /// Debian's own files that issue 2 wants lifted completely.
-pub const DEBIAN: [&str; 10] = [
+pub(crate) const DEBIAN: [&str; 10] = [
     "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
     "/usr/lib/x86_64-linux-gnu/libc.so.6",
     "/usr/lib/x86_64-linux-gnu/libselinux.so.1",
@@ -78,7 +78,7 @@ pub const DEBIAN: [&str; 10] = [
 ];
 
 /// Calls `check` with each of Debian's files; says which are missing here.
-pub fn each_debian_file(mut check: impl FnMut(&str, &[u8])) {
+pub(crate) fn each_debian_file(mut check: impl FnMut(&str, &[u8])) {
     let mut seen = 0;
     for path in DEBIAN {
         match fs::read(path) {

@@ -77,10 +77,10 @@ impl Cpu {
         unsafe {
             let image = STATE as *mut u8;
             std::ptr::write_bytes(image, 0, 512);
-            image.cast::<u16>().write(0x37f);
+            image.cast::<u16>().write_unaligned(0x37f);
             image.add(4).write(!s.empty);
             std::ptr::copy_nonoverlapping(s.st.as_ptr().cast(), image.add(32), 128);
-            image.add(24).cast::<u32>().write(s.mxcsr);
+            image.add(24).cast::<u32>().write_unaligned(s.mxcsr);
             std::ptr::copy_nonoverlapping(s.xmm.as_ptr().cast(), image.add(160), 256);
             std::ptr::copy_nonoverlapping(s.gpr.as_ptr().cast(), GPR as *mut u8, 128);
             (FLAGS as *mut u64).write(u64::from(s.flags));

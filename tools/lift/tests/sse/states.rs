@@ -151,8 +151,8 @@ fn half(r: &mut Random) -> u64 {
         2 | 3 => u64::from(SINGLES[r.below(SINGLES.len())]) | u64::from(SINGLES[r.below(SINGLES.len())]) << 32,
         4 => INTEGERS[r.below(INTEGERS.len())],
         // Moderate numbers, so that sums and conversions are ordinary.
-        5 => ((r.next() as i32) as f64 / 1000.0).to_bits(),
-        6 => u64::from(((r.next() as i32 >> 8) as f32 / 100.0).to_bits()) | u64::from(((r.next() as i16) as f32 / 4.0).to_bits()) << 32,
+        5 => (f64::from(r.next() as i32) / 1000.0).to_bits(),
+        6 => u64::from(((r.next() as i32 >> 8) as f32 / 100.0).to_bits()) | u64::from((f32::from(r.next() as i16) / 4.0).to_bits()) << 32,
         _ => r.next(),
     }
 }
@@ -193,7 +193,7 @@ fn state(r: &mut Random, n: u32) -> State {
         s.memory[16..32].copy_from_slice(&s.xmm[1].to_le_bytes());
     }
     // Explicit string lengths on both sides of 16.
-    if n % 2 == 0 {
+    if n.is_multiple_of(2) {
         s.gpr[0] = (r.next() % 40).wrapping_sub(20);
         s.gpr[2] = (r.next() % 40).wrapping_sub(20);
     }

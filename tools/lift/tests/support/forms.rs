@@ -1,10 +1,10 @@
 //! Enumerates encodings: for a `Code` (one form of one instruction), instructions with operands of every kind the form takes.
 
 use super::Random;
-use iced_x86::{Code, Encoder, Instruction, OpCodeOperandKind as K, OpKind, Register};
+use iced_x86::{Code, Encoder, Instruction, Mnemonic, OpCodeOperandKind as K, OpKind, Register};
 
 /// A few encodings of `code` with random operands, as bytes at `native::GUEST_CODE`. Forms with operands tests cannot place (far pointers, branches) give none.
-pub fn encodings(code: Code, count: u32, random: &mut Random) -> Vec<Vec<u8>> {
+pub(crate) fn encodings(code: Code, count: u32, random: &mut Random) -> Vec<Vec<u8>> {
     let mut found: Vec<Vec<u8>> = Vec::new();
     for _ in 0..4 * count {
         let Some(i) = instruction(code, random) else { continue };
@@ -40,12 +40,13 @@ fn operand(i: &mut Instruction, k: u32, kind: K, bank: u64, random: &mut Random)
     let in_memory = random.below(2) == 0;
     match kind {
         K::mem | K::mem_mib => memory(i, k, random),
-        K::r8_or_mem | K::r16_or_mem | K::r32_or_mem | K::r64_or_mem | K::xmm_or_mem if in_memory => memory(i, k, random),
+        K::r8_or_mem | K::r16_or_mem | K::r32_or_mem | K::r64_or_mem | K::xmm_or_mem | K::mm_or_mem if in_memory => memory(i, k, random),
         K::r8_or_mem | K::r8_reg | K::r8_opcode => register(i, k, byte(bank, random)),
         K::r16_or_mem | K::r16_reg | K::r16_rm | K::r16_opcode => register(i, k, general(Register::AX, bank, random)),
         K::r32_or_mem | K::r32_reg | K::r32_rm | K::r32_opcode | K::r32_reg_mem => register(i, k, general(Register::EAX, bank, random)),
         K::r64_or_mem | K::r64_reg | K::r64_rm | K::r64_opcode | K::r64_reg_mem => register(i, k, general(Register::RAX, bank, random)),
         K::xmm_or_mem | K::xmm_reg | K::xmm_rm => register(i, k, numbered(Register::XMM0, random.below(if bank == 2 { 16 } else { 8 }))),
+        K::mm_or_mem | K::mm_reg | K::mm_rm => register(i, k, numbered(Register::MM0, random.below(8))),
         K::st0 => register(i, k, Register::ST0),
         K::sti_opcode => register(i, k, numbered(Register::ST0, random.below(8))),
         K::al => register(i, k, Register::AL),
@@ -53,6 +54,20 @@ fn operand(i: &mut Instruction, k: u32, kind: K, bank: u64, random: &mut Random)
         K::eax => register(i, k, Register::EAX),
         K::rax => register(i, k, Register::RAX),
         K::cl => register(i, k, Register::CL),
+        K::dx => register(i, k, Register::DX),
+        K::es_rDI => implicit(i, k, OpKind::MemoryESRDI),
+        K::seg_rSI => implicit(i, k, OpKind::MemorySegRSI),
+        K::seg_rDI => implicit(i, k, OpKind::MemorySegRDI),
+        K::seg_rBX_al => {
+            i.set_memory_base(Register::RBX);
+            i.set_memory_index(Register::AL);
+            implicit(i, k, OpKind::Memory)
+        }
+        K::imm8 if i.mnemonic() == Mnemonic::Enter => {
+            // Nested frames are refused; compilers have never made them.
+            i.set_immediate8_2nd(if random.below(4) == 0 { 1 } else { 0 });
+            implicit(i, k, OpKind::Immediate8_2nd)
+        }
         K::imm8_const_1 => immediate(i, k, OpKind::Immediate8, 1),
         K::imm8 => immediate(i, k, OpKind::Immediate8, if random.below(3) == 0 { random.below(9) } else { random.next() & 0xff }),
         K::imm8sex16 => immediate(i, k, OpKind::Immediate8to16, (random.next() as i8) as u64),
@@ -91,6 +106,12 @@ fn byte(bank: u64, random: &mut Random) -> Register {
     random.pick(&all)
 }
 
+/// An operand without anything to choose.
+fn implicit(i: &mut Instruction, k: u32, kind: OpKind) -> Option<()> {
+    i.set_op_kind(k, kind);
+    Some(())
+}
+
 fn immediate(i: &mut Instruction, k: u32, kind: OpKind, v: u64) -> Option<()> {
     i.set_op_kind(k, kind);
     match kind {
@@ -119,6 +140,12 @@ fn memory(i: &mut Instruction, k: u32, random: &mut Random) -> Option<()> {
     }
     let displacement = random.pick(&[0_i64, 8, -16, 0x100, -0x100, 0x7f0]);
     i.set_memory_displacement64(displacement as u64);
-    i.set_memory_displ_size(if displacement == 0 && i.memory_base() != Register::RBP { 0 } else { 4 });
+    // As the encoder wants it with 64-bit addressing: none, one byte, or 8 for four bytes. It refuses 4, and a form would have no displacement at all.
+    let bytes = match displacement {
+        0 if i.memory_base() != Register::RBP => 0,
+        -128..128 => 1,
+        _ => 8,
+    };
+    i.set_memory_displ_size(bytes);
     Some(())
 }

@@ -15,7 +15,7 @@ pub mod state;
 
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, Mnemonic, NasmFormatter, OpKind, Register, RflagsBits, code_asm::CodeAssembler};
 use lift::emit::Form;
-pub use random::Random;
+pub(crate) use random::Random;
 pub use state::{DATA, State};
 
 /// The six arithmetic flags and DF: what is compared.

@@ -1,7 +1,7 @@
 //! Random numbers that like edges. Not for anything but tests.
 
 /// xorshift64*.
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 const EDGES: [u64; 24] = [
     0,
@@ -31,23 +31,23 @@ const EDGES: [u64; 24] = [
 ];
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Random(seed | 1)
     }
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
-    pub fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         (self.next() >> 11) % n
     }
-    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len() as u64) as usize]
     }
     /// A register value: an edge of some width, a small number, or anything.
-    pub fn value(&mut self) -> u64 {
+    pub(crate) fn value(&mut self) -> u64 {
         match self.below(8) {
             0..=2 => self.pick(&EDGES),
             3 => self.below(300),

@@ -66,9 +66,9 @@ impl State {
         if self.stop != other.stop {
             say("stop", &self.stop, &other.stop);
         }
-        for k in 0..16 {
+        for (k, name) in NAMES.iter().enumerate() {
             if self.gpr[k] != other.gpr[k] {
-                say(NAMES[k], &self.gpr[k], &other.gpr[k]);
+                say(name, &self.gpr[k], &other.gpr[k]);
             }
             if self.xmm[k] != other.xmm[k] {
                 say(&format!("xmm{k}"), &self.xmm[k], &other.xmm[k]);

@@ -217,7 +217,7 @@ fn tag(d: &elf::Dyn64<LE>, strings: &[u8], facts: &mut ElfFacts) -> Result<(), S
         elf::DT_SONAME => facts.soname = Some(text()?),
         elf::DT_RPATH => facts.rpath = list(text()?),
         elf::DT_RUNPATH => facts.runpath = list(text()?),
-        elf::DT_FLAGS_1 => facts.pie = d.d_val(LE) & u64::from(elf::DF_1_PIE.0) != 0,
+        elf::DT_FLAGS_1 => facts.pie = d.d_val(LE) & elf::DF_1_PIE.0 != 0,
         _ => {}
     }
     Ok(())

@@ -1,0 +1,201 @@
+//! The mutations: one broken rule each, and the test that must turn red.
+//!
+//! Pure data. The fact a newcomer gets wrong: `from` occurs exactly once in its file (checked by every `cargo xtask test`), so a rule that is rewritten takes its mutation along.
+
+/// Where the test is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Target {
+    /// `#[cfg(test)]` modules of the product's crates.
+    Lib,
+    /// A test target of the product's crates.
+    Test(&'static str),
+    /// A test target of the lifter.
+    Lift(&'static str),
+    /// Integration tests, through a rebuilt image: minutes each, only with `--all`.
+    Twin,
+}
+
+pub(crate) struct Mutant {
+    /// What is broken.
+    pub rule: &'static str,
+    pub file: &'static str,
+    pub from: &'static str,
+    pub to: &'static str,
+    pub target: Target,
+    /// Filter of test names.
+    pub test: &'static str,
+}
+
+use Target::{Lib, Lift, Test, Twin};
+
+const fn mutant(rule: &'static str, file: &'static str, from: &'static str, to: &'static str, target: Target, test: &'static str) -> Mutant {
+    Mutant { rule, file, from, to, target, test }
+}
+
+/// Neighbours share a crate, because going back costs a build as well.
+pub(crate) const MUTANTS: &[Mutant] = &[
+    mutant(
+        "a signature need not fit a key",
+        "policy/src/signature.rs",
+        "&Ed25519::from_bytes(&bytes)).is_ok()",
+        "&Ed25519::from_bytes(&bytes)).is_ok() || true",
+        Test("signatures"),
+        "refuses_",
+    ),
+    mutant("the signed bytes have no domain", "policy/src/signature.rs", "[DOMAIN, &canonical", "[b\"\".as_slice(), &canonical", Test("signatures"), "domain_prefix"),
+    mutant("one key counts for many signatures", "policy/src/signature.rs", "if seen.len() < threshold", "if signatures.len() < threshold", Test("signatures"), "distinct_keys"),
+    mutant("a file of another size passes", "policy/src/decide.rs", "if listed == size {", "if listed == size || true {", Test("signatures"), "decides_exec_by_digest"),
+    mutant(
+        "a revoked program runs",
+        "policy/src/decide.rs",
+        "    if verified.revoked().has_file(digest) {\n        return Decision::Refuse(Reason::Revoked);\n    }\n    if let Some(b)",
+        "    if let Some(b)",
+        Test("signatures"),
+        "decides_exec_by_digest",
+    ),
+    mutant("the manifest's rules are not checked", "policy/src/verify.rs", "    rules::check(&manifest)?;\n", "", Test("manifests"), "refuses_every_manifest"),
+    mutant(
+        "mmap gives executable memory",
+        "syscalls/src/mm/map.rs",
+        "        if r.prot & libc::PROT_EXEC != 0 {\n            let path",
+        "        if r.prot & libc::PROT_EXEC != 0 && r.len == 0 {\n            let path",
+        Lib,
+        "executable_memory_is_refused",
+    ),
+    mutant(
+        "mprotect gives executable memory",
+        "syscalls/src/mm/map.rs",
+        "if prot & libc::PROT_EXEC != 0 && !self.is_text(host, addr, end) {",
+        "if prot & libc::PROT_EXEC != 0 && !self.is_text(host, addr, end) && len == 0 {",
+        Lib,
+        "executable_memory_is_refused",
+    ),
+    mutant(
+        "munmap leaves a hole in the window (S1)",
+        "syscalls/src/mm/mod.rs",
+        "let p = unsafe { libc::mmap(at.cast(), len as usize, libc::PROT_NONE, flags, -1, 0) };",
+        "let p = if unsafe { libc::munmap(at.cast(), len as usize) } == 0 { at.cast() } else { libc::MAP_FAILED };\n        let _ = flags;",
+        Lib,
+        "mm::tests",
+    ),
+    mutant(
+        "fixed mappings leave the window",
+        "syscalls/src/mm/map.rs",
+        "    if end > HIGHEST { Err(Errno::ENOMEM) } else { Ok(end) }",
+        "    Ok(end)",
+        Lib,
+        "fixed_mappings_outside",
+    ),
+    mutant(
+        "a guest range ends one byte beyond the window",
+        "syscalls/src/guest.rs",
+        "Some(end) if end <= WINDOW_BYTES => Ok",
+        "Some(end) if end <= WINDOW_BYTES + 1 => Ok",
+        Lib,
+        "",
+    ),
+    mutant(
+        "a signal frame returns one byte further",
+        "syscalls/src/signal/frame.rs",
+        "        rip: cpu.rip,\n        eflags",
+        "        rip: cpu.rip + 1,\n        eflags",
+        Lib,
+        "sigreturn_restores_everything",
+    ),
+    mutant("siginfo lies eight bytes off", "syscalls/src/signal/frame.rs", "const SIGINFO: u64 = 8 + 304;", "const SIGINFO: u64 = 16 + 304;", Lib, "signal::tests"),
+    mutant("a signal frame overwrites the red zone", "syscalls/src/signal/frame.rs", "const RED_ZONE: u64 = 128;", "const RED_ZONE: u64 = 0;", Lib, "signal::tests"),
+    mutant(
+        "the allow-list is not asked",
+        "syscalls/src/dispatch.rs",
+        "let allowed = thread.process.allows(nr) ||",
+        "let allowed = true || thread.process.allows(nr) ||",
+        Lib,
+        "outside_the_allow_list",
+    ),
+    mutant(
+        "a helper reads beyond the window",
+        "loader/src/helper/guarded.rs",
+        "Some(end) if end <= limit => Ok",
+        "Some(end) if end <= limit + 1 => Ok",
+        Lib,
+        "ranges_past_the_window",
+    ),
+    mutant("an unsorted block table is taken", "loader/src/section.rs", "|w| w[0][0] >= w[1][0]", "|w| w[0][0] > u32::MAX - 1 && w[1][0] == 0", Lib, "not_sorted"),
+    mutant("the store takes a file with another digest", "vkernel/src/store.rs", "if digest == item.digest {", "if digest == item.digest || true {", Lib, "store::tests"),
+    mutant(
+        "execveat is not intercepted",
+        "vkernel/src/filter.rs",
+        "for nr in [libc::SYS_execve, libc::SYS_execveat] {\n        filter.add_rule",
+        "for nr in [libc::SYS_execve] {\n        filter.add_rule",
+        Test("lockdown"),
+        "",
+    ),
+    mutant("an intercepted exec is answered with CONTINUE", "vkernel/src/listener.rs", "val, error, flags: 0 }", "val: 0, error: 0, flags: 1 }", Test("lockdown"), "errno"),
+    mutant(
+        "an unlisted program is allowed",
+        "vkernel/src/supervisor.rs",
+        "Err(refusal) => (Answer::Errno(refusal.errno)",
+        "Err(refusal) => (Answer::Errno(refusal.errno & 0)",
+        Test("lockdown"),
+        "errno",
+    ),
+    mutant(
+        "overlapping segments are taken",
+        "tools/recompiler-build/src/scan/elf.rs",
+        "            return Err(format!(\"segment {i} overlaps the one before or is out of order\"",
+        "            let _ = Err::<(), _>(format!(\"segment {i} overlaps the one before or is out of order\"",
+        Lib,
+        "overlapping",
+    ),
+    mutant("a damaged cache entry is used", "tools/recompiler-build/src/cache.rs", "intact.then_some(bytes)", "(intact || true).then_some(bytes)", Lib, "damaged_entry"),
+    mutant(
+        "adc forgets the carry it came with",
+        "tools/lift/src/x86/arithmetic.rs",
+        "        // Without carry in: r < a; with it: r <= a.\n        e.get(r);\n        e.get(a);\n        e.alu(w, Alu::LtU);\n        e.get(r);\n        e.get(a);\n        e.alu(w, Alu::Eq);\n        e.get(carry);",
+        "        e.get(r);\n        e.get(a);\n        e.alu(w, Alu::LtU);\n        e.get(r);\n        e.get(a);\n        e.alu(w, Alu::Eq);\n        e.constant(w, 0);",
+        Lift("semantics"),
+        "every_integer_form",
+    ),
+    mutant(
+        "movsx does not extend the sign",
+        "tools/lift/src/x86/convert.rs",
+        "    e.operand(i, 1);\n    e.sign_extend(from);",
+        "    e.operand(i, 1);\n    let _ = from;",
+        Lift("semantics"),
+        "every_integer_form",
+    ),
+    mutant(
+        "a shift by zero changes the flags",
+        "tools/lift/src/x86/shift.rs",
+        "                e.get(l);\n                e.if_then(update);\n            }\n        }\n        e.get(r);\n    });\n}\n\n/// ZF",
+        "                let _ = l;\n                update(e);\n            }\n        }\n        e.get(r);\n    });\n}\n\n/// ZF",
+        Lift("semantics"),
+        "every_integer_form",
+    ),
+    mutant(
+        "string instructions ignore DF",
+        "tools/lift/src/x86/string.rs",
+        "    e.cpu_load32(offset::DF);\n    e.s().i64_extend_i32_u()",
+        "    e.c32(0);\n    e.s().i64_extend_i32_u()",
+        Lift("semantics"),
+        "string_instructions",
+    ),
+    mutant(
+        "upper lanes of scalars are lost",
+        "tools/lift/src/analyse/classes.rs",
+        "if *upper == Upper::Lost && seen.has(16 + n) {",
+        "if *upper == Upper::Lost && seen.has(16 + n) && n > 15 {",
+        Lift("sse"),
+        "",
+    ),
+    mutant(
+        "a static stack is one slot off",
+        "tools/lift/src/x86/mod.rs",
+        "e.rsp_add(sign * i.immediate(1) as i32);",
+        "e.rsp_add(sign * i.immediate(1) as i32 + 8);",
+        Lift("semantics"),
+        "static_stack",
+    ),
+    mutant("fnstenv shows host addresses", "loader/src/helper/x87.rs", "            buffer[12..ENVIRONMENT - 2].fill(0);\n", "", Lib, "x87::tests"),
+    mutant("emms keeps TOP", "tools/lift/src/x86/x87.rs", "    e.enter_mmx();\n    e.c32(0);", "    e.c32(0);", Twin, "mmx"),
+];
