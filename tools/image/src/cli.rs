@@ -43,7 +43,7 @@ pub struct AccessArgs {
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Unpack an image; prints the directory that holds its rootfs
+    /// Unpack an image; prints its root directory
     Unpack { image: String },
     /// Get a release with its image; prints the directory that holds manifest.json and rootfs
     Pull {

@@ -43,10 +43,13 @@ pub struct Pull<'a> {
     pub blobs: &'a Blobs,
 }
 
-/// An image's files; what it carries below `/.vkernel` stays where it is.
+/// An image's root directory; what it carries below `/.vkernel` stays where it is.
 pub fn image(p: &Pull<'_>) -> anyhow::Result<PathBuf> {
+    if let Reference::Directory(directory) = &p.from {
+        return Ok(directory.clone());
+    }
     if let Some(place) = pinned(p, "rootfs") {
-        return Ok(place);
+        return Ok(place.join("rootfs"));
     }
     let image = image::open(&p.from, p.access, p.blobs)?;
     let place = p.images.join(format!("rootfs-{}", image.digest.hex()));
@@ -55,7 +58,7 @@ pub fn image(p: &Pull<'_>) -> anyhow::Result<PathBuf> {
         rootfs(&image, &scratch, p)?;
         scratch.publish(&place)?;
     }
-    Ok(place)
+    Ok(place.join("rootfs"))
 }
 
 /// A release and its image.

@@ -2,11 +2,11 @@
 
 use crate::assemble::{PolicyFile, Release};
 use crate::cache::Cache;
-use crate::cli::{BuildArgs, Cli, Command, CompileArgs, ImageArgs, KeygenArgs, LiftArgs, Request, SignArgs, VerifyArgs, WorkArgs};
+use crate::cli::{BuildArgs, Cli, Command, CompileArgs, KeygenArgs, LiftArgs, Request, ScanArgs, SignArgs, VerifyArgs, WorkArgs};
 use crate::compile::{self, Job};
 use crate::pipeline::{self, Build, form_name};
 use crate::scan::rootfs::Rootfs;
-use crate::{lifting, output, scan, verifying};
+use crate::{fetching, lifting, output, scan, verifying};
 use anyhow::Context;
 use clap::CommandFactory;
 use policy::key::key_id;
@@ -32,6 +32,8 @@ pub fn run(request: Request) -> anyhow::Result<()> {
         Command::Sign(args) => sign(&args),
         Command::Verify(args) => verify(&args),
         Command::Keygen(args) => keygen(&args),
+        Command::Push(args) => Err(fetching::forward("push", &args.arguments)),
+        Command::Pull(args) => Err(fetching::forward("pull", &args.arguments)),
         Command::Schema => Ok(println!("{:#}", Manifest::schema())),
         Command::Man => Ok(std::io::stdout().write_all(&man()?)?),
         Command::Completions { shell } => {
@@ -50,7 +52,7 @@ fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
     let key = args.key.as_deref().map(|path| read_key(path, args.key_id.as_deref())).transpose()?;
     let release = Release { name: args.name, serial: args.serial, version: args.release, policy: PolicyFile::read(args.policy.as_deref())? };
     let summary = pipeline::build(&Build {
-        rootfs: args.image.rootfs,
+        rootfs: fetching::rootfs(&args.image.source, args.work.cache.as_deref())?,
         include: args.image.include,
         output: args.output,
         manifest: args.manifest,
@@ -72,8 +74,9 @@ fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn list(args: &ImageArgs) -> anyhow::Result<()> {
-    let found = scan::scan(&Rootfs::open(&args.rootfs)?, &args.include)?;
+fn list(args: &ScanArgs) -> anyhow::Result<()> {
+    let rootfs = fetching::rootfs(&args.source, args.cache.as_deref())?;
+    let found = scan::scan(&Rootfs::open(&rootfs)?, &args.include)?;
     let mut lines: Vec<(String, String)> = Vec::new();
     for (digest, o) in &found.objects {
         let role = match (o.program, o.library) {

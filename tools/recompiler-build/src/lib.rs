@@ -8,6 +8,7 @@ pub mod cache;
 pub mod cli;
 pub mod commands;
 pub mod compile;
+pub mod fetching;
 pub mod lifting;
 pub mod output;
 pub mod pipeline;
