@@ -6,7 +6,7 @@ use crate::cli::{BuildArgs, Cli, Command, CompileArgs, KeygenArgs, LiftArgs, Req
 use crate::compile::{self, Job};
 use crate::pipeline::{self, Build, form_name};
 use crate::scan::rootfs::Rootfs;
-use crate::{fetching, lifting, output, scan, verifying};
+use crate::{fetching, inventory, lifting, output, scan, verifying};
 use anyhow::Context;
 use clap::CommandFactory;
 use policy::key::key_id;
@@ -76,21 +76,17 @@ fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
 
 fn list(args: &ScanArgs) -> anyhow::Result<()> {
     let rootfs = fetching::rootfs(&args.source, args.cache.as_deref())?;
-    let found = scan::scan(&Rootfs::open(&rootfs)?, &args.include)?;
-    let mut lines: Vec<(String, String)> = Vec::new();
-    for (digest, o) in &found.objects {
-        let role = match (o.program, o.library) {
-            (true, true) => "program+library",
-            (true, false) => "program",
-            (false, _) => "library",
-        };
-        lines.push((o.path.clone(), format!("{role:<15} {:>9} {digest} {}", o.bytes.len(), o.path)));
+    let found = inventory::survey(&Rootfs::open(&rootfs)?, &args.include)?;
+    let text = match (args.json, args.dot) {
+        (true, _) => format!("{}\n", serde_json::to_string_pretty(&found).context("an inventory is plain JSON")?),
+        (_, true) => inventory::dot(&found),
+        _ => inventory::table(&found),
+    };
+    // A reader that has seen enough closes the pipe; that is no failure.
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => Ok(done?),
     }
-    lines.extend(found.scripts.iter().map(|(d, s)| (s.path.clone(), format!("{:<15} {:>9} {d} {} ({})", "script", s.size, s.path, s.interpreter))));
-    lines.extend(found.omitted.iter().map(|o| (o.path.clone(), format!("{:<15} {:>9} {} {}: {}", "omitted", "", o.digest, o.path, o.reason))));
-    lines.sort();
-    lines.iter().for_each(|(_, line)| println!("{line}"));
-    Ok(())
 }
 
 fn lift(args: &LiftArgs) -> anyhow::Result<()> {

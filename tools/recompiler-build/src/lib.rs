@@ -9,6 +9,7 @@ pub mod cli;
 pub mod commands;
 pub mod compile;
 pub mod fetching;
+pub mod inventory;
 pub mod lifting;
 pub mod output;
 pub mod pipeline;
