@@ -9,6 +9,7 @@ pub mod cli;
 pub mod container;
 pub mod decide;
 pub mod failure;
+pub mod fetch;
 pub mod filter;
 pub mod handshake;
 pub mod keys;

@@ -16,7 +16,7 @@ use crate::store::Store;
 use crate::supervisor::Supervisor;
 use crate::terminal::{self, Foreground};
 use crate::worker::{self, Image, Program, Worker};
-use crate::{check, filter, keys, verify};
+use crate::{check, fetch, filter, keys, verify};
 use loader::{Megabinary, ShardInput};
 use policy::manifest::{Elf, Form, Networking};
 use policy::{Digest, Verified};
@@ -32,6 +32,7 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// Runs the container; the result is the guest's exit code.
 pub fn run(options: &Run) -> Result<i32, Failure> {
     check::require()?;
+    let options = &fetch::fetched(options)?;
     let id = container_id()?;
     let mut audit = Audit::open(&id, options.audit.as_deref()).map_err(|e| {
         let path = options.audit.clone().unwrap_or_default();

@@ -14,8 +14,8 @@ pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
     let binaries = setup::binaries()?;
     if filter.is_none() {
         say("unit tests");
-        // lift apart: its tests bring in a WASM engine whose features would rebuild the compiler stack for all others.
-        for crates in [&["policy", "syscalls", "megabinary", "loader", "recompiler-build", "vkernel"][..], &["lift"]] {
+        // lift and image apart: their dependencies' features would rebuild the compiler stack for all others.
+        for crates in [&["policy", "syscalls", "megabinary", "loader", "recompiler-build", "vkernel"][..], &["lift"], &["image"]] {
             let mut unit = process::cargo();
             unit.args(["test", "--release", "--no-fail-fast"]);
             for name in crates {
@@ -30,7 +30,7 @@ pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
     include.extend(test_programs(&image)?);
     let release = release::build(&binaries, "tests", &image, &include)?;
     say("integration tests");
-    integration(&binaries, &release, &["control", "debian", "syscalls", "tamper", "tidy"], filter)
+    integration(&binaries, &release, &["control", "debian", "images", "syscalls", "tamper", "tidy"], filter)
 }
 
 /// `cargo xtask suite instructions`: every form of every row with random operands through the whole pipeline. Large functions: minutes of LLVM.
