@@ -47,8 +47,12 @@ fn pull(image: &str, registry: &RegistryArgs) -> Result<PathBuf, Failure> {
     let what = || format!("image {image}");
     let mut command = Command::new(program()?);
     command.arg("--cache").arg(&registry.images);
-    registry.registry_ca.iter().for_each(|f| drop(command.arg("--registry-ca").arg(f)));
-    registry.plain_http.iter().for_each(|h| drop(command.arg("--plain-http").arg(h)));
+    for authority in &registry.registry_ca {
+        command.arg("--registry-ca").arg(authority);
+    }
+    for host in &registry.plain_http {
+        command.args(["--plain-http", host]);
+    }
     command.args(["pull", "--pull", &registry.pull, "--", image]).stdin(Stdio::null());
     let out = command.output().map_err(|e| Failure::new(what(), e, format!("see whether {PROGRAM} can be started")))?;
     if !out.status.success() {
