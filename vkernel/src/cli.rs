@@ -92,6 +92,15 @@ pub struct Run {
     /// Print the guest's system calls to standard error
     #[arg(long)]
     pub strace: bool,
+    /// Run only the release of this name, or with this digest (of the manifest, or the container id); may be repeated
+    #[arg(long, value_name = "NAME|DIGEST")]
+    pub pin: Vec<policy::Pin>,
+    /// Run a release although this host has run a newer one of the same name; the audit log says so
+    #[arg(long)]
+    pub allow_rollback: bool,
+    /// Where the highest serial of each name is remembered
+    #[arg(long, value_name = "DIR", default_value = crate::serial::DEFAULT)]
+    pub serials: PathBuf,
     /// Where verified copies of artifacts are kept
     #[arg(long, value_name = "DIR", default_value = crate::store::DEFAULT)]
     pub store: PathBuf,
@@ -190,6 +199,9 @@ revoked files and keys
 .TP
 .I /var/lib/vkernel/store
 verified copies of artifacts; may be deleted when nothing runs
+.TP
+.I /var/lib/vkernel/serials
+the highest serial of each release that ran; an older release of the same name is refused
 .TP
 .I /var/lib/vkernel/images, /var/lib/vkernel/blobs
 images that were run by name, and their downloads; may be deleted when nothing runs

@@ -21,6 +21,7 @@ pub mod request;
 pub mod ring;
 pub mod rootfs;
 pub mod run;
+pub mod serial;
 pub mod signals;
 pub mod store;
 pub mod supervisor;
