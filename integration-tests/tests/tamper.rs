@@ -132,3 +132,52 @@ fn the_unchanged_release_verifies() {
     let out = finish(verify);
     assert!(out.status.success(), "{}", show(&out));
 }
+
+/// Two releases that differ in their serial only, validly signed: the older one is refused once the newer one has run.
+#[test]
+fn refuses_an_older_release_after_a_newer_one_ran() {
+    let setup = Setup::get();
+    let release = setup.manifest.parent().expect("the manifest has a directory");
+    let dir = tempfile::tempdir_in(release.parent().expect("in target")).expect("a directory can be made");
+    let at = |name: &str| dir.path().join(name);
+    let copy = |from: &std::path::Path, to: &std::path::Path| assert!(Command::new("cp").args(["--archive", "--link"]).arg(from).arg(to).status().expect("cp runs").success());
+    copy(release, &at("old"));
+    copy(release, &at("new"));
+    let recompiler = |args: &[&str]| {
+        let mut c = Command::new("sh");
+        c.args(["-c", "cd \"$0\" && exec \"$@\""]).arg(dir.path()).arg(&setup.recompiler).args(args);
+        let out = finish(c);
+        assert!(out.status.success(), "{}", show(&out));
+    };
+    recompiler(&["keygen", "k.pem"]);
+    for (name, serial) in [("old", 1), ("new", 2)] {
+        let path = at(name).join("manifest.json");
+        let mut manifest: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("readable")).expect("JSON");
+        manifest["serial"] = serial.into();
+        manifest["name"] = "test/replay".into();
+        fs::remove_file(&path).expect("in the copy");
+        fs::write(&path, manifest.to_string()).expect("writable");
+        recompiler(&["sign", &path.to_string_lossy(), "--key", "k.pem"]);
+    }
+    let run = |name: &str, options: &[&str]| {
+        let audit = at("audit.jsonl");
+        let _ = fs::remove_file(&audit);
+        let mut c = Command::new(&setup.vkernel);
+        c.arg("run").arg(at(name).join("manifest.json")).arg("--rootfs").arg(&setup.rootfs).arg("--key").arg(at("k.pub")).arg("--serials").arg(at("serials"));
+        c.arg("--audit").arg(&audit).args(options).args(["--", "/usr/bin/true"]);
+        let out = finish(c);
+        (out.status.code(), show(&out), fs::read_to_string(audit).unwrap_or_default())
+    };
+    for (name, options, code) in [("old", &[][..], 0), ("new", &[], 0), ("new", &["--pin", "test/replay"], 0)] {
+        let (status, text, _) = run(name, options);
+        assert_eq!(status, Some(code), "{text}");
+    }
+    let (status, text, audit) = run("old", &[]);
+    assert!(status == Some(125) && text.contains("this host has run serial 2"), "{text}");
+    assert!(audit.lines().any(|l| l.contains("replayed") && l.contains("denied")), "{audit}");
+    let (status, text, audit) = run("old", &["--allow-rollback"]);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(audit.lines().any(|l| l.contains("\"rollback\"")), "{audit}");
+    let (status, text, audit) = run("new", &["--pin", "test/other"]);
+    assert!(status == Some(125) && text.contains("--pin") && audit.contains("not-pinned"), "{text}");
+}

@@ -21,6 +21,7 @@ fn crates_depend_only_along_the_documented_edges() {
         ("syscalls", &[]),
         ("loader", &["policy", "syscalls"]),
         ("vkernel", &["loader", "policy", "syscalls"]),
+        ("image", &["policy"]),
         ("lift", &["syscalls"]),
         ("megabinary", &["policy", "syscalls"]),
         ("recompiler-build", &["policy", "syscalls", "lift", "megabinary"]),

@@ -3,9 +3,10 @@
 //! Pure functions of a `Verified` manifest and facts about the file. Refuses to own hashing, caching and answering. The fact a newcomer gets wrong: refusal is the default arm, and
 //! a revoked digest is refused even though a valid signature covers it.
 
-use crate::digest::Digest;
+use crate::digest::{Digest, DigestError};
 use crate::verify::Verified;
 use std::fmt;
+use std::str::FromStr;
 
 /// What the supervisor answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,26 @@ pub enum Reason {
     NeedsPolyfill,
     /// The release is older than one this host has run.
     Replayed,
+    /// Not the release the caller named.
+    NotPinned,
+}
+
+/// Which release a caller wants, whatever else is validly signed (07 S21).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    Name(String),
+    /// Of the manifest file, or the container id.
+    Digest(Digest),
+}
+
+impl FromStr for Pin {
+    type Err = DigestError;
+
+    /// A digest if it begins like one: a mistyped digest must not become a name that nothing has.
+    fn from_str(text: &str) -> Result<Pin, DigestError> {
+        let digest = text.starts_with("blake3:") || text.starts_with("sha256:");
+        if digest { text.parse().map(Pin::Digest) } else { Ok(Pin::Name(text.into())) }
+    }
 }
 
 impl Reason {
@@ -52,6 +73,7 @@ impl Reason {
             Reason::NotALibrary => "not-a-library",
             Reason::NeedsPolyfill => "needs-polyfill",
             Reason::Replayed => "replayed",
+            Reason::NotPinned => "not-pinned",
         }
     }
 }
@@ -97,6 +119,15 @@ pub fn decide_library(verified: &Verified, digest: &Digest, size: u64) -> Decisi
 /// May this release start on a host that has run `highest` of the same name (07 S21)?
 pub fn decide_serial(verified: &Verified, highest: Option<u64>) -> Result<(), Reason> {
     if highest.is_some_and(|h| verified.manifest().serial < h) { Err(Reason::Replayed) } else { Ok(()) }
+}
+
+/// Is this the release that was asked for?
+pub fn decide_pin(verified: &Verified, pin: &Pin) -> Result<(), Reason> {
+    let fits = match pin {
+        Pin::Name(name) => verified.manifest().name == *name,
+        Pin::Digest(digest) => verified.digest() == *digest || verified.sha256() == *digest || verified.manifest().container_id == *digest,
+    };
+    if fits { Ok(()) } else { Err(Reason::NotPinned) }
 }
 
 fn allow(entry: u32, listed: u64, size: u64) -> Decision {

@@ -34,6 +34,7 @@ pub enum VerifyError {
 pub struct Verified {
     manifest: Manifest,
     digest: Digest,
+    sha256: Digest,
     signers: BTreeSet<String>,
     revoked: Revocations,
     sizes: BTreeSet<u64>,
@@ -64,7 +65,15 @@ pub fn verify(bytes: &[u8], keys: &TrustedKeys, threshold: usize, revoked: &Revo
     }
     let sizes = manifest.binaries.values().map(|b| b.size);
     let sizes = sizes.chain(manifest.libraries.values().map(|l| l.size)).chain(manifest.scripts.values().map(|s| s.size));
-    Ok(Verified { sizes: sizes.collect(), order: manifest.entry_order().into_iter().collect(), digest: Digest::blake3(bytes), manifest, signers, revoked: revoked.clone() })
+    Ok(Verified {
+        sizes: sizes.collect(),
+        order: manifest.entry_order().into_iter().collect(),
+        digest: Digest::blake3(bytes),
+        sha256: Digest::sha256(bytes),
+        manifest,
+        signers,
+        revoked: revoked.clone(),
+    })
 }
 
 /// Reads a manifest value into its types, naming the JSON path of what does not fit.
@@ -80,6 +89,11 @@ impl Verified {
     /// BLAKE3 of the manifest file's bytes.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// SHA-256 of the same bytes, the digest that registries know.
+    pub fn sha256(&self) -> Digest {
+        self.sha256
     }
 
     /// Ids of the trusted keys that signed.

@@ -2,7 +2,7 @@
 
 use policy::key::{KeyError, PrivateKey, PublicKey};
 use policy::{Decision, Digest, Reason, Revocations, TrustedKeys, Verified, VerifyError, canonical, signature, verify};
-use policy::{decide_exec, decide_library, decide_serial};
+use policy::{Pin, decide_exec, decide_library, decide_pin, decide_serial};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -155,4 +155,18 @@ fn openssl_reads_the_keys_and_checks_the_signature() {
     assert!(same, "openssl derives the same public key from the private one");
     assert_eq!(id, "k");
     assert!(matches!(mode_open.unwrap(), Err(KeyError::Permissions { mode: 0o640, .. })));
+}
+
+#[test]
+fn a_pin_names_one_release_by_name_or_digest() {
+    let bytes = signed_by(&[1]);
+    let verified = check(&bytes, &trusted(&[1]), 1).unwrap();
+    let pinned = |text: &str| decide_pin(&verified, &text.parse::<Pin>().unwrap());
+    for good in ["test/minimal".to_owned(), Digest::blake3(&bytes).to_string(), Digest::sha256(&bytes).to_string(), digest('0').to_string()] {
+        assert_eq!(pinned(&good), Ok(()), "{good}");
+    }
+    for bad in ["test/minima".to_owned(), String::new(), Digest::blake3(b"").to_string(), digest('f').to_string()] {
+        assert_eq!(pinned(&bad), Err(Reason::NotPinned), "{bad}");
+    }
+    assert!("blake3:12".parse::<Pin>().is_err() && "sha256:ABC".parse::<Pin>().is_err(), "a mistyped digest is no name");
 }

@@ -36,7 +36,7 @@ pub enum Command {
 }
 
 /// Whom to believe.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct Trust {
     /// Trusted public key (PEM); replaces the keys in /etc/vkernel/keys; may be repeated
     #[arg(long = "key", value_name = "FILE")]
@@ -54,10 +54,14 @@ pub struct Verify {
     pub trust: Trust,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
+#[command(after_help = RUN_EXAMPLES)]
 pub struct Run {
-    /// The manifest; its files lie next to it
+    /// A manifest, whose files lie next to it, or an image that carries a release: docker://HOST/NAME[:TAG][@sha256:DIGEST], HOST/NAME:TAG, oci:DIR[:TAG]
+    #[arg(value_name = "MANIFEST|IMAGE")]
     pub manifest: PathBuf,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
     /// The image's root directory [default: rootfs next to the manifest]
     #[arg(long, value_name = "DIR")]
     pub rootfs: Option<PathBuf>,
@@ -88,6 +92,15 @@ pub struct Run {
     /// Print the guest's system calls to standard error
     #[arg(long)]
     pub strace: bool,
+    /// Run only the release of this name, or with this digest (of the manifest, or the container id); may be repeated
+    #[arg(long, value_name = "NAME|DIGEST")]
+    pub pin: Vec<policy::Pin>,
+    /// Run a release although this host has run a newer one of the same name; the audit log says so
+    #[arg(long)]
+    pub allow_rollback: bool,
+    /// Where the highest serial of each name is remembered
+    #[arg(long, value_name = "DIR", default_value = crate::serial::DEFAULT)]
+    pub serials: PathBuf,
     /// Where verified copies of artifacts are kept
     #[arg(long, value_name = "DIR", default_value = crate::store::DEFAULT)]
     pub store: PathBuf,
@@ -96,6 +109,28 @@ pub struct Run {
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM ARGS")]
     pub command: Vec<OsString>,
+}
+
+const RUN_EXAMPLES: &str = "Examples:
+  vkernel run out/manifest.json --rootfs /srv/debian -- /usr/bin/ls -l /
+  vkernel run registry.example/shop:1 --key build.pub -- /usr/bin/shop
+  vkernel run docker://registry.example/shop@sha256:4bf9… --pull never -- /usr/bin/shop";
+
+/// How an image is got.
+#[derive(Args, Clone, Debug)]
+pub struct RegistryArgs {
+    /// When to ask the registry for an image
+    #[arg(long, value_name = "WHEN", default_value = "missing", value_parser = ["missing", "always", "never"])]
+    pub pull: String,
+    /// Where images and downloads are kept
+    #[arg(long, value_name = "DIR", default_value = crate::fetch::DEFAULT)]
+    pub images: PathBuf,
+    /// Trust this certificate authority (PEM) for registries, besides the system's; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub registry_ca: Vec<PathBuf>,
+    /// Speak to this registry (HOST[:PORT]) without TLS; may be repeated
+    #[arg(long, value_name = "HOST")]
+    pub plain_http: Vec<String>,
 }
 
 /// From tight to wide.
@@ -164,6 +199,12 @@ revoked files and keys
 .TP
 .I /var/lib/vkernel/store
 verified copies of artifacts; may be deleted when nothing runs
+.TP
+.I /var/lib/vkernel/serials
+the highest serial of each release that ran; an older release of the same name is refused
+.TP
+.I /var/lib/vkernel/images, /var/lib/vkernel/blobs
+images that were run by name, and their downloads; may be deleted when nothing runs
 .SH "SEE ALSO"
 .BR vkernel-syscalls (7)
 "#;

@@ -11,12 +11,13 @@ use crate::failure::Failure;
 use crate::listener::Listener;
 use crate::ring::Ring;
 use crate::rootfs::Layout;
+use crate::serial::{self, Passed};
 use crate::signals::Signals;
 use crate::store::Store;
 use crate::supervisor::Supervisor;
 use crate::terminal::{self, Foreground};
 use crate::worker::{self, Image, Program, Worker};
-use crate::{check, filter, keys, verify};
+use crate::{check, fetch, filter, keys, verify};
 use loader::{Mapped, Megabinary, ShardInput};
 use policy::manifest::{Elf, Form, Networking};
 use policy::{Digest, Verified};
@@ -32,6 +33,7 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// Runs the container; the result is the guest's exit code.
 pub fn run(options: &Run) -> Result<i32, Failure> {
     check::require()?;
+    let options = &fetch::fetched(options)?;
     let id = container_id()?;
     let mut audit = Audit::open(&id, options.audit.as_deref()).map_err(|e| {
         let path = options.audit.clone().unwrap_or_default();
@@ -59,6 +61,7 @@ fn run_audited(options: &Run, id: &str, audit: &mut Audit) -> Result<i32, Failur
     record.hash = Some(verified.digest().to_string());
     record.detail = Some(format!("signed by {}", verified.signers().iter().cloned().collect::<Vec<_>>().join(", ")));
     audit.write(record);
+    newest(options, &verified, audit)?;
     if let Some(misfit) = verify::misfits(&verified).into_iter().next() {
         return Err(misfit);
     }
@@ -95,6 +98,28 @@ fn run_audited(options: &Run, id: &str, audit: &mut Audit) -> Result<i32, Failur
         syscall_name: &|nr| table::row(nr.into()).map(|r| r.name),
     }
     .serve()
+}
+
+/// The release must be the one that is wanted, and no step back.
+fn newest(options: &Run, verified: &Verified, audit: &mut Audit) -> Result<(), Failure> {
+    let mut note = |decision, reason: &str, detail: String| {
+        let mut record = Record::new(Event::PolicyLoad, decision, reason);
+        record.path = Some(options.manifest.display().to_string());
+        record.hash = Some(verified.digest().to_string());
+        record.detail = Some(detail);
+        audit.write(record);
+    };
+    match serial::admit(verified, &options.pin, &options.serials, options.allow_rollback) {
+        Ok(Passed::Newest) => Ok(()),
+        Ok(Passed::Rollback { highest }) => {
+            note(Decision::Allowed, "rollback", format!("serial {} although {highest} has run: --allow-rollback", verified.manifest().serial));
+            Ok(())
+        }
+        Err(refusal) => {
+            note(Decision::Denied, refusal.reason, refusal.failure.to_string());
+            Err(refusal.failure)
+        }
+    }
 }
 
 fn container_id() -> Result<String, Failure> {

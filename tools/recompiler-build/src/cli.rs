@@ -2,6 +2,7 @@
 
 use crate::compile::Tier;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::OsString;
 use std::num::NonZero;
 use std::path::PathBuf;
 
@@ -10,13 +11,19 @@ use std::path::PathBuf;
 /// Every x86-64 program of the image that is named by --include, with the libraries and interpreters it needs, is translated to
 /// WebAssembly, compiled ahead of time and listed by its hash in the manifest. vkernel(1) runs the result.
 #[derive(Debug, Parser)]
-#[command(name = "recompiler-build", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, max_term_width = 100)]
+#[command(name = "recompiler-build", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
     #[command(flatten)]
     pub build: BuildArgs,
 }
+
+const EXAMPLES: &str = "Examples:
+  recompiler-build keygen build.key
+  recompiler-build --image docker://registry.example/shop:1 --include /usr/bin/shop --output out/container.wasm --manifest out/manifest.json --key build.key
+  recompiler-build scan --image oci-archive:shop.tar --json
+  recompiler-build push out/manifest.json docker://registry.example/shop:1-signed --image docker://registry.example/shop:1";
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -40,8 +47,8 @@ impl Request {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// List what a build would hold: programs, libraries, scripts, and what is left out.
-    Scan(ImageArgs),
+    /// List everything in an image that could run, what it needs, and how it would fare.
+    Scan(ScanArgs),
     /// Translate one ELF file and say how it went.
     Lift(LiftArgs),
     /// Scan, lift and merge, without native code: container.wasm and an unsigned manifest.
@@ -54,6 +61,12 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Make an Ed25519 key pair that openssl can read.
     Keygen(KeygenArgs),
+    /// Ship a release inside its image or beside it, to a registry or an OCI layout.
+    #[command(disable_help_flag = true)]
+    Push(ForwardedArgs),
+    /// Get a release with its image; prints the directory.
+    #[command(disable_help_flag = true)]
+    Pull(ForwardedArgs),
     /// Print the JSON Schema of the manifest.
     Schema,
     /// Print the man page.
@@ -63,14 +76,59 @@ pub enum Command {
     Completions { shell: clap_complete::Shell },
 }
 
+/// Where the image is: one of the two.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    /// Root directory of the image.
+    #[arg(long, value_name = "DIR", conflicts_with = "image", required_unless_present = "image")]
+    pub rootfs: Option<PathBuf>,
+    /// Container image: docker://HOST/NAME[:TAG][@sha256:DIGEST] (docker:// may be left out), oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG], dir:DIR.
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Certificate authority (PEM) to trust for registries, besides the system's; can be given several times.
+    #[arg(long, value_name = "FILE", requires = "image")]
+    pub registry_ca: Vec<PathBuf>,
+    /// Registry (HOST[:PORT]) to speak to without TLS; can be given several times.
+    #[arg(long, value_name = "HOST", requires = "image")]
+    pub plain_http: Vec<String>,
+    /// Refuse images that unpack to more [default: 64 GiB].
+    #[arg(long, value_name = "BYTES", requires = "image")]
+    pub max_bytes: Option<u64>,
+}
+
 #[derive(Debug, Args)]
 pub struct ImageArgs {
-    /// Root directory of the image.
-    #[arg(long, value_name = "DIR")]
-    pub rootfs: PathBuf,
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// Program, library, script or directory inside the image; can be given several times.
     #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
     pub include: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ScanArgs {
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Program, library, script or directory inside the image, instead of everything; can be given several times.
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub include: Vec<String>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// As a graph of who needs whom, for Graphviz.
+    #[arg(long, conflicts_with = "json")]
+    pub dot: bool,
+    /// Directory for unpacked images [default: $XDG_CACHE_HOME/vkernel].
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+}
+
+/// Passed on to vkernel-image as they are.
+#[derive(Debug, Args)]
+pub struct ForwardedArgs {
+    /// Arguments of vkernel-image; --help lists them.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    pub arguments: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]

@@ -2,11 +2,11 @@
 
 use crate::assemble::{PolicyFile, Release};
 use crate::cache::Cache;
-use crate::cli::{BuildArgs, Cli, Command, CompileArgs, ImageArgs, KeygenArgs, LiftArgs, Request, SignArgs, VerifyArgs, WorkArgs};
+use crate::cli::{BuildArgs, Cli, Command, CompileArgs, KeygenArgs, LiftArgs, Request, ScanArgs, SignArgs, VerifyArgs, WorkArgs};
 use crate::compile::{self, Job};
 use crate::pipeline::{self, Build, form_name};
 use crate::scan::rootfs::Rootfs;
-use crate::{lifting, output, scan, verifying};
+use crate::{fetching, inventory, lifting, output, scan, verifying};
 use anyhow::Context;
 use clap::CommandFactory;
 use policy::key::key_id;
@@ -36,6 +36,8 @@ pub fn run(request: Request) -> anyhow::Result<()> {
             println!("{:#}", Manifest::schema());
             Ok(())
         }
+        Command::Push(args) => Err(fetching::forward("push", &args.arguments)),
+        Command::Pull(args) => Err(fetching::forward("pull", &args.arguments)),
         Command::Man => Ok(std::io::stdout().write_all(&man()?)?),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "recompiler-build", &mut std::io::stdout());
@@ -53,7 +55,7 @@ fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
     let key = args.key.as_deref().map(|path| read_key(path, args.key_id.as_deref())).transpose()?;
     let release = Release { name: args.name, serial: args.serial, version: args.release, policy: PolicyFile::read(args.policy.as_deref())? };
     let summary = pipeline::build(&Build {
-        rootfs: args.image.rootfs,
+        rootfs: fetching::rootfs(&args.image.source, args.work.cache.as_deref())?,
         include: args.image.include,
         output: args.output,
         manifest: args.manifest,
@@ -75,22 +77,19 @@ fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn list(args: &ImageArgs) -> anyhow::Result<()> {
-    let found = scan::scan(&Rootfs::open(&args.rootfs)?, &args.include)?;
-    let mut lines: Vec<(String, String)> = Vec::new();
-    for (digest, o) in &found.objects {
-        let role = match (o.program, o.library) {
-            (true, true) => "program+library",
-            (true, false) => "program",
-            (false, _) => "library",
-        };
-        lines.push((o.path.clone(), format!("{role:<15} {:>9} {digest} {}", o.bytes.len(), o.path)));
+fn list(args: &ScanArgs) -> anyhow::Result<()> {
+    let rootfs = fetching::rootfs(&args.source, args.cache.as_deref())?;
+    let found = inventory::survey(&Rootfs::open(&rootfs)?, &args.include)?;
+    let text = match (args.json, args.dot) {
+        (true, _) => format!("{}\n", serde_json::to_string_pretty(&found).context("an inventory is plain JSON")?),
+        (_, true) => inventory::dot(&found),
+        _ => inventory::table(&found),
+    };
+    // A reader that has seen enough closes the pipe; that is no failure.
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => Ok(done?),
     }
-    lines.extend(found.scripts.iter().map(|(d, s)| (s.path.clone(), format!("{:<15} {:>9} {d} {} ({})", "script", s.size, s.path, s.interpreter))));
-    lines.extend(found.omitted.iter().map(|o| (o.path.clone(), format!("{:<15} {:>9} {} {}: {}", "omitted", "", o.digest, o.path, o.reason))));
-    lines.sort();
-    lines.iter().for_each(|(_, line)| println!("{line}"));
-    Ok(())
 }
 
 fn lift(args: &LiftArgs) -> anyhow::Result<()> {

@@ -9,6 +9,8 @@ pub mod cli;
 pub mod commands;
 pub mod compile;
 pub mod elf_image;
+pub mod fetching;
+pub mod inventory;
 pub mod lifting;
 pub mod link;
 pub mod output;

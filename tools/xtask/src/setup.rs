@@ -22,9 +22,14 @@ const PACKAGES: &[&str] = &[
     "qemu-user",
     "openssl",
     "python3",
+    "zstd",
+    "skopeo",
+    "umoci",
+    "buildah",
+    "docker-registry",
 ];
 
-/// The two programs of the product.
+/// The programs of the product. `vkernel-image` lies beside them, where they look for it.
 pub(crate) struct Binaries {
     pub vkernel: PathBuf,
     pub recompiler: PathBuf,
@@ -52,10 +57,12 @@ pub(crate) fn packages() -> anyhow::Result<()> {
     apt(&install).context("apt-get could not install the packages")
 }
 
-/// Installs packages and builds `vkernel` and `recompiler-build`.
+/// Installs packages and builds `vkernel`, `recompiler-build` and `vkernel-image`.
 pub(crate) fn binaries() -> anyhow::Result<Binaries> {
     packages()?;
     run(cargo().args(["build", "--release", "-p", "vkernel", "-p", "recompiler-build"]))?;
+    // Apart: what TLS and HTTP want of shared crates would rebuild the compiler stack.
+    run(cargo().args(["build", "--release", "-p", "image"]))?;
     let at = |name: &str| root().join("target/release").join(name);
     Ok(Binaries { vkernel: at("vkernel"), recompiler: at("recompiler-build") })
 }

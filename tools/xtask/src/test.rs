@@ -17,8 +17,8 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
         gates::lint()?;
         mutants::check()?;
         say("unit tests");
-        // lift apart: its tests bring in a WASM engine whose features would rebuild the compiler stack for all others.
-        for crates in [&["policy", "syscalls", "megabinary", "loader", "recompiler-build", "vkernel"][..], &["lift"]] {
+        // lift and image apart: their dependencies' features would rebuild the compiler stack for all others.
+        for crates in [&["policy", "syscalls", "megabinary", "loader", "recompiler-build", "vkernel"][..], &["lift"], &["image"]] {
             let mut unit = process::cargo();
             unit.args(["test", "--release", "--no-fail-fast"]);
             for name in crates {
@@ -33,7 +33,7 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
     include.extend(test_programs(&image)?);
     let release = release::build(&binaries, "tests", &image, &include)?;
     say("integration tests");
-    integration(&binaries, &release, &["bad_input", "control", "debian", "identity", "instructions", "run", "syscalls", "tamper", "tidy", "worker"], filter)
+    integration(&binaries, &release, &["bad_input", "control", "debian", "identity", "images", "instructions", "run", "syscalls", "tamper", "tidy", "worker"], filter)
 }
 
 /// `cargo xtask suite instructions`: only the generated instruction twins, in an image of their own.

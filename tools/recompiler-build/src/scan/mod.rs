@@ -4,8 +4,10 @@
 //! named by --include that cannot be used is an error, one found in an included directory is only listed as omitted.
 
 pub mod elf;
+pub mod jit;
 pub mod rootfs;
-mod search;
+pub mod search;
+pub mod shebang;
 
 use elf::{ElfError, ElfFacts};
 use policy::Digest;
@@ -17,8 +19,6 @@ use thiserror::Error;
 
 /// Linux follows four interpreters of interpreters.
 const MAX_SCRIPT_DEPTH: usize = 4;
-/// BINPRM_BUF_SIZE: what the kernel reads of a `#!` line.
-const MAX_SHEBANG_BYTES: usize = 256;
 
 #[derive(Debug, Error)]
 pub enum ScanError {
@@ -30,6 +30,8 @@ pub enum ScanError {
     MissingLibrary { path: String, name: String },
     #[error("{path}: {reason}")]
     Script { path: String, reason: String },
+    #[error("{path}: jit: {object} contains {engine} ({evidence}), which makes code while it runs: leave it out")]
+    Jit { path: String, object: String, engine: &'static str, evidence: String },
     #[error("{path}: is neither an ELF file nor a script: leave it out")]
     NotExecutable { path: String },
     #[error("nothing to run was found: name programs with --include PATH")]
@@ -145,11 +147,17 @@ impl Scanner<'_> {
         if depth >= MAX_SCRIPT_DEPTH {
             return Err(fail("its interpreter is a script of a script too often: Linux follows four"));
         }
-        let (interpreter, argument) = shebang(&content.bytes).map_err(fail)?;
+        let (interpreter, argument) = shebang::cut(&content.bytes).map_err(fail)?;
         if !self.rootfs.has_file(&interpreter) {
             return Err(ScanError::Script { reason: format!("its interpreter {interpreter} is not in the image"), path });
         }
         self.program(&interpreter, depth + 1)?;
+        if let Some(name) = shebang::env_program(&interpreter, argument.as_deref()).map_err(fail)? {
+            let Some(program) = self.rootfs.in_path(&name) else {
+                return Err(ScanError::Script { reason: format!("it asks env for {name}, which is not in the image's PATH"), path });
+            };
+            self.program(&program, depth + 1)?;
+        }
         let digest = Digest::blake3(&content.bytes);
         self.found.paths.insert(path.clone(), digest);
         let size = content.bytes.len() as u64;
@@ -162,6 +170,8 @@ impl Scanner<'_> {
 
     /// Breadth first, as ld.so loads; each step remembers its loaders for DT_RPATH. Nothing is kept if anything is missing.
     fn closure(&mut self, content: rootfs::Content) -> Result<(), ScanError> {
+        let asked = content.path.clone();
+        let mut names = search::Loaded::default();
         let mut queue = VecDeque::from([(content, Role::Included, Vec::<Own>::new())]);
         let mut loaded = BTreeMap::new();
         let mut kept = Vec::new();
@@ -170,12 +180,15 @@ impl Scanner<'_> {
                 continue;
             }
             let facts = elf::facts(&content.path, &content.bytes)?;
+            if let Some(jit) = jit::detect(&content.bytes, &facts.needed).into_iter().find(|j| j.need == jit::Need::Required) {
+                return Err(ScanError::Jit { path: asked, object: content.path, engine: jit.engine, evidence: jit.evidence });
+            }
             let origin = content.path.rsplit_once('/').map_or("", |(d, _)| d).to_owned();
             let own = Own { origin, rpath: facts.rpath.clone(), runpath: facts.runpath.clone() };
             let chain: Vec<Own> = std::iter::once(own).chain(loaders).collect();
             let references: Vec<&Own> = chain.iter().collect();
             for name in &facts.needed {
-                let path = self.search.find(self.rootfs, name, &references);
+                let path = names.find(&self.search, self.rootfs, name, &references);
                 let path = path.ok_or_else(|| ScanError::MissingLibrary { path: content.path.clone(), name: name.clone() })?;
                 if !loaded.contains_key(&path) {
                     queue.push_back((self.rootfs.read(&path)?, Role::Library, chain.clone()));
@@ -213,37 +226,9 @@ impl Scanner<'_> {
     }
 }
 
-/// The interpreter and the one argument of a `#!` line, as the kernel's binfmt_script cuts it.
-fn shebang(bytes: &[u8]) -> Result<(String, Option<String>), &'static str> {
-    let line = bytes[2..].split(|b| *b == b'\n').next().unwrap_or_default();
-    if line.len() > MAX_SHEBANG_BYTES - 3 {
-        return Err("its #! line is longer than the 253 bytes Linux reads");
-    }
-    let line = std::str::from_utf8(line).map_err(|_| "its #! line is not UTF-8")?;
-    let line = line.trim_matches([' ', '\t']);
-    let (interpreter, argument) = line.split_once([' ', '\t']).unwrap_or((line, ""));
-    if interpreter.ends_with('\r') {
-        return Err("its #! line ends with a carriage return, which Linux takes for a part of the name");
-    }
-    if !interpreter.starts_with('/') {
-        return Err("its #! line names no absolute path");
-    }
-    let argument = argument.trim_matches([' ', '\t']);
-    Ok((interpreter.into(), (!argument.is_empty()).then(|| argument.to_owned())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cuts_a_shebang_line_as_the_kernel_does() {
-        let cut = |s: &str| shebang(s.as_bytes()).map(|(i, a)| (i, a.unwrap_or_default()));
-        assert_eq!(cut("#!/bin/sh\nx"), Ok(("/bin/sh".into(), String::new())));
-        assert_eq!(cut("#! /usr/bin/env -S a  b \n"), Ok(("/usr/bin/env".into(), "-S a  b".into())));
-        assert!(cut("#!/bin/sh\r\n").is_err() && cut("#!sh\n").is_err() && cut("#!\n").is_err());
-        assert!(cut(&format!("#!/{}\n", "x".repeat(300))).is_err());
-    }
 
     #[test]
     fn finds_the_closure_of_a_program_of_this_machine() {

@@ -36,6 +36,12 @@ pub struct Content {
     /// Absolute, without symlinks.
     pub path: String,
     pub bytes: Vec<u8>,
+    /// Permission bits with setuid, setgid and sticky.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// It carries file capabilities.
+    pub capabilities: bool,
 }
 
 /// What a path is.
@@ -90,9 +96,31 @@ impl Rootfs {
             return Err(RootfsError::TooLarge { path: path.into(), bytes: size });
         }
         let inside = self.inside(&fd).map_err(open)?;
+        let capabilities = fs::fgetxattr(&fd, "security.capability", &mut [0_u8; 64][..]).is_ok();
         let mut bytes = Vec::with_capacity(size as usize);
         File::from(fd).take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(open)?;
-        Ok(Content { path: inside, bytes })
+        Ok(Content { path: inside, bytes, mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid, capabilities })
+    }
+
+    /// The first bytes of a regular file, its size and its permission bits.
+    pub fn head(&self, path: &str, bytes: usize) -> Result<(Vec<u8>, u64, u32), RootfsError> {
+        let open = |source: io::Error| RootfsError::Open { path: path.into(), source };
+        let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW).map_err(open)?;
+        let stat = fs::fstat(&fd).map_err(|e| open(e.into()))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(RootfsError::NotAFile { path: path.into() });
+        }
+        let mut head = Vec::new();
+        File::from(fd).take(bytes as u64).read_to_end(&mut head).map_err(open)?;
+        Ok((head, stat.st_size as u64, stat.st_mode & 0o7777))
+    }
+
+    /// Where a program is found by its name, as `execvp` does: a name with a slash as it is.
+    pub fn in_path(&self, name: &str) -> Option<String> {
+        if name.contains('/') {
+            return self.has_file(name).then(|| name.to_owned());
+        }
+        super::shebang::PATH.iter().map(|d| format!("{d}/{name}")).find(|p| self.has_file(p))
     }
 
     /// Whether a regular file is there.

@@ -5,6 +5,7 @@
 
 use super::elf;
 use super::rootfs::Rootfs;
+use std::collections::BTreeMap;
 
 /// Debian's defaults, after ld.so.conf.
 const DEFAULT: [&str; 4] = ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib", "/usr/lib"];
@@ -13,21 +14,21 @@ const OTHER_DEFAULT: [&str; 2] = ["/lib64", "/usr/lib64"];
 /// `include` lines of ld.so.conf nest; a cycle must end.
 const MAX_INCLUDES: usize = 64;
 
-pub(super) struct Search {
+pub struct Search {
     system: Vec<String>,
 }
 
 /// The directories one object names itself.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Own {
+pub struct Own {
     /// Directory of the object, for $ORIGIN.
-    pub(super) origin: String,
-    pub(super) rpath: Vec<String>,
-    pub(super) runpath: Vec<String>,
+    pub origin: String,
+    pub rpath: Vec<String>,
+    pub runpath: Vec<String>,
 }
 
 impl Search {
-    pub(super) fn of(rootfs: &Rootfs) -> Search {
+    pub fn of(rootfs: &Rootfs) -> Search {
         let mut system = Vec::new();
         let mut left = MAX_INCLUDES;
         read_conf(rootfs, "/etc/ld.so.conf", &mut system, &mut left);
@@ -36,7 +37,7 @@ impl Search {
     }
 
     /// Path of the first fitting file. `chain` is the object that needs `name`, then its loader, up to the program.
-    pub(super) fn find(&self, rootfs: &Rootfs, name: &str, chain: &[&Own]) -> Option<String> {
+    pub fn find(&self, rootfs: &Rootfs, name: &str, chain: &[&Own]) -> Option<String> {
         if name.contains('/') {
             let own = chain.first()?;
             return fits(rootfs, &expand(name, &own.origin));
@@ -52,6 +53,25 @@ impl Search {
             let plain = format!("{d}/{name}");
             fits(rootfs, &format!("{d}/glibc-hwcaps/x86-64-v2/{name}")).or_else(|| fits(rootfs, &plain))
         })
+    }
+}
+
+/// Names that are loaded already: ld.so compares them, and DT_SONAMEs, before it searches; so one program has one libx.so, whoever needs it.
+#[derive(Default)]
+pub struct Loaded(BTreeMap<String, String>);
+
+impl Loaded {
+    pub fn find(&mut self, search: &Search, rootfs: &Rootfs, name: &str, chain: &[&Own]) -> Option<String> {
+        if let Some(path) = self.0.get(name) {
+            return Some(path.clone());
+        }
+        let path = search.find(rootfs, name, chain)?;
+        let soname = rootfs.read(&path).ok().and_then(|c| elf::facts(&c.path, &c.bytes).ok()?.soname);
+        // Only the program's own needs and those of its libraries come here, in ld.so's order: breadth first.
+        for known in soname.into_iter().chain([name.to_owned()]) {
+            self.0.entry(known).or_insert_with(|| path.clone());
+        }
+        Some(path)
     }
 }
 

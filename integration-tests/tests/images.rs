@@ -1,0 +1,158 @@
+//! From image to image: built from a registry's image, shipped to a registry, run on a host that never saw it.
+
+use integration_tests::{Setup, finish, show};
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// Debian's docker-registry on loopback.
+struct Registry {
+    child: Child,
+    port: u16,
+}
+
+impl Registry {
+    fn start(data: &Path) -> Registry {
+        let port = TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr().expect("bound").port();
+        let config = data.join(format!("config-{port}.yml"));
+        let text = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+            data.display()
+        );
+        fs::write(&config, text).expect("writable");
+        let child = Command::new("docker-registry").arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("docker-registry is installed");
+        let end = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < end, "the registry does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Registry { child, port }
+    }
+
+    fn reference(&self, name: &str) -> String {
+        format!("127.0.0.1:{}/{name}", self.port)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A directory on the test image's file system; some hosts keep /tmp in memory.
+fn place() -> tempfile::TempDir {
+    tempfile::tempdir_in(Setup::get().rootfs.parent().expect("the rootfs has a parent")).expect("a directory can be made")
+}
+
+/// A registry's storage with the tests' release in both forms, made once: `shop:image`, `shop:base` and the artifact that refers to it. Removed by the next run.
+fn storage() -> &'static PathBuf {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let setup = Setup::get();
+        let data = setup.rootfs.parent().expect("the rootfs has a parent").join("images-test");
+        let _ = fs::remove_dir_all(&data);
+        fs::create_dir_all(&data).expect("a directory can be made");
+        let registry = Registry::start(&data);
+        let base = format!("dir:{}", setup.rootfs.display());
+        recompiler(&data, &["push", &setup.manifest.to_string_lossy(), &registry.reference("shop:image"), "--image", &base, "--compression", "zstd"]);
+        recompiler(&data, &["push", "--form", "artifact", &setup.manifest.to_string_lossy(), &registry.reference("shop:release"), "--image", &base, "--compression", "zstd"]);
+        data
+    })
+}
+
+fn recompiler(cache: &Path, args: &[&str]) -> String {
+    let out = finish(recompiler_command(cache, args));
+    assert!(out.status.success(), "{args:?}: {}", show(&out));
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
+}
+
+fn recompiler_command(cache: &Path, args: &[&str]) -> Command {
+    let mut c = Command::new("env");
+    c.arg(format!("XDG_CACHE_HOME={}", cache.join("cache").display())).arg(&Setup::get().recompiler).args(args);
+    c
+}
+
+/// `vkernel run IMAGE` on a host that has nothing.
+fn run(host: &Path, image: &str, options: &[&str], key: &Path, program: &[&str]) -> Output {
+    let mut c = Command::new(&Setup::get().vkernel);
+    c.args(["run", image, "--images"]).arg(host.join("images")).arg("--store").arg(host.join("store")).arg("--key").arg(key);
+    c.args(options).arg("--").args(program);
+    finish(c)
+}
+
+const PROGRAM: [&str; 3] = ["/bin/bash", "-c", "ls -l /usr /etc | sort | tail -5; ls / | grep -c vkernel; exit 7"];
+
+#[test]
+fn an_image_in_a_registry_runs_on_a_host_that_never_saw_it() {
+    let setup = Setup::get();
+    let host = place();
+    let registry = Registry::start(storage());
+    let expected = finish(setup.vkernel_run(&[], &PROGRAM));
+    assert_eq!(expected.status.code(), Some(7), "{}", show(&expected));
+    let image = registry.reference("shop:image");
+    assert_eq!(show(&run(host.path(), &image, &[], &setup.key, &PROGRAM)), show(&expected));
+    drop(registry);
+    // Pulled once, it runs without the registry; asked to look, it says what is missing.
+    assert_eq!(show(&run(host.path(), &image, &[], &setup.key, &PROGRAM)), show(&expected));
+    let refused = run(host.path(), &image, &["--pull", "always"], &setup.key, &PROGRAM);
+    assert!(refused.status.code() == Some(125) && show(&refused).contains("can be reached"), "{}", show(&refused));
+}
+
+#[test]
+fn a_release_beside_its_image_is_found_and_run() {
+    let setup = Setup::get();
+    let host = place();
+    let registry = Registry::start(storage());
+    let out = run(host.path(), &registry.reference("shop:release"), &[], &setup.key, &PROGRAM);
+    assert_eq!(show(&out), show(&finish(setup.vkernel_run(&[], &PROGRAM))));
+}
+
+#[test]
+fn a_pulled_release_must_be_signed_by_a_trusted_key() {
+    let host = place();
+    let registry = Registry::start(storage());
+    let other = host.path().join("other.pem");
+    recompiler(host.path(), &["keygen", &other.to_string_lossy()]);
+    let out = run(host.path(), &registry.reference("shop:image"), &[], &other.with_extension("pub"), &PROGRAM);
+    assert_eq!(out.status.code(), Some(125), "{}", show(&out));
+    // What was pulled and then changed on disk is refused as well.
+    let release =
+        fs::read_dir(host.path().join("images/images")).expect("images").map(|e| e.expect("readable").path()).find(|p| p.join("manifest.json").is_file()).expect("a release");
+    let wasm = release.join("container.wasm");
+    let mut bytes = fs::read(&wasm).expect("readable");
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    fs::write(&wasm, bytes).expect("writable");
+    let out = run(host.path(), &registry.reference("shop:image"), &[], &Setup::get().key, &PROGRAM);
+    assert!(out.status.code() == Some(125) && show(&out).contains("its digest is"), "{}", show(&out));
+}
+
+#[test]
+fn a_release_built_from_a_registrys_image_runs() {
+    let setup = Setup::get();
+    let host = place();
+    let registry = Registry::start(storage());
+    let at = |name: &str| host.path().join(name).to_string_lossy().into_owned();
+    recompiler(host.path(), &["keygen", &at("k.pem")]);
+    let (wasm, manifest, key, image) = (at("out/c.wasm"), at("out/manifest.json"), at("k.pem"), registry.reference("shop:image"));
+    // Whatever was built before is taken from the tests' cache, so only what differs is compiled.
+    let cache = setup.manifest.parent().and_then(Path::parent).expect("beside the release").join("cache").to_string_lossy().into_owned();
+    let before: Vec<_> = ["images", "blobs"].iter().map(|d| Path::new(&cache).join(d)).filter(|d| !d.exists()).collect();
+    let out = recompiler_command(
+        host.path(),
+        &["--image", &image, "--include", "/usr/bin/true", "/usr/bin/ls", "--key", &key, "--output", &wasm, "--manifest", &manifest, "--cache", &cache],
+    )
+    .output()
+    .expect("it starts");
+    before.iter().for_each(|d| drop(fs::remove_dir_all(d)));
+    assert!(out.status.success(), "{}", show(&out));
+    let mut c = Command::new(&setup.vkernel);
+    c.arg("run").arg(&manifest).arg("--rootfs").arg(&setup.rootfs).arg("--key").arg(at("k.pub")).arg("--store").arg(at("store")).args(["--", "/usr/bin/ls", "/usr"]);
+    let guest = finish(c);
+    assert_eq!(show(&guest), show(&finish(setup.vkernel_run(&[], &["/usr/bin/ls", "/usr"]))));
+}

@@ -1,0 +1,168 @@
+//! Releases pushed in both forms and pulled again, and images that carry hostile ones. What is inside a release does not matter here: its code is a few bytes that only digests look at.
+
+mod support;
+
+use policy::{Digest, canonical};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use support::{Registry, Work};
+
+/// A release in a directory: a manifest of policy's own tests with digests of made-up files.
+fn release(w: &Work, directory: &str, serial: u64, changed_code: &str) -> PathBuf {
+    let text = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policy/tests/manifests/accept/minimal.json")).unwrap();
+    let mut m: Value = serde_json::from_slice(&text).unwrap();
+    let put = |name: &str, bytes: &[u8]| {
+        let path = w.at(directory).join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+        json!(Digest::blake3(bytes).to_string())
+    };
+    m["serial"] = serial.into();
+    m["megabinary_digest"] = put("container.wasm", format!("wasm {serial}").as_bytes());
+    for (i, a) in m["artifacts"].as_array_mut().unwrap().iter_mut().enumerate() {
+        let code = if i == 0 { format!("{changed_code} {}", "x".repeat(100_000)) } else { format!("code {i} {}", "y".repeat(500_000)) };
+        a["digest"] = put(a["file"].as_str().unwrap(), code.as_bytes());
+    }
+    let path = w.at(directory).join("manifest.json");
+    fs::write(&path, canonical::to_bytes(&m)).unwrap();
+    path
+}
+
+fn same_release(a: &Path, b: &Path) {
+    let names = |d: &Path| {
+        let mut all = Vec::new();
+        let mut work = vec![d.to_path_buf()];
+        while let Some(dir) = work.pop() {
+            for e in fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).filter(|p| !p.ends_with("rootfs")) {
+                if e.is_dir() { work.push(e) } else { all.push((e.strip_prefix(d).unwrap().to_owned(), fs::read(&e).unwrap())) }
+            }
+        }
+        all.sort();
+        all
+    };
+    let (a, b) = (names(a), names(b));
+    assert!(a.len() >= 5 && a == b, "{:?} {:?}", a.iter().map(|x| &x.0).collect::<Vec<_>>(), b.iter().map(|x| &x.0).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_release_inside_its_image_comes_back_and_the_original_layers_stay_as_they_are() {
+    let w = Work::new();
+    w.umoci_image();
+    release(&w, "out", 3, "a");
+    let registry = Registry::start();
+    for (to, compression) in [(registry.reference("shop:1"), "gzip"), (registry.reference("shop:2"), "zstd"), ("oci:shipped:x".to_owned(), "gzip")] {
+        w.ok(&["push", "out/manifest.json", &to, "--image", "oci:lay:img", "--compression", compression]);
+        let place = w.ok(&["pull", &to]);
+        same_release(&place, &w.at("out"));
+        let original = w.ok(&["unpack", "oci:lay:img"]);
+        assert_eq!(w.tree(&place.join("rootfs")), w.tree(&original), "the guest sees the original image only");
+    }
+    // Other tools read it: skopeo lists one layer more, umoci unpacks it.
+    let layers = |from: &str| w.tool("skopeo", &["inspect", "--tls-verify=false", "--format", "{{range .Layers}}{{.}} {{end}}", from]);
+    let (before, after) = (layers("oci:lay:img"), layers(&registry.reference("shop:1")));
+    assert!(after.starts_with(before.trim()) && after.split_whitespace().count() == before.split_whitespace().count() + 1, "{before} {after}");
+    w.sh("umoci unpack --image shipped:x b2 >/dev/null 2>&1 && cmp b2/rootfs/.vkernel/manifest.json out/manifest.json && cmp b2/rootfs/.vkernel/container.wasm out/container.wasm");
+    // The same release gives the same bytes, whoever pushes it.
+    let digest = w.ok(&["push", "out/manifest.json", "oci:shipped:y", "--image", "oci:lay:img"]);
+    assert_eq!(digest, w.ok(&["push", "out/manifest.json", "oci:shipped:z", "--image", "oci:lay:img"]));
+}
+
+#[test]
+fn an_artifact_is_found_from_its_image_and_code_is_shared_between_releases() {
+    let w = Work::new();
+    w.umoci_image();
+    let registry = Registry::start();
+    let image = registry.reference("shop:1");
+    w.tool("skopeo", &["copy", "-q", "--dest-tls-verify=false", "oci:lay:img", &image]);
+    assert!(w.refused(&["pull", &image]).contains("carries no release"));
+    release(&w, "one", 1, "first");
+    w.ok(&["push", "--form", "artifact", "one/manifest.json", &registry.reference("shop:1-r1"), "--image", &image]);
+    let before: u64 = registry.blobs().iter().map(|b| b.1).sum();
+    release(&w, "two", 2, "second");
+    w.ok(&["push", "--form", "artifact", "two/manifest.json", &registry.reference("shop:1-r2"), "--image", &image]);
+    let added = registry.blobs().iter().map(|b| b.1).sum::<u64>() - before;
+    assert!((100_000..200_000).contains(&added), "{added} bytes were added: of 1.1 MB of code, 0.1 MB changed");
+    // By the image's own name the newest; by the artifact's name that one.
+    same_release(&w.ok(&["pull", &image]), &w.at("two"));
+    let first = w.ok(&["pull", &registry.reference("shop:1-r1")]);
+    same_release(&first, &w.at("one"));
+    assert_eq!(w.tree(&first.join("rootfs")), w.tree(&w.ok(&["unpack", "oci:lay:img"])));
+    // On disk, too: one inode for code that both hold.
+    let second = w.ok(&["pull", &registry.reference("shop:1-r2")]);
+    let inode = |place: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(place.join("aot/x86_64-unknown-linux-gnu/88888888.structured.so")).unwrap());
+    assert_eq!(inode(&first), inode(&second));
+    // The same in a layout.
+    w.ok(&["push", "--form", "artifact", "two/manifest.json", "oci:lay:r2", "--image", "oci:lay:img"]);
+    same_release(&w.ok(&["pull", "oci:lay:img"]), &w.at("two"));
+}
+
+#[test]
+fn pull_never_and_missing_ask_nobody_and_always_does() {
+    let w = Work::new();
+    w.umoci_image();
+    let registry = Registry::start();
+    let name = registry.reference("shop:1");
+    assert!(w.refused(&["pull", "--pull", "never", &name]).contains("never pulled"));
+    release(&w, "one", 1, "first");
+    w.ok(&["push", "one/manifest.json", &name, "--image", "oci:lay:img"]);
+    let one = w.ok(&["pull", &name]);
+    release(&w, "two", 2, "second");
+    w.ok(&["push", "two/manifest.json", &name, "--image", "oci:lay:img"]);
+    assert_eq!(w.ok(&["pull", &name]), one);
+    let two = w.ok(&["pull", "--pull", "always", &name]);
+    same_release(&two, &w.at("two"));
+    drop(registry);
+    assert_eq!(w.ok(&["pull", "--pull", "never", &name]), two);
+    w.refused(&["pull", "--pull", "always", &name]);
+}
+
+#[test]
+fn what_was_changed_after_the_build_is_not_pushed_and_not_pulled() {
+    let w = Work::new();
+    w.umoci_image();
+    release(&w, "out", 1, "a");
+    w.ok(&["push", "--form", "artifact", "out/manifest.json", "oci:dest:good", "--image", "oci:lay:img"]);
+    fs::write(w.at("out/container.wasm"), "other").unwrap();
+    assert!(w.refused(&["push", "out/manifest.json", "oci:dest:bad", "--image", "oci:lay:img"]).contains("its digest is"));
+    assert!(w.refused(&["push", "lay/index.json", "oci:dest:bad", "--image", "oci:lay:img"]).contains("manifest lay/index.json"));
+    w.ok(&["pull", "oci:dest:good"]);
+    w.forget_everything();
+    // A blob of the layout changed: the manifest's digest does not fit any more.
+    let code = fs::read(w.at("out/aot/x86_64-unknown-linux-gnu/88888888.structured.so")).unwrap();
+    let mut bad = code.clone();
+    bad[7] ^= 1;
+    fs::write(w.at("dest/blobs/sha256").join(Digest::sha256(&code).hex()), bad).unwrap();
+    assert!(w.refused(&["pull", "oci:dest:good"]).contains("its digest is"));
+}
+
+/// Images whose `/.vkernel` is not what it should be: nothing outside may be moved or read.
+#[test]
+fn a_hostile_release_inside_an_image_is_refused() {
+    let w = Work::new();
+    release(&w, "out", 1, "a");
+    fs::write(w.at("secret"), "outside").unwrap();
+    let carrying = |name: &str, script: &str| {
+        w.sh(&format!("rm -rf lay b; umoci init --layout lay; umoci new --image lay:{name}; umoci unpack --image lay:{name} b >/dev/null 2>&1; cd b/rootfs; mkdir .vkernel; cp -r ../../out/. .vkernel/; {script}; cd ../..; umoci repack --image lay:{name} b >/dev/null 2>&1"));
+        w.command(&["pull", &format!("oci:lay:{name}")]).output().unwrap()
+    };
+    let good = carrying("good", "true");
+    assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
+    let secret = w.name("secret");
+    for (name, script, reason) in [
+        ("link", format!("rm .vkernel/container.wasm; ln -s {secret} .vkernel/container.wasm"), "plain file"),
+        ("directory", format!("mv .vkernel real; ln -s real .vkernel; ln -s {secret} x"), "plain file"),
+        ("manifest", format!("rm .vkernel/manifest.json; ln -s {secret} .vkernel/manifest.json"), "plain file"),
+        ("fifo", "rm .vkernel/manifest.json; mkfifo .vkernel/manifest.json".to_owned(), "not a regular file"),
+        ("hard", "mkdir etc; ln .vkernel/container.wasm etc/passwd".to_owned(), "several links"),
+        ("path", "sed -i 's|\"megabinary\":\"container.wasm\"|\"megabinary\":\"../../../x\"|' .vkernel/manifest.json".to_owned(), "manifest"),
+        ("absent", "rm -r .vkernel/aot".to_owned(), "lacks aot"),
+        ("changed", "echo x >> .vkernel/container.wasm".to_owned(), "its digest is"),
+    ] {
+        let out = carrying(name, &script);
+        let text = support::error_of(&out);
+        assert!(text.contains(reason), "{name}: {text}");
+        w.nothing_half_made();
+        assert_eq!(fs::read(w.at("secret")).unwrap(), b"outside");
+    }
+}

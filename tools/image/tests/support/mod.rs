@@ -1,0 +1,236 @@
+//! A real registry on loopback, images made by other people's tools, and the program under test.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// "u", "secret".
+const HTPASSWD: &str = "u:$2b$04$p6X6un/KAsLNyF4Y5GKH.uC7x6AOL0CsfK/9bXDF/3TaxgXZ1Lcjy\n";
+const AUTH: &str = "dTpzZWNyZXQ=";
+
+pub struct Work {
+    pub dir: tempfile::TempDir,
+}
+
+impl Work {
+    pub fn new() -> Work {
+        assert!(rustix::process::geteuid().is_root(), "these tests need root, as `cargo xtask test` does");
+        Work { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn at(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    pub fn name(&self, path: &str) -> String {
+        self.at(path).to_str().unwrap().to_owned()
+    }
+
+    /// Runs a tool in the work directory.
+    pub fn tool(&self, program: &str, args: &[&str]) -> String {
+        let mut command = Command::new(program);
+        command.args(args).current_dir(self.dir.path()).env("HOME", self.dir.path()).stdin(Stdio::null());
+        let out = command.output().unwrap_or_else(|e| panic!("{program} is not installed: {e}"));
+        assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    pub fn sh(&self, script: &str) -> String {
+        self.tool("sh", &["-ec", script])
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vkernel-image"));
+        command.args(args).current_dir(self.dir.path()).env("HOME", self.dir.path()).env("XDG_CACHE_HOME", self.at("cache"));
+        command.env_remove("REGISTRY_AUTH_FILE").env_remove("XDG_RUNTIME_DIR").env_remove("DOCKER_CONFIG").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs vkernel-image; the line it prints.
+    pub fn ok(&self, args: &[&str]) -> PathBuf {
+        let out = self.command(args).output().unwrap();
+        assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap().trim_end().into()
+    }
+
+    /// Runs what must fail with one line; that line. Nothing half made may stay.
+    pub fn refused(&self, args: &[&str]) -> String {
+        let text = error_of(&self.command(args).output().unwrap());
+        self.nothing_half_made();
+        text
+    }
+
+    pub fn nothing_half_made(&self) {
+        for entry in fs::read_dir(self.at("cache/vkernel/images")).into_iter().flatten() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            assert!(!name.starts_with(".new"), "{name} was left behind");
+        }
+    }
+
+    pub fn forget_everything(&self) {
+        let _ = fs::remove_dir_all(self.at("cache"));
+    }
+
+    /// An OCI layout `lay` with an image `img` of three layers, made by umoci: files, links, a setuid bit, a replaced directory, removals.
+    pub fn umoci_image(&self) {
+        self.sh("umoci init --layout lay && umoci new --image lay:img");
+        let steps = [
+            "mkdir -p r/usr/bin r/usr/lib r/etc/d; echo one > r/usr/bin/one; ln r/usr/bin/one r/usr/bin/uno; ln -s usr/lib r/lib; chmod 4755 r/usr/bin/one; echo x > r/etc/d/x; echo y > r/etc/y; mknod r/null c 1 3; head -c 3000000 /dev/urandom > r/usr/lib/big; chown 5:6 r/etc/y",
+            "rm r/etc/y; rm -r r/etc/d; echo file > r/etc/d; echo new > r/usr/lib/new; mkdir r/opt; echo z > r/opt/z",
+            "rm r/etc/d; mkdir r/etc/d; echo w > r/etc/d/w; rm -r r/opt; mkdir r/opt; rm r/usr/bin/uno",
+        ];
+        for step in steps {
+            self.sh(&format!("umoci unpack --image lay:img b >/dev/null 2>&1; ln -s b/rootfs r; {step}; umoci repack --image lay:img b >/dev/null 2>&1; rm -r b r"));
+        }
+    }
+
+    /// Every file of a tree with its facts.
+    pub fn tree(&self, root: &Path) -> String {
+        self.sh(&format!(
+            "cd '{}'; find . -mindepth 1 -printf '%P %y %m %U %G %l ' \\( -type f -printf '%s %n %T@ ' -exec sha256sum {{}} \\; -o -printf '\\n' \\) | sort",
+            root.display()
+        ))
+    }
+}
+
+pub fn error_of(out: &Output) -> String {
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!out.status.success() && text.starts_with("vkernel-image: ") && text.lines().count() == 1, "{text} {}", String::from_utf8_lossy(&out.stdout));
+    text
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Debian's docker-registry, serving until dropped.
+pub struct Registry {
+    child: Child,
+    pub port: u16,
+    dir: tempfile::TempDir,
+}
+
+impl Registry {
+    pub fn start() -> Registry {
+        Registry::with("", |_| {})
+    }
+
+    /// With TLS and a password; the certificate authority is `ca.pem` in the work directory.
+    pub fn protected(work: &Work) -> Registry {
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+        work.sh(&format!(
+            "exec 2>/dev/null; openssl req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=authority; \
+             openssl req {key} -keyout tls.key -out tls.csr -subj /CN=registry; \
+             printf 'subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n' > ext; \
+             openssl x509 -req -in tls.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out tls.pem"
+        ));
+        fs::write(work.at("htpasswd"), HTPASSWD).unwrap();
+        let auth = format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", work.name("htpasswd"));
+        Registry::with(&format!("  tls: {{certificate: {}, key: {}}}\n{auth}", work.name("tls.pem"), work.name("tls.key")), |_| {})
+    }
+
+    fn with(more: &str, _: impl FnOnce(&Path)) -> Registry {
+        let dir = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let config = dir.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp:\n  addr: 127.0.0.1:{port}\n{more}",
+            dir.path().join("data").display()
+        );
+        fs::write(&config, text).unwrap();
+        let child = Command::new("docker-registry").arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("docker-registry is installed");
+        let end = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < end, "the registry does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Registry { child, port, dir }
+    }
+
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn reference(&self, name: &str) -> String {
+        format!("docker://{}/{name}", self.host())
+    }
+
+    /// Stored blobs with their sizes, manifests included.
+    pub fn blobs(&self) -> Vec<(PathBuf, u64)> {
+        let root = self.dir.path().join("data/docker/registry/v2/blobs/sha256");
+        let mut found = Vec::new();
+        for short in fs::read_dir(root).into_iter().flatten() {
+            for digest in fs::read_dir(short.unwrap().path()).unwrap() {
+                let data = digest.unwrap().path().join("data");
+                found.push((data.clone(), fs::metadata(&data).unwrap().len()));
+            }
+        }
+        found
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Passes connections on to a registry; each is cut after so many bytes of answer, or slowed down.
+pub struct Proxy {
+    pub port: u16,
+    /// Bytes sent to clients.
+    pub sent: Arc<AtomicU64>,
+}
+
+impl Proxy {
+    pub fn start(to: u16, cut_after: u64, cuts: u64, pause: Duration) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let sent = Arc::new(AtomicU64::new(0));
+        let cuts = Arc::new(AtomicU64::new(cuts));
+        let total = sent.clone();
+        // Ends with the test process; every connection it makes is to the registry of this test.
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", to))) else { continue };
+                let (mut up_from, mut up_to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut up_from, &mut up_to));
+                let (cuts, total) = (cuts.clone(), total.clone());
+                std::thread::spawn(move || down(server, client, cut_after, &cuts, &total, pause));
+            }
+        });
+        Proxy { port, sent }
+    }
+}
+
+fn down(mut server: TcpStream, mut client: TcpStream, cut_after: u64, cuts: &AtomicU64, total: &AtomicU64, pause: Duration) {
+    let mut piece = vec![0; 16 << 10];
+    let mut passed = 0;
+    while let Ok(n) = server.read(&mut piece) {
+        if n == 0 || client.write_all(&piece[..n]).is_err() {
+            break;
+        }
+        passed += n as u64;
+        total.fetch_add(n as u64, Ordering::Relaxed);
+        std::thread::sleep(pause);
+        if passed > cut_after && cuts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |c| c.checked_sub(1)).is_ok() {
+            break;
+        }
+    }
+    let _ = client.shutdown(std::net::Shutdown::Both);
+    let _ = server.shutdown(std::net::Shutdown::Both);
+}
+
+/// Leaves credentials as `podman login` does.
+pub fn log_in(work: &Work, host: &str) {
+    fs::create_dir_all(work.at(".config/containers")).unwrap();
+    fs::write(work.at(".config/containers/auth.json"), format!(r#"{{"auths":{{"{host}":{{"auth":"{AUTH}"}}}}}}"#)).unwrap();
+}

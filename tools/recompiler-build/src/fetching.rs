@@ -1,0 +1,52 @@
+//! Images through `vkernel-image`, the program that parses what comes from outside.
+//!
+//! Owns finding that program and its command line. The fact a newcomer gets wrong: it is looked for beside this program, never in PATH: a build that signs must not run whatever somebody put there.
+
+use crate::cli::SourceArgs;
+use anyhow::{Context, ensure};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const PROGRAM: &str = "vkernel-image";
+const INSTALLED: &str = "/usr/libexec/vkernel";
+
+fn program() -> anyhow::Result<Command> {
+    let own = std::env::current_exe().context("cannot find out where this program is")?;
+    let beside = own.parent().map(Path::to_path_buf);
+    let found = beside.into_iter().chain([INSTALLED.into()]).map(|d| d.join(PROGRAM)).find(|p| p.is_file());
+    let mut command = Command::new(
+        found.with_context(|| format!("{PROGRAM} is neither beside {} nor in {INSTALLED}: install it, or build it with cargo build --release -p image", own.display()))?,
+    );
+    // Meant for LLVM's threads, see `main`.
+    command.env_remove("RUST_MIN_STACK");
+    Ok(command)
+}
+
+/// The root directory of the image, fetched and unpacked if need be.
+pub fn rootfs(source: &SourceArgs, cache: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let image = match (&source.rootfs, &source.image) {
+        (Some(rootfs), _) => return Ok(rootfs.clone()),
+        (None, image) => image.as_deref().context("name the image with --rootfs DIR or --image IMAGE")?,
+    };
+    let mut command = program()?;
+    let option = |name: &str, value: &OsStr| [OsString::from(name), value.to_owned()];
+    command.args(source.registry_ca.iter().flat_map(|f| option("--registry-ca", f.as_os_str())));
+    command.args(source.plain_http.iter().flat_map(|h| option("--plain-http", OsStr::new(h))));
+    command.args(source.max_bytes.iter().flat_map(|n| option("--max-bytes", OsStr::new(&n.to_string()))));
+    command.args(cache.iter().flat_map(|c| option("--cache", c.as_os_str())));
+    let out = command.arg("unpack").arg("--").arg(image).stdin(Stdio::null()).stderr(Stdio::inherit()).output().with_context(|| format!("cannot start {PROGRAM}"))?;
+    ensure!(out.status.success(), "image {image} could not be unpacked");
+    let line = out.stdout.strip_suffix(b"\n").unwrap_or(&out.stdout);
+    Ok(OsString::from_vec(line.to_vec()).into())
+}
+
+/// Becomes `vkernel-image COMMAND …`; returns only if that cannot be.
+pub fn forward(command: &str, arguments: &[OsString]) -> anyhow::Error {
+    match program() {
+        Ok(mut program) => anyhow::Error::from(program.arg(command).args(arguments).exec()).context(format!("cannot start {PROGRAM}")),
+        Err(e) => e,
+    }
+}
