@@ -7,10 +7,10 @@ use core::arch::asm;
 use syscalls::abi::{CpuState, helper as op};
 
 /// All exceptions masked, round to nearest: what the System V ABI promises host code (3.2.1).
-pub static HOST_MXCSR: u32 = 0x1f80;
+pub(crate) static HOST_MXCSR: u32 = 0x1f80;
 
 /// The exception flags, bits 0..5.
-pub const STATUS: u32 = 0x3f;
+pub(crate) const STATUS: u32 = 0x3f;
 
 fn get() -> u32 {
     let mut value = 0;
@@ -25,12 +25,12 @@ fn set(value: u32) {
 }
 
 /// Does this helper run floating-point instructions, or look at MXCSR?
-pub fn concerns(operation: u32) -> bool {
+pub(crate) fn concerns(operation: u32) -> bool {
     matches!(operation, op::LDMXCSR..=op::STMXCSR)
 }
 
 /// Collects the guest's flags and gives the register to the host, if the guest has changed more than flags.
-pub fn to_host(cpu: &mut CpuState) -> u32 {
+pub(crate) fn to_host(cpu: &mut CpuState) -> u32 {
     cpu.mxcsr |= get() & STATUS;
     if cpu.mxcsr & !STATUS != HOST_MXCSR {
         set(HOST_MXCSR);
@@ -39,13 +39,13 @@ pub fn to_host(cpu: &mut CpuState) -> u32 {
 }
 
 /// Back to the guest, whose register was `before`.
-pub fn to_guest(cpu: &CpuState, before: u32) {
+pub(crate) fn to_guest(cpu: &CpuState, before: u32) {
     if cpu.mxcsr != before || before & !STATUS != HOST_MXCSR {
         set(cpu.mxcsr);
     }
 }
 
 /// Sets the register to the guest's, whatever host code left in it.
-pub fn restore(cpu: &CpuState) {
+pub(crate) fn restore(cpu: &CpuState) {
     set(cpu.mxcsr);
 }

@@ -273,6 +273,8 @@ impl FuncTranslator {
             // Else two registers moved to or from the stack become one vector move, which waits for the two stores it reads.
             let kind = Attribute::get_named_enum_kind_id("noimplicitfloat");
             func.add_attribute(AttributeLoc::Function, self.ctx.create_enum_attribute(kind, 0));
+            // Nor may it call memset instead of storing zeros: nothing provides one.
+            func.add_attribute(AttributeLoc::Function, self.ctx.create_string_attribute("no-builtins", ""));
         } else {
             func.add_attribute(AttributeLoc::Function, intrinsics.frame_pointer);
         }
