@@ -219,7 +219,7 @@ fn a_caller_who_is_not_root() {
 fn without(command: &mut Command, nr: i64) {
     let op = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let ld = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    let program = vec![
+    let program = [
         op(ld, 0, 0, 0),
         op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, nr as u32),
         op(libc::BPF_RET, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),

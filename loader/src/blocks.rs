@@ -62,9 +62,12 @@ impl Blocks {
     ///
     /// # Safety
     /// `table.bytes()` bytes at `rows`, aligned to words, stay mapped and unchanged for good.
+    #[expect(clippy::cast_ptr_alignment, reason = "checked")]
     pub unsafe fn at(table: Table, rows: *const u8) -> Self {
+        let rows = rows.cast::<Block>();
+        assert!(rows.is_aligned(), "a segment starts on a page");
         // SAFETY: as the caller promises; rows are plain words.
-        Self { functions: table.functions, blocks: unsafe { std::slice::from_raw_parts(rows.cast::<Block>(), table.count) } }
+        Self { functions: table.functions, blocks: unsafe { std::slice::from_raw_parts(rows, table.count) } }
     }
 
     /// The block that starts at `pc`.

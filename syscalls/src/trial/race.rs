@@ -31,7 +31,7 @@ fn race(t: &mut Trial, row: &str, args: [u64; 3], receiver: u64, at: u64, values
             match t.call(row, &args) {
                 Ok(_) => {
                     let n = native(libc::SYS_recvfrom, &[receiver, got.as_mut_ptr() as u64, got.len() as u64, libc::MSG_DONTWAIT as u64, 0, 0]).unwrap_or(0);
-                    let forbidden = got[..n as usize].iter().any(|b| *b == PATTERN);
+                    let forbidden = got[..n as usize].contains(&PATTERN);
                     if forbidden {
                         end.store(true, Ordering::Relaxed);
                     }

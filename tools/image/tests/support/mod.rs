@@ -15,26 +15,26 @@ use std::time::{Duration, Instant};
 const HTPASSWD: &str = "u:$2b$04$p6X6un/KAsLNyF4Y5GKH.uC7x6AOL0CsfK/9bXDF/3TaxgXZ1Lcjy\n";
 const AUTH: &str = "dTpzZWNyZXQ=";
 
-pub struct Work {
-    pub dir: tempfile::TempDir,
+pub(crate) struct Work {
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Work {
-    pub fn new() -> Work {
+    pub(crate) fn new() -> Work {
         assert!(rustix::process::geteuid().is_root(), "these tests need root, as `cargo xtask test` does");
         Work { dir: tempfile::tempdir().unwrap() }
     }
 
-    pub fn at(&self, path: &str) -> PathBuf {
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.dir.path().join(path)
     }
 
-    pub fn name(&self, path: &str) -> String {
+    pub(crate) fn name(&self, path: &str) -> String {
         self.at(path).to_str().unwrap().to_owned()
     }
 
     /// Runs a tool in the work directory.
-    pub fn tool(&self, program: &str, args: &[&str]) -> String {
+    pub(crate) fn tool(&self, program: &str, args: &[&str]) -> String {
         let mut command = Command::new(program);
         command.args(args).current_dir(self.dir.path()).env("HOME", self.dir.path()).stdin(Stdio::null());
         let out = command.output().unwrap_or_else(|e| panic!("{program} is not installed: {e}"));
@@ -42,11 +42,11 @@ impl Work {
         String::from_utf8(out.stdout).unwrap()
     }
 
-    pub fn sh(&self, script: &str) -> String {
+    pub(crate) fn sh(&self, script: &str) -> String {
         self.tool("sh", &["-ec", script])
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vkernel-image"));
         command.args(args).current_dir(self.dir.path()).env("HOME", self.dir.path()).env("XDG_CACHE_HOME", self.at("cache"));
         command.env_remove("REGISTRY_AUTH_FILE").env_remove("XDG_RUNTIME_DIR").env_remove("DOCKER_CONFIG").stdin(Stdio::null());
@@ -54,32 +54,32 @@ impl Work {
     }
 
     /// Runs vkernel-image; the line it prints.
-    pub fn ok(&self, args: &[&str]) -> PathBuf {
+    pub(crate) fn ok(&self, args: &[&str]) -> PathBuf {
         let out = self.command(args).output().unwrap();
         assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
         String::from_utf8(out.stdout).unwrap().trim_end().into()
     }
 
     /// Runs what must fail with one line; that line. Nothing half made may stay.
-    pub fn refused(&self, args: &[&str]) -> String {
+    pub(crate) fn refused(&self, args: &[&str]) -> String {
         let text = error_of(&self.command(args).output().unwrap());
         self.nothing_half_made();
         text
     }
 
-    pub fn nothing_half_made(&self) {
+    pub(crate) fn nothing_half_made(&self) {
         for entry in fs::read_dir(self.at("cache/vkernel/images")).into_iter().flatten() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             assert!(!name.starts_with(".new"), "{name} was left behind");
         }
     }
 
-    pub fn forget_everything(&self) {
+    pub(crate) fn forget_everything(&self) {
         let _ = fs::remove_dir_all(self.at("cache"));
     }
 
     /// An OCI layout `lay` with an image `img` of three layers, made by umoci: files, links, a setuid bit, a replaced directory, removals.
-    pub fn umoci_image(&self) {
+    pub(crate) fn umoci_image(&self) {
         self.sh("umoci init --layout lay && umoci new --image lay:img");
         let steps = [
             "mkdir -p r/usr/bin r/usr/lib r/etc/d; echo one > r/usr/bin/one; ln r/usr/bin/one r/usr/bin/uno; ln -s usr/lib r/lib; chmod 4755 r/usr/bin/one; echo x > r/etc/d/x; echo y > r/etc/y; mknod r/null c 1 3; head -c 3000000 /dev/urandom > r/usr/lib/big; chown 5:6 r/etc/y",
@@ -92,7 +92,7 @@ impl Work {
     }
 
     /// Every file of a tree with its facts.
-    pub fn tree(&self, root: &Path) -> String {
+    pub(crate) fn tree(&self, root: &Path) -> String {
         self.sh(&format!(
             "cd '{}'; find . -mindepth 1 -printf '%P %y %m %U %G %l ' \\( -type f -printf '%s %n %T@ ' -exec sha256sum {{}} \\; -o -printf '\\n' \\) | sort",
             root.display()
@@ -100,7 +100,7 @@ impl Work {
     }
 }
 
-pub fn error_of(out: &Output) -> String {
+pub(crate) fn error_of(out: &Output) -> String {
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(!out.status.success() && text.starts_with("vkernel-image: ") && text.lines().count() == 1, "{text} {}", String::from_utf8_lossy(&out.stdout));
     text
@@ -111,19 +111,19 @@ fn free_port() -> u16 {
 }
 
 /// Debian's docker-registry, serving until dropped.
-pub struct Registry {
+pub(crate) struct Registry {
     child: Child,
-    pub port: u16,
+    pub(crate) port: u16,
     dir: tempfile::TempDir,
 }
 
 impl Registry {
-    pub fn start() -> Registry {
+    pub(crate) fn start() -> Registry {
         Registry::with("", |_| {})
     }
 
     /// With TLS and a password; the certificate authority is `ca.pem` in the work directory.
-    pub fn protected(work: &Work) -> Registry {
+    pub(crate) fn protected(work: &Work) -> Registry {
         let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
         work.sh(&format!(
             "exec 2>/dev/null; openssl req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=authority; \
@@ -154,16 +154,16 @@ impl Registry {
         Registry { child, port, dir }
     }
 
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    pub fn reference(&self, name: &str) -> String {
+    pub(crate) fn reference(&self, name: &str) -> String {
         format!("docker://{}/{name}", self.host())
     }
 
     /// Stored blobs with their sizes, manifests included.
-    pub fn blobs(&self) -> Vec<(PathBuf, u64)> {
+    pub(crate) fn blobs(&self) -> Vec<(PathBuf, u64)> {
         let root = self.dir.path().join("data/docker/registry/v2/blobs/sha256");
         let mut found = Vec::new();
         for short in fs::read_dir(root).into_iter().flatten() {
@@ -184,14 +184,14 @@ impl Drop for Registry {
 }
 
 /// Passes connections on to a registry; each is cut after so many bytes of answer, or slowed down.
-pub struct Proxy {
-    pub port: u16,
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
     /// Bytes sent to clients.
-    pub sent: Arc<AtomicU64>,
+    pub(crate) sent: Arc<AtomicU64>,
 }
 
 impl Proxy {
-    pub fn start(to: u16, cut_after: u64, cuts: u64, pause: Duration) -> Proxy {
+    pub(crate) fn start(to: u16, cut_after: u64, cuts: u64, pause: Duration) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let sent = Arc::new(AtomicU64::new(0));
@@ -230,7 +230,7 @@ fn down(mut server: TcpStream, mut client: TcpStream, cut_after: u64, cuts: &Ato
 }
 
 /// Leaves credentials as `podman login` does.
-pub fn log_in(work: &Work, host: &str) {
+pub(crate) fn log_in(work: &Work, host: &str) {
     fs::create_dir_all(work.at(".config/containers")).unwrap();
     fs::write(work.at(".config/containers/auth.json"), format!(r#"{{"auths":{{"{host}":{{"auth":"{AUTH}"}}}}}}"#)).unwrap();
 }
