@@ -14,7 +14,7 @@ use crate::rootfs::Layout;
 use crate::signals::Signals;
 use crate::store::Store;
 use crate::supervisor::Supervisor;
-use crate::terminal::{self, Foreground};
+use crate::terminal::{self, Foreground, Relay};
 use crate::worker::{self, Image, Program, Worker};
 use crate::{check, filter, keys, verify};
 use loader::{Mapped, Megabinary, ShardInput};
@@ -67,12 +67,12 @@ fn run_audited(options: &Run, id: &str, audit: &mut Audit) -> Result<i32, Failur
     let files = store.admit(&verified.digest(), &items)?;
 
     let mut signals = Signals::take_over()?;
-    let session = terminal::plan();
+    let session = if options.tty { Session::Terminal } else { terminal::plan() };
     signals.terminal_is_shared = session == Session::Shared;
     let ring: &'static Ring = Box::leak(Box::new(Ring::new().map_err(|e| Failure::new("audit ring", e, ""))?));
     let container = container(options, id, &verified, session, &signals)?;
     let program = program(options)?;
-    let started = start(&container, |container| {
+    let mut started = start(&container, |container| {
         let kept = store.holds_still(&container.layout).then_some(&store);
         let worker = load(&verified, &files, kept, audit.enabled().then_some(ring))?;
         worker::prepare(worker, program)
@@ -84,8 +84,10 @@ fn run_audited(options: &Run, id: &str, audit: &mut Audit) -> Result<i32, Failur
     audit.write(record);
 
     let _terminal = (session == Session::Foreground).then(|| Foreground::give(started.pid));
+    let relay = started.terminal.take().map(Relay::new).transpose()?;
+    signals.terminal = relay.as_ref().map(Relay::master).transpose()?;
     let (_, pidfd, listener, root) = started.go()?;
-    Supervisor {
+    let code = Supervisor {
         pidfd,
         listener: Listener::new(listener),
         decider: Decider::new(&verified, root),
@@ -94,7 +96,11 @@ fn run_audited(options: &Run, id: &str, audit: &mut Audit) -> Result<i32, Failur
         ring: Some(ring),
         syscall_name: &|nr| table::row(nr.into()).map(|r| r.name),
     }
-    .serve()
+    .serve()?;
+    if let Some(relay) = relay {
+        relay.finish();
+    }
+    Ok(code)
 }
 
 fn container_id() -> Result<String, Failure> {

@@ -30,7 +30,7 @@ pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
     include.extend(test_programs(&image)?);
     let release = release::build(&binaries, "tests", &image, &include)?;
     say("integration tests");
-    integration(&binaries, &release, &["bad_input", "control", "debian", "identity", "run", "syscalls", "tamper", "tidy", "worker"], filter)
+    integration(&binaries, &release, &["bad_input", "control", "debian", "identity", "run", "syscalls", "tamper", "terminal", "tidy", "worker"], filter)
 }
 
 /// `cargo xtask suite instructions`: every form of every row with random operands through the whole pipeline. Large functions: minutes of LLVM.
