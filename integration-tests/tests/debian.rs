@@ -66,5 +66,5 @@ fn numbers_and_dates_are_formatted_the_same() {
 
 #[test]
 fn here_documents_and_background_jobs_work() {
-    sh("cat <<E | while read -r a b; do echo \"$b $a\"; done\n1 one\n2 two\nE\n for i in 1 2 3; do (sleep 0.$i; echo $i) & done; wait; echo done");
+    sh("cat <<E | while read -r a b; do echo \"$b $a\"; done\n1 one\n2 two\nE\n { for i in 1 2 3; do (sleep 0.0$i; echo $i) & done; wait; echo all; } | sort; echo done");
 }

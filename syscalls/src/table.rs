@@ -90,7 +90,8 @@ pub fn row(nr: u64) -> Option<&'static Row> {
     usize::try_from(nr).ok().and_then(|n| INDEX.get(n).copied().flatten())
 }
 
-/// The row of a name.
+/// The row of a name; constant time, because every program's list is looked up at every start.
 pub fn by_name(name: &str) -> Option<&'static Row> {
-    rows().find(|r| r.name == name)
+    static INDEX: std::sync::LazyLock<std::collections::HashMap<&str, &Row>> = std::sync::LazyLock::new(|| rows().map(|r| (r.name, r)).collect());
+    INDEX.get(name).copied()
 }

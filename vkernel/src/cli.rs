@@ -89,6 +89,9 @@ pub struct Run {
     /// Append every decision as one JSON line
     #[arg(long, value_name = "FILE")]
     pub audit: Option<PathBuf>,
+    /// Give the program a terminal of its own; what it shows and reads is passed through standard output and input
+    #[arg(short, long, conflicts_with = "bare")]
+    pub tty: bool,
     /// Print the guest's system calls to standard error
     #[arg(long)]
     pub strace: bool,

@@ -11,6 +11,7 @@ use crate::handshake::{Channel, Kind, pair};
 use crate::lockdown::{self, Credentials};
 use crate::rootfs::{self, Layout};
 use crate::sys;
+use crate::terminal;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{ForkResult, Pid, fork};
 use std::os::fd::{AsFd, OwnedFd};
@@ -35,6 +36,8 @@ pub enum Session {
     Shared,
     /// The caller's session, an own process group that becomes the terminal's foreground group.
     Foreground,
+    /// A new session with a terminal of the container's own.
+    Terminal,
 }
 
 /// A container to start.
@@ -59,6 +62,8 @@ pub struct Started {
     pub listener: OwnedFd,
     /// The guest's `/`.
     pub root: OwnedFd,
+    /// Master side of the container's own terminal.
+    pub terminal: Option<OwnedFd>,
     channel: Channel,
 }
 
@@ -91,14 +96,18 @@ pub fn start(container: &Container, load: impl FnOnce(&Container) -> Result<Gues
         return Err(failure("fork")(forked.err().unwrap_or(nix::Error::EAGAIN)));
     };
     drop(theirs);
-    welcome(child, ours).inspect_err(|_| {
+    welcome(container, child, ours).inspect_err(|_| {
         let _ = nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL);
         let _ = nix::sys::wait::waitpid(child, None);
     })
 }
 
-fn welcome(pid: Pid, channel: Channel) -> Result<Started, Failure> {
+fn welcome(container: &Container, pid: Pid, channel: Channel) -> Result<Started, Failure> {
     let pidfd = sys::pidfd_open(pid.as_raw() as u32, 0).map_err(|e| Failure::new("pidfd_open", e, "see `vkernel check`"))?;
+    let terminal = match container.session {
+        Session::Terminal => channel.expect(Kind::Terminal, 1)?.pop(),
+        _ => None,
+    };
     channel.expect(Kind::UserNamespace, 0)?;
     for map in ["uid_map", "gid_map"] {
         // The identity map: files show the owners they have on disk, as in a chroot.
@@ -108,7 +117,7 @@ fn welcome(pid: Pid, channel: Channel) -> Result<Started, Failure> {
     let mut fds = channel.expect(Kind::Listener, 2)?.into_iter();
     channel.expect(Kind::Ready, 0)?;
     let (listener, root) = (fds.next().expect("two descriptors"), fds.next().expect("two descriptors"));
-    Ok(Started { pid, pidfd, listener, root, channel })
+    Ok(Started { pid, pidfd, listener, root, terminal, channel })
 }
 
 /// The child's whole life.
@@ -149,6 +158,7 @@ fn set_up(container: &Container, channel: &Channel, load: impl FnOnce(&Container
         Session::Own => nix::unistd::setsid().map(drop).map_err(failure("setsid"))?,
         Session::Foreground => nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(failure("setpgid"))?,
         Session::Shared => {}
+        Session::Terminal => channel.send(Kind::Terminal, &[terminal::make(&credentials(&container.user)?)?.as_fd()], &[])?,
     }
     unshare(CloneFlags::CLONE_NEWUSER).map_err(failure("user namespace"))?;
     channel.send(Kind::UserNamespace, &[], &[])?;

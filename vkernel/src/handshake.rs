@@ -11,6 +11,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
+    /// init: here is the master side of the container's own terminal (only if it was to make one).
+    Terminal = b't',
     /// init: the user namespace exists, write its maps.
     UserNamespace = b'u',
     /// supervisor: done.

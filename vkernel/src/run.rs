@@ -15,7 +15,7 @@ use crate::serial::{self, Passed};
 use crate::signals::Signals;
 use crate::store::Store;
 use crate::supervisor::Supervisor;
-use crate::terminal::{self, Foreground};
+use crate::terminal::{self, Foreground, Relay};
 use crate::worker::{self, Image, Program, Worker};
 use crate::{check, fetch, filter, keys, verify};
 use loader::{Mapped, Megabinary, ShardInput};
@@ -70,12 +70,12 @@ fn run_audited(options: &Run, id: &str, audit: &mut Audit) -> Result<i32, Failur
     let files = store.admit(&verified.digest(), &items)?;
 
     let mut signals = Signals::take_over()?;
-    let session = terminal::plan();
+    let session = if options.tty { Session::Terminal } else { terminal::plan() };
     signals.terminal_is_shared = session == Session::Shared;
     let ring: &'static Ring = Box::leak(Box::new(Ring::new().map_err(|e| Failure::new("audit ring", e, ""))?));
     let container = container(options, id, &verified, session, &signals)?;
     let program = program(options)?;
-    let started = start(&container, |container| {
+    let mut started = start(&container, |container| {
         let kept = store.holds_still(&container.layout).then_some(&store);
         let worker = load(&verified, &files, kept, audit.enabled().then_some(ring))?;
         worker::prepare(worker, program)
@@ -87,8 +87,10 @@ fn run_audited(options: &Run, id: &str, audit: &mut Audit) -> Result<i32, Failur
     audit.write(record);
 
     let _terminal = (session == Session::Foreground).then(|| Foreground::give(started.pid));
+    let relay = started.terminal.take().map(Relay::new).transpose()?;
+    signals.terminal = relay.as_ref().map(Relay::master).transpose()?;
     let (_, pidfd, listener, root) = started.go()?;
-    Supervisor {
+    let code = Supervisor {
         pidfd,
         listener: Listener::new(listener),
         decider: Decider::new(&verified, root),
@@ -97,7 +99,11 @@ fn run_audited(options: &Run, id: &str, audit: &mut Audit) -> Result<i32, Failur
         ring: Some(ring),
         syscall_name: &|nr| table::row(nr.into()).map(|r| r.name),
     }
-    .serve()
+    .serve()?;
+    if let Some(relay) = relay {
+        relay.finish();
+    }
+    Ok(code)
 }
 
 /// The release must be the one that is wanted, and no step back.

@@ -5,9 +5,10 @@
 
 use crate::failure::Failure;
 use crate::sys;
+use crate::terminal;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Signals of faults, of children and of job control stay with the supervisor.
 const OWN: &[Signal] = &[
@@ -35,6 +36,8 @@ pub struct Signals {
     pub inherited: SigSet,
     /// Init is in our process group: what the terminal sends reaches it without us.
     pub terminal_is_shared: bool,
+    /// Master side of the container's own terminal: a new size of the caller's goes there, and the kernel tells the guest.
+    pub terminal: Option<OwnedFd>,
 }
 
 impl Signals {
@@ -48,12 +51,16 @@ impl Signals {
         let mut inherited = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&taken), Some(&mut inherited)).map_err(failure)?;
         let fd = SignalFd::with_flags(&taken, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failure)?;
-        Ok(Self { fd, inherited, terminal_is_shared: false })
+        Ok(Self { fd, inherited, terminal_is_shared: false, terminal: None })
     }
 
     /// Passes on what has arrived.
     pub fn forward(&self, init: BorrowedFd<'_>) {
         while let Ok(Some(info)) = self.fd.read_signal() {
+            if let Some(master) = self.terminal.as_ref().filter(|_| info.ssi_signo == libc::SIGWINCH as u32) {
+                terminal::copy_size(master.as_fd());
+                continue;
+            }
             let from_terminal = info.ssi_code == libc::SI_KERNEL;
             if !(from_terminal && self.terminal_is_shared) {
                 // Init may have ended meanwhile: the loop sees that next.

@@ -111,7 +111,9 @@ impl Store {
 
     /// Writes a file under a temporary name and renames it: a full disk or a crash leaves nothing half-written under the final name.
     fn put(&self, path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), Failure> {
-        let temporary = self.dir.join(format!(".new-{}-{}", std::process::id(), path.file_name().unwrap_or_default().to_string_lossy()));
+        // A container's init is pid 1, as all others are: the time tells concurrent writers apart.
+        let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |t| t.as_nanos());
+        let temporary = self.dir.join(format!(".new-{}-{now}-{}", std::process::id(), path.file_name().unwrap_or_default().to_string_lossy()));
         let open = || OpenOptions::new().read(true).write(true).create_new(true).mode(0o400).open(&temporary);
         let done = open().and_then(|mut file| fill(&mut file)).and_then(|()| fs::rename(&temporary, path));
         done.map_err(|e| {
