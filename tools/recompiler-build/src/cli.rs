@@ -1,6 +1,7 @@
 //! The command line: every flag is declared here once; help, man page and completions come from it.
 
 use crate::compile::Tier;
+use crate::scan::Scripts;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::num::NonZero;
@@ -134,6 +135,9 @@ pub struct ForwardedArgs {
 pub struct BuildArgs {
     #[command(flatten)]
     pub image: ImageArgs,
+    /// Which scripts to list in the manifest.
+    #[arg(long, value_enum, default_value_t)]
+    pub scripts: Scripts,
     /// Where to write the megabinary; it must lie in the manifest's directory.
     #[arg(long, value_name = "FILE", default_value = "container.wasm")]
     pub output: PathBuf,

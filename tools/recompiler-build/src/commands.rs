@@ -54,6 +54,7 @@ fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
     let summary = pipeline::build(&Build {
         rootfs: fetching::rootfs(&args.image.source, args.work.cache.as_deref())?,
         include: args.image.include,
+        scripts: args.scripts,
         output: args.output,
         manifest: args.manifest,
         key,

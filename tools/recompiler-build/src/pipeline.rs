@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 pub struct Build {
     pub rootfs: PathBuf,
     pub include: Vec<String>,
+    pub scripts: scan::Scripts,
     pub output: PathBuf,
     pub manifest: PathBuf,
     pub key: Option<(PrivateKey, String)>,
@@ -61,7 +62,7 @@ pub fn build(b: &Build) -> anyhow::Result<Summary> {
     let inside = parent(&b.output)?.strip_prefix(&directory).map(Path::to_path_buf);
     let inside = inside.map_err(|_| anyhow::anyhow!("{} must lie in the manifest's directory {}", b.output.display(), directory.display()))?;
     let megabinary_name = inside.join(b.output.file_name().unwrap_or_default()).to_string_lossy().into_owned();
-    let found = scan::scan(&Rootfs::open(&b.rootfs)?, &b.include)?;
+    let found = scan::scan(&Rootfs::open(&b.rootfs)?, &b.include, b.scripts)?;
     let placed = place(&found)?;
     let (shards, lifted) = lift(b, &placed)?;
     let merged = merge(b, &found, &placed, &shards)?;
