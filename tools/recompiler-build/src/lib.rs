@@ -14,5 +14,6 @@ pub mod lifting;
 pub mod output;
 pub mod pipeline;
 pub mod progress;
+pub mod remote_cache;
 pub mod scan;
 pub mod verifying;

@@ -146,12 +146,14 @@ impl Registry {
         );
         fs::write(&config, text).unwrap();
         let child = Command::new("docker-registry").arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("docker-registry is installed");
+        // Made first: a panic below must end the child.
+        let registry = Registry { child, port, dir };
         let end = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(Instant::now() < end, "the registry does not start");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Registry { child, port, dir }
+        registry
     }
 
     pub fn host(&self) -> String {
