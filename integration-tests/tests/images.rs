@@ -24,12 +24,14 @@ impl Registry {
         );
         fs::write(&config, text).expect("writable");
         let child = Command::new("docker-registry").arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("docker-registry is installed");
+        // Made first: a panic below must end the child.
+        let registry = Registry { child, port };
         let end = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(Instant::now() < end, "the registry does not start");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Registry { child, port }
+        registry
     }
 
     fn reference(&self, name: &str) -> String {
@@ -155,4 +157,49 @@ fn a_release_built_from_a_registrys_image_runs() {
     c.arg("run").arg(&manifest).arg("--rootfs").arg(&setup.rootfs).arg("--key").arg(at("k.pub")).arg("--store").arg(at("store")).args(["--", "/usr/bin/ls", "/usr"]);
     let guest = finish(c);
     assert_eq!(show(&guest), show(&finish(setup.vkernel_run(&[], &["/usr/bin/ls", "/usr"]))));
+}
+
+/// Two machines that share nothing but a registry: the second compiles nothing, and gets the same bytes.
+#[test]
+fn a_build_takes_what_another_machine_compiled_and_signed() {
+    let host = place();
+    let data = place();
+    let registry = Registry::start(data.path());
+    let at = |name: &str| host.path().join(name).to_string_lossy().into_owned();
+    fs::create_dir_all(host.path().join("root/bin")).expect("writable");
+    for (name, code) in [("one", "mov $60,%eax\n xor %edi,%edi\n syscall"), ("two", "mov $60,%eax\n mov $2,%edi\n syscall")] {
+        fs::write(host.path().join("t.s"), format!(".globl _start\n_start: {code}\n.section .note.GNU-stack,\"\",@progbits\n")).expect("writable");
+        let gcc = Command::new("gcc").args(["-nostdlib", "-static-pie", "-o", &at(&format!("root/bin/{name}")), &at("t.s")]).status().expect("gcc is installed");
+        assert!(gcc.success());
+    }
+    for key in ["k", "other"] {
+        recompiler(host.path(), &["keygen", &at(&format!("{key}.pem"))]);
+    }
+    let cache = format!("docker://{}", registry.reference("cache:x"));
+    let build = |out: &str, include: &[&str], local: &str, more: &[&str]| {
+        let (wasm, manifest, key, local, root) = (at(&format!("{out}/c.wasm")), at(&format!("{out}/manifest.json")), at("k.pem"), at(local), at("root"));
+        let mut args = vec!["--rootfs", &root, "--key", &key, "--output", &wasm, "--manifest", &manifest, "--cache", &local, "--include"];
+        args.extend(include);
+        args.extend(more);
+        finish(recompiler_command(host.path(), &args))
+    };
+    let text = |out: &Output| {
+        assert!(out.status.success(), "{}", show(out));
+        show(out)
+    };
+    let (trusted, stranger) = (at("k.pub"), at("other.pub"));
+    // The first machine has one program; what the second adds is kept beside it.
+    assert!(text(&build("a", &["/bin/one"], "cache-a", &["--cache-to", &cache])).contains("(2 modules compiled now)"));
+    let more = text(&build("b", &["/bin/one", "/bin/two"], "cache-b", &["--cache-from", &cache, "--cache-key", &trusted, "--cache-to", &cache]));
+    assert!(more.contains("1 lifted now") && more.contains("(2 modules compiled now)"), "{more}");
+    let all = text(&build("c", &["/bin/one", "/bin/two"], "cache-c", &["--cache-from", &cache, "--cache-key", &trusted]));
+    assert!(all.contains("0 lifted now") && all.contains("(0 modules compiled now)"), "{all}");
+    assert_eq!(fs::read(at("b/manifest.json")).expect("built"), fs::read(at("c/manifest.json")).expect("built"));
+    // Another builder's key is not listed: refused, not passed over.
+    let refused = build("d", &["/bin/one"], "cache-d", &["--cache-from", &cache, "--cache-key", &stranger]);
+    assert!(!refused.status.success() && show(&refused).contains("--cache-key"), "{}", show(&refused));
+    // A cache that is not there costs time only.
+    drop(registry);
+    let slow = build("e", &["/bin/one"], "cache-e", &["--cache-from", &cache, "--cache-key", &trusted]);
+    assert!(text(&slow).contains("is not used") && text(&slow).contains("(2 modules compiled now)"), "{}", show(&slow));
 }

@@ -118,6 +118,11 @@ impl TrustedKeys {
         TrustedKeys(keys.into_iter().collect())
     }
 
+    /// Trusts one key more.
+    pub fn add(&mut self, key: PublicKey) {
+        self.0.push(key);
+    }
+
     /// Trusts one public key file.
     pub fn add_file(&mut self, path: &Path) -> Result<(), KeyError> {
         self.0.push(PublicKey::read(path)?);

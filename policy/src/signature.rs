@@ -13,8 +13,23 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use thiserror::Error;
 
-/// Prefix of every signed message.
-const DOMAIN: &[u8] = b"vkernel manifest signature v1\0";
+/// What a document is: a signature over one kind never counts for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Manifest,
+    /// The index of a build cache (07 S20).
+    Cache,
+}
+
+impl Kind {
+    /// Prefix of every signed message.
+    const fn domain(self) -> &'static [u8] {
+        match self {
+            Kind::Manifest => b"vkernel manifest signature v1\0",
+            Kind::Cache => b"vkernel build cache signature v1\0",
+        }
+    }
+}
 
 /// More signatures than this are refused unread: checking one costs 50 µs.
 const MAX_SIGNATURES: usize = 64;
@@ -31,16 +46,25 @@ pub enum SignatureError {
 
 /// The message that is signed for a manifest value.
 pub fn message(manifest: &Value) -> Vec<u8> {
-    let mut unsigned = manifest.clone();
+    message_as(Kind::Manifest, manifest)
+}
+
+fn message_as(kind: Kind, document: &Value) -> Vec<u8> {
+    let mut unsigned = document.clone();
     if let Some(members) = unsigned.as_object_mut() {
         members.remove("signatures");
     }
-    [DOMAIN, &canonical::to_bytes(&unsigned)].concat()
+    [kind.domain(), &canonical::to_bytes(&unsigned)].concat()
 }
 
 /// Signs a manifest value in place; a signature of the same key id is replaced, others stay.
 pub fn sign(manifest: &mut Value, key: &PrivateKey, key_id: &str) {
-    let made = Signature { key_id: key_id.into(), signature: hex(&key.sign(&message(manifest))) };
+    sign_as(Kind::Manifest, manifest, key, key_id);
+}
+
+/// Signs any kind of document in the same way.
+pub fn sign_as(kind: Kind, manifest: &mut Value, key: &PrivateKey, key_id: &str) {
+    let made = Signature { key_id: key_id.into(), signature: hex(&key.sign(&message_as(kind, manifest))) };
     let mut all: Vec<Signature> = listed(manifest).unwrap_or_default();
     all.retain(|s| s.key_id != key_id);
     all.push(made);
@@ -58,11 +82,16 @@ fn listed(manifest: &Value) -> Option<Vec<Signature>> {
 ///
 /// A signature's own `key_id` is not authenticated, so every trusted key is tried; the id only names the failure, and a revoked id disqualifies its signature.
 pub fn check(manifest: &Value, keys: &TrustedKeys, threshold: usize, revoked: &Revocations) -> Result<BTreeSet<String>, SignatureError> {
+    check_as(Kind::Manifest, manifest, keys, threshold, revoked)
+}
+
+/// Checks any kind of document in the same way.
+pub fn check_as(kind: Kind, manifest: &Value, keys: &TrustedKeys, threshold: usize, revoked: &Revocations) -> Result<BTreeSet<String>, SignatureError> {
     if manifest.get("signatures").is_none() {
         return Err(SignatureError::Missing);
     }
     let signatures = listed(manifest).filter(|s| s.len() <= MAX_SIGNATURES).ok_or(SignatureError::Malformed)?;
-    let message = message(manifest);
+    let message = message_as(kind, manifest);
     let threshold = threshold.max(1);
     let (mut valid, mut seen, mut tried) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     for s in &signatures {

@@ -52,6 +52,24 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
         pull: When,
     },
+    /// Fetch named files of a build cache
+    #[command(hide = true)]
+    BundleGet {
+        from: String,
+        into: PathBuf,
+        /// Names, one a line
+        #[arg(long, value_name = "FILE")]
+        names: PathBuf,
+    },
+    /// Store the files of a directory as a build cache
+    #[command(hide = true)]
+    BundlePut {
+        directory: PathBuf,
+        to: String,
+        /// Names of files to keep of what is stored already, one a line
+        #[arg(long, value_name = "FILE")]
+        keep: PathBuf,
+    },
     /// Ship a release, inside its image or beside it
     Push {
         /// The release's manifest; its files lie next to it

@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod blob;
+pub mod bundle;
 pub mod cli;
 pub mod credentials;
 pub mod document;

@@ -1,14 +1,17 @@
 //! The program `vkernel-image`: runs one command, prints one line on failure. Ctrl-C stops it at the next piece of data, so that everything half made is removed.
 
+use anyhow::Context;
 use clap::Parser;
 use image::blob::Blobs;
+use image::bundle;
 use image::cli::{Cli, Command};
 use image::layer::INTERRUPTED;
 use image::pull::{self, Pull};
 use image::push::{self, Push};
 use image::registry::Access;
 use rustix::process::{Resource, Rlimit, setrlimit};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,6 +63,11 @@ fn handle_signals() -> std::io::Result<()> {
     Ok(())
 }
 
+fn lines(path: &Path) -> anyhow::Result<BTreeSet<String>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
 fn cache(given: Option<PathBuf>) -> PathBuf {
     let from = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     given.or_else(|| from("XDG_CACHE_HOME").map(|d| d.join("vkernel"))).or_else(|| from("HOME").map(|d| d.join(".cache/vkernel"))).unwrap_or_else(|| ".vkernel-cache".into())
@@ -75,6 +83,8 @@ fn run(cli: Cli) -> anyhow::Result<String> {
     Ok(match cli.command {
         Command::Unpack { image } => pull::image(&pull(&image)?)?.display().to_string(),
         Command::Pull { image, pull: when } => pull::release(&pull(&image)?, when)?.display().to_string(),
+        Command::BundleGet { from, into, names } => bundle::get(&from.parse()?, &lines(&names)?, &into, &access, &blobs)?.to_string(),
+        Command::BundlePut { directory, to, keep } => bundle::put(&directory, &to.parse()?, &lines(&keep)?, &access, &blobs)?.to_string(),
         Command::Push { manifest, to, image, form, compression } => {
             let image = image.map(|i| i.parse()).transpose()?;
             push::push(&Push { manifest, to: to.parse()?, image, form, compression, scratch: directory.join("images"), access: &access, blobs: &blobs })?.to_string()

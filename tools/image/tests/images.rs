@@ -197,3 +197,16 @@ fn documents_that_do_not_fit_together_are_refused() {
     w.forget_everything();
     assert!(w.refused(&["--max-bytes", "1000000", "unpack", "oci:lay:img"]).contains("--max-bytes"));
 }
+
+#[test]
+fn a_full_disk_leaves_nothing_half_made() {
+    let w = Work::new();
+    w.umoci_image();
+    fs::create_dir(w.at("cache")).unwrap();
+    // A file system of its own, seen by this one process only.
+    let script = r#"mount -t tmpfs -o size=1m none cache; "$0" unpack oci:lay:img; code=$?; find cache -name '.new*'; exit $code"#;
+    let mut c = std::process::Command::new("unshare");
+    c.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_vkernel-image")]).current_dir(w.dir.path()).env("XDG_CACHE_HOME", w.at("cache"));
+    let out = c.output().unwrap();
+    assert!(error_of(&out).contains("No space left on device") && out.stdout.is_empty(), "{out:?}");
+}

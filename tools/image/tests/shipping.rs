@@ -97,6 +97,43 @@ fn an_artifact_is_found_from_its_image_and_code_is_shared_between_releases() {
     same_release(&w.ok(&["pull", "oci:lay:img"]), &w.at("two"));
 }
 
+/// Debian's registry knows only the tag for what refers to an image; newer ones answer a question. Stands in for them with that one answer.
+#[test]
+fn a_registry_with_the_referrers_api_is_asked() {
+    let w = Work::new();
+    w.umoci_image();
+    let registry = Registry::start();
+    let image = registry.reference("shop:1");
+    w.tool("skopeo", &["copy", "-q", "--dest-tls-verify=false", "oci:lay:img", &image]);
+    release(&w, "one", 1, "first");
+    release(&w, "two", 2, "second");
+    w.ok(&["push", "--form", "artifact", "one/manifest.json", "oci:aside:one", "--image", "oci:lay:img"]);
+    for name in ["one", "two"] {
+        // Without --image nothing refers to the image by tag, as in a registry that computes referrers itself.
+        w.ok(&["push", "--form", "artifact", &format!("{name}/manifest.json"), &registry.reference(&format!("shop:{name}"))]);
+    }
+    let manifest = |tag: &str| w.tool("skopeo", &["inspect", "--raw", "--tls-verify=false", &registry.reference(&format!("shop:{tag}"))]);
+    let subject = Digest::sha256(manifest("1").as_bytes());
+    let entries: Vec<Value> = ["one", "two"]
+        .iter()
+        .map(|tag| {
+            // The subject that the real registry would have seen.
+            let mut m: Value = serde_json::from_str(&manifest(tag)).unwrap();
+            m["subject"] = json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": subject.to_string(), "size": manifest("1").len() });
+            let bytes = serde_json::to_vec(&m).unwrap();
+            fs::write(w.at("m.json"), &bytes).unwrap();
+            w.sh(&format!("curl -sf -X PUT -H 'Content-Type: application/vnd.oci.image.manifest.v1+json' --data-binary @m.json http://{}/v2/shop/manifests/{tag}", registry.host()));
+            json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": Digest::sha256(&bytes).to_string(), "size": bytes.len(), "artifactType": m["artifactType"], "annotations": m["annotations"] })
+        })
+        .collect();
+    assert!(w.refused(&["pull", "--pull", "always", &image]).contains("no release refers to it"));
+    let index = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries }).to_string();
+    let port = support::answering(registry.port, &format!("/v2/shop/referrers/{subject}"), &index);
+    let place = w.ok(&["pull", &format!("127.0.0.1:{port}/shop:1")]);
+    same_release(&place, &w.at("two"));
+    assert!(place.join("rootfs/usr/bin/one").is_file());
+}
+
 #[test]
 fn pull_never_and_missing_ask_nobody_and_always_does() {
     let w = Work::new();

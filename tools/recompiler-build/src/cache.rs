@@ -42,6 +42,10 @@ impl Cache {
         Ok(Cache { directory })
     }
 
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     fn path(&self, kind: &str, key: &str) -> PathBuf {
         self.directory.join(kind).join(key)
     }

@@ -1,6 +1,7 @@
 //! The command line: every flag is declared here once; help, man page and completions come from it.
 
 use crate::compile::Tier;
+use crate::scan::Scripts;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::num::NonZero;
@@ -86,10 +87,10 @@ pub struct SourceArgs {
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
     /// Certificate authority (PEM) to trust for registries, besides the system's; can be given several times.
-    #[arg(long, value_name = "FILE", requires = "image")]
+    #[arg(long, value_name = "FILE")]
     pub registry_ca: Vec<PathBuf>,
     /// Registry (HOST[:PORT]) to speak to without TLS; can be given several times.
-    #[arg(long, value_name = "HOST", requires = "image")]
+    #[arg(long, value_name = "HOST")]
     pub plain_http: Vec<String>,
     /// Refuse images that unpack to more [default: 64 GiB].
     #[arg(long, value_name = "BYTES", requires = "image")]
@@ -135,6 +136,9 @@ pub struct ForwardedArgs {
 pub struct BuildArgs {
     #[command(flatten)]
     pub image: ImageArgs,
+    /// Which scripts to list in the manifest.
+    #[arg(long, value_enum, default_value_t)]
+    pub scripts: Scripts,
     /// Where to write the megabinary; it must lie in the manifest's directory.
     #[arg(long, value_name = "FILE", default_value = "container.wasm")]
     pub output: PathBuf,
@@ -160,7 +164,23 @@ pub struct BuildArgs {
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
     #[command(flatten)]
+    pub remote: RemoteCacheArgs,
+    #[command(flatten)]
     pub work: WorkArgs,
+}
+
+/// Results of other machines.
+#[derive(Debug, Args)]
+pub struct RemoteCacheArgs {
+    /// Take reusable results from this build cache in a registry or OCI layout; can be given several times.
+    #[arg(long, value_name = "IMAGE", requires = "cache_key")]
+    pub cache_from: Vec<String>,
+    /// Public key of a builder whose results are taken; can be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub cache_key: Vec<PathBuf>,
+    /// Offer this build's results there, signed with --key.
+    #[arg(long, value_name = "IMAGE", requires = "key")]
+    pub cache_to: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ use crate::cache::Cache;
 use crate::cli::{BuildArgs, Cli, Command, CompileArgs, KeygenArgs, LiftArgs, Request, ScanArgs, SignArgs, VerifyArgs, WorkArgs};
 use crate::compile::{self, Job};
 use crate::pipeline::{self, Build, form_name};
+use crate::remote_cache::Remote;
 use crate::scan::rootfs::Rootfs;
 use crate::{fetching, inventory, lifting, output, scan, verifying};
 use anyhow::Context;
@@ -54,14 +55,18 @@ fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
     let start = Instant::now();
     let key = args.key.as_deref().map(|path| read_key(path, args.key_id.as_deref())).transpose()?;
     let release = Release { name: args.name, serial: args.serial, version: args.release, policy: PolicyFile::read(args.policy.as_deref())? };
+    let cache = Cache::open(args.work.cache.as_deref())?;
+    let remote = Remote::open(&args.remote, &args.image.source, &cache)?;
     let summary = pipeline::build(&Build {
+        remote,
         rootfs: fetching::rootfs(&args.image.source, args.work.cache.as_deref())?,
         include: args.image.include,
+        scripts: args.scripts,
         output: args.output,
         manifest: args.manifest,
         key,
         release,
-        cache: Cache::open(args.work.cache.as_deref())?,
+        cache,
         tier: args.work.tier,
         jobs: jobs(&args.work),
         merge_only,

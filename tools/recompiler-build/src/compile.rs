@@ -14,7 +14,7 @@ use wasmer::sys::{CpuFeature, Cranelift, EngineBuilder, Features, LLVM, Target, 
 use wasmer::{Engine, Module};
 use wasmer_compiler_llvm::LLVMOptLevel;
 
-const KIND: &str = "aot";
+pub const KIND: &str = "aot";
 
 /// The one target of today.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -96,7 +96,8 @@ fn engine(form: Form, tier: Tier, threads: NonZero<usize>) -> Engine {
     builder.set_target(target).set_features(Some(features())).engine().into()
 }
 
-fn key(job: &Job<'_>, tier: Tier) -> String {
+/// Name of a job's native code in the cache.
+pub fn key(job: &Job<'_>, tier: Tier) -> String {
     let mut key = Key::new(KIND);
     key.part(job.module).part(engine_name(job.form).as_bytes()).part(TARGET.as_bytes()).part(cpu_features().join(",").as_bytes());
     key.part(match (job.form, tier) {

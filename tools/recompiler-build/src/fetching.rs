@@ -32,15 +32,31 @@ pub fn rootfs(source: &SourceArgs, cache: Option<&Path>) -> anyhow::Result<PathB
         (None, image) => image.as_deref().context("name the image with --rootfs DIR or --image IMAGE")?,
     };
     let mut command = program()?;
-    let option = |name: &str, value: &OsStr| [OsString::from(name), value.to_owned()];
-    command.args(source.registry_ca.iter().flat_map(|f| option("--registry-ca", f.as_os_str())));
-    command.args(source.plain_http.iter().flat_map(|h| option("--plain-http", OsStr::new(h))));
-    command.args(source.max_bytes.iter().flat_map(|n| option("--max-bytes", OsStr::new(&n.to_string()))));
-    command.args(cache.iter().flat_map(|c| option("--cache", c.as_os_str())));
+    command.args(access(source, cache));
     let out = command.arg("unpack").arg("--").arg(image).stdin(Stdio::null()).stderr(Stdio::inherit()).output().with_context(|| format!("cannot start {PROGRAM}"))?;
     ensure!(out.status.success(), "image {image} could not be unpacked");
     let line = out.stdout.strip_suffix(b"\n").unwrap_or(&out.stdout);
     Ok(OsString::from_vec(line.to_vec()).into())
+}
+
+/// Options that say how registries are reached.
+pub fn access(source: &SourceArgs, cache: Option<&Path>) -> Vec<OsString> {
+    let option = |name: &str, value: &OsStr| [OsString::from(name), value.to_owned()];
+    let mut options = Vec::new();
+    options.extend(source.registry_ca.iter().flat_map(|f| option("--registry-ca", f.as_os_str())));
+    options.extend(source.plain_http.iter().flat_map(|h| option("--plain-http", OsStr::new(h))));
+    options.extend(source.max_bytes.iter().flat_map(|n| option("--max-bytes", OsStr::new(&n.to_string()))));
+    options.extend(cache.iter().flat_map(|c| option("--cache", c.as_os_str())));
+    options
+}
+
+/// Runs a command of `vkernel-image`; the error is its own line.
+pub fn image_tool<const N: usize>(access: &[OsString], arguments: [&OsStr; N]) -> anyhow::Result<()> {
+    let out = program()?.args(access).args(arguments).stdin(Stdio::null()).output().with_context(|| format!("cannot start {PROGRAM}"))?;
+    let text = String::from_utf8_lossy(&out.stderr);
+    let line = text.lines().last().unwrap_or_default();
+    ensure!(out.status.success(), "{}", line.strip_prefix("vkernel-image: ").unwrap_or(line));
+    Ok(())
 }
 
 /// Becomes `vkernel-image COMMAND …`; returns only if that cannot be.

@@ -16,6 +16,7 @@ pub mod link;
 pub mod output;
 pub mod pipeline;
 pub mod progress;
+pub mod remote_cache;
 pub mod scan;
 pub mod slim;
 pub mod verifying;

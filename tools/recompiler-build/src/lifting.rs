@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 use thiserror::Error;
 
-const KIND: &str = "shard";
+pub const KIND: &str = "shard";
 
 #[derive(Debug, Error)]
 pub enum LiftError {
@@ -53,7 +53,8 @@ pub fn lift_bytes(bytes: &[u8], base: u64, path: &str) -> Result<lift::Shard, Li
     Ok(lifted.map_err(|_| LiftError::Panic { path: path.into() })??)
 }
 
-fn key(digest: &Digest, base: u64) -> String {
+/// Name of an object's shard in the cache.
+pub fn key(digest: &Digest, base: u64) -> String {
     Key::new(KIND).part(&digest.bytes).part(&base.to_le_bytes()).part(lift::LIFTER_VERSION.as_bytes()).part(&OWN_DIGEST).hex()
 }
 

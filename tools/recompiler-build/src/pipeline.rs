@@ -7,6 +7,7 @@ use crate::assemble::{self, Built, Made, Release};
 use crate::cache::Cache;
 use crate::compile::{self, Compiled, Job, TARGET, Tier};
 use crate::lifting::{self, Shard};
+use crate::remote_cache::{Entry, Remote};
 use crate::scan::rootfs::Rootfs;
 use crate::scan::{self, Inventory};
 use crate::{output, progress};
@@ -24,11 +25,13 @@ use std::path::{Path, PathBuf};
 pub struct Build {
     pub rootfs: PathBuf,
     pub include: Vec<String>,
+    pub scripts: scan::Scripts,
     pub output: PathBuf,
     pub manifest: PathBuf,
     pub key: Option<(PrivateKey, String)>,
     pub release: Release,
     pub cache: Cache,
+    pub remote: Remote,
     pub tier: Tier,
     pub jobs: NonZero<usize>,
     /// Stop after merging: no native code, an unsigned manifest.
@@ -61,11 +64,11 @@ pub fn build(b: &Build) -> anyhow::Result<Summary> {
     let inside = parent(&b.output)?.strip_prefix(&directory).map(Path::to_path_buf);
     let inside = inside.map_err(|_| anyhow::anyhow!("{} must lie in the manifest's directory {}", b.output.display(), directory.display()))?;
     let megabinary_name = inside.join(b.output.file_name().unwrap_or_default()).to_string_lossy().into_owned();
-    let found = scan::scan(&Rootfs::open(&b.rootfs)?, &b.include)?;
+    let found = scan::scan(&Rootfs::open(&b.rootfs)?, &b.include, b.scripts)?;
     let placed = place(&found)?;
     let (shards, lifted) = lift(b, &placed)?;
     let merged = merge(b, &found, &placed, &shards)?;
-    let (made, compiled) = if b.merge_only { (Vec::new(), 0) } else { compile(b, &placed, &shards)? };
+    let (made, compiled, code_entries) = if b.merge_only { (Vec::new(), 0, Vec::new()) } else { compile(b, &placed, &shards)? };
     let summary = Summary {
         objects: placed.len(),
         scripts: found.scripts.len(),
@@ -78,6 +81,8 @@ pub fn build(b: &Build) -> anyhow::Result<Summary> {
     };
     let bytes = manifest_bytes(b, &found, &placed, &shards, &merged, &made, megabinary_name)?;
     write(b, &directory, &merged, &made, &bytes)?;
+    let used: Vec<Entry> = lifted_entries(&placed).into_iter().chain(code_entries).collect();
+    b.remote.publish(&b.cache, &used, b.key.as_ref())?;
     Ok(summary)
 }
 
@@ -99,6 +104,7 @@ fn place(found: &Inventory) -> anyhow::Result<Vec<Placed<'_>>> {
 
 /// The shards in order, and how many had to be lifted anew. The lifter is parallel inside.
 fn lift(b: &Build, placed: &[Placed<'_>]) -> anyhow::Result<(Vec<Shard>, usize)> {
+    b.remote.fill(&b.cache, &lifted_entries(placed))?;
     let bar = progress::bar("lift", placed.len());
     let mut fresh = 0;
     let mut shards = Vec::new();
@@ -155,7 +161,7 @@ fn merge(b: &Build, found: &Inventory, placed: &[Placed<'_>], shards: &[Shard]) 
 type MadeCode = (Made, Compiled);
 
 /// Native code of both forms of every shard, largest first so that no long job is left to one core at the end.
-fn compile(b: &Build, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Result<(Vec<MadeCode>, usize)> {
+fn compile(b: &Build, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Result<(Vec<MadeCode>, usize, Vec<Entry>)> {
     let forms = |(p, s): (&'_ Placed<'_>, &'_ Shard)| {
         let digest = megabinary::shard_digest(&s.structured, &s.resumable);
         [(digest, Form::Structured), (digest, Form::Resumable)].map(|(d, f)| (d, f, p.object.path.clone()))
@@ -163,6 +169,8 @@ fn compile(b: &Build, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Result
     let names: Vec<_> = placed.iter().zip(shards).flat_map(forms).collect();
     let modules = shards.iter().flat_map(|s| [&s.structured[..], &s.resumable[..]]);
     let jobs: Vec<_> = names.iter().zip(modules).map(|((_, form, name), module)| Job { name, form: *form, module }).collect();
+    let entries: Vec<Entry> = jobs.iter().map(|j| (compile::KIND, compile::key(j, b.tier))).collect();
+    b.remote.fill(&b.cache, &entries)?;
     let bar = progress::bar("compile", jobs.len());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(b.jobs.get()).build().context("cannot make threads")?;
     let mut done: Vec<Option<Compiled>> = pool.install(|| jobs.par_iter().map(|j| compile::cached(&b.cache, j, b.tier)).collect());
@@ -186,7 +194,12 @@ fn compile(b: &Build, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Result
         let made = Made { shard, form, file, digest: Digest::blake3(&compiled.bytes), engine: compiled.engine.clone() };
         (made, compiled)
     });
-    Ok((made.collect(), count))
+    Ok((made.collect(), count, entries))
+}
+
+/// The cache's names of the shards of a build.
+fn lifted_entries(placed: &[Placed<'_>]) -> Vec<Entry> {
+    placed.iter().map(|p| (lifting::KIND, lifting::key(&p.digest, p.base))).collect()
 }
 
 pub fn form_name(form: Form) -> &'static str {

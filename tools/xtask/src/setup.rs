@@ -27,6 +27,7 @@ const PACKAGES: &[&str] = &[
     "umoci",
     "buildah",
     "docker-registry",
+    "curl",
 ];
 
 /// The programs of the product. `vkernel-image` lies beside them, where they look for it.

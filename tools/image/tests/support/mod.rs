@@ -146,12 +146,14 @@ impl Registry {
         );
         fs::write(&config, text).unwrap();
         let child = Command::new("docker-registry").arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("docker-registry is installed");
+        // Made first: a panic below must end the child.
+        let registry = Registry { child, port, dir };
         let end = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(Instant::now() < end, "the registry does not start");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Registry { child, port, dir }
+        registry
     }
 
     pub(crate) fn host(&self) -> String {
@@ -227,6 +229,39 @@ fn down(mut server: TcpStream, mut client: TcpStream, cut_after: u64, cuts: &Ato
     }
     let _ = client.shutdown(std::net::Shutdown::Both);
     let _ = server.shutdown(std::net::Shutdown::Both);
+}
+
+/// A registry in front of a registry: answers one path itself, passes everything else on, one request a connection. Its port.
+pub fn answering(to: u16, path: &str, body: &str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (asked, answer) = (
+        format!("GET {path}"),
+        format!("HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.index.v1+json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()),
+    );
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let (asked, answer) = (asked.clone(), answer.clone());
+            std::thread::spawn(move || {
+                let mut client = client;
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|n| n == 1) {
+                    head.push(byte[0]);
+                }
+                if head.starts_with(asked.as_bytes()) {
+                    let _ = client.write_all(answer.as_bytes());
+                    return;
+                }
+                let Ok(mut server) = TcpStream::connect(("127.0.0.1", to)) else { return };
+                head.truncate(head.len().saturating_sub(2));
+                head.extend_from_slice(b"Connection: close\r\n\r\n");
+                let _ = server.write_all(&head);
+                let _ = std::io::copy(&mut server, &mut client);
+            });
+        }
+    });
+    port
 }
 
 /// Leaves credentials as `podman login` does.

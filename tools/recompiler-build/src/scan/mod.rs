@@ -6,6 +6,7 @@
 pub mod elf;
 pub mod jit;
 pub mod rootfs;
+mod scripts;
 pub mod search;
 pub mod shebang;
 
@@ -71,6 +72,16 @@ pub struct Inventory {
     pub paths: BTreeMap<String, Digest>,
 }
 
+/// Which scripts are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Scripts {
+    /// Every executable script of the image that the included programs can run.
+    #[default]
+    All,
+    /// Those named by --include or in directories named by it.
+    Included,
+}
+
 /// In which role a file is wanted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
@@ -86,7 +97,7 @@ struct Scanner<'a> {
 }
 
 /// Scans an image for the included paths: files, or directories with everything in them.
-pub fn scan(rootfs: &Rootfs, include: &[String]) -> Result<Inventory, ScanError> {
+pub fn scan(rootfs: &Rootfs, include: &[String], scripts: Scripts) -> Result<Inventory, ScanError> {
     let mut s = Scanner { rootfs, search: Search::of(rootfs), found: Inventory::default() };
     for path in include {
         match rootfs.resolve(path)? {
@@ -96,6 +107,9 @@ pub fn scan(rootfs: &Rootfs, include: &[String]) -> Result<Inventory, ScanError>
     }
     if s.found.objects.is_empty() {
         return Err(ScanError::Nothing);
+    }
+    if scripts == Scripts::All {
+        scripts::all(rootfs, &mut s.found)?;
     }
     s.found.omitted.sort_by(|a, b| a.path.cmp(&b.path));
     s.found.omitted.dedup_by(|a, b| a.path == b.path);
@@ -233,7 +247,7 @@ mod tests {
     #[test]
     fn finds_the_closure_of_a_program_of_this_machine() {
         let rootfs = Rootfs::open(std::path::Path::new("/")).unwrap();
-        let found = scan(&rootfs, &["/bin/ls".into()]).unwrap();
+        let found = scan(&rootfs, &["/bin/ls".into()], Scripts::Included).unwrap();
         let object = |end: &str| found.objects.values().find(|o| o.path.ends_with(end)).unwrap_or_else(|| panic!("{end}"));
         assert!(object("/usr/bin/ls").program && !object("/usr/bin/ls").library);
         assert!(object("/libc.so.6").library && !object("/libc.so.6").program);
@@ -247,7 +261,7 @@ mod tests {
         std::fs::write(root.path().join("f.s"), ".globl f\nf: ret\n").unwrap();
         let gcc = std::process::Command::new("gcc").args(["-nostdlib", "-shared", "-Wl,-soname,libx.so,-e,f", "-o", "libx.so", "f.s"]).current_dir(root.path()).status();
         assert!(gcc.expect("gcc is installed").success());
-        let found = scan(&Rootfs::open(root.path()).unwrap(), &["/libx.so".into()]).unwrap();
+        let found = scan(&Rootfs::open(root.path()).unwrap(), &["/libx.so".into()], Scripts::Included).unwrap();
         let o = found.objects.values().next().unwrap();
         assert!(o.facts.entry != 0 && o.library && !o.program);
     }
@@ -257,7 +271,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         std::fs::copy("/bin/ls", root.path().join("ls")).unwrap();
         let rootfs = Rootfs::open(root.path()).unwrap();
-        let error = scan(&rootfs, &["/ls".into()]).err().unwrap().to_string();
+        let error = scan(&rootfs, &["/ls".into()], Scripts::Included).err().unwrap().to_string();
         assert!(error.starts_with("/ls: needs lib"), "{error}");
     }
 
@@ -270,7 +284,7 @@ mod tests {
         std::fs::write(root.path().join("bin/arm"), &elf).unwrap();
         std::fs::write(root.path().join("bin/readme"), "text").unwrap();
         let rootfs = Rootfs::open(root.path()).unwrap();
-        assert!(scan(&rootfs, &["/bin/arm".into()]).err().unwrap().to_string().contains("aarch64"));
+        assert!(scan(&rootfs, &["/bin/arm".into()], Scripts::Included).err().unwrap().to_string().contains("aarch64"));
         let mut s = Scanner { rootfs: &rootfs, search: Search::of(&rootfs), found: Inventory::default() };
         s.directory("/bin").unwrap();
         assert_eq!(s.found.omitted.iter().map(|o| o.path.as_str()).collect::<Vec<_>>(), ["/bin/arm"]);
