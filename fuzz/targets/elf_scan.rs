@@ -6,7 +6,9 @@
 mod elf;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    if elf::is_elf(bytes) && let Ok(facts) = elf::facts("fuzzed", bytes) {
+    if elf::is_elf(bytes)
+        && let Ok(facts) = elf::facts("fuzzed", bytes)
+    {
         let span = facts.span();
         assert!(span.start <= span.end && span.end <= 1 << 32);
         assert!(!(facts.is_program() && facts.is_library() && facts.non_pie));
