@@ -203,6 +203,15 @@ mod tests {
     }
 
     #[test]
+    fn a_range_may_end_with_the_window_and_not_one_byte_later() {
+        let w = Window { base: std::ptr::null_mut() };
+        assert!(w.range(WINDOW_BYTES - 8, 8).is_ok() && w.range(WINDOW_BYTES, 0).is_ok());
+        for (addr, len) in [(WINDOW_BYTES - 8, 9), (WINDOW_BYTES, 1), (u64::MAX, 1), (8, u64::MAX)] {
+            assert_eq!(w.range(addr, len), Err(Errno::EFAULT));
+        }
+    }
+
+    #[test]
     fn direct_copies_answer_faults_with_efault_as_the_kernels_do() {
         in_child(|| {
             // SAFETY: a valid action; the handler above.

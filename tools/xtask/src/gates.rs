@@ -11,7 +11,11 @@ use std::process::Command;
 /// rustfmt changes nothing.
 pub(crate) fn format() -> anyhow::Result<()> {
     say("format");
-    process::run(process::cargo().args(["fmt", "--all", "--check"])).context("run `cargo fmt`")
+    for workspace in ["", "fuzz"] {
+        process::run(process::cargo().current_dir(root().join(workspace)).args(["fmt", "--check"]))
+            .with_context(|| format!("run `cargo fmt` in {}", root().join(workspace).display()))?;
+    }
+    Ok(())
 }
 
 /// Clippy and rustc have nothing to say about our crates. Measured on 2 cores: 60 s when the dependencies were never checked, 13 s after a change, 1 s after none.

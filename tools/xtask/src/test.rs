@@ -1,7 +1,7 @@
 //! `cargo xtask test`: unit tests of all crates, then the integration tests on a release made for them.
 
 use crate::process::{self, root, say, work};
-use crate::{demo, gates, mutants, release, rootfs, setup};
+use crate::{demo, fuzz, gates, mutants, release, rootfs, setup};
 use anyhow::Context;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,9 @@ use std::process::Command;
 
 /// Folder of the test programs inside the image.
 const IN_IMAGE: &str = "usr/local/lib/twins";
+
+/// Enough to run every input ever found, and to notice a target that no longer works; `cargo xtask suite fuzz` searches.
+const FUZZ_SECONDS: u32 = 24;
 
 pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
     let binaries = setup::binaries()?;
@@ -26,6 +29,9 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
             }
             process::run(&mut unit).context("unit tests failed")?;
         }
+    }
+    if filter.is_none() {
+        fuzz::run(FUZZ_SECONDS)?;
     }
     say("the image of the integration tests");
     let image = image(&rootfs::debian()?)?;

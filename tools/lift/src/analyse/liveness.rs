@@ -55,7 +55,7 @@ fn event(i: &Instruction, effects: &mut Effects) -> Event {
     let reads = e.reads.minus(RegSet::RSP);
     match (i.flow_control(), i.mnemonic()) {
         (FlowControl::Call, Mnemonic::Call) => Event::Call { operand: RegSet::EMPTY, target: Some(i.near_branch_target()) },
-        (FlowControl::IndirectCall, Mnemonic::Call) => {
+        (FlowControl::IndirectCall, Mnemonic::Call) if !i.is_call_far_indirect() => {
             // iced counts what the callee might use too; only the operand matters here.
             let operand = RegSet::of(i.memory_base()).or(RegSet::of(i.memory_index()));
             let register = if i.op0_kind() == iced_x86::OpKind::Register { RegSet::of(i.op0_register()) } else { RegSet::EMPTY };

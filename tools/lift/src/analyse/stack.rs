@@ -58,14 +58,14 @@ fn change(i: &Instruction, flags_live: bool) -> Option<i32> {
         Pop => (i.stack_pointer_increment() == 8 && !writes_rsp).then_some(8),
         Call | Ret => Some(0),
         Add | Sub if writes_rsp => {
-            let immediate = i.op0_register() == Register::RSP && !matches!(i.op1_kind(), OpKind::Register | OpKind::Memory) && !flags_live;
-            let v = i32::try_from(i.immediate(1) as i64).ok()?;
-            immediate.then_some(if i.mnemonic() == Sub { -v } else { v })
+            let v = i32::try_from(i.try_immediate(1).ok()? as i64).ok()?;
+            let constant = i.op0_register() == Register::RSP && !flags_live;
+            if constant && i.mnemonic() == Sub { v.checked_neg() } else { constant.then_some(v) }
         }
         Lea if i.op0_register() == Register::RSP => (i.memory_base() == Register::RSP && i.memory_index() == Register::None).then_some(i.memory_displacement64() as i32),
         Leave | Enter | Pushf | Pushfq | Popf | Popfq => None,
         Cmp | Test => Some(0),
-        Xchg if i.op1_kind() == OpKind::Register && i.op1_register().full_register() == Register::RSP => None,
+        Xchg | Xadd if i.op1_kind() == OpKind::Register && i.op1_register().full_register() == Register::RSP => None,
         _ if writes_rsp => None,
         _ => Some(0),
     }

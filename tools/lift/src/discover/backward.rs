@@ -363,11 +363,7 @@ fn is_operand(instruction: &Instruction, operand: u32, tracked: Tracked) -> bool
 
 /// The immediate of a two-operand instruction, as an unsigned 32-bit bound.
 fn immediate(instruction: &Instruction) -> Option<u64> {
-    let kind = (instruction.op_count() == 2).then(|| instruction.op1_kind())?;
-    if matches!(kind, OpKind::Register | OpKind::Memory) {
-        return None;
-    }
-    let value = instruction.immediate(1);
+    let value = (instruction.op_count() == 2).then(|| instruction.try_immediate(1).ok())??;
     let mask = match instruction.op0_kind() {
         OpKind::Register => (1u64 << (instruction.op0_register().size() as u32 * 8).min(63)) - 1,
         _ => (1u64 << (instruction.memory_size().size() as u32 * 8).min(63)) - 1,

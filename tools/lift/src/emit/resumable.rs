@@ -56,7 +56,7 @@ pub fn emit(f: &Function) -> Resumable {
 }
 
 fn is_call(i: &Instruction) -> bool {
-    matches!(i.flow_control(), FlowControl::Call | FlowControl::IndirectCall) && i.mnemonic() == Mnemonic::Call
+    matches!(i.flow_control(), FlowControl::Call | FlowControl::IndirectCall) && i.mnemonic() == Mnemonic::Call && !i.is_call_far_indirect()
 }
 
 fn split(f: &Function) -> Vec<Piece<'_>> {

@@ -3,7 +3,7 @@
 //! Pure data. The fact a newcomer gets wrong: `from` occurs exactly once in its file (checked by every `cargo xtask test`), so a rule that is rewritten takes its mutation along.
 
 /// Where the test is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Target {
     /// `#[cfg(test)]` modules of the product's crates.
     Lib,
@@ -92,7 +92,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "Some(end) if end <= WINDOW_BYTES => Ok",
         "Some(end) if end <= WINDOW_BYTES + 1 => Ok",
         Lib,
-        "",
+        "a_range_may_end",
     ),
     mutant(
         "a signal frame returns one byte further",

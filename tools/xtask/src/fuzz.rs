@@ -1,0 +1,97 @@
+//! `cargo xtask suite fuzz [SECONDS]`: coverage-guided fuzzing of everything that parses foreign bytes, with libFuzzer on the stable compiler.
+//!
+//! Owns how the targets of `fuzz/` are built and started, and their first inputs. The corpora grow in `target/vkernel/fuzz-corpus`; an input that once broke something is kept in
+//! `fuzz/regressions/TARGET/` and runs first. The fact a newcomer gets wrong: coverage counters are an LLVM pass, so no nightly compiler and no sanitizer runtime is needed; `--target`
+//! keeps them out of build scripts.
+
+use crate::process::{self, output, root, say, work};
+use anyhow::{Context, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+const FLAGS: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+                     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
+/// Name and longest input.
+const TARGETS: &[(&str, u32)] =
+    &[("elf_discover", 1 << 16), ("elf_scan", 1 << 16), ("lift_code", 1 << 9), ("manifest", 1 << 14), ("megabinary", 1 << 14), ("shard_sections", 1 << 10)];
+
+/// Runs all targets, `seconds` altogether.
+pub(crate) fn run(seconds: u32) -> anyhow::Result<()> {
+    say("fuzzing the parsers of foreign bytes");
+    let mut build = process::cargo();
+    build.current_dir(root().join("fuzz")).env("RUSTFLAGS", FLAGS);
+    build.args(["build", "--quiet", "--release", "--target", TRIPLE, "--target-dir"]).arg(work().join("fuzz"));
+    process::run(&mut build)?;
+    let each = (seconds / TARGETS.len() as u32).max(1);
+    let mut failures = Vec::new();
+    for (name, longest) in TARGETS {
+        let corpus = work().join("fuzz-corpus").join(name);
+        fs::create_dir_all(&corpus)?;
+        seed(name, &corpus)?;
+        if let Err(e) = target(name, *longest, &corpus, each) {
+            println!("{name}: {e:#}");
+            failures.push(*name);
+        }
+    }
+    ensure!(failures.is_empty(), "fuzzing found something in {}; once fixed, keep the input in fuzz/regressions", failures.join(", "));
+    Ok(())
+}
+
+fn target(name: &str, longest: u32, corpus: &Path, seconds: u32) -> anyhow::Result<()> {
+    let found = work().join("fuzz-found");
+    fs::create_dir_all(&found)?;
+    let mut c = Command::new(work().join("fuzz").join(TRIPLE).join("release").join(name));
+    c.arg(format!("-max_total_time={seconds}")).arg(format!("-max_len={longest}")).arg(format!("-artifact_prefix={}/{name}-", found.display()));
+    c.args(["-timeout=20", "-rss_limit_mb=3000", "-print_final_stats=1", "-verbosity=0"]).arg(corpus);
+    let regressions = root().join("fuzz/regressions").join(name);
+    if regressions.exists() {
+        c.arg(regressions);
+    }
+    let out = output(&mut c)?;
+    let text = String::from_utf8_lossy(&out.stderr);
+    ensure!(out.status.success(), "{}\n{}", out.status, text.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n"));
+    let runs = text.lines().find_map(|l| l.strip_prefix("stat::number_of_executed_units:")).map(str::trim).context("libFuzzer printed no figures")?;
+    println!("{name:<16} {runs:>9} inputs in {seconds} s, corpus {}", fs::read_dir(corpus)?.count());
+    ensure!(runs.parse::<u64>()? > 10, "only {runs} inputs ran");
+    Ok(())
+}
+
+/// Inputs to start from: from nothing, a fuzzer hardly gets past a magic number.
+fn seed(name: &str, corpus: &Path) -> anyhow::Result<()> {
+    let put = |file: &str, bytes: &[u8]| fs::write(corpus.join(file), bytes);
+    match name {
+        "elf_discover" | "elf_scan" => put("true", &fs::read("/usr/bin/true")?)?,
+        "lift_code" => {
+            let text = work().join("seed-text");
+            process::run(Command::new("objcopy").args(["-O", "binary", "-j", ".text", "/usr/bin/true"]).arg(&text))?;
+            for (k, piece) in fs::read(&text)?.chunks(256).enumerate() {
+                put(&format!("text-{k}"), piece)?;
+            }
+        }
+        "manifest" => {
+            for folder in ["accept", "reject"] {
+                for entry in fs::read_dir(root().join("policy/tests/manifests").join(folder))? {
+                    let path: PathBuf = entry?.path();
+                    put(&format!("{folder}-{}", path.file_name().context("files have names")?.to_string_lossy()), &fs::read(&path)?)?;
+                }
+            }
+        }
+        "megabinary" => {
+            let digest = format!("blake3:{:064}", 0);
+            let meta = format!("{{\"container_id\":\"{digest}\",\"format\":1,\"tools\":{{}}}}");
+            let sections = [("vkernel.meta", meta), ("vkernel.shards", "[]".to_owned()), ("vkernel.map", "{}".to_owned())];
+            put("empty", &sections.iter().fold(b"\0asm\x01\0\0\0".to_vec(), |m, (n, body)| [m, custom(n, body.as_bytes())].concat()))?;
+        }
+        _ => put("blocks", &[&[1_u32, 0, 0, 5, 0, 1].map(u32::to_le_bytes).concat()[..]].concat())?,
+    }
+    Ok(())
+}
+
+/// A custom section of a WASM module.
+fn custom(name: &str, body: &[u8]) -> Vec<u8> {
+    let leb = |n: usize| if n < 128 { vec![n as u8] } else { vec![n as u8 | 0x80, (n >> 7) as u8] };
+    let content = [&leb(name.len())[..], name.as_bytes(), body].concat();
+    [&[0][..], &leb(content.len()), &content].concat()
+}
