@@ -14,6 +14,7 @@ pub struct Cli {
 }
 
 #[derive(Subcommand, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one value per process")]
 pub enum Command {
     /// Run a program of a container and exit with its exit code
     Run(Run),

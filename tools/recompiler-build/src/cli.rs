@@ -47,6 +47,7 @@ impl Request {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one value per process")]
 pub enum Command {
     /// List everything in an image that could run, what it needs, and how it would fare.
     Scan(ScanArgs),

@@ -232,7 +232,7 @@ fn down(mut server: TcpStream, mut client: TcpStream, cut_after: u64, cuts: &Ato
 }
 
 /// A registry in front of a registry: answers one path itself, passes everything else on, one request a connection. Its port.
-pub fn answering(to: u16, path: &str, body: &str) -> u16 {
+pub(crate) fn answering(to: u16, path: &str, body: &str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (asked, answer) = (
