@@ -107,8 +107,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the allow-list is not asked",
         "syscalls/src/dispatch.rs",
-        "let allowed = thread.process.allows(nr) ||",
-        "let allowed = true || thread.process.allows(nr) ||",
+        "(thread.process.allows(u64::from(row.nr)) ||",
+        "(true || thread.process.allows(u64::from(row.nr)) ||",
         Lib,
         "outside_the_allow_list",
     ),
