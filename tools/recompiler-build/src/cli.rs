@@ -5,12 +5,19 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::num::NonZero;
 use std::path::PathBuf;
 
+/// Shown by --help and in the man page.
+const EXAMPLES: &str = "Examples:
+  recompiler-build keygen build.key
+  recompiler-build --rootfs /srv/debian --include /usr/bin/ls /bin/bash --output out/container.wasm --manifest out/manifest.json --key build.key
+  recompiler-build verify out/manifest.json --key build.pub
+  recompiler-build lift /usr/bin/ls --report";
+
 /// Turn a container image into one signed WASM megabinary and its manifest.
 ///
 /// Every x86-64 program of the image that is named by --include, with the libraries and interpreters it needs, is translated to
 /// WebAssembly, compiled ahead of time and listed by its hash in the manifest. vkernel(1) runs the result.
 #[derive(Debug, Parser)]
-#[command(name = "recompiler-build", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, max_term_width = 100)]
+#[command(name = "recompiler-build", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,

@@ -39,7 +39,7 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
     include.extend(test_programs(&image)?);
     let release = release::build(&binaries, "tests", &image, &include)?;
     say("integration tests");
-    integration(&binaries, &release, &["control", "debian", "instructions", "syscalls", "tamper", "tidy"], filter)
+    integration(&binaries, &release, &["control", "debian", "instructions", "manual", "syscalls", "tamper", "tidy"], filter)
 }
 
 /// `cargo xtask suite instructions`: only the generated instruction twins, in an image of their own.
