@@ -142,7 +142,7 @@ fn libraries_in_a_circle_build_and_a_missing_one_is_named() {
 fn what_cannot_be_read_is_an_error_and_never_a_hang() {
     let image = Image::new();
     fs::copy(image.at("root/bin/good"), image.at("root/bin/secret")).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o000);
     fs::set_permissions(image.at("root/bin/secret"), mode).unwrap();
     // Root reads everything: without these capabilities it is held to the mode.
     let held = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"];
