@@ -5,9 +5,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+/// Shown by --help and in the manual.
+const EXAMPLES: &str = "Examples:
+  vkernel verify out/manifest.json --key build.pub
+  vkernel run out/manifest.json --rootfs /srv/debian --key build.pub -- /usr/bin/ls -l /
+  vkernel run out/manifest.json --rootfs /srv/debian --audit audit.jsonl --strace -- /bin/bash";
+
 /// Run signed containers whose programs were translated to WebAssembly; nothing else ever executes.
 #[derive(Parser, Debug)]
-#[command(name = "vkernel", version, max_term_width = 100)]
+#[command(name = "vkernel", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -166,6 +172,7 @@ pub fn manual() -> std::io::Result<Vec<u8>> {
         page.render_options_section(&mut part)?;
         out.extend(String::from_utf8_lossy(&part).replace(".SH DESCRIPTION\n", "").replace(".SH OPTIONS\n", ".PP\n").bytes());
     }
+    out.extend(format!(".SH EXAMPLES\n.nf\n{}\n.fi\n", EXAMPLES.trim_start_matches("Examples:\n").replace('-', "\\-")).bytes());
     out.extend_from_slice(MANUAL_TAIL.as_bytes());
     Ok(out)
 }

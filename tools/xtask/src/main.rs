@@ -14,8 +14,10 @@ mod process;
 mod release;
 mod rootfs;
 mod setup;
+mod sources;
 mod suite;
 mod test;
+mod torture;
 
 use clap::{Parser, Subcommand};
 

@@ -2,7 +2,7 @@
 //!
 //! Owns the list of suites; each one's work is in a file of its own.
 
-use crate::{fuzz, gates, test};
+use crate::{fuzz, gates, test, torture};
 use clap::Subcommand;
 
 #[derive(Subcommand)]
@@ -15,6 +15,18 @@ pub(crate) enum Suite {
         #[arg(default_value_t = 600)]
         seconds: u32,
     },
+    /// gcc.c-torture/execute, natively and lifted, case by case (fetches Debian's source of gcc-12)
+    Torture {
+        /// Only every Nth case
+        #[arg(long, default_value_t = 1)]
+        sample: usize,
+        /// Optimisation level
+        #[arg(long, default_value = "O2", value_parser = ["O0", "O1", "O2", "O3", "Os"])]
+        level: String,
+        /// At fixed addresses instead of position-independent
+        #[arg(long)]
+        fixed: bool,
+    },
     /// Every form of every lifted instruction with random operands through the whole pipeline
     Instructions,
 }
@@ -24,6 +36,7 @@ impl Suite {
         match self {
             Suite::Deny => gates::deny(),
             Suite::Fuzz { seconds } => fuzz::run(seconds),
+            Suite::Torture { sample, level, fixed } => torture::run(sample, &level, fixed),
             Suite::Instructions => test::instruction_suite(),
         }
     }

@@ -102,7 +102,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         Lib,
         "sigreturn_restores_everything",
     ),
-    mutant("siginfo lies eight bytes off", "syscalls/src/signal/frame.rs", "const SIGINFO: u64 = 8 + 304;", "const SIGINFO: u64 = 16 + 304;", Lib, "signal::tests"),
+    mutant(
+        "siginfo lies eight bytes from where the handler is told",
+        "syscalls/src/signal/frame.rs",
+        "window.copy_out(frame + SIGINFO, d.info)?;",
+        "window.copy_out(frame + SIGINFO + 8, d.info)?;",
+        Lib,
+        "a_fault_reaches_the_guest_handler",
+    ),
     mutant("a signal frame overwrites the red zone", "syscalls/src/signal/frame.rs", "const RED_ZONE: u64 = 128;", "const RED_ZONE: u64 = 0;", Lib, "signal::tests"),
     mutant(
         "the allow-list is not asked",

@@ -1,0 +1,166 @@
+//! `cargo xtask suite torture`: gcc.c-torture/execute, natively and lifted, case by case.
+//!
+//! Owns how 1,592 programs become few: each case is compiled alone, all its symbols but a renamed `main` are made local, and a driver runs a hundred of them, each in a fork of
+//! its own. One lifted program per case would cost minutes of ld.so and compiler start. The fact a newcomer gets wrong: only cases that pass natively count.
+
+use crate::process::{self, output, say, work};
+use crate::{release, rootfs, setup, sources};
+use anyhow::{Context, ensure};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const IN_IMAGE: &str = "usr/local/lib/torture";
+const PER_PROGRAM: usize = 100;
+const DRIVER: &str = r#"
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(void) {
+    for (const struct test *t = tests; t->name; t++) {
+        fflush(stdout);
+        pid_t child = fork();
+        if (child == 0) {
+            int null = open("/dev/null", O_RDWR);
+            dup2(null, 0), dup2(null, 1), dup2(null, 2);
+            alarm(20);
+            exit(t->run());
+        }
+        int status = 0;
+        waitpid(child, &status, 0);
+        if (WIFSIGNALED(status)) printf("%s signal %d\n", t->name, WTERMSIG(status));
+        else printf("%s exit %d\n", t->name, WEXITSTATUS(status));
+    }
+    return 0;
+}
+"#;
+
+pub(crate) fn run(sample: usize, level: &str, fixed: bool) -> anyhow::Result<()> {
+    ensure!(sample > 0, "a sample takes every Nth case");
+    let binaries = setup::binaries()?;
+    let image = image(&rootfs::debian()?)?;
+    let cases: Vec<PathBuf> = cases()?.into_iter().step_by(sample).collect();
+    say(&format!("compiling {} cases with -{level}", cases.len()));
+    let programs = compile(&cases, &image.join(IN_IMAGE), level, fixed)?;
+    let release = release::build(&binaries, "torture", &image, &programs)?;
+    say("running natively and lifted");
+    let (mut native, mut lifted) = (BTreeMap::new(), BTreeMap::new());
+    for program in &programs {
+        native.extend(results(Command::new("chroot").arg(&image).arg(program))?);
+        lifted.extend(results(&mut release.run(&binaries, &[], &[program]))?);
+    }
+    let passing: BTreeMap<_, _> = native.iter().filter(|(_, r)| *r == "exit 0").collect();
+    let differ: BTreeMap<&str, String> =
+        passing.keys().filter(|n| lifted.get(**n) != native.get(**n)).map(|n| (n.as_str(), lifted.get(*n).map_or("no result".to_owned(), Clone::clone))).collect();
+    println!(
+        "torture -{level}{}: {} of {} natively passing cases pass lifted ({} compiled)",
+        if fixed { " -no-pie" } else { "" },
+        passing.len() - differ.len(),
+        passing.len(),
+        native.len()
+    );
+    ensure!(passing.len() * 10 > cases.len() * 9, "only {} of {} cases pass natively: the set-up is wrong", passing.len(), cases.len());
+    judge("torture", &differ, &passing.keys().map(|n| n.as_str()).collect())
+}
+
+/// Strict: what differs is listed with a reason, and what is listed (and was run) differs.
+fn judge(suite: &str, differ: &BTreeMap<&str, String>, ran: &BTreeSet<&str>) -> anyhow::Result<()> {
+    let text = fs::read_to_string(process::root().join(format!("integration-tests/suites/{suite}.txt")))?;
+    let lines = text.lines().filter(|l| !l.starts_with('#') && !l.is_empty());
+    let listed: BTreeMap<&str, &str> = lines.map(|l| l.split_once(": ").with_context(|| format!("no reason: {l}"))).collect::<anyhow::Result<_>>()?;
+    for (name, result) in differ.iter().filter(|(n, _)| !listed.contains_key(*n)) {
+        println!("DIFFERS {name}: lifted {result}");
+    }
+    let stale: Vec<_> = listed.keys().filter(|n| ran.contains(*n) && !differ.contains_key(*n)).collect();
+    let new = differ.keys().filter(|n| !listed.contains_key(*n)).count();
+    ensure!(new == 0 && stale.is_empty(), "{suite}: {new} cases differ and are not listed; listed, but equal: {stale:?}");
+    Ok(())
+}
+
+fn results(command: &mut Command) -> anyhow::Result<BTreeMap<String, String>> {
+    let out = output(command)?;
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    ensure!(out.status.success(), "{command:?}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
+    Ok(text.lines().filter_map(|l| l.split_once(' ')).map(|(n, r)| (n.to_owned(), r.to_owned())).collect())
+}
+
+fn image(rootfs: &Path) -> anyhow::Result<PathBuf> {
+    let image = work().join("torture-rootfs");
+    if !image.join("usr/bin/ls").exists() {
+        process::run(Command::new("cp").arg("--archive").arg(rootfs).arg(&image))?;
+    }
+    let _ = fs::remove_dir_all(image.join(IN_IMAGE));
+    fs::create_dir_all(image.join(IN_IMAGE))?;
+    Ok(image)
+}
+
+/// All cases, by name.
+fn cases() -> anyhow::Result<Vec<PathBuf>> {
+    let archive = sources::file("gcc-12", ".orig.tar.gz")?;
+    let dir = work().join("sources/torture");
+    if !dir.exists() {
+        say("unpacking");
+        let script = r#"set -o pipefail; mkdir -p "$2.partial" && tar xzOf "$1" --wildcards '*/gcc-12*.tar.xz' | xz -d | tar x -C "$2.partial" --strip-components=5 --wildcards '*/gcc/testsuite/gcc.c-torture/execute/*' && mv "$2.partial" "$2""#;
+        process::run(Command::new("bash").args(["-c", script, "unpack"]).arg(archive).arg(&dir))?;
+    }
+    let mut found: Vec<PathBuf> = fs::read_dir(&dir)?.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.extension().is_some_and(|e| e == "c")).collect();
+    found.sort();
+    ensure!(found.len() > 1500, "only {} cases were unpacked", found.len());
+    Ok(found)
+}
+
+/// Options a case asks for, for every target.
+fn options(text: &str) -> Vec<&str> {
+    let wanted = text.lines().filter(|l| (l.contains("dg-options") || l.contains("dg-additional-options")) && !l.contains("target"));
+    wanted.filter_map(|l| l.split('"').nth(1)).flat_map(str::split_whitespace).collect()
+}
+
+/// Programs of a hundred cases each; their paths in the image. A case that does not compile natively is left out.
+fn compile(cases: &[PathBuf], into: &Path, level: &str, fixed: bool) -> anyhow::Result<Vec<String>> {
+    let objects = work().join("torture-objects");
+    let _ = fs::remove_dir_all(&objects);
+    fs::create_dir_all(&objects)?;
+    let position = if fixed { &["-fno-pie", "-no-pie"][..] } else { &["-fPIE", "-pie"] };
+    let (mut programs, mut trampolines) = (Vec::new(), 0);
+    for (k, group) in cases.chunks(PER_PROGRAM).enumerate() {
+        let (mut table, mut files) = (String::from("struct test { const char *name; int (*run)(void); };\n"), Vec::new());
+        let mut rows = String::new();
+        for (n, case) in group.iter().enumerate() {
+            let (object, entry) = (objects.join(format!("{k}-{n}.o")), format!("case_{n}"));
+            let text = String::from_utf8_lossy(&fs::read(case)?).into_owned();
+            let mut gcc = Command::new("gcc");
+            gcc.args([&format!("-{level}"), "-w", "-c"]).args(position.iter().take(1)).args(options(&text)).arg(format!("-Dmain={entry}"));
+            if !output(gcc.arg("-o").arg(&object).arg(case))?.status.success() {
+                continue;
+            }
+            if wants_executable_stack(&object)? {
+                trampolines += 1;
+                continue;
+            }
+            process::run(Command::new("objcopy").arg(format!("--keep-global-symbol={entry}")).arg(&object))?;
+            let name = case.file_stem().context("cases have names")?.to_string_lossy();
+            writeln!(table, "int {entry}(void);")?;
+            write!(rows, "{{\"{name}\", {entry}}}, ")?;
+            files.push(object);
+        }
+        writeln!(table, "static const struct test tests[] = {{{rows}{{0, 0}}}};")?;
+        let driver = objects.join(format!("driver-{k}.c"));
+        fs::write(&driver, table + DRIVER)?;
+        let program = into.join(format!("cases-{k:02}"));
+        process::run(Command::new("gcc").args(["-O1", "-w"]).args(position).arg("-o").arg(&program).arg(&driver).args(&files).arg("-lm"))?;
+        programs.push(format!("/{IN_IMAGE}/cases-{k:02}"));
+    }
+    println!("{trampolines} cases left out: they write code to the stack (nested functions), which is refused by design");
+    Ok(programs)
+}
+
+fn wants_executable_stack(object: &Path) -> anyhow::Result<bool> {
+    let sections = output(Command::new("readelf").args(["--sections", "--wide"]).arg(object))?;
+    let text = String::from_utf8_lossy(&sections.stdout).into_owned();
+    // Name, type, address, offset, size, entry size, flags.
+    Ok(text.lines().any(|l| l.contains(".note.GNU-stack") && l.split_whitespace().any(|w| w == "X")))
+}
