@@ -7,13 +7,6 @@ use std::ffi::OsString;
 use std::num::NonZero;
 use std::path::PathBuf;
 
-/// Shown by --help and in the man page.
-const EXAMPLES: &str = "Examples:
-  recompiler-build keygen build.key
-  recompiler-build --rootfs /srv/debian --include /usr/bin/ls /bin/bash --output out/container.wasm --manifest out/manifest.json --key build.key
-  recompiler-build verify out/manifest.json --key build.pub
-  recompiler-build lift /usr/bin/ls --report";
-
 /// Turn a container image into one signed WASM megabinary and its manifest.
 ///
 /// Every x86-64 program of the image that is named by --include, with the libraries and interpreters it needs, is translated to
@@ -27,8 +20,12 @@ pub struct Cli {
     pub build: BuildArgs,
 }
 
+/// Shown by --help and in the man page.
 const EXAMPLES: &str = "Examples:
   recompiler-build keygen build.key
+  recompiler-build --rootfs /srv/debian --include /usr/bin/ls /bin/bash --output out/container.wasm --manifest out/manifest.json --key build.key
+  recompiler-build verify out/manifest.json --key build.pub
+  recompiler-build lift /usr/bin/ls --report
   recompiler-build --image docker://registry.example/shop:1 --include /usr/bin/shop --output out/container.wasm --manifest out/manifest.json --key build.key
   recompiler-build scan --image oci-archive:shop.tar --json
   recompiler-build push out/manifest.json docker://registry.example/shop:1-signed --image docker://registry.example/shop:1";

@@ -39,11 +39,7 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
     include.extend(test_programs(&image)?);
     let release = release::build(&binaries, "tests", &image, &include)?;
     say("integration tests");
-<<<<<<< HEAD
-    integration(&binaries, &release, &["bad_input", "control", "debian", "identity", "images", "instructions", "run", "syscalls", "tamper", "terminal", "tidy", "worker"], filter)
-=======
-    integration(&binaries, &release, &["control", "debian", "instructions", "manual", "syscalls", "tamper", "tidy"], filter)
->>>>>>> evidence
+    integration(&binaries, &release, &["bad_input", "control", "debian", "identity", "images", "instructions", "manual", "run", "syscalls", "tamper", "terminal", "tidy", "worker"], filter)
 }
 
 /// `cargo xtask suite instructions`: only the generated instruction twins, in an image of their own.
