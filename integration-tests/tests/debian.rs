@@ -68,8 +68,3 @@ fn numbers_and_dates_are_formatted_the_same() {
 fn here_documents_and_background_jobs_work() {
     sh("cat <<E | while read -r a b; do echo \"$b $a\"; done\n1 one\n2 two\nE\n for i in 1 2 3; do (sleep 0.0$i; echo $i) & done; wait; echo done");
 }
-
-#[test]
-fn a_script_that_nobody_named_runs_because_its_interpreter_is_included() {
-    twin(&["/usr/bin/ldd", "--version"]);
-}
