@@ -67,7 +67,7 @@ pub fn verify(bytes: &[u8], keys: &TrustedKeys, threshold: usize, revoked: &Revo
     let sizes = sizes.chain(manifest.libraries.values().map(|l| l.size)).chain(manifest.scripts.values().map(|s| s.size));
     Ok(Verified {
         sizes: sizes.collect(),
-        order: manifest.entry_order().into_iter().collect(),
+        order: manifest.entry_order(),
         digest: Digest::blake3(bytes),
         sha256: Digest::sha256(bytes),
         manifest,

@@ -8,8 +8,6 @@ use oci_client::Reference;
 use oci_client::secrets::RegistryAuth;
 use std::path::{Path, PathBuf};
 
-const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
-
 /// Files that may hold credentials, in the order they count.
 fn files() -> Vec<PathBuf> {
     let from = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
@@ -30,8 +28,9 @@ fn keys(reference: &Reference) -> Vec<String> {
     let mut keys: Vec<String> = whole.match_indices('/').map(|(at, _)| whole[..at].to_owned()).collect();
     keys.push(whole.clone());
     keys.reverse();
-    if host == "docker.io" {
-        keys.push(DOCKER_HUB_KEY.into());
+    // Docker's own registry answers under another name, and `docker login` keeps its first address as the key.
+    if reference.resolve_registry() != host {
+        keys.push(format!("https://{}/v1/", reference.resolve_registry()));
     }
     keys
 }

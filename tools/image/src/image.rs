@@ -164,8 +164,9 @@ fn docker(file: &Path, wanted: &Wanted) -> anyhow::Result<Image> {
     let get = |name: &str| index.get(name).with_context(|| format!("the archive lacks {name}"));
     let rows: Vec<Row> = serde_json::from_slice(&get("manifest.json").context("it is no docker archive")?.document()?).context("manifest.json is malformed")?;
     let all = || rows.iter().flat_map(|r| r.repo_tags.clone().unwrap_or_default()).collect::<Vec<_>>().join(", ");
-    let tagged =
-        |r: &&Row, t: &str| r.repo_tags.iter().flatten().any(|name| name == t || name.strip_prefix("docker.io/").is_some_and(|n| n == t || n.strip_prefix("library/") == Some(t)));
+    // Docker leaves its own host and `library/` out of names, other tools write them.
+    let same = |name: &str, t: &str| name == t || name.split_once('/').is_some_and(|(host, rest)| host.contains('.') && (rest == t || rest.strip_prefix("library/") == Some(t)));
+    let tagged = |r: &&Row, t: &str| r.repo_tags.iter().flatten().any(|name| same(name, t));
     let row = match wanted {
         Wanted::Only if rows.len() == 1 => rows.first(),
         Wanted::Tag(t) => rows.iter().find(|r| tagged(r, t)),

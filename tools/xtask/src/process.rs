@@ -19,6 +19,12 @@ pub(crate) fn work() -> PathBuf {
 pub(crate) fn cargo() -> Command {
     let mut c = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     c.current_dir(root());
+    // What cargo told us about our own package: build scripts that look at it (ring's) would run again in every other build.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CARGO_PKG_") || name.to_string_lossy().starts_with("CARGO_MANIFEST_") {
+            c.env_remove(name);
+        }
+    }
     c
 }
 

@@ -36,10 +36,16 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
     say("the image of the integration tests");
     let image = image(&rootfs::debian()?)?;
     let mut include = demo::programs();
+    include.push("/usr/bin/ldd".to_owned());
     include.extend(test_programs(&image)?);
     let release = release::build(&binaries, "tests", &image, &include)?;
     say("integration tests");
-    integration(&binaries, &release, &["bad_input", "control", "debian", "identity", "images", "instructions", "manual", "run", "syscalls", "tamper", "terminal", "tidy", "worker"], filter)
+    integration(
+        &binaries,
+        &release,
+        &["bad_input", "control", "debian", "identity", "images", "instructions", "manual", "run", "syscalls", "tamper", "terminal", "tidy", "worker"],
+        filter,
+    )
 }
 
 /// `cargo xtask suite instructions`: only the generated instruction twins, in an image of their own.

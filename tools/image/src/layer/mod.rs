@@ -6,6 +6,7 @@
 mod compression;
 mod error;
 mod limits;
+mod listing;
 mod member;
 mod path;
 mod reader;
@@ -14,6 +15,7 @@ mod tree;
 pub use compression::{Hashed, decompressed};
 pub use error::LayerError;
 pub use limits::{Budget, DEFAULT_BYTES, INTERRUPTED};
+pub use listing::{Listed, members};
 
 use member::{Kind, Member};
 use path::Inside;
@@ -41,36 +43,6 @@ pub struct Applied {
     pub attributes_left_out: u64,
     /// Devices and FIFOs that only root can make.
     pub devices_left_out: u64,
-}
-
-/// A member of an image archive: a regular file's place, or a link to one.
-pub struct Listed {
-    pub path: String,
-    pub offset: u64,
-    pub bytes: u64,
-    /// Symlinks relative to their directory, hard links relative to the root, both made absolute.
-    pub link: Option<String>,
-}
-
-/// Lists the files of a plain tar without reading them.
-pub fn members(input: impl Read, budget: &mut Budget) -> Result<Vec<Listed>, LayerError> {
-    let mut members = Members::new(input, budget);
-    let mut found = Vec::new();
-    let text = |path: &Inside| String::from_utf8_lossy(path.bytes()).into_owned();
-    while let Some(m) = members.next()? {
-        let path = Inside::parse(&m.path)?;
-        let link = match m.kind {
-            Kind::File if m.sparse.is_none() => None,
-            Kind::HardLink => Some(Inside::parse(&m.link)?),
-            Kind::Symlink => path.split().and_then(|(above, _)| above.resolve(&m.link)),
-            _ => continue,
-        };
-        if m.kind == Kind::Symlink && link.is_none() {
-            continue;
-        }
-        found.push(Listed { path: text(&path), offset: members.offset(), bytes: m.stored, link: link.as_ref().map(text) });
-    }
-    Ok(found)
 }
 
 struct Layer<'b, R> {

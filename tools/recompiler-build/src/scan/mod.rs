@@ -75,11 +75,11 @@ pub struct Inventory {
 /// Which scripts are listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scripts {
-    /// Every executable script of the image that the included programs can run.
-    #[default]
-    All,
     /// Those named by --include or in directories named by it.
+    #[default]
     Included,
+    /// Every executable script of the image that the included programs can run.
+    All,
 }
 
 /// In which role a file is wanted.

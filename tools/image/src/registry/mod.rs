@@ -3,11 +3,14 @@
 //! Owns retries, resumed downloads and what an error says; the protocol is `oci-client`'s. The fact a newcomer gets wrong: no digest that the registry claims is believed; what arrives is hashed here. A download that was cut off
 //! stays beside its place as `.part` and is continued by the next one.
 
+mod failure;
+
 use crate::blob::{Blob, Blobs};
 use crate::document;
 use crate::layer::{Hashed, INTERRUPTED};
 use crate::{credentials, progress};
 use anyhow::{Context, bail, ensure};
+use failure::{chain, may_pass, remedy};
 use futures_util::StreamExt;
 use oci_client::client::{BlobResponse, Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError as RegistryError;
@@ -284,48 +287,6 @@ fn is_loopback(host: &str) -> bool {
     name == "localhost" || name == "[::1]" || name.parse().is_ok_and(|a: std::net::Ipv4Addr| a.is_loopback())
 }
 
-fn may_pass(error: &RegistryError) -> bool {
-    use oci_client::errors::OciErrorCode;
-    match error {
-        RegistryError::ServerError { code, .. } => *code >= 500 || *code == 429 || *code == 408,
-        RegistryError::RequestError(e) => !e.is_builder() && e.status().is_none_or(|s| s.is_server_error() || s.as_u16() == 429) && !chain(error).contains("certificate"),
-        RegistryError::IoError(_) => true,
-        RegistryError::RegistryError { envelope, .. } => envelope.errors.iter().any(|e| matches!(e.code, OciErrorCode::Toomanyrequests)),
-        _ => false,
-    }
-}
-
-/// The whole story in one line: reqwest hides the reason in sources.
-fn chain(error: &RegistryError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(e) = source {
-        let more = e.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = e.source();
-    }
-    text.replace('\n', " ")
-}
-
-fn remedy(error: &RegistryError, auth: &RegistryAuth) -> &'static str {
-    let anonymous = matches!(auth, RegistryAuth::Anonymous);
-    let text = chain(error);
-    match error {
-        RegistryError::UnauthorizedError { .. } | RegistryError::AuthenticationFailure(_) if anonymous => "log in with podman login or docker login",
-        RegistryError::UnauthorizedError { .. } | RegistryError::AuthenticationFailure(_) => "the stored credentials were not accepted, log in again",
-        RegistryError::ImageManifestNotFoundError(_) => "check name and tag",
-        _ if text.contains("401") || text.contains("UNAUTHORIZED") || text.contains("authentication required") => "log in with podman login or docker login",
-        _ if text.contains("403") || text.contains("denied") => "the account may not do this",
-        _ if text.contains("404") || text.contains("unknown") => "check name and tag",
-        _ if text.contains("certificate") || text.contains("UnknownIssuer") => "name the registry's certificate authority with --registry-ca FILE",
-        _ if text.contains("InvalidContentType") || text.contains("corrupt message") => "if the registry speaks plain HTTP, say so with --plain-http HOST",
-        RegistryError::RequestError(e) if e.is_connect() => "check the host's name and that it can be reached",
-        _ => "try again later, a download goes on where it stopped",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -335,7 +296,7 @@ mod tests {
         for host in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.9.9.9", "[::1]:5000"] {
             assert!(is_loopback(host), "{host}");
         }
-        for host in ["localhost.example", "128.0.0.1", "docker.io", "127.0.0.1.example:5000"] {
+        for host in ["localhost.example", "128.0.0.1", "registry.example", "127.0.0.1.example:5000"] {
             assert!(!is_loopback(host), "{host}");
         }
     }
