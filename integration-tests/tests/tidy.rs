@@ -41,6 +41,15 @@ fn crates_depend_only_along_the_documented_edges() {
     }
 }
 
+/// Other people's code keeps its form, its licence, and an account of what was changed.
+#[test]
+fn every_third_party_folder_has_its_licence_and_says_what_was_changed() {
+    for entry in std::fs::read_dir(root().join("third_party")).expect("readable") {
+        let dir = entry.expect("readable").path();
+        assert!(dir.join("LICENSE").exists() && dir.join("CHANGES.md").exists(), "{}", dir.display());
+    }
+}
+
 #[test]
 fn vkernel_links_no_compiler() {
     let out = Command::new(env!("CARGO")).current_dir(root()).args(["tree", "--offline", "-p", "vkernel", "-e", "normal", "--prefix", "none"]).output().expect("cargo runs");
@@ -58,7 +67,7 @@ fn sources() -> Vec<(PathBuf, String)> {
         for entry in std::fs::read_dir(dir).expect("readable") {
             let path = entry.expect("readable").path();
             let name = path.file_name().expect("named").to_string_lossy().into_owned();
-            if path.is_dir() && !["target", ".git"].contains(&name.as_str()) {
+            if path.is_dir() && !["target", ".git", "third_party"].contains(&name.as_str()) {
                 work.push(path);
             } else if name.ends_with(".rs") {
                 let text = std::fs::read_to_string(&path).expect("utf-8");
