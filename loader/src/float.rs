@@ -7,10 +7,10 @@ use core::arch::asm;
 use syscalls::abi::{CpuState, helper as op};
 
 /// All exceptions masked, round to nearest: what the System V ABI promises host code (3.2.1).
-pub(crate) static HOST_MXCSR: u32 = 0x1f80;
+const HOST_MXCSR: u32 = 0x1f80;
 
 /// The exception flags, bits 0..5.
-pub(crate) const STATUS: u32 = 0x3f;
+const STATUS: u32 = 0x3f;
 
 fn get() -> u32 {
     let mut value = 0;
@@ -22,6 +22,24 @@ fn get() -> u32 {
 fn set(value: u32) {
     // SAFETY: no reserved bit is set: `CpuState.mxcsr` is checked wherever the guest writes it.
     unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const value, options(nostack, preserves_flags, readonly)) };
+}
+
+/// Before lifted code runs: the register, which holds `held`, becomes the guest's.
+pub(crate) fn enter(cpu: &CpuState, held: u32) {
+    if cpu.mxcsr != held {
+        set(cpu.mxcsr);
+    }
+}
+
+/// After lifted code ran: collects its flags, makes the register fit for host code (which does not look at flags), and tells what it holds.
+pub(crate) fn leave(cpu: &mut CpuState) -> u32 {
+    let held = get();
+    cpu.mxcsr |= held & STATUS;
+    if held & !STATUS == HOST_MXCSR {
+        return held;
+    }
+    set(HOST_MXCSR);
+    HOST_MXCSR
 }
 
 /// Does this helper run floating-point instructions, or look at MXCSR?

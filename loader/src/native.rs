@@ -51,14 +51,14 @@ pub struct Fault {
     pub pc: usize,
 }
 
-/// Per guest thread. The assembly below knows the offsets of the first three fields; lifted code gets a pointer to it as the environment of every import.
+/// Per guest thread. The assembly below knows the offsets of the first two fields; lifted code gets a pointer to it as the environment of every import.
 #[repr(C)]
 pub struct Context {
     /// Host stack pointer inside `enter`; zero while no lifted code runs.
     pub host_rsp: usize,
     /// Top of the native stack, 16-byte aligned.
     native_top: usize,
-    /// MXCSR that lifted code enters with, and left with.
+    /// What the thread's MXCSR holds while no lifted code runs; 0 before the first time. Loading it costs more than the rest of `enter`, so it is only loaded when it changes.
     mxcsr: u32,
     pub cpu: *mut CpuState,
     pub window: *mut u8,
@@ -85,7 +85,7 @@ impl Context {
             p
         };
         let native_top = stack as usize + STACK_BYTES - ALTERNATE_BYTES;
-        Ok(Box::new(Self { host_rsp: 0, native_top, mxcsr: float::HOST_MXCSR, cpu, window, kernel: None, fault: Fault::default(), stack }))
+        Ok(Box::new(Self { host_rsp: 0, native_top, mxcsr: 0, cpu, window, kernel: None, fault: Fault::default(), stack }))
     }
 
     /// Start and length of the alternate signal stack.
@@ -121,9 +121,9 @@ pub type Values = [Slot; 4];
 pub unsafe fn enter(context: &mut Context, trampoline: VMTrampoline, vmctx: *mut VMContext, function: *const VMFunctionBody, values: &mut Values) -> bool {
     // SAFETY: as the caller promises; the assembly keeps the System V calling convention.
     unsafe {
-        context.mxcsr = (*context.cpu).mxcsr;
+        float::enter(&*context.cpu, context.mxcsr);
         let returned = enter_raw(context, trampoline, vmctx, function, values) == 0;
-        (*context.cpu).mxcsr |= context.mxcsr & float::STATUS;
+        context.mxcsr = float::leave(&mut *context.cpu);
         returned
     }
 }
@@ -140,7 +140,6 @@ unsafe extern "C" fn enter_raw(context: *mut Context, trampoline: VMTrampoline, 
         "push rdi", // keeps rsp 16-byte aligned, and the fault path finds the context here
         "mov [rdi], rsp",
         "mov rsp, [rdi + 8]",
-        "ldmxcsr [rdi + 16]",
         "mov rbx, rdi",
         "mov rax, rsi",
         "mov rdi, rdx",
@@ -157,20 +156,7 @@ unsafe extern "C" fn enter_raw(context: *mut Context, trampoline: VMTrampoline, 
 /// Pops the frame of `enter_raw` and returns eax from it.
 #[unsafe(naked)]
 unsafe extern "C" fn leave_raw() {
-    naked_asm!(
-        "pop rdi",
-        "mov qword ptr [rdi], 0",
-        "stmxcsr [rdi + 16]",
-        "ldmxcsr [rip + {host}]",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbx",
-        "pop rbp",
-        "ret",
-        host = sym float::HOST_MXCSR,
-    )
+    naked_asm!("pop rdi", "mov qword ptr [rdi], 0", "pop r15", "pop r14", "pop r13", "pop r12", "pop rbx", "pop rbp", "ret",)
 }
 
 /// Where the signal handler sends a thread whose lifted code faulted, with rsp = `host_rsp`.
@@ -276,4 +262,4 @@ pub unsafe extern "C" fn miss_with_base(context: *mut Context, _base: *mut u8, r
     Pair(cpu.gpr[0], cpu.rip | abi::TAG)
 }
 
-const _: () = assert!(core::mem::offset_of!(Context, host_rsp) == 0 && core::mem::offset_of!(Context, native_top) == 8 && core::mem::offset_of!(Context, mxcsr) == 16);
+const _: () = assert!(core::mem::offset_of!(Context, host_rsp) == 0 && core::mem::offset_of!(Context, native_top) == 8);
