@@ -99,7 +99,10 @@ impl Machine {
     fn call_structured(&mut self, cpu: *mut CpuState, slot: u32) -> Result<bool, LoadError> {
         let function = *self.function(slot)?;
         // SAFETY: see `dispatch`.
-        let gpr = unsafe { (*cpu).gpr };
+        let gpr = unsafe {
+            (*cpu).lazy_rsp = 0;
+            (*cpu).gpr
+        };
         let mut values = [Slot(gpr[RSP] & 0xffff_ffff, 0), Slot(gpr[RDI], 0), Slot(gpr[RSI], 0), Slot(gpr[RDX], 0)];
         if !self.call(function, &mut values) {
             return Ok(false);

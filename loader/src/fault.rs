@@ -54,7 +54,10 @@ fn known() -> Option<&'static Known> {
     unsafe { KNOWN.load(Ordering::Acquire).as_ref() }
 }
 
-/// Marks `context` as the one this thread runs, and makes its alternate signal stack the thread's.
+/// arch_prctl(2)'s ARCH_SET_GS (`asm/prctl.h`; libc has no name for it): the lock-down must allow it.
+pub const SET_GS: libc::c_int = 0x1001;
+
+/// Marks `context` as the one this thread runs, makes its alternate signal stack the thread's, and its CPU state the base of GS, where structured code expects it.
 ///
 /// # Safety
 /// `context` lives until `leave_thread`.
@@ -65,6 +68,10 @@ pub unsafe fn enter_thread(context: *mut Context) -> io::Result<()> {
         let (start, bytes) = (*context).alternate_stack();
         let stack = libc::stack_t { ss_sp: start, ss_flags: 0, ss_size: bytes };
         if libc::sigaltstack(&stack, std::ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // Nothing else in the process uses GS: x86-64's thread-local storage is based at FS.
+        if libc::syscall(libc::SYS_arch_prctl, SET_GS, (*context).cpu) != 0 {
             return Err(io::Error::last_os_error());
         }
     }

@@ -82,7 +82,9 @@ pub struct CpuState {
     pub poll: u32,
     /// A `StopKind`.
     pub stop: u32,
-    pub _pad: [u8; 0x100 - 0xc0],
+    /// rsp at which a jump to a register is the last step of a lazy PLT call whose entry still has its wasm frame; else 0 (see ARCHITECTURE.md, "Lazy PLT calls").
+    pub lazy_rsp: u32,
+    pub _pad: [u8; 0x100 - 0xc4],
     pub xmm: [[u64; 2]; 16],
     /// x87 stack *physical* registers; ST(i) is `st[(top + i) & 7]`.
     pub st: [X87Reg; 8],
@@ -126,6 +128,7 @@ pub mod offset {
     pub const MXCSR: u64 = offset_of!(CpuState, mxcsr) as u64;
     pub const POLL: u64 = offset_of!(CpuState, poll) as u64;
     pub const STOP: u64 = offset_of!(CpuState, stop) as u64;
+    pub const LAZY_RSP: u64 = offset_of!(CpuState, lazy_rsp) as u64;
 }
 
 const _: () = assert!(core::mem::offset_of!(CpuState, xmm) == 0x100);

@@ -101,6 +101,7 @@ fn argument_rules() -> Result<Rules, seccompiler::BackendError> {
     // One way only: the runtime takes dumpability back after the guest changed its credentials.
     prctl.push(when(&[(0, Len::Dword, Op::Eq, libc::PR_SET_DUMPABLE as u64), (1, Len::Qword, Op::Eq, 0)])?);
     rules.push((libc::SYS_prctl, prctl));
+    rules.push((libc::SYS_arch_prctl, vec![when(&[(0, Len::Dword, Op::Eq, loader::fault::SET_GS as u64)])?]));
     let mut ioctl = Vec::new();
     for command in FORBIDDEN_IOCTLS {
         ioctl.push((1, Len::Dword, Op::Ne, *command));
@@ -206,7 +207,6 @@ pub const NEVER: &[i64] = &[
     libc::SYS_migrate_pages,
     libc::SYS_move_pages,
     libc::SYS_set_mempolicy,
-    libc::SYS_arch_prctl,
     libc::SYS_remap_file_pages,
 ];
 
@@ -214,6 +214,7 @@ pub const NEVER: &[i64] = &[
 /// object facts behind exec. Each of them the table also checks per binary before its row runs.
 pub const RUNTIME: &[i64] = &[
     // memory and threads
+    libc::SYS_arch_prctl,
     libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_mprotect,

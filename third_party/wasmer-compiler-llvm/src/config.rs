@@ -120,6 +120,7 @@ pub struct LLVM {
     pub(crate) is_pic: bool,
     pub(crate) experimental_artifact: bool,
     pub(crate) closed_world: bool,
+    pub(crate) segment_memory: Option<u32>,
     pub(crate) callbacks: Option<LLVMCallbacks>,
     /// The middleware chain.
     pub(crate) middlewares: Vec<Arc<dyn ModuleMiddleware>>,
@@ -150,6 +151,7 @@ impl LLVM {
             is_pic: false,
             experimental_artifact: false,
             closed_world: false,
+            segment_memory: None,
             callbacks: None,
             middlewares: vec![],
             verbose_asm: false,
@@ -170,6 +172,13 @@ impl LLVM {
     /// Indirect calls then check nothing, imports get no memory base, and functions keep no frame pointer.
     pub fn closed_world(&mut self, enable: bool) -> &mut Self {
         self.closed_world = enable;
+        self
+    }
+
+    /// The memory of this index begins at the base of the GS segment (x86-64) whenever code of the module runs, and is never accessed out of
+    /// bounds: its base needs neither a register nor loads. `None`, the default: no such memory.
+    pub fn segment_memory(&mut self, index: Option<u32>) -> &mut Self {
+        self.segment_memory = index;
         self
     }
 

@@ -46,6 +46,9 @@ fn add_stated_code(code: &mut Code) {
     for address in image.entry.iter().chain(&image.init_fini) {
         code.start_block(*address, mark::NAMED);
     }
+    for &entry in &image.lazy_entries {
+        code.start_block(entry, mark::NAMED);
+    }
     for symbol in image.symbols.iter().filter(|s| s.function) {
         // gcc names the cold part of a function; it is not an entry.
         let part = symbol.name.ends_with(".cold") || symbol.name.contains(".cold.");

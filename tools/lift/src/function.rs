@@ -81,6 +81,14 @@ impl Function {
         let nothing = before.iter().all(|i| matches!(i.mnemonic(), Mnemonic::Endbr64 | Mnemonic::Nop));
         (nothing && jump.is_ip_rel_memory_operand()).then(|| jump.ip_rel_memory_address())
     }
+
+    /// A lazy entry of a PLT: it pushes words and jumps to the resolver, which takes them off again and jumps on to the function that was called.
+    pub fn is_lazy_entry(&self) -> bool {
+        let mnemonics = || self.blocks.values().flat_map(|b| &b.instructions).map(Instruction::mnemonic);
+        let straight = self.blocks.values().all(|b| matches!(b.end, Terminator::Jump(_) | Terminator::IndirectJump));
+        let plain = mnemonics().all(|m| matches!(m, Mnemonic::Push | Mnemonic::Jmp | Mnemonic::Endbr64 | Mnemonic::Nop));
+        straight && plain && mnemonics().any(|m| m == Mnemonic::Push)
+    }
 }
 
 /// All functions of one object, by entry.

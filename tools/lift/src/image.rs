@@ -85,6 +85,8 @@ pub struct Image {
     pub init_fini: Vec<u64>,
     /// Addresses in executable segments that a relocation stores somewhere, or calls (IRELATIVE resolvers).
     pub relocation_targets: Vec<u64>,
+    /// Where the places of JUMP_SLOT relocations lead until ld.so has found their symbol.
+    pub lazy_entries: Vec<u64>,
     pub interpreter: Option<String>,
     pub dynamic: DynamicFacts,
 }

@@ -9,6 +9,7 @@ use crate::slim;
 use clap::ValueEnum;
 use policy::manifest::Form;
 use std::num::NonZero;
+use syscalls::abi::import;
 use thiserror::Error;
 use wasmer::sys::{CpuFeature, Cranelift, EngineBuilder, Features, LLVM, Target, Triple};
 use wasmer::{Engine, Module};
@@ -57,7 +58,7 @@ pub const EXTENSION: &str = "so";
 /// Engine and compiler, as manifests name them.
 pub fn engine_name(form: Form) -> &'static str {
     match form {
-        Form::Structured => "wasmer 7.4.2 llvm 22.1 vkernel.2",
+        Form::Structured => "wasmer 7.4.2 llvm 22.1 vkernel.3",
         Form::Resumable => "wasmer 7.4.2 cranelift 0.135",
     }
 }
@@ -80,7 +81,7 @@ fn engine(form: Form, tier: Tier, threads: NonZero<usize>) -> Engine {
     let builder = match form {
         Form::Structured => {
             let mut llvm = LLVM::new();
-            llvm.non_volatile_memops(true).experimental_artifact(true).closed_world(true).num_threads(threads);
+            llvm.non_volatile_memops(true).experimental_artifact(true).closed_world(true).segment_memory(Some(import::CPU_INDEX)).num_threads(threads);
             llvm.opt_level(match tier {
                 Tier::Fast => LLVMOptLevel::None,
                 Tier::Full => LLVMOptLevel::Less,

@@ -70,6 +70,8 @@ const FUNCTION_SEGMENT_MACHO: &str = "wasmer_function";
 // is hopefully large enough to not conflict with any real tag.
 // If you have 2 billion tags in a single module, you deserve what you get.
 // ( Arshia: that comment above is AI-generated... AI is savage XD )
+/// x86: a pointer of this address space is relative to GS (LLVM, "X86 address spaces").
+const GS_ADDRESS_SPACE: u16 = 256;
 const CATCH_ALL_TAG_VALUE: i32 = i32::MAX;
 
 pub struct FuncTranslator {
@@ -1801,6 +1803,10 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
         let imm_offset = intrinsics.i64_ty.const_int(memarg.offset, false);
         let var_offset = err!(builder.build_int_z_extend(var_offset, intrinsics.i64_ty, ""));
         let offset = err!(builder.build_int_add(var_offset, imm_offset, ""));
+        if self.config.segment_memory == Some(memory_index.as_u32()) {
+            let segment = context.ptr_type(AddressSpace::from(GS_ADDRESS_SPACE));
+            return err_nt!(builder.build_int_to_ptr(offset, segment, "segment_ptr"));
+        }
 
         // Look up the memory base (as pointer) and bounds (as unsigned integer).
         let base_ptr = if let (0, Some(m0)) = (memory_index.as_u32(), self.m0_param) {

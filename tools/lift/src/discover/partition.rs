@@ -15,6 +15,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 /// Shared code of at most this many instructions is copied into each function; larger code becomes a function of its own.
 const COPY_LIMIT: usize = 24;
 
+/// System V ABI, x86-64 supplement, 5.2.
+const PLT_ENTRY_BYTES: u64 = 16;
+
 /// Cuts all blocks. A start inside another instruction counts only if something leads there: the others come from reading behind the end
 /// of a table without bounds, before it was known where it ends.
 fn cut_all(code: &Code, tables: &JumpTables) -> BTreeMap<u64, RawBlock> {
@@ -71,7 +74,14 @@ impl<'a, 'i> Partition<'a, 'i> {
         if frame.start != address {
             return false;
         }
-        taken || !self.is_cold_part(index)
+        taken || !self.is_cold_part(index) && !self.is_shared_by_lazy_entries(address)
+    }
+
+    /// The first entry of a PLT: the others jump there, each after its `push`. It becomes part of every one of them.
+    fn is_shared_by_lazy_entries(&self, address: u64) -> bool {
+        let entries = &self.image().lazy_entries;
+        let lazy = |site: &u64| entries.partition_point(|e| e <= site).checked_sub(1).is_some_and(|k| site - entries[k] < PLT_ENTRY_BYTES);
+        self.code.jumps_to.get(&address).is_some_and(|sites| sites.iter().any(lazy))
     }
 
     /// A frame that is entered only by jumps from another function's middle.

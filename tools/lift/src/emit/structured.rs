@@ -473,7 +473,7 @@ impl Writer<'_> {
                 let t = self.e.t64(11);
                 self.e.operand(last.expect("an indirect jump ends its block"), 0);
                 self.e.set(t);
-                self.tail_indirect();
+                if self.f.is_lazy_entry() { self.lazy_call() } else { self.tail_indirect() }
             }
             Terminator::Stop => stop_at_end(&mut self.e, b.instructions.last(), b.start),
         }
@@ -593,17 +593,51 @@ impl Writer<'_> {
             self.e.s().return_call_indirect(0, ty);
             return;
         }
-        // rsp moves dynamically: same frame → tail call, else to the dispatcher.
+        // rsp moves dynamically: same frame, or that of the lazy PLT entry we work for → tail call, else to the dispatcher.
         self.e.rsp64();
         self.e.get(0);
-        self.e.s().i64_extend_i32_u().i64_eq();
-        self.e.s().if_(BlockType::Empty);
+        self.e.s().i64_extend_i32_u().i64_ne();
+        self.e.if_then(|e| {
+            e.rsp64();
+            e.cpu_load32(offset::LAZY_RSP);
+            e.s().i64_extend_i32_u().i64_ne();
+            e.if_then(|e| {
+                e.flush_rsp();
+                e.return_tagged(|e| e.get(t));
+            });
+            e.cpu_store32(offset::LAZY_RSP, |e| e.c32(0));
+        });
         self.parameters(RegSet::PARAMETERS);
         self.slot();
         let ty = self.o.function_type;
         self.e.s().return_call_indirect(0, ty);
-        self.e.s().end();
-        self.e.flush_rsp();
-        self.e.return_tagged(|e| e.get(t));
+    }
+
+    /// The end of a lazy PLT entry: a call, so that its frame vouches for `LAZY_RSP`. The resolver's last jump clears that and makes the function called
+    /// return for us; if it did not, rsp is not where our caller expects it.
+    fn lazy_call(&mut self) {
+        let outer = self.e.t32(12);
+        self.e.cpu_load32(offset::LAZY_RSP);
+        self.e.set(outer);
+        self.e.cpu_store32(offset::LAZY_RSP, |e| e.get(0));
+        let dirty = self.e.dirty;
+        self.e.flush(dirty);
+        self.call_indirect();
+        let (rax, pc) = (self.e.t64(12), self.e.t64(13));
+        self.e.set(pc);
+        self.e.set(rax);
+        let mismatch = self.o.mismatch;
+        self.e.cpu_load32(offset::LAZY_RSP);
+        self.e.if_then(|e| {
+            e.get(rax);
+            e.get(pc);
+            e.rsp64();
+            e.s().i32_wrap_i64().i32_const(8).i32_add();
+            e.s().return_call(mismatch);
+        });
+        self.e.cpu_store32(offset::LAZY_RSP, |e| e.get(outer));
+        self.e.get(rax);
+        self.e.get(pc);
+        self.e.s().return_();
     }
 }

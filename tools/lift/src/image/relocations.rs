@@ -29,6 +29,10 @@ pub(super) fn apply(image: &mut Image, tables: &DynamicTables, symbols: &Dynamic
     targets.sort_unstable();
     targets.dedup();
     image.relocation_targets = targets;
+    let mut lazy = std::mem::take(&mut image.lazy_entries);
+    lazy.retain(|&t| image.is_code(t));
+    lazy.sort_unstable();
+    image.lazy_entries = lazy;
     Ok(())
 }
 
@@ -39,7 +43,11 @@ fn relocate(image: &mut Image, offset: u64, info: u64, addend: u64, symbols: &Dy
         R_RELATIVE => Some(addend),
         R_64 => symbol().map(|v| v.wrapping_add(addend)),
         R_GLOB_DAT => symbol(),
-        R_JUMP_SLOT => symbol().or_else(|| image.u64_at(place).filter(|&v| v != 0)),
+        R_JUMP_SLOT => symbol().or_else(|| {
+            let lazy = image.u64_at(place).filter(|&v| v != 0)?;
+            image.lazy_entries.push(image.base.wrapping_add(lazy));
+            Some(lazy)
+        }),
         R_IRELATIVE => {
             targets.push(image.base.wrapping_add(addend));
             None
