@@ -252,6 +252,24 @@ fn every_direct_target_in_debian_files_is_a_block_start() {
 }
 
 #[test]
+fn lazy_plt_entries_of_debian_files_are_functions() {
+    let mut lazy = 0;
+    each_debian_file(|path, bytes| {
+        let image = Image::parse(bytes, BASE).unwrap();
+        let program = discover(&image);
+        for entry in &image.lazy_entries {
+            let function = program.functions.get(entry).unwrap_or_else(|| panic!("{path}: {entry:x}"));
+            assert!(function.is_lazy_entry(), "{path}: {function:?}");
+            assert!(function.blocks.values().any(|b| b.end == Terminator::IndirectJump), "{path}: {entry:x} must jump to the resolver itself");
+        }
+        lazy += image.lazy_entries.len();
+        // What a PLT entry jumps through is not mistaken for a lazy entry.
+        assert!(program.functions.values().filter(|f| f.slot().is_some()).all(|f| !f.is_lazy_entry()), "{path}");
+    });
+    assert!(lazy > 100, "Debian binds lazily: {lazy}");
+}
+
+#[test]
 fn all_code_of_debian_files_is_covered() {
     each_debian_file(|path, bytes| {
         let image = Image::parse(bytes, BASE).unwrap();

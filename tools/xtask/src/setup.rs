@@ -61,9 +61,11 @@ pub(crate) fn packages() -> anyhow::Result<()> {
 /// Installs packages and builds `vkernel`, `recompiler-build` and `vkernel-image`.
 pub(crate) fn binaries() -> anyhow::Result<Binaries> {
     packages()?;
-    run(cargo().args(["build", "--release", "-p", "vkernel", "-p", "recompiler-build"]))?;
-    // Apart: what TLS and HTTP want of shared crates would rebuild the compiler stack.
-    run(cargo().args(["build", "--release", "-p", "image"]))?;
+    // Each apart. Together, `vkernel` would link the compiler that `recompiler-build` asks wasmer for; and what TLS and HTTP want of shared crates would
+    // build the compiler stack anew.
+    for package in ["recompiler-build", "vkernel", "image"] {
+        run(cargo().args(["build", "--release", "-p", package]))?;
+    }
     let at = |name: &str| root().join("target/release").join(name);
     Ok(Binaries { vkernel: at("vkernel"), recompiler: at("recompiler-build") })
 }

@@ -13,6 +13,9 @@ const IN_IMAGE: &str = "usr/local/lib/twins";
 /// Enough to run every input ever found, and to notice a target that no longer works; `cargo xtask suite fuzz` searches.
 const FUZZ_SECONDS: u32 = 24;
 
+/// Crates whose unit tests are built together: as the programs are (see `setup::binaries`), so that nothing is built twice and `vkernel` stays as it is.
+const UNIT_TESTS: &[&[&str]] = &[&["policy", "syscalls", "megabinary", "recompiler-build"], &["loader", "vkernel"], &["lift"], &["image"]];
+
 pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
     let binaries = setup::binaries()?;
     if filter.is_none() {
@@ -20,8 +23,7 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
         gates::lint()?;
         mutants::check()?;
         say("unit tests");
-        // lift and image apart: their dependencies' features would rebuild the compiler stack for all others.
-        for crates in [&["policy", "syscalls", "megabinary", "loader", "recompiler-build", "vkernel"][..], &["lift"], &["image"]] {
+        for crates in UNIT_TESTS {
             let mut unit = process::cargo();
             unit.args(["test", "--release", "--no-fail-fast"]);
             for name in crates {
