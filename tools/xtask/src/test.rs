@@ -26,7 +26,7 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
         for crates in UNIT_TESTS {
             let mut unit = process::cargo();
             unit.args(["test", "--release", "--no-fail-fast"]);
-            for name in crates {
+            for name in *crates {
                 unit.args(["-p", name]);
             }
             process::run(&mut unit).context("unit tests failed")?;
