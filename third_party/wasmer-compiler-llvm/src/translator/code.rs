@@ -9986,7 +9986,11 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
             Operator::V128Load { ref memarg } => {
                 let offset = self.state.pop1()?.into_int_value();
                 let result =
-                    self.build_annotated_load(self.intrinsics.i128_ty, offset, memarg, 1)?;
+                    self.build_annotated_load(self.intrinsics.i64x2_ty, offset, memarg, 1)?;
+                let result = err!(
+                    self.builder
+                        .build_bit_cast(result, self.intrinsics.i128_ty, "")
+                );
                 self.state.push1(result);
             }
             Operator::V128Load8Lane { ref memarg, lane } => {
@@ -10071,8 +10075,9 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
             Operator::V128Store { ref memarg } => {
                 let (v, i) = self.state.pop1_extra()?;
                 let v = self.apply_pending_canonicalization(v, i)?;
+                let v = err!(self.builder.build_bit_cast(v, self.intrinsics.i64x2_ty, ""));
                 let offset = self.state.pop1()?.into_int_value();
-                self.build_annotated_store(self.intrinsics.i128_ty, offset, v, memarg, 1)?;
+                self.build_annotated_store(self.intrinsics.i64x2_ty, offset, v, memarg, 1)?;
             }
             Operator::V128Store8Lane { ref memarg, lane } => {
                 let (v, i) = self.state.pop1_extra()?;
