@@ -69,11 +69,16 @@ pub fn finish(mut c: Command) -> Output {
 
 /// Asserts that `program` behaves the same natively and under vkernel.
 pub fn twin(program: &[&str]) {
+    twin_with(&[], program);
+}
+
+/// The same, with options for `vkernel run`.
+pub fn twin_with(options: &[&str], program: &[&str]) {
     let setup = Setup::get();
     let native = finish(setup.native(program));
     let again = finish(setup.native(program));
     assert_eq!(show(&native), show(&again), "{program:?} is not stable natively: unfit as a twin");
-    let guest = finish(setup.vkernel_run(&[], program));
+    let guest = finish(setup.vkernel_run(options, program));
     let (guest, native) = (show(&guest), show(&native));
     if guest != native {
         let first = guest.lines().zip(native.lines()).find(|(a, b)| a != b);

@@ -1,9 +1,13 @@
 //! The nasty-control programs (`programs/control/`): non-local control flow, threads, signals, on the real layout (dynamic, several shards).
 
-use integration_tests::twin;
+use integration_tests::{twin, twin_with};
 
 macro_rules! twins { ($($name:ident)*) => {
     $(#[test] fn $name() { twin(&[concat!("/usr/local/lib/twins/", stringify!($name))]); })*
+    /// The same without the structured form: what differs here is a fault of a semantic row or of the table, what differs only above one of the optimising side.
+    mod resumable {
+        $(#[test] fn $name() { super::twin_with(&["--form", "resumable"], &[concat!("/usr/local/lib/twins/", stringify!($name))]); })*
+    }
     const NAMES: &[&str] = &[$(stringify!($name)),*];
 } }
 

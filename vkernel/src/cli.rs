@@ -102,6 +102,9 @@ pub struct Run {
     /// Print the guest's system calls to standard error
     #[arg(long)]
     pub strace: bool,
+    /// Code to run: `resumable` is slow and leaves nothing to an optimising compiler; to find out whether a fault lies there
+    #[arg(long, value_enum, default_value_t)]
+    pub form: CodeForm,
     /// Run only the release of this name, or with this digest (of the manifest, or the container id); may be repeated
     #[arg(long, value_name = "NAME|DIGEST")]
     pub pin: Vec<policy::Pin>,
@@ -141,6 +144,16 @@ pub struct RegistryArgs {
     /// Speak to this registry (HOST[:PORT]) without TLS; may be repeated
     #[arg(long, value_name = "HOST")]
     pub plain_http: Vec<String>,
+}
+
+/// How programs are translated.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CodeForm {
+    /// Structured code where it can be entered, resumable code elsewhere
+    #[default]
+    Both,
+    /// Resumable code only
+    Resumable,
 }
 
 /// From tight to wide.

@@ -4,7 +4,7 @@
 //! reported through the handshake, so there is always exactly one line of error.
 
 use crate::audit::{Audit, Decision, Event, Record};
-use crate::cli::{NetworkChoice, Run};
+use crate::cli::{CodeForm, NetworkChoice, Run};
 use crate::container::{Container, Network, Session, start};
 use crate::decide::Decider;
 use crate::failure::Failure;
@@ -74,10 +74,14 @@ fn run_audited(options: &Run, id: &str, audit: &mut Audit) -> Result<i32, Failur
     signals.terminal_is_shared = session == Session::Shared;
     let ring: &'static Ring = Box::leak(Box::new(Ring::new().map_err(|e| Failure::new("audit ring", e, ""))?));
     let container = container(options, id, &verified, session, &signals)?;
-    let program = program(options)?;
+    let (program, form) = (program(options)?, options.form);
     let mut started = start(&container, |container| {
         let kept = store.holds_still(&container.layout).then_some(&store);
-        let worker = load(&verified, &files, kept, audit.enabled().then_some(ring))?;
+        let mut worker = load(&verified, &files, kept, audit.enabled().then_some(ring))?;
+        worker.form = match form {
+            CodeForm::Both => loader::Form::Both,
+            CodeForm::Resumable => loader::Form::ResumableOnly,
+        };
         worker::prepare(worker, program)
     })?;
     let mut record = Record::new(Event::ContainerStart, Decision::Noted, "started");

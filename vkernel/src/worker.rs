@@ -53,6 +53,8 @@ pub struct Worker {
     pub megabinary: &'static Megabinary,
     pub image: Image,
     pub ring: Option<&'static Ring>,
+    /// The code form of all threads.
+    pub form: Form,
     /// Entry number of the running program.
     program: AtomicU32,
 }
@@ -64,7 +66,7 @@ unsafe impl Sync for Worker {}
 
 impl Worker {
     pub fn new(objects: Vec<Object>, shards: Vec<ShardId>, megabinary: &'static Megabinary, image: Image, ring: Option<&'static Ring>) -> Self {
-        Self { objects, shards, megabinary, image, ring, program: AtomicU32::new(0) }
+        Self { objects, shards, megabinary, image, ring, form: Form::Both, program: AtomicU32::new(0) }
     }
 
     fn note(&self, nr: u64, reason: u32, detail: u64) {
@@ -163,12 +165,12 @@ impl Host for Worker {
     }
 
     fn spawn_thread(&self, start: NewThread) -> Result<(), Errno> {
-        let megabinary = self.megabinary;
+        let (megabinary, form) = (self.megabinary, self.form);
         let run = move || {
             let machine = Machine::new(megabinary);
             match machine {
                 // SAFETY: the CPU state lives in the machine, which this host thread owns until it ends.
-                Ok(mut machine) => finish(run_guest(&mut machine, |cpu| unsafe { start.begin(cpu) })),
+                Ok(mut machine) => finish(run_guest(&mut machine, form, |cpu| unsafe { start.begin(cpu) })),
                 Err(e) => complain(&e),
             }
         };
@@ -249,9 +251,9 @@ fn complain(e: &dyn std::error::Error) {
     eprintln!("{text}");
 }
 
-fn run_guest(machine: &mut Machine, begin: impl FnOnce(*mut syscalls::abi::CpuState) -> Thread) -> i32 {
+fn run_guest(machine: &mut Machine, form: Form, begin: impl FnOnce(*mut syscalls::abi::CpuState) -> Thread) -> i32 {
     let mut guest = Guest { thread: begin(machine.cpu()), ended: None };
-    match machine.run(&mut guest, Form::Both) {
+    match machine.run(&mut guest, form) {
         Ok(status) => status,
         Err(e) => {
             complain(&e);
@@ -283,7 +285,7 @@ pub struct Program {
 /// Makes the machine of the first thread while everything is still allowed; the result starts the program.
 pub fn prepare(worker: Worker, program: Program) -> Result<GuestMain, Failure> {
     let failure = |e: loader::LoadError| Failure::new("load container", chain(&e), "rebuild it, or see `vkernel verify`");
-    let megabinary = worker.megabinary;
+    let (megabinary, form) = (worker.megabinary, worker.form);
     let mut machine = Machine::new(megabinary).map_err(failure)?;
     machine.instantiate_all().map_err(failure)?;
     Ok(Box::new(move |who: &Credentials| {
@@ -296,7 +298,7 @@ pub fn prepare(worker: Worker, program: Program) -> Result<GuestMain, Failure> {
             eprintln!("vkernel: {failure}");
             return i32::from(failure.code);
         }
-        let status = run_guest(&mut machine, |_| thread);
+        let status = run_guest(&mut machine, form, |_| thread);
         finish(status);
         status
     }))

@@ -81,8 +81,10 @@ fn split(f: &Function) -> Vec<Piece<'_>> {
         }
         pieces.push(piece(b, from, b.instructions.len(), &after, End::Block(&b.end)));
     }
+    // An empty block that stands for another function's entry belongs to that function: here it would go to itself for ever.
+    let stands_for_another = |p: &Piece<'_>| p.instructions.is_empty() && matches!(p.end, End::Block(Terminator::TailJump(t)) if *t == p.pc);
     let mut seen = std::collections::HashSet::new();
-    pieces.retain(|p| seen.insert(p.pc));
+    pieces.retain(|p| !stands_for_another(p) && seen.insert(p.pc));
     pieces
 }
 
