@@ -22,13 +22,19 @@ int main(void) {
     if (!pid) { raise(SIGTERM); _exit(1); }
     waitpid(pid, &status, 0);
     report("killed", status);
+    /* It must not have ended before somebody sees that it goes on. */
+    int seen[2];
+    char byte = 0;
+    pipe(seen);
     pid = fork();
-    if (!pid) { raise(SIGSTOP); _exit(4); }
+    if (!pid) { raise(SIGSTOP); read(seen[0], &byte, 1); _exit(4); }
     waitpid(pid, &status, WUNTRACED);
     report("stopped", status);
     kill(pid, SIGCONT);
     waitpid(pid, &status, WCONTINUED);
     report("continued", status);
+    write(seen[1], &byte, 1);
+    close(seen[0]), close(seen[1]);
     waitpid(pid, &status, 0);
     report("then", status);
     pid = fork();

@@ -37,7 +37,7 @@ pub fn discover(image: &Image) -> Program {
     jump_table::start_blocks_of_unresolved_jumps(&mut code, &tables);
     let functions = partition::Partition::new(&code, &tables).functions();
     let stats = stats(&code, &tables, &functions);
-    Program { functions, stats }
+    Program { functions, language: None, stats }
 }
 
 /// What the file itself says is code.

@@ -3,6 +3,7 @@
 //! Addresses everywhere are *guest* addresses: the object is already placed at its address slot (`Image::base`), so an
 //! instruction's `ip()` is where the guest sees it. Calls and syscalls do not end a block; the resumable form splits there itself.
 
+use crate::language::Language;
 use iced_x86::{Instruction, Mnemonic};
 use std::collections::BTreeMap;
 
@@ -95,6 +96,8 @@ impl Function {
 #[derive(Debug, Default)]
 pub struct Program {
     pub functions: BTreeMap<u64, Function>,
+    /// Set if its calls do not keep the System V convention.
+    pub language: Option<Language>,
     pub stats: DiscoveryStats,
 }
 

@@ -7,6 +7,7 @@ pub mod discover;
 pub mod emit;
 pub mod function;
 pub mod image;
+pub mod language;
 pub mod module;
 pub mod registers;
 mod shard;

@@ -5,6 +5,7 @@ use crate::discover;
 use crate::emit::{resumable, structured};
 use crate::function::{DiscoveryStats, Function, Program};
 use crate::image::{Image, ImageError};
+use crate::language::Language;
 use crate::module::{self, ModuleBuilder, blocks_section, entries_section};
 use crate::registers::Effects;
 use iced_x86::EncodingKind;
@@ -35,6 +36,8 @@ pub struct Shard {
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     pub functions: u64,
+    /// Set if the object has the resumable form only.
+    pub language: Option<Language>,
     pub discovery: DiscoveryStats,
     /// Instructions without semantics: count per mnemonic.
     pub gaps: BTreeMap<String, u64>,
@@ -49,7 +52,7 @@ pub struct Report {
 /// Lifts the ELF file `bytes`, placed at guest address `base`. `name` appears in errors only.
 pub fn lift(bytes: &[u8], base: u64, name: &str) -> Result<Shard, Error> {
     let image = Image::parse(bytes, base).map_err(|source| Error::Image { name: name.to_owned(), source })?;
-    let program = discover::discover(&image);
+    let program = Program { language: Language::of(bytes), ..discover::discover(&image) };
     Ok(lift_program(&program))
 }
 
@@ -65,7 +68,7 @@ pub fn lift_program(program: &Program) -> Shard {
 fn emit_program(program: &Program) -> Shard {
     let functions: Vec<_> = program.functions.values().collect();
     let resumed: Vec<resumable::Resumable> = functions.par_iter().map(|f| resumable::emit(f)).collect();
-    let mut report = Report { functions: functions.len() as u64, discovery: program.stats.clone(), ..Report::default() };
+    let mut report = Report { functions: functions.len() as u64, language: program.language, discovery: program.stats.clone(), ..Report::default() };
     let mut gaps: Vec<(u64, String)> = resumed.iter().flat_map(|r| r.body.2.iter().cloned()).collect();
     gaps.sort();
     gaps.dedup();
@@ -94,7 +97,7 @@ fn structured_module(program: &Program, report: &mut Report) -> Vec<u8> {
     let events: BTreeMap<u64, _> = program.functions.values().map(|f| (f.entry, liveness::events(f, &mut effects))).collect();
     let summaries = liveness::summarise(program, &events);
     // Code for CPU features the guest is told it does not have stays in the resumable form, where its gaps are: no time is spent on optimising it.
-    let functions: Vec<&Function> = program.functions.values().filter(|f| !is_gated(f)).collect();
+    let functions: Vec<&Function> = program.functions.values().filter(|f| program.language.is_none() && !is_gated(f)).collect();
     let index: HashMap<u64, u32> = functions.iter().enumerate().map(|(k, f)| (f.entry, import::FUNCTIONS + k as u32)).collect();
     let mismatch = import::FUNCTIONS + functions.len() as u32;
     let slots: HashMap<u64, u64> = program.functions.values().filter_map(|f| Some((f.entry, f.slot()?))).collect();

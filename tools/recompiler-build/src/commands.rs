@@ -124,7 +124,8 @@ fn report(facts: &scan::elf::ElfFacts, shard: &lift::Shard, seconds: f64) {
     let r = &shard.report;
     let total: u64 = r.gaps.values().sum();
     let d = &r.discovery;
-    let rows: [(&str, String); 10] = [
+    let rows: [(&str, String); 11] = [
+        ("code forms", r.language.map_or("structured and resumable".into(), |l| format!("resumable only ({l})"))),
         ("functions", r.functions.to_string()),
         ("blocks", d.blocks.to_string()),
         ("instructions", d.instructions.to_string()),

@@ -18,8 +18,15 @@ fn enlarge_stacks() {
     }
 }
 
+/// A reader that has seen enough (`| head`) ends this program quietly, as it ends others; Rust starts programs with the signal ignored.
+fn end_with_the_reader() {
+    // SAFETY: SIG_DFL has no preconditions, and no other thread runs yet.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 fn main() -> ExitCode {
     enlarge_stacks();
+    end_with_the_reader();
     match commands::run(Request::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

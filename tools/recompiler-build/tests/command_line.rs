@@ -203,3 +203,12 @@ fn the_man_page_is_that_of_the_command_line() {
     }
     assert_eq!(fs::read_to_string(&path).unwrap_or_default(), page, "run BLESS=1 cargo test -p recompiler-build");
 }
+
+#[test]
+fn a_reader_that_goes_away_ends_the_program_quietly() {
+    use std::os::unix::process::ExitStatusExt;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_recompiler-build")).arg("man").stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let out = child.wait_with_output().unwrap();
+    assert_eq!((out.status.signal(), String::from_utf8_lossy(&out.stderr).as_ref()), (Some(libc::SIGPIPE), ""));
+}

@@ -1,8 +1,9 @@
 //! Debian root filesystems, made once and kept.
 
-use crate::process::{run, say, work};
+use crate::process::{output, run, say, work};
+use anyhow::Context;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A minimal Debian 12 (mmdebstrap's minbase variant: coreutils, bash, grep, sed and what they need).
@@ -20,4 +21,22 @@ pub(crate) fn debian() -> anyhow::Result<PathBuf> {
     run(Command::new("mmdebstrap").args(["--quiet", "--variant=minbase", packages, "bookworm"]).arg(&partial).env("PATH", path))?;
     fs::rename(&partial, &dir)?;
     Ok(dir)
+}
+
+/// Unpacks a Debian package into a root filesystem, without its dependencies and scripts. Packages are kept in `target/vkernel/packages`.
+pub(crate) fn add_package(rootfs: &Path, name: &str) -> anyhow::Result<()> {
+    let dir = work().join("packages");
+    fs::create_dir_all(&dir)?;
+    let file = || fs::read_dir(&dir).ok()?.filter_map(Result::ok).find(|e| e.file_name().to_string_lossy().starts_with(&format!("{name}_"))).map(|e| e.path());
+    if file().is_none() {
+        say(&format!("fetching package {name}"));
+        // As root apt would hand the download to a user who may not write here.
+        let download = || output(Command::new("apt-get").current_dir(&dir).args(["-o", "APT::Sandbox::User=root", "download", "-q", name]));
+        if !download()?.status.success() {
+            run(Command::new("apt-get").args(["update", "-q"]))?;
+            download()?;
+        }
+    }
+    let package = file().with_context(|| format!("apt-get found no package {name}"))?;
+    run(Command::new("dpkg-deb").arg("--extract").arg(package).arg(rootfs))
 }

@@ -10,6 +10,9 @@ use std::process::Command;
 /// Folder of the test programs inside the image.
 const IN_IMAGE: &str = "usr/local/lib/twins";
 
+/// Packages of programs in Go and OCaml, and the programs.
+const FOREIGN: [(&str, &str); 3] = [("age", "/usr/bin/age"), ("age", "/usr/bin/age-keygen"), ("unison-2.52", "/usr/bin/unison-2.52")];
+
 /// Enough to run every input ever found, and to notice a target that no longer works; `cargo xtask suite fuzz` searches.
 const FUZZ_SECONDS: u32 = 24;
 
@@ -40,12 +43,13 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
     let mut include = demo::programs();
     include.push("/usr/bin/ldd".to_owned());
     include.extend(test_programs(&image)?);
+    include.extend(FOREIGN.iter().map(|(_, program)| (*program).to_owned()));
     let release = release::build(&binaries, "tests", &image, &include)?;
     say("integration tests");
     integration(
         &binaries,
         &release,
-        &["bad_input", "control", "debian", "identity", "images", "instructions", "manual", "run", "syscalls", "tamper", "terminal", "tidy", "worker"],
+        &["bad_input", "control", "debian", "identity", "images", "instructions", "languages", "manual", "run", "syscalls", "tamper", "terminal", "tidy", "worker"],
         filter,
     )
 }
@@ -90,7 +94,23 @@ fn image(rootfs: &Path) -> anyhow::Result<PathBuf> {
         }
     }
     instructions(&into)?;
+    foreign(&image)?;
     Ok(image)
+}
+
+/// Programs in languages with conventions of their own, and a secret for them to keep.
+fn foreign(image: &Path) -> anyhow::Result<()> {
+    for (package, program) in FOREIGN {
+        if !image.join(&program[1..]).exists() {
+            rootfs::add_package(image, package)?;
+        }
+    }
+    let share = image.join("usr/local/share/twins");
+    if !share.join("secret.age").exists() {
+        let script = "mkdir -p $1; age-keygen -o $1/age.key 2> /dev/null; ls -lR /usr/share > $1/plain; age --encrypt --identity $1/age.key -o $1/secret.age $1/plain";
+        process::run(Command::new("chroot").arg(image).args(["/bin/bash", "-ec", script, "-", "/usr/local/share/twins"]))?;
+    }
+    Ok(())
 }
 
 /// The generated instruction twins: one program per group, at fixed addresses. Every form is a function of its own, so that LLVM's time stays linear: 4,000 forms cost

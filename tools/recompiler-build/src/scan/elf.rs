@@ -99,9 +99,6 @@ fn read(bytes: &[u8]) -> Result<ElfFacts, String> {
             tag(d, strings, &mut facts)?;
         }
     }
-    if let Some(language) = refused_language(header, bytes) {
-        return Err(format!("is a {language} program; its registers do not follow the System V ABI, which is needed today: leave it out"));
-    }
     Ok(facts)
 }
 
@@ -221,17 +218,6 @@ fn tag(d: &elf::Dyn64<LE>, strings: &[u8], facts: &mut ElfFacts) -> Result<(), S
         _ => {}
     }
     Ok(())
-}
-
-/// Languages whose calling conventions the structured form does not keep.
-fn refused_language(header: &Header, bytes: &[u8]) -> Option<&'static str> {
-    let sections = header.sections(LE, bytes).ok()?;
-    let has = |name: &str| sections.iter().any(|s| sections.section_name(LE, s).is_ok_and(|n| n == name.as_bytes()));
-    match () {
-        () if has(".gopclntab") || has(".note.go.buildid") => Some("Go"),
-        () if has(".debug-ghc-link-info") => Some("Haskell"),
-        () => None,
-    }
 }
 
 #[cfg(test)]
