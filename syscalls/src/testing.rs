@@ -171,6 +171,11 @@ pub(crate) fn child_status(test: fn()) -> i32 {
     unsafe {
         let pid = libc::fork();
         if pid == 0 {
+            // The harness keeps what a test prints in memory, which is lost with this process.
+            std::panic::set_hook(Box::new(|info| {
+                let line = format!("{info}\n");
+                libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
+            }));
             let ok = std::panic::catch_unwind(test).is_ok();
             libc::_exit(if ok { 0 } else { 101 });
         }
