@@ -3,7 +3,7 @@
 //! Owns how figures are taken. Times of programs are taken by a bash *inside* the chroot or container (`time`), so that container start is not in them; `start` measures that.
 //! The fact a newcomer gets wrong: runs of the two sides alternate, so that a noisy minute hits both.
 
-use crate::process::{self, output, root, say, work};
+use crate::process::{self, output, root, say};
 use crate::release::Release;
 use crate::setup::Binaries;
 use crate::{demo, release, rootfs, setup};
@@ -156,13 +156,11 @@ impl Bench {
     fn finish(&self) -> anyhow::Result<()> {
         let mut groups: BTreeMap<String, Vec<f64>> = BTreeMap::new();
         for r in &self.rows {
-            groups.entry(r.group.clone()).or_default().push(r.ratio.ln());
+            let form = FORMS.iter().find(|f| r.group == "compute" && r.name.ends_with(**f)).map(|f| format!("compute {f}"));
+            for group in [Some(r.group.clone()), form].into_iter().flatten() {
+                groups.entry(group).or_default().push(r.ratio.ln());
+            }
         }
-        for form in FORMS {
-            let rows = self.rows.iter().filter(|r| r.group == "compute" && r.name.ends_with(form));
-            groups.insert(format!("compute {form}"), rows.map(|r| r.ratio.ln()).collect());
-        }
-        groups.retain(|_, v| !v.is_empty());
         let geomean: BTreeMap<&String, f64> = groups.iter().map(|(g, v)| (g, (v.iter().sum::<f64>() / v.len() as f64).exp())).collect();
         println!();
         for (group, mean) in &geomean {
@@ -190,12 +188,10 @@ fn megabytes(path: &Path) -> anyhow::Result<u64> {
 
 /// A copy of the root filesystem with kernels and data.
 fn image(rootfs: &Path) -> anyhow::Result<PathBuf> {
-    let image = work().join("bench-rootfs");
+    let image = rootfs::copy(rootfs, "bench-rootfs")?;
     let bench = image.join("usr/local/bench");
     if !image.join("srv/text").exists() {
-        say("making the bench image");
-        let _ = fs::remove_dir_all(&image);
-        process::run(Command::new("cp").arg("--archive").arg(rootfs).arg(&image))?;
+        say("making the bench image's data");
         data(&image.join("srv"))?;
     }
     fs::create_dir_all(&bench)?;

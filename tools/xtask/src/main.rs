@@ -17,7 +17,6 @@ mod setup;
 mod sources;
 mod suite;
 mod test;
-mod torture;
 
 use clap::{Parser, Subcommand};
 

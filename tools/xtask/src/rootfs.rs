@@ -1,6 +1,7 @@
 //! Debian root filesystems, made once and kept.
 
 use crate::process::{output, run, say, work};
+use crate::sources;
 use anyhow::Context;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,11 +24,23 @@ pub(crate) fn debian() -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
+/// A copy of a root filesystem, made once and kept as `target/vkernel/NAME`.
+pub(crate) fn copy(rootfs: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let copy = work().join(name);
+    if !copy.join("usr/bin/ls").exists() {
+        let partial = work().join(format!("{name}.partial"));
+        let _ = fs::remove_dir_all(&partial);
+        run(Command::new("cp").arg("--archive").arg(rootfs).arg(&partial))?;
+        fs::rename(&partial, &copy)?;
+    }
+    Ok(copy)
+}
+
 /// Unpacks a Debian package into a root filesystem, without its dependencies and scripts. Packages are kept in `target/vkernel/packages`.
 pub(crate) fn add_package(rootfs: &Path, name: &str) -> anyhow::Result<()> {
     let dir = work().join("packages");
     fs::create_dir_all(&dir)?;
-    let file = || fs::read_dir(&dir).ok()?.filter_map(Result::ok).find(|e| e.file_name().to_string_lossy().starts_with(&format!("{name}_"))).map(|e| e.path());
+    let file = || sources::kept(&dir, name, ".deb");
     if file().is_none() {
         say(&format!("fetching package {name}"));
         // As root apt would hand the download to a user who may not write here.

@@ -3,14 +3,14 @@
 use crate::process::{self, output, say, work};
 use anyhow::{Context, ensure};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The directory with the downloaded files of source package `name`.
 pub(crate) fn fetch(name: &str) -> anyhow::Result<PathBuf> {
     let dir = work().join("sources");
-    let dsc = |dir: &PathBuf| fs::read_dir(dir).is_ok_and(|mut d| d.any(|e| e.is_ok_and(|e| matches(&e.file_name().to_string_lossy(), name, ".dsc"))));
-    if dsc(&dir) {
+    let dsc = || kept(&dir, name, ".dsc").is_some();
+    if dsc() {
         return Ok(dir);
     }
     say(&format!("fetching the source of {name}"));
@@ -25,17 +25,17 @@ pub(crate) fn fetch(name: &str) -> anyhow::Result<PathBuf> {
         apt.current_dir(&dir).arg("-o").arg(format!("Dir::Etc::sourcelist={}", list.display())).args(["-o", "Dir::Etc::sourceparts=-", "-o"]);
         process::run(apt.arg(format!("Dir::State::lists={}", lists.display())).args(words))?;
     }
-    ensure!(dsc(&dir), "apt fetched no source of {name}");
+    ensure!(dsc(), "apt fetched no source of {name}");
     Ok(dir)
 }
 
 /// The one downloaded file of package `name` that ends so.
 pub(crate) fn file(name: &str, end: &str) -> anyhow::Result<PathBuf> {
-    let dir = fetch(name)?;
-    let found = fs::read_dir(&dir)?.filter_map(Result::ok).find(|e| matches(&e.file_name().to_string_lossy(), name, end));
-    Ok(found.with_context(|| format!("{name} has no file {end}"))?.path())
+    kept(&fetch(name)?, name, end).with_context(|| format!("{name} has no file {end}"))
 }
 
-fn matches(file: &str, name: &str, end: &str) -> bool {
-    file.strip_prefix(name).is_some_and(|rest| rest.starts_with('_') && rest.ends_with(end))
+/// The file of package `name` in a directory of downloads that ends so: `NAME_VERSION…END`.
+pub(crate) fn kept(dir: &Path, name: &str, end: &str) -> Option<PathBuf> {
+    let wanted = |file: &str| file.strip_prefix(name).is_some_and(|rest| rest.starts_with('_') && rest.ends_with(end));
+    fs::read_dir(dir).ok()?.filter_map(Result::ok).find(|e| wanted(&e.file_name().to_string_lossy())).map(|e| e.path())
 }

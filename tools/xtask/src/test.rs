@@ -78,13 +78,7 @@ fn integration(binaries: &setup::Binaries, release: &release::Release, targets: 
 
 /// A copy of the root filesystem with the test programs compiled into it.
 fn image(rootfs: &Path) -> anyhow::Result<PathBuf> {
-    let image = work().join("test-rootfs");
-    if !image.join("usr/bin/ls").exists() {
-        let partial = work().join("test-rootfs.partial");
-        let _ = fs::remove_dir_all(&partial);
-        process::run(Command::new("cp").arg("--archive").arg(rootfs).arg(&partial))?;
-        fs::rename(&partial, &image)?;
-    }
+    let image = rootfs::copy(rootfs, "test-rootfs")?;
     let into = image.join(IN_IMAGE);
     let _ = fs::remove_dir_all(&into);
     fs::create_dir_all(&into)?;

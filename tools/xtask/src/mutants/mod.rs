@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Instant;
 
-/// Crates whose tests build alone. The others share a selection: without recompiler-build, features would unify differently and rebuild the compiler stack.
+/// Crates whose tests are built together, as `setup::binaries` builds vkernel; every other crate's alone.
 const TOGETHER: &[&str] = &["loader", "vkernel"];
 /// For building and for running each. A mutant that loops is not caught: a test says what is wrong.
 const SECONDS: &str = "600";
@@ -123,11 +123,8 @@ fn run_tests(tree: &Path, m: &Mutant, only_build: bool) -> anyhow::Result<Output
     }
     let package = package(m);
     c.args(["test", "--release"]);
-    match m.target {
-        Target::Lift(_) => c.args(["-p", "lift"]),
-        _ if TOGETHER.contains(&package) => TOGETHER.iter().fold(&mut c, |c, name| c.args(["-p", name])),
-        _ => c.args(["-p", package]),
-    };
+    let crates = if TOGETHER.contains(&package) { TOGETHER } else { &[package] };
+    c.args(crates.iter().flat_map(|name| ["-p", name]));
     match m.target {
         Target::Test(name) | Target::Lift(name) => c.args(["--test", name]),
         _ => c.arg("--lib"),

@@ -3,10 +3,10 @@
 //! Owns how 1,592 programs become few: each case is compiled alone, all its symbols but a renamed `main` are made local, and a driver runs a hundred of them, each in a fork of
 //! its own. One lifted program per case would cost minutes of ld.so and compiler start. The fact a newcomer gets wrong: only cases that pass natively count.
 
+use super::verdict::{self, Results, Verdict};
 use crate::process::{self, output, say, work};
 use crate::{release, rootfs, setup, sources};
 use anyhow::{Context, ensure};
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ int main(void) {
 }
 "#;
 
-pub(crate) fn run(sample: usize, level: &str, fixed: bool) -> anyhow::Result<()> {
+pub(super) fn run(sample: usize, level: &str, fixed: bool) -> anyhow::Result<Verdict> {
     ensure!(sample > 0, "a sample takes every Nth case");
     let binaries = setup::binaries()?;
     let image = image(&rootfs::debian()?)?;
@@ -48,40 +48,17 @@ pub(crate) fn run(sample: usize, level: &str, fixed: bool) -> anyhow::Result<()>
     let programs = compile(&cases, &image.join(IN_IMAGE), level, fixed)?;
     let release = release::build(&binaries, "torture", &image, &programs)?;
     say("running natively and lifted");
-    let (mut native, mut lifted) = (BTreeMap::new(), BTreeMap::new());
+    let (mut native, mut lifted) = (Results::new(), Results::new());
     for program in &programs {
         native.extend(results(Command::new("chroot").arg(&image).arg(program))?);
         lifted.extend(results(&mut release.run(&binaries, &[], &[program]))?);
     }
-    let passing: BTreeMap<_, _> = native.iter().filter(|(_, r)| *r == "exit 0").collect();
-    let differ: BTreeMap<&str, String> =
-        passing.keys().filter(|n| lifted.get(**n) != native.get(**n)).map(|n| (n.as_str(), lifted.get(*n).map_or("no result".to_owned(), Clone::clone))).collect();
-    println!(
-        "torture -{level}{}: {} of {} natively passing cases pass lifted ({} compiled)",
-        if fixed { " -no-pie" } else { "" },
-        passing.len() - differ.len(),
-        passing.len(),
-        native.len()
-    );
-    ensure!(passing.len() * 10 > cases.len() * 9, "only {} of {} cases pass natively: the set-up is wrong", passing.len(), cases.len());
-    judge("torture", &differ, &passing.keys().map(|n| n.as_str()).collect())
+    let verdict = verdict::judge("torture", &native, &lifted, |r| r == "exit 0")?;
+    ensure!(verdict.passing * 10 > cases.len() * 9, "only {} of {} cases pass natively: the set-up is wrong", verdict.passing, cases.len());
+    Ok(verdict)
 }
 
-/// Strict: what differs is listed with a reason, and what is listed (and was run) differs.
-fn judge(suite: &str, differ: &BTreeMap<&str, String>, ran: &BTreeSet<&str>) -> anyhow::Result<()> {
-    let text = fs::read_to_string(process::root().join(format!("integration-tests/suites/{suite}.txt")))?;
-    let lines = text.lines().filter(|l| !l.starts_with('#') && !l.is_empty());
-    let listed: BTreeMap<&str, &str> = lines.map(|l| l.split_once(": ").with_context(|| format!("no reason: {l}"))).collect::<anyhow::Result<_>>()?;
-    for (name, result) in differ.iter().filter(|(n, _)| !listed.contains_key(*n)) {
-        println!("DIFFERS {name}: lifted {result}");
-    }
-    let stale: Vec<_> = listed.keys().filter(|n| ran.contains(*n) && !differ.contains_key(*n)).collect();
-    let new = differ.keys().filter(|n| !listed.contains_key(*n)).count();
-    ensure!(new == 0 && stale.is_empty(), "{suite}: {new} cases differ and are not listed; listed, but equal: {stale:?}");
-    Ok(())
-}
-
-fn results(command: &mut Command) -> anyhow::Result<BTreeMap<String, String>> {
+fn results(command: &mut Command) -> anyhow::Result<Results> {
     let out = output(command)?;
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     ensure!(out.status.success(), "{command:?}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
@@ -89,10 +66,7 @@ fn results(command: &mut Command) -> anyhow::Result<BTreeMap<String, String>> {
 }
 
 fn image(rootfs: &Path) -> anyhow::Result<PathBuf> {
-    let image = work().join("torture-rootfs");
-    if !image.join("usr/bin/ls").exists() {
-        process::run(Command::new("cp").arg("--archive").arg(rootfs).arg(&image))?;
-    }
+    let image = rootfs::copy(rootfs, "torture-rootfs")?;
     let _ = fs::remove_dir_all(image.join(IN_IMAGE));
     fs::create_dir_all(image.join(IN_IMAGE))?;
     Ok(image)

@@ -1,0 +1,80 @@
+//! `cargo xtask suite NAME`: what takes too long, or fetches too much, for every `cargo xtask test`.
+//!
+//! Owns the list of suites; each one's work is in a file of its own. Suites of other people's tests run every case natively and lifted and end in a `Verdict`.
+
+mod torture;
+mod verdict;
+
+use crate::process::say;
+use crate::{fuzz, gates, test};
+use clap::Subcommand;
+use verdict::Verdict;
+
+#[derive(Subcommand)]
+pub(crate) enum Suite {
+    /// Every suite that compares natively with lifted, one after another
+    All {
+        /// End with a table of all suites
+        #[arg(long)]
+        summary: bool,
+    },
+    /// Licences, bans and sources of all dependencies (builds cargo-deny first)
+    Deny,
+    /// Coverage-guided fuzzing of everything that parses foreign bytes
+    Fuzz {
+        /// Seconds, divided among the targets
+        #[arg(default_value_t = 600)]
+        seconds: u32,
+    },
+    /// gcc.c-torture/execute, natively and lifted, case by case (fetches Debian's source of gcc-12)
+    Torture {
+        /// Only every Nth case
+        #[arg(long, default_value_t = 1)]
+        sample: usize,
+        /// Optimisation level
+        #[arg(long, default_value = "O2", value_parser = ["O0", "O1", "O2", "O3", "Os"])]
+        level: String,
+        /// At fixed addresses instead of position-independent
+        #[arg(long)]
+        fixed: bool,
+    },
+    /// Every form of every lifted instruction with random operands through the whole pipeline
+    Instructions,
+}
+
+impl Suite {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Suite::All { summary } => all(summary),
+            Suite::Deny => gates::deny(),
+            Suite::Fuzz { seconds } => fuzz::run(seconds),
+            Suite::Torture { sample, level, fixed } => torture::run(sample, &level, fixed)?.check(),
+            Suite::Instructions => test::instruction_suite(),
+        }
+    }
+}
+
+/// Suites that compare, in the order of `suite all`.
+const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] = &[("torture", || torture::run(1, "O2", false))];
+
+/// Runs all comparing suites; one that fails does not keep the others from running.
+fn all(summary: bool) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
+    let mut verdicts = Vec::new();
+    for (name, run) in COMPARING {
+        match run() {
+            Ok(verdict) => {
+                failed.extend(verdict.check().err());
+                verdicts.push(verdict);
+            }
+            Err(e) => failed.push(e.context(format!("suite {name}"))),
+        }
+    }
+    if summary {
+        say("summary");
+        verdicts.iter().for_each(Verdict::print);
+    }
+    failed.iter().for_each(|e| println!("FAILED {e:#}"));
+    anyhow::ensure!(failed.is_empty(), "{} of {} suites failed", failed.len(), COMPARING.len());
+    Ok(())
+}

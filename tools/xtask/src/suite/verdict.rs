@@ -1,0 +1,74 @@
+//! What a suite found: every case natively and lifted, and whether that is what its list says.
+//!
+//! Owns the strict list of expected differences, `integration-tests/suites/SUITE.txt`: a line is `CASE: reason`. A difference that is not listed fails, and so does a listed case that ran and is equal.
+
+use crate::process;
+use anyhow::{Context, ensure};
+use std::collections::BTreeMap;
+use std::fs;
+
+/// Results of cases by name, in the suite's own words: `exit 0`, a checksum, `PASS`.
+pub(crate) type Results = BTreeMap<String, String>;
+
+/// One suite's figures, for the summary.
+pub(crate) struct Verdict {
+    pub suite: String,
+    /// Cases run natively.
+    pub cases: usize,
+    /// Of these, those that pass natively: only they count.
+    pub passing: usize,
+    /// Of these, those whose lifted result is the native one.
+    pub equal: usize,
+    /// Differences that are listed with a reason.
+    pub expected: usize,
+    /// Listed cases that passed natively and are equal.
+    pub stale: Vec<String>,
+}
+
+impl Verdict {
+    pub(crate) fn print(&self) {
+        let unexpected = self.passing - self.equal - self.expected;
+        println!(
+            "{:<24} {:>6} cases {:>6} pass natively {:>6} equal lifted {:>4} expected differences {unexpected:>4} unexpected",
+            self.suite, self.cases, self.passing, self.equal, self.expected
+        );
+    }
+
+    /// Strict: nothing differs unlisted, and nothing is listed in vain.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        let unexpected = self.passing - self.equal - self.expected;
+        ensure!(unexpected == 0, "{}: {unexpected} cases differ and are not listed", self.suite);
+        ensure!(self.stale.is_empty(), "{}: listed, but equal: {}", self.suite, self.stale.join(", "));
+        Ok(())
+    }
+}
+
+/// Compares what passes natively (as `passes` says) case by case, and holds the differences against the list of `suite`.
+pub(crate) fn judge(suite: &str, native: &Results, lifted: &Results, passes: impl Fn(&str) -> bool) -> anyhow::Result<Verdict> {
+    let passing: BTreeMap<&String, &String> = native.iter().filter(|(_, r)| passes(r)).collect();
+    let differ: BTreeMap<&str, &str> = passing
+        .iter()
+        .filter(|(name, result)| lifted.get(**name) != Some(**result))
+        .map(|(name, _)| (name.as_str(), lifted.get(*name).map_or("no result", String::as_str)))
+        .collect();
+    let text = list(suite)?;
+    let lines = text.lines().filter(|l| !l.starts_with('#') && !l.is_empty());
+    let listed: BTreeMap<&str, &str> = lines.map(|l| l.split_once(": ").with_context(|| format!("no reason: {l}"))).collect::<anyhow::Result<_>>()?;
+    let new: Vec<_> = differ.iter().filter(|(n, _)| !listed.contains_key(*n)).collect();
+    for (name, result) in &new {
+        println!("DIFFERS {name}: natively {}, lifted {result}", native[**name]);
+    }
+    let stale = listed.keys().filter(|n| passing.keys().any(|p| p == *n) && !differ.contains_key(*n)).map(|n| (*n).to_owned()).collect();
+    let verdict = Verdict { suite: suite.to_owned(), cases: native.len(), passing: passing.len(), equal: passing.len() - differ.len(), expected: differ.len() - new.len(), stale };
+    verdict.print();
+    Ok(verdict)
+}
+
+/// The list of a suite; a suite without one has no expected differences.
+fn list(suite: &str) -> anyhow::Result<String> {
+    let path = process::root().join(format!("integration-tests/suites/{suite}.txt"));
+    match fs::read_to_string(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        text => text.with_context(|| format!("cannot read {}", path.display())),
+    }
+}
