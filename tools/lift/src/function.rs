@@ -18,6 +18,10 @@ pub enum Terminator {
     TailBranch { taken: u64, next: u64 },
     /// Jump through a table. `targets[i]` for index value i.
     Switch { index: SwitchIndex, targets: Vec<u64> },
+    /// Jump through a table that several blocks use, while the structured form is emitted: to the block `switch`, which branches for all of them.
+    ToSwitch { index: SwitchIndex, switch: u64 },
+    /// The end of that block, which has no instructions and no guest address.
+    SharedSwitch { targets: Vec<u64> },
     /// ret (near).
     Return,
     /// jmp to an address outside this function.
@@ -53,7 +57,8 @@ impl Block {
             Terminator::Jump(t) => vec![*t],
             Terminator::Branch { taken, next } => vec![*taken, *next],
             Terminator::TailBranch { next, .. } => vec![*next],
-            Terminator::Switch { targets, .. } => targets.clone(),
+            Terminator::Switch { targets, .. } | Terminator::SharedSwitch { targets } => targets.clone(),
+            Terminator::ToSwitch { switch, .. } => vec![*switch],
             _ => vec![],
         };
         v.sort_unstable();

@@ -10,6 +10,7 @@ mod memory;
 mod operand;
 mod registers;
 pub mod resumable;
+mod shared_switch;
 mod step;
 pub mod structured;
 mod vector;
@@ -64,6 +65,7 @@ enum Local {
     FlagOperandF64(u8),
     Flag(Flag),
     FrameBase,
+    SavedIndex(u64),
     T32(u8),
     T64(u8),
     TV(u8),
@@ -148,6 +150,11 @@ impl Emit {
     }
     pub fn tf32(&mut self, k: u8) -> u32 {
         self.local(Local::TF32(k), ValType::F32)
+    }
+
+    /// The index that the load at an address took from a jump table. A jump may come much later, after loads for other jumps.
+    pub fn saved_index(&mut self, load: u64) -> u32 {
+        self.local(Local::SavedIndex(load), ValType::I32)
     }
 
     pub fn get(&mut self, local: u32) {
@@ -251,11 +258,16 @@ impl Emit {
     /// Leaves for the dispatcher at constant pc `pc`: flushes the dirty registers of `registers` and the flags of `flags`, returns a tagged pc.
     /// Does not change the emitter's idea of what is dirty: it is usually inside an `if`.
     pub fn leave(&mut self, pc: u64, registers: RegSet, flags: Flags) {
+        self.leave_for(registers, flags, |e| e.c64(pc as i64));
+    }
+
+    /// `leave` for the i64 pc that `pc` pushes.
+    pub fn leave_for(&mut self, registers: RegSet, flags: Flags, pc: impl FnOnce(&mut Self)) {
         let (valid, dirty, lazy) = (self.valid, self.dirty, self.lazy);
         self.flush(dirty.and(registers));
         self.flush_rsp();
         self.flags_to_state(flags);
-        self.return_tagged(|e| e.c64(pc as i64));
+        self.return_tagged(pc);
         (self.valid, self.dirty, self.lazy) = (valid, dirty, lazy);
     }
 

@@ -81,7 +81,7 @@ fn split(f: &Function) -> Vec<Piece<'_>> {
         }
         pieces.push(piece(b, from, b.instructions.len(), &after, End::Block(&b.end)));
     }
-    // An empty block that stands for another function's entry belongs to that function: here it would go to itself for ever.
+    // The pc of an empty piece that stands for another function's entry (a block of its own, or what follows a call at the end of one) is that function's: here it would go to itself for ever.
     let stands_for_another = |p: &Piece<'_>| p.instructions.is_empty() && matches!(p.end, End::Block(Terminator::TailJump(t)) if *t == p.pc);
     let mut seen = std::collections::HashSet::new();
     pieces.retain(|p| !stands_for_another(p) && seen.insert(p.pc));
@@ -236,6 +236,7 @@ impl Writer {
                 self.e.s().return_();
             }
             Terminator::Stop => super::stop_at_end(&mut self.e, p.instructions.last(), p.pc),
+            Terminator::ToSwitch { .. } | Terminator::SharedSwitch { .. } => unreachable!("made by the structured form only"),
         }
     }
 }

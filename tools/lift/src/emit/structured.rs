@@ -3,6 +3,7 @@
 //! Loops with several entries get a selector (see `graph`), with registers still in locals.
 
 use super::graph::{Graph, SELECTOR};
+use super::shared_switch::{is_shared, share};
 use super::{Body, Emit, Flags, Form, Lazy, StaticStack, Width, is_terminal, load_poll, step, stop_at_end};
 use crate::analyse::liveness::{self, Event, Events, Summaries, Summary, summary};
 use crate::analyse::locals::{self, BlockView, LocalFacts, Loops};
@@ -84,6 +85,13 @@ fn copies(b: &Block) -> usize {
 
 /// Emits `f` in the structured form.
 pub fn emit(f: &Function, o: &Object<'_>, events: &Events) -> Structured {
+    match share(f, events) {
+        Some((f, events)) => write(&f, o, &events),
+        None => write(f, o, events),
+    }
+}
+
+fn write(f: &Function, o: &Object<'_>, events: &Events) -> Structured {
     let mut g = Graph::of(f);
     for b in f.blocks.values().filter(|b| copies(b) > 1) {
         // The way out is reached from every copy.
@@ -94,7 +102,7 @@ pub fn emit(f: &Function, o: &Object<'_>, events: &Events) -> Structured {
     let loops = g.loops();
     let facts = locals::analyse(f, &g.order, &loops, events, o.summaries);
     let switch_loads = g.order.iter().filter_map(|b| match &f.blocks[b].end {
-        Terminator::Switch { index: SwitchIndex::SavedAtLoad(at), .. } => Some(*at),
+        Terminator::Switch { index: SwitchIndex::SavedAtLoad(at), .. } | Terminator::ToSwitch { index: SwitchIndex::SavedAtLoad(at), .. } => Some(*at),
         _ => None,
     });
     let mut w = Writer {
@@ -274,8 +282,9 @@ impl Writer<'_> {
     fn poll(&mut self, to: u64) {
         let live = self.facts.live_in[&to];
         let flags = self.flags_in.get(&to).copied().unwrap_or_default();
+        let target = self.switch_target();
         load_poll(&mut self.e);
-        self.e.if_then(|e| e.leave(to, live, flags));
+        self.e.if_then(|e| if is_shared(to) { e.leave_for(live, flags, |e| e.get(target)) } else { e.leave(to, live, flags) });
     }
 
     // ---- blocks ----
@@ -335,7 +344,7 @@ impl Writer<'_> {
     }
 
     fn save_switch_index(&mut self, load: &Instruction) {
-        let index = self.e.t32(13);
+        let index = self.e.saved_index(load.ip());
         self.e.gpr64(load.memory_index().full_register().number());
         self.e.s().i32_wrap_i64();
         self.e.set(index);
@@ -424,14 +433,7 @@ impl Writer<'_> {
         self.e.get(pc);
         self.e.c64(next as i64);
         self.e.s().i64_ne();
-        let mismatch = self.o.mismatch;
-        self.e.if_then(|e| {
-            e.get(rax);
-            e.get(pc);
-            e.rsp64();
-            e.s().i32_wrap_i64();
-            e.s().return_call(mismatch);
-        });
+        self.pass_on_if(rax, pc);
         let clobbered = callee.may_write;
         self.e.dirty = self.e.dirty.minus(clobbered);
         let reload = clobbered.and(live_after).minus(RegSet::RAX);
@@ -441,6 +443,18 @@ impl Writer<'_> {
             self.e.get(rax);
             self.e.set_gpr64(0);
         }
+    }
+
+    /// If the i32 on the stack is not zero: a call came back where it should not have, with rsp as it is now.
+    fn pass_on_if(&mut self, rax: u32, pc: u32) {
+        let mismatch = self.o.mismatch;
+        self.e.if_then(|e| {
+            e.get(rax);
+            e.get(pc);
+            e.rsp64();
+            e.s().i32_wrap_i64();
+            e.s().return_call(mismatch);
+        });
     }
 
     fn syscall(&mut self, i: &Instruction, live_after: RegSet) {
@@ -466,7 +480,15 @@ impl Writer<'_> {
             Terminator::Jump(t) => self.goto(b.start, *t),
             Terminator::Branch { taken, next } => self.branch(b, last, |w| w.goto(b.start, *taken), *next),
             Terminator::TailBranch { taken, next } => self.branch(b, last, |w| w.tail(*taken), *next),
-            Terminator::Switch { index, targets } => self.switch(b, last.expect("a switch block ends with its jump"), index, targets),
+            Terminator::Switch { index, targets } => {
+                self.choose(last, index);
+                self.switch(b, targets);
+            }
+            Terminator::ToSwitch { index, switch } => {
+                self.choose(last, index);
+                self.goto(b.start, *switch);
+            }
+            Terminator::SharedSwitch { targets } => self.switch(b, targets),
             Terminator::Return => self.ret(last),
             Terminator::TailJump(t) => self.tail(*t),
             Terminator::IndirectJump => {
@@ -491,17 +513,36 @@ impl Writer<'_> {
         self.goto(b.start, next);
     }
 
-    fn switch(&mut self, b: &Block, jump: &Instruction, index: &SwitchIndex, targets: &[u64]) {
-        let select = self.e.t32(13);
-        if let SwitchIndex::Register(r) = index {
-            self.e.gpr64(r.full_register().number());
-            self.e.s().i32_wrap_i64();
-            self.e.set(select);
+    /// Where the index of a table jump is kept.
+    fn switch_index(&mut self) -> u32 {
+        self.e.t32(13)
+    }
+
+    /// Where the jump goes by the guest's memory: for an index beyond the table we know, and for polls.
+    fn switch_target(&mut self) -> u32 {
+        self.e.t64(14)
+    }
+
+    /// Puts index and target of a table jump where `switch` finds them.
+    fn choose(&mut self, jump: Option<&Instruction>, index: &SwitchIndex) {
+        let (chosen, target) = (self.switch_index(), self.switch_target());
+        match index {
+            SwitchIndex::Register(r) => {
+                self.e.gpr64(r.full_register().number());
+                self.e.s().i32_wrap_i64();
+            }
+            SwitchIndex::SavedAtLoad(at) => {
+                let saved = self.e.saved_index(*at);
+                self.e.get(saved);
+            }
         }
-        // The real target, for an index beyond the table we know.
-        let t = self.e.t64(11);
-        self.e.operand(jump, 0);
-        self.e.set(t);
+        self.e.set(chosen);
+        self.e.operand(jump.expect("a table jump ends its block"), 0);
+        self.e.set(target);
+    }
+
+    fn switch(&mut self, b: &Block, targets: &[u64]) {
+        let (chosen, target) = (self.switch_index(), self.switch_target());
         let mut distinct = targets.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
@@ -509,14 +550,14 @@ impl Writer<'_> {
         for _ in 0..=n {
             self.open(Scope::Other);
         }
-        self.e.get(select);
+        self.e.get(chosen);
         let labels: Vec<u32> = targets.iter().map(|t| distinct.binary_search(t).expect("deduplicated from targets") as u32).collect();
         self.e.s().br_table(labels, n);
         let (dirty, lazy, stack, uppers) = (self.e.dirty, self.e.lazy, self.e.stack, self.e.uppers);
-        for target in distinct {
+        for to in distinct {
             self.close();
             (self.e.dirty, self.e.lazy, self.e.stack, self.e.uppers, self.e.valid) = (dirty, lazy, stack, uppers, RegSet(u32::MAX));
-            self.goto(b.start, target);
+            self.goto(b.start, to);
         }
         self.close();
         (self.e.dirty, self.e.lazy, self.e.stack, self.e.uppers) = (dirty, lazy, stack, uppers);
@@ -524,7 +565,7 @@ impl Writer<'_> {
         self.e.flush(dirty);
         self.e.flush_rsp();
         self.e.flags_to_state(flags);
-        self.e.return_tagged(|e| e.get(t));
+        self.e.return_tagged(|e| e.get(target));
     }
 
     fn ret(&mut self, last: Option<&Instruction>) {
@@ -585,15 +626,18 @@ impl Writer<'_> {
     fn tail_indirect(&mut self) {
         let dirty = self.e.dirty;
         self.e.flush(dirty);
-        let t = self.e.t64(11);
-        if self.at_entry_rsp() {
-            self.parameters(RegSet::PARAMETERS);
-            self.slot();
-            let ty = self.o.function_type;
-            self.e.s().return_call_indirect(0, ty);
-            return;
+        if !self.at_entry_rsp() {
+            self.leave_unless_for_our_caller();
         }
-        // rsp moves dynamically: same frame, or that of the lazy PLT entry we work for → tail call, else to the dispatcher.
+        self.parameters(RegSet::PARAMETERS);
+        self.slot();
+        let ty = self.o.function_type;
+        self.e.s().return_call_indirect(0, ty);
+    }
+
+    /// rsp moves dynamically: at the entry rsp, or at that of the lazy PLT entry we work for, what t64(11) leads to returns for us; else it is the dispatcher's.
+    fn leave_unless_for_our_caller(&mut self) {
+        let t = self.e.t64(11);
         self.e.rsp64();
         self.e.get(0);
         self.e.s().i64_extend_i32_u().i64_ne();
@@ -607,10 +651,6 @@ impl Writer<'_> {
             });
             e.cpu_store32(offset::LAZY_RSP, |e| e.c32(0));
         });
-        self.parameters(RegSet::PARAMETERS);
-        self.slot();
-        let ty = self.o.function_type;
-        self.e.s().return_call_indirect(0, ty);
     }
 
     /// The end of a lazy PLT entry: a call, so that its frame vouches for `LAZY_RSP`. The resolver's last jump clears that and makes the function called
@@ -626,15 +666,9 @@ impl Writer<'_> {
         let (rax, pc) = (self.e.t64(12), self.e.t64(13));
         self.e.set(pc);
         self.e.set(rax);
-        let mismatch = self.o.mismatch;
+        self.e.rsp_add(8);
         self.e.cpu_load32(offset::LAZY_RSP);
-        self.e.if_then(|e| {
-            e.get(rax);
-            e.get(pc);
-            e.rsp64();
-            e.s().i32_wrap_i64().i32_const(8).i32_add();
-            e.s().return_call(mismatch);
-        });
+        self.pass_on_if(rax, pc);
         self.e.cpu_store32(offset::LAZY_RSP, |e| e.get(outer));
         self.e.get(rax);
         self.e.get(pc);
