@@ -24,46 +24,22 @@ fn set(value: u32) {
     unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const value, options(nostack, preserves_flags, readonly)) };
 }
 
-/// Before lifted code runs: the register, which holds `held`, becomes the guest's.
-pub(crate) fn enter(cpu: &CpuState, held: u32) {
-    if cpu.mxcsr != held {
-        set(cpu.mxcsr);
-    }
-}
-
-/// After lifted code ran: collects its flags, makes the register fit for host code (which does not look at flags), and tells what it holds.
-pub(crate) fn leave(cpu: &mut CpuState) -> u32 {
-    let held = get();
-    cpu.mxcsr |= held & STATUS;
-    if held & !STATUS == HOST_MXCSR {
-        return held;
-    }
-    set(HOST_MXCSR);
-    HOST_MXCSR
-}
-
 /// Does this helper run floating-point instructions, or look at MXCSR?
 pub(crate) fn concerns(operation: u32) -> bool {
     matches!(operation, op::LDMXCSR..=op::STMXCSR)
 }
 
-/// Collects the guest's flags and gives the register to the host, if the guest has changed more than flags.
-pub(crate) fn to_host(cpu: &mut CpuState) -> u32 {
+/// After lifted code ran: collects the guest's flags, and makes the register fit for host code, which does not look at flags.
+pub(crate) fn to_host(cpu: &mut CpuState) {
     cpu.mxcsr |= get() & STATUS;
     if cpu.mxcsr & !STATUS != HOST_MXCSR {
         set(HOST_MXCSR);
     }
-    cpu.mxcsr
 }
 
-/// Back to the guest, whose register was `before`.
-pub(crate) fn to_guest(cpu: &CpuState, before: u32) {
-    if cpu.mxcsr != before || before & !STATUS != HOST_MXCSR {
+/// Before lifted code runs: the register becomes the guest's, whatever host code left in it. Reading it costs little, loading it more than the rest of `native::enter`.
+pub(crate) fn to_guest(cpu: &CpuState) {
+    if get() != cpu.mxcsr {
         set(cpu.mxcsr);
     }
-}
-
-/// Sets the register to the guest's, whatever host code left in it.
-pub(crate) fn restore(cpu: &CpuState) {
-    set(cpu.mxcsr);
 }

@@ -58,8 +58,6 @@ pub struct Context {
     pub host_rsp: usize,
     /// Top of the native stack, 16-byte aligned.
     native_top: usize,
-    /// What the thread's MXCSR holds while no lifted code runs; 0 before the first time. Loading it costs more than the rest of `enter`, so it is only loaded when it changes.
-    mxcsr: u32,
     pub cpu: *mut CpuState,
     pub window: *mut u8,
     pub kernel: Option<*mut dyn Kernel>,
@@ -85,7 +83,7 @@ impl Context {
             p
         };
         let native_top = stack as usize + STACK_BYTES - ALTERNATE_BYTES;
-        Ok(Box::new(Self { host_rsp: 0, native_top, mxcsr: 0, cpu, window, kernel: None, fault: Fault::default(), stack }))
+        Ok(Box::new(Self { host_rsp: 0, native_top, cpu, window, kernel: None, fault: Fault::default(), stack }))
     }
 
     /// Start and length of the alternate signal stack.
@@ -121,9 +119,9 @@ pub type Values = [Slot; 4];
 pub unsafe fn enter(context: &mut Context, trampoline: VMTrampoline, vmctx: *mut VMContext, function: *const VMFunctionBody, values: &mut Values) -> bool {
     // SAFETY: as the caller promises; the assembly keeps the System V calling convention.
     unsafe {
-        float::enter(&*context.cpu, context.mxcsr);
+        float::to_guest(&*context.cpu);
         let returned = enter_raw(context, trampoline, vmctx, function, values) == 0;
-        context.mxcsr = float::leave(&mut *context.cpu);
+        float::to_host(&mut *context.cpu);
         returned
     }
 }
@@ -219,9 +217,9 @@ unsafe extern "C" fn syscall_on_host(context: *mut Context) {
     // SAFETY: the environment of the import is the context `enter` runs with; `run` set the kernel and is suspended in `enter`, so nobody else uses it.
     unsafe {
         let kernel = (*context).kernel.expect("lifted code runs inside Machine::run only");
-        let before = float::to_host(&mut *(*context).cpu);
+        float::to_host(&mut *(*context).cpu);
         (*kernel).syscall();
-        float::to_guest(&*(*context).cpu, before);
+        float::to_guest(&*(*context).cpu);
     }
 }
 
@@ -235,7 +233,7 @@ unsafe extern "C" fn helper_on_host(context: *mut Context, op: u32, a: u64, b: u
         }
         let answer = crate::helper::run(&mut *context, op, a, b);
         if float::concerns(op) {
-            float::restore(&*(*context).cpu);
+            float::to_guest(&*(*context).cpu);
         }
         match answer {
             Some(value) => value,

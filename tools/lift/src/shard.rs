@@ -77,7 +77,8 @@ fn emit_program(program: &Program) -> Shard {
     }
     report.gap_list = gaps;
     let resumable = resumable_module(&resumed);
-    let structured = structured_module(program, &mut report);
+    let none = Program::default();
+    let structured = structured_module(if program.language.is_none() { program } else { &none }, &mut report);
     report.structured_bytes = structured.len() as u64;
     report.resumable_bytes = resumable.len() as u64;
     Shard { structured, resumable, report }
@@ -97,7 +98,7 @@ fn structured_module(program: &Program, report: &mut Report) -> Vec<u8> {
     let events: BTreeMap<u64, _> = program.functions.values().map(|f| (f.entry, liveness::events(f, &mut effects))).collect();
     let summaries = liveness::summarise(program, &events);
     // Code for CPU features the guest is told it does not have stays in the resumable form, where its gaps are: no time is spent on optimising it.
-    let functions: Vec<&Function> = program.functions.values().filter(|f| program.language.is_none() && !is_gated(f)).collect();
+    let functions: Vec<&Function> = program.functions.values().filter(|f| !is_gated(f)).collect();
     let index: HashMap<u64, u32> = functions.iter().enumerate().map(|(k, f)| (f.entry, import::FUNCTIONS + k as u32)).collect();
     let mismatch = import::FUNCTIONS + functions.len() as u32;
     let slots: HashMap<u64, u64> = program.functions.values().filter_map(|f| Some((f.entry, f.slot()?))).collect();

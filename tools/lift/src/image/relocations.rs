@@ -25,15 +25,18 @@ pub(super) fn apply(image: &mut Image, tables: &DynamicTables, symbols: &Dynamic
     }
     let table = tables.table(image, "relocation table (DT_RELR)", 36, 35)?.to_vec();
     relative_relocations(image, &table, &mut targets);
-    targets.retain(|&t| image.is_code(t));
-    targets.sort_unstable();
-    targets.dedup();
-    image.relocation_targets = targets;
-    let mut lazy = std::mem::take(&mut image.lazy_entries);
-    lazy.retain(|&t| image.is_code(t));
-    lazy.sort_unstable();
-    image.lazy_entries = lazy;
+    image.relocation_targets = code_addresses(image, targets);
+    let lazy = std::mem::take(&mut image.lazy_entries);
+    image.lazy_entries = code_addresses(image, lazy);
     Ok(())
+}
+
+/// Those in executable segments, sorted, each once.
+fn code_addresses(image: &Image, mut addresses: Vec<u64>) -> Vec<u64> {
+    addresses.retain(|&a| image.is_code(a));
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
 }
 
 fn relocate(image: &mut Image, offset: u64, info: u64, addend: u64, symbols: &DynamicSymbols, targets: &mut Vec<u64>) {
