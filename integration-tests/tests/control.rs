@@ -1,6 +1,6 @@
 //! The nasty-control programs (`programs/control/`): non-local control flow, threads, signals, on the real layout (dynamic, several shards).
 
-use integration_tests::{twin, twin_with};
+use integration_tests::{Setup, finish, show, twin, twin_with};
 
 macro_rules! twins { ($($name:ident)*) => {
     $(#[test] fn $name() { twin(&[concat!("/usr/local/lib/twins/", stringify!($name))]); })*
@@ -16,12 +16,26 @@ twins! {
     spawn_missing swapcontext_same_site threads_and_mutexes throw_through_alloca
 }
 
+/// The resumable form alone repeats accesses: it knows every register at every fault.
+#[test]
+fn repaired_faults() {
+    twin_with(&["--form", "resumable"], &["/usr/local/lib/twins/repaired_faults"]);
+}
+
+#[test]
+fn a_fault_that_optimised_code_cannot_repeat_ends_the_program_and_says_what_to_do() {
+    let out = finish(Setup::get().vkernel_run(&[], &["/usr/local/lib/twins/repaired_faults"]));
+    let text = show(&out);
+    assert!(out.status.code() == Some(139) && text.contains("--form resumable"), "{text}");
+}
+
 #[test]
 fn every_program_of_the_folder_has_a_test() {
     let mut files: Vec<String> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/programs/control"))
         .expect("the folder exists")
         .map(|e| e.expect("readable").path().file_stem().expect("named").to_string_lossy().into_owned())
         .collect();
+    files.retain(|f| f != "repaired_faults");
     files.sort();
     assert_eq!(files, NAMES);
 }

@@ -68,17 +68,19 @@ impl Machine {
             }
             // SAFETY: as above.
             let pc = unsafe { (*cpu).rip };
-            let completed = match self.target(pc, form) {
+            let target = self.target(pc, form);
+            let exact = matches!(target, Target::Resumable(..));
+            let completed = match target {
                 Target::Structured(slot) => self.call_structured(cpu, slot)?,
                 Target::Resumable(slot, block) => self.call_resumable(cpu, slot, block)?,
                 Target::Nowhere => {
                     // SAFETY: as above.
-                    unsafe { (*kernel).fault(libc::SIGSEGV, SEGV_MAPERR, pc) };
+                    unsafe { (*kernel).fault(libc::SIGSEGV, SEGV_MAPERR, pc, true) };
                     continue;
                 }
             };
             if !completed {
-                self.report_fault(kernel);
+                self.report_fault(kernel, exact);
             }
         }
     }
@@ -131,7 +133,7 @@ impl Machine {
     }
 
     /// Turns the fault the handler recorded into a guest signal.
-    fn report_fault(&mut self, kernel: *mut (dyn Kernel + 'static)) {
+    fn report_fault(&mut self, kernel: *mut (dyn Kernel + 'static), exact: bool) {
         let fault = self.context.fault;
         let window = self.context.window as usize;
         let addr = if self.context.in_stack_guard(fault.addr) {
@@ -141,7 +143,7 @@ impl Machine {
             fault.addr.wrapping_sub(window) as u64
         };
         // SAFETY: see `dispatch`.
-        unsafe { (*kernel).fault(fault.signo, fault.code, addr) };
+        unsafe { (*kernel).fault(fault.signo, fault.code, addr, exact) };
     }
 }
 

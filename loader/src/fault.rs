@@ -2,8 +2,8 @@
 //!
 //! Owns the handlers. A fault whose pc lies in AOT code ends the native frames and becomes a `Fault` for the dispatcher; any other is the runtime's own
 //! and kills the process (07 S8), never a guest signal. Signals *sent* by kill(2) are not ours: they are recorded for the guest. The fact
-//! a newcomer gets wrong: the guest state delivered with such a fault is the one last written to `CpuState` (the last syscall, tagged exit or
-//! resumable block), not that of the faulting instruction.
+//! a newcomer gets wrong: the guest state delivered with a fault of structured code is the one last written to `CpuState` (the last syscall or tagged exit), not that of the
+//! faulting instruction; that of resumable code is exact.
 
 use crate::native::{Context, Fault, leave_after_fault};
 use crate::reservation::RESERVED_BYTES;

@@ -28,8 +28,8 @@ pub trait Kernel {
     fn poll(&mut self) -> Next;
     /// Code stopped at `rip`.
     fn stop(&mut self, kind: abi::StopKind);
-    /// A synchronous fault: signal number, `si_code`, guest address.
-    fn fault(&mut self, signo: i32, code: i32, addr: u64);
+    /// A synchronous fault: signal number, `si_code`, guest address. `exact`: `CpuState` is the state at `rip`, and the fault is met again when the guest goes on from there.
+    fn fault(&mut self, signo: i32, code: i32, addr: u64, exact: bool);
 }
 
 /// What the dispatcher does after a poll.

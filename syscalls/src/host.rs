@@ -68,6 +68,8 @@ pub enum Event<'a> {
     ExecutableMapping { path: &'a str },
     /// The guest stopped at an instruction without semantics.
     Gap { rip: u64 },
+    /// A handler returned from a fault of structured code, whose registers are not known: the process ends.
+    Irreparable { address: u64 },
 }
 
 /// The outside world of a guest process.

@@ -165,17 +165,34 @@ pub(crate) fn in_child(test: fn()) {
     assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "the child ended with {status:#x}");
 }
 
+thread_local! {
+    static IN_CHILD: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Panics of children go to stderr: the harness keeps what a test prints in memory, which is lost with the child. Set before any fork, because a child cannot wait for a lock that a thread of its parent held.
+fn print_panics_of_children() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let ordinary = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !IN_CHILD.get() {
+                return ordinary(info);
+            }
+            let line = format!("{info}\n");
+            // SAFETY: a plain write of live bytes.
+            unsafe { libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len()) };
+        }));
+    });
+}
+
 /// The wait status of a child that runs `test`.
 pub(crate) fn child_status(test: fn()) -> i32 {
+    print_panics_of_children();
     // SAFETY: the child runs the test on this thread and exits without returning to the harness.
     unsafe {
         let pid = libc::fork();
         if pid == 0 {
-            // The harness keeps what a test prints in memory, which is lost with this process.
-            std::panic::set_hook(Box::new(|info| {
-                let line = format!("{info}\n");
-                libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
-            }));
+            IN_CHILD.set(true);
             let ok = std::panic::catch_unwind(test).is_ok();
             libc::_exit(if ok { 0 } else { 101 });
         }

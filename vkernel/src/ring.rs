@@ -53,6 +53,8 @@ impl Note {
     pub const EXECUTABLE_MAPPING: u32 = 2;
     /// An instruction without semantics at `detail`.
     pub const GAP: u32 = 3;
+    /// A handler returned from a fault of structured code at `detail`.
+    pub const IRREPARABLE_FAULT: u32 = 4;
 
     pub fn new(nr: u32, entry: u32, reason: u32) -> Self {
         Self { pid: std::process::id(), nr, entry, reason, detail: 0 }
@@ -68,6 +70,7 @@ impl Note {
             Self::NOT_IMPLEMENTED => "syscall-not-implemented",
             Self::EXECUTABLE_MAPPING => "executable-mapping",
             Self::GAP => "unlifted-instruction",
+            Self::IRREPARABLE_FAULT => "irreparable-fault",
             _ => "unknown",
         }
     }

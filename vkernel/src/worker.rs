@@ -186,6 +186,10 @@ impl Host for Worker {
                 self.note(0, Note::GAP, *rip);
                 self.tell_gap(*rip);
             }
+            Event::Irreparable { address } => {
+                self.note(0, Note::IRREPARABLE_FAULT, *address);
+                self.trace(&format!("vkernel: a handler returned to repeat the access to {address:#x}, which optimised code cannot: run this program with --form resumable\n"));
+            }
         }
     }
 
@@ -231,12 +235,12 @@ impl Kernel for Guest {
         self.keep(next);
     }
 
-    fn fault(&mut self, signo: i32, code: i32, addr: u64) {
+    fn fault(&mut self, signo: i32, code: i32, addr: u64, exact: bool) {
         if self.thread.process.strace.load(Ordering::Relaxed) {
             let rip = self.thread.cpu().rip;
             self.thread.process.host.trace(&format!("--- signal {signo} code {code} address {addr:#x} after rip {rip:#x} ---\n"));
         }
-        let next = signal::fault(&mut self.thread, Fault { signal: signo, code, address: addr });
+        let next = signal::fault(&mut self.thread, Fault { signal: signo, code, address: addr, exact });
         self.keep(next);
     }
 }

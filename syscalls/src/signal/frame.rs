@@ -69,6 +69,23 @@ const _: () = assert!(size_of::<Context>() == 304);
 /// `CpuState.gpr` indices in the order of `Context.registers`.
 const ORDER: [usize; 16] = [reg::R8, reg::R9, reg::R10, reg::R11, 12, 13, 14, 15, reg::RDI, reg::RSI, reg::RBP, reg::RBX, reg::RDX, reg::RAX, reg::RCX, reg::RSP];
 
+/// In the kernel's reserved words of a frame whose registers are older than the fault.
+const INEXACT: u64 = u64::from_le_bytes(*b"inexact\0");
+
+/// What a fault adds to a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cause {
+    pub trap: u64,
+    pub error: u64,
+    pub cr2: u64,
+    pub exact: bool,
+}
+
+impl Cause {
+    /// The signal was sent.
+    pub(super) const ELSEWHERE: Cause = Cause { trap: 0, error: 0, cr2: 0, exact: true };
+}
+
 /// What goes into a frame besides the registers.
 pub(super) struct Delivery<'a> {
     pub signal: i32,
@@ -79,8 +96,7 @@ pub(super) struct Delivery<'a> {
     /// Mask to restore at rt_sigreturn.
     pub mask: u64,
     pub altstack: AltStack,
-    /// trapno, error code, cr2 of a fault.
-    pub fault: [u64; 3],
+    pub cause: Cause,
     /// The frame lies below this address unless it goes on the alternate stack.
     pub ceiling: u64,
 }
@@ -106,12 +122,12 @@ pub(super) fn push(window: Window, cpu: &mut CpuState, d: &Delivery<'_>) -> Resu
         rip: cpu.rip,
         eflags: rflags(cpu),
         selectors: SELECTORS,
-        error: d.fault[1],
-        trap: d.fault[0],
+        error: d.cause.error,
+        trap: d.cause.trap,
         old_mask: d.mask,
-        cr2: d.fault[2],
+        cr2: d.cause.cr2,
         fpstate,
-        reserved: [0; 8],
+        reserved: if d.cause.exact { [0; 8] } else { [INEXACT, 0, 0, 0, 0, 0, 0, 0] },
         mask: d.mask,
     };
     window.copy_out(fpstate, &fxsave(cpu))?;
@@ -144,6 +160,8 @@ fn init_floating_point(cpu: &mut CpuState) {
 pub(super) struct Restored {
     pub mask: u64,
     pub altstack: AltStack,
+    /// The registers are older than the fault at this address: nothing can go on from them.
+    pub inexact: Option<u64>,
 }
 
 /// Restores `cpu` from the frame below rsp (the handler's `ret` popped pretcode).
@@ -162,7 +180,7 @@ pub(super) fn pop(window: Window, cpu: &mut CpuState) -> Result<Restored, Errno>
     }
     cpu.rip = context.rip;
     set_rflags(cpu, context.eflags);
-    Ok(Restored { mask: context.mask, altstack: context.stack })
+    Ok(Restored { mask: context.mask, altstack: context.stack, inexact: (context.reserved[0] == INEXACT).then_some(context.cr2) })
 }
 
 /// The FXSAVE image of the floating-point state (Intel SDM, FXSAVE): ST registers in stack order, tags abridged.

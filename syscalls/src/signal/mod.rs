@@ -15,7 +15,7 @@ use crate::mm::PAGE;
 use crate::mm::ledger::Backing;
 use crate::process::Process;
 use crate::thread::{Next, Thread, reg};
-use frame::{AltStack, Delivery};
+use frame::{AltStack, Cause, Delivery};
 use host::{Disposition, Info, Record, SYNCHRONOUS, bit};
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
@@ -191,6 +191,8 @@ pub struct Fault {
     pub code: i32,
     /// si_addr, a guest address.
     pub address: u64,
+    /// `CpuState` is the state at the faulting instruction (or where that can be repeated from); if not, it is an older one.
+    pub exact: bool,
 }
 
 /// `CpuState.poll` is set: delivers signals, performs exec and exit, restarts syscalls. Full state in `CpuState`.
@@ -255,7 +257,7 @@ pub fn stop(t: &mut Thread) -> Next {
         k if k == StopKind::Protection as u32 => (libc::SIGSEGV, SI_KERNEL, 0),
         _ => (libc::SIGILL, 2, rip),
     };
-    fault(t, Fault { signal, code, address })
+    fault(t, Fault { signal, code, address, exact: true })
 }
 
 /// A synchronous fault at `CpuState.rip`: the guest's handler runs, or the process dies of the signal.
@@ -280,8 +282,9 @@ pub fn fault(t: &mut Thread, f: Fault) -> Next {
         _ => 6,
     };
     let cr2 = if trap == 14 { f.address } else { 0 };
-    let ceiling = fault_ceiling(t);
-    run_handler(t, f.signal, &info, &action, [trap, if trap == 14 { 4 } else { 0 }, cr2], ceiling);
+    let ceiling = if f.exact { u64::MAX } else { fault_ceiling(t) };
+    let cause = Cause { trap, error: if trap == 14 { 4 } else { 0 }, cr2, exact: f.exact };
+    run_handler(t, f.signal, &info, &action, cause, ceiling);
     t.signals.apply_mask();
     Next::Continue
 }
@@ -323,12 +326,12 @@ fn deliver(t: &mut Thread, signal: i32, info: &Info) {
         SIG_DFL if bit(signal) & SYNCHRONOUS != 0 => die(signal),
         SIG_DFL if signal == host::KICK => {}
         SIG_DFL => host::resend(signal, info),
-        _ => run_handler(t, signal, info, &action, [0; 3], u64::MAX),
+        _ => run_handler(t, signal, info, &action, Cause::ELSEWHERE, u64::MAX),
     }
 }
 
 /// Makes the guest enter its handler; the frame lies below `ceiling` when on the ordinary stack.
-fn run_handler(t: &mut Thread, signal: i32, info: &Info, action: &Action, fault: [u64; 3], ceiling: u64) {
+fn run_handler(t: &mut Thread, signal: i32, info: &Info, action: &Action, cause: Cause, ceiling: u64) {
     if let Some(i) = t.signals.interrupted.take()
         && (i.always || action.has(libc::SA_RESTART))
     {
@@ -344,7 +347,7 @@ fn run_handler(t: &mut Thread, signal: i32, info: &Info, action: &Action, fault:
         on_alternate: action.has(libc::SA_ONSTACK),
         mask: t.signals.mask,
         altstack: t.signals.altstack,
-        fault,
+        cause,
         ceiling,
     };
     let window = t.window();

@@ -4,6 +4,7 @@ use super::frame::{self, AltStack};
 use super::host::{self, Info, host_mask};
 use super::{Action, SIGNALS};
 use crate::errno::Errno;
+use crate::host::Event;
 use crate::table::{Arg, Row, Support, SysResult};
 use crate::thread::{Thread, reg};
 
@@ -83,6 +84,10 @@ fn rt_sigprocmask(t: &mut Thread, [how, set, old, size, ..]: [u64; 6]) -> SysRes
 fn rt_sigreturn(t: &mut Thread, _: [u64; 6]) -> SysResult {
     let window = t.window();
     match frame::pop(window, t.cpu()) {
+        Ok(frame::Restored { inexact: Some(address), .. }) => {
+            t.process.host.audit(&Event::Irreparable { address });
+            super::die(libc::SIGSEGV)
+        }
         Ok(restored) => {
             t.signals.set_mask(restored.mask);
             // As the kernel, a bad stack in the frame is ignored.

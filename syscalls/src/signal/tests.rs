@@ -259,7 +259,7 @@ fn a_fault_reaches_the_guest_handler_with_its_address() {
         let mut t = program();
         handle(&mut t, libc::SIGSEGV, libc::SA_SIGINFO);
         t.cpu().rip = 0x0200_0050;
-        assert_eq!(fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28 }), Next::Continue);
+        assert_eq!(fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28, exact: false }), Next::Continue);
         assert_eq!(t.cpu().rip, HANDLER);
         let info = t.cpu().gpr[reg::RSI];
         assert_eq!(t.window().read::<u64>(info + 16), Ok(0x28));
@@ -275,22 +275,40 @@ fn the_frame_of_a_fault_spares_stack_below_a_stale_rsp() {
         let live = rsp - 20_000;
         t.window().copy_out(live, &[0x5a; 20_000]).unwrap();
         for _ in 0..3 {
-            fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28 });
+            fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28, exact: false });
             assert!(t.cpu().gpr[reg::RSP] < live);
             let mut now = vec![0; 20_000];
             t.window().copy_in(live, &mut now).unwrap();
             assert!(now.iter().all(|b| *b == 0x5a));
-            sigreturn(&mut t);
-            assert_eq!(t.cpu().gpr[reg::RSP], rsp);
+            // As siglongjmp does.
+            t.cpu().gpr[reg::RSP] = rsp;
         }
     });
+}
+
+/// A handler that returns from a fault at once.
+fn return_from_fault(exact: bool) {
+    let mut t = program();
+    handle(&mut t, libc::SIGSEGV, libc::SA_SIGINFO);
+    t.cpu().rip = 0x0200_0050;
+    let before = t.cpu().gpr;
+    fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28, exact });
+    sigreturn(&mut t);
+    assert_eq!((t.cpu().rip, t.cpu().gpr), (0x0200_0050, before));
+}
+
+#[test]
+fn a_handler_returns_to_an_exact_fault_but_not_to_an_older_state() {
+    in_child(|| return_from_fault(true));
+    let status = child_status(|| return_from_fault(false));
+    assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGSEGV);
 }
 
 #[test]
 fn a_fault_without_a_handler_ends_the_process_by_its_signal() {
     let status = child_status(|| {
         let mut t = program();
-        fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0 });
+        fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0, exact: false });
     });
     assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGSEGV);
 }

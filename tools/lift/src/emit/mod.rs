@@ -9,6 +9,7 @@ mod graph;
 mod memory;
 mod operand;
 mod registers;
+mod restart;
 pub mod resumable;
 mod shared_switch;
 mod step;
@@ -94,6 +95,8 @@ pub struct Emit {
     pub dirty: RegSet,
     /// Instructions for which no semantics exist: (address, text).
     pub gaps: Vec<(u64, String)>,
+    /// Some row called a host function.
+    pub calls_host: bool,
     /// Open WASM blocks above the current point (for branches out).
     pub depth: u32,
 }
@@ -114,6 +117,7 @@ impl Emit {
             valid: RegSet::EMPTY,
             dirty: RegSet::EMPTY,
             gaps: Vec::new(),
+            calls_host: false,
             depth: 0,
         }
     }
@@ -231,6 +235,7 @@ impl Emit {
     /// Calls `x86.helper(op, a, b)`; `args` pushes a and b (two i64). `reads`: registers the helper reads from `CpuState`; `writes`: registers it changes
     /// there (reloaded, marked clean). Leaves the i64 result on the stack. Flags the helper sets are in `CpuState`: say so with `flags_in_state`.
     pub fn helper(&mut self, op: u32, reads: RegSet, writes: RegSet, args: impl FnOnce(&mut Self)) {
+        self.calls_host = true;
         self.flush(reads.and(self.dirty));
         self.c32(op as i32);
         args(self);

@@ -1,8 +1,10 @@
 //! The resumable form: `(block: i32) -> next_pc: i64`, a loop around a `br_table` over all blocks, full state in `CpuState` between blocks.
 //!
 //! Guest calls push the return address and return the callee's pc to the dispatcher, so no WASM frame stands for a guest frame. Blocks are split after calls
-//! and syscalls: every pc at which the guest can be resumed is a block. This form is also the reference the structured one is tested against.
+//! and syscalls, and so that what precedes a fault in a block can be done again: every pc at which the guest can be resumed is a block. This form is also the reference the structured one is
+//! tested against.
 
+use super::restart::{self, Restart};
 use super::{Emit, Flags, Form, Lazy};
 use crate::analyse;
 use crate::function::{Block, Function, Terminator};
@@ -19,12 +21,16 @@ struct Piece<'a> {
     live_after: Vec<Flags>,
     live_out: Flags,
     end: End<'a>,
+    /// An instruction may fault: `CpuState.rip` must say where to begin again.
+    may_fault: bool,
 }
 
 enum End<'a> {
     /// The block ends with a call; the guest comes back to this pc.
     Call(u64),
     Syscall(u64),
+    /// Goes on at this pc, from the state in `CpuState`.
+    Restart(u64),
     Block(&'a Terminator),
 }
 
@@ -62,10 +68,18 @@ fn is_call(i: &Instruction) -> bool {
 fn split(f: &Function) -> Vec<Piece<'_>> {
     let live_in = analyse::flags::live_in(f);
     let mut pieces = Vec::new();
+    let mut restart = Restart::default();
     for b in f.blocks.values() {
         let after = analyse::flags::live_after(b, &live_in);
         let mut from = 0;
+        restart.begin();
         for (k, i) in b.instructions.iter().enumerate() {
+            if restart.cannot_precede(i) && k > from {
+                pieces.push(piece(b, from, k, &after, End::Restart(i.ip())));
+                from = k;
+                restart.begin();
+            }
+            restart.passed(i);
             let end = match i.mnemonic() {
                 _ if is_call(i) => End::Call(i.next_ip()),
                 Mnemonic::Syscall => End::Syscall(i.next_ip()),
@@ -73,6 +87,7 @@ fn split(f: &Function) -> Vec<Piece<'_>> {
             };
             pieces.push(piece(b, from, k + 1, &after, end));
             from = k + 1;
+            restart.begin();
         }
         // Nothing left after a call, and the next block starts at the return pc: that block is the piece.
         let next = b.instructions.last().map(Instruction::next_ip);
@@ -96,7 +111,7 @@ fn piece<'a>(b: &'a Block, from: usize, to: usize, after: &[Flags], end: End<'a>
         None => b.start,
     };
     let live_out = if to > from { after[to - 1] } else { Flags::NONE };
-    Piece { pc, instructions, live_after: after[from..to].to_vec(), live_out, end }
+    Piece { pc, instructions, live_after: after[from..to].to_vec(), live_out, may_fault: instructions.iter().any(restart::may_fault), end }
 }
 
 struct Writer {
@@ -112,8 +127,12 @@ impl Writer {
         self.e.lazy = Lazy::State;
         self.e.valid = RegSet::EMPTY;
         self.e.dirty = RegSet::EMPTY;
+        if p.may_fault {
+            self.e.cpu_store64(offset::RIP, |e| e.c64(p.pc as i64));
+        }
         let terminal = match &p.end {
             End::Call(_) | End::Syscall(_) => true,
+            End::Restart(_) => false,
             End::Block(t) => p.instructions.last().is_some_and(|i| super::is_terminal(i, t)),
         };
         let n = p.instructions.len() - usize::from(terminal);
@@ -128,6 +147,10 @@ impl Writer {
         match (&p.end, last) {
             (End::Call(next), Some(i)) => self.call(i, *next),
             (End::Syscall(next), _) => self.syscall(*next),
+            (End::Restart(next), _) => {
+                self.settle(p.live_out);
+                self.goto(*next);
+            }
             (End::Block(t), _) => self.terminator(t, last, p.live_out, p),
             (End::Call(_), None) => unreachable!("a call piece ends with its call"),
         }
