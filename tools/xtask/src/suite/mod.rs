@@ -2,6 +2,8 @@
 //!
 //! Owns the list of suites; each one's work is in a file of its own. Suites of other people's tests run every case natively and lifted and end in a `Verdict`.
 
+mod batch;
+mod i386;
 mod torture;
 mod verdict;
 
@@ -38,6 +40,8 @@ pub(crate) enum Suite {
         #[arg(long)]
         fixed: bool,
     },
+    /// QEMU's tests of x86 instructions, natively and lifted, line by line (fetches Debian's source of qemu)
+    I386,
     /// Every form of every lifted instruction with random operands through the whole pipeline
     Instructions,
 }
@@ -49,13 +53,14 @@ impl Suite {
             Suite::Deny => gates::deny(),
             Suite::Fuzz { seconds } => fuzz::run(seconds),
             Suite::Torture { sample, level, fixed } => torture::run(sample, &level, fixed)?.check(),
+            Suite::I386 => i386::run()?.check(),
             Suite::Instructions => test::instruction_suite(),
         }
     }
 }
 
 /// Suites that compare, in the order of `suite all`.
-const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] = &[("torture", || torture::run(1, "O2", false))];
+const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] = &[("i386", i386::run), ("torture", || torture::run(1, "O2", false))];
 
 /// Runs all comparing suites; one that fails does not keep the others from running.
 fn all(summary: bool) -> anyhow::Result<()> {
