@@ -91,7 +91,7 @@ pub(super) fn stable(first: Results, second: &Results) -> Results {
 /// Lines a program may print before groups of them are one case.
 const LINES_AS_CASES: usize = 50_000;
 
-/// A program's lines as cases, `PROGRAM/WORD-N` for the Nth line that begins with the word; and its exit status. Of very long outputs a thousand lines are a case.
+/// A program's lines as cases, `PROGRAM/WORD-N` for the Nth line that begins with the word, `PROGRAM/WORD-more-N` for lines without one that follow it; and its exit status. Of very long outputs a thousand lines are a case.
 pub(super) fn lines(outcomes: &Outcomes) -> Results {
     let mut results = Results::new();
     for (program, ended) in outcomes {
@@ -101,11 +101,14 @@ pub(super) fn lines(outcomes: &Outcomes) -> Results {
             results.extend(lines.chunks(1000).enumerate().map(|(n, group)| (format!("{program}/thousand-{n}"), format!("{:016x} {}", digest(group), group[0]))));
             continue;
         }
-        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        let (mut seen, mut last) = (BTreeMap::<String, usize>::new(), "line".to_owned());
         for line in lines {
             let word = line.trim_start().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
-            let word = if word.starts_with(|c: char| c.is_alphabetic()) { word } else { "line" };
-            let count = seen.entry(word.to_owned()).or_default();
+            if word.starts_with(|c: char| c.is_alphabetic()) {
+                last = word.to_owned();
+            }
+            let word = if word == last { word.to_owned() } else { format!("{last}-more") };
+            let count = seen.entry(word.clone()).or_default();
             *count += 1;
             results.insert(format!("{program}/{word}-{count}"), line.to_owned());
         }

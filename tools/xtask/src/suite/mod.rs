@@ -2,6 +2,7 @@
 //!
 //! Owns the list of suites; each one's work is in a file of its own. Suites of other people's tests run every case natively and lifted and end in a `Verdict`.
 
+mod avx;
 mod batch;
 mod i386;
 mod torture;
@@ -42,6 +43,8 @@ pub(crate) enum Suite {
     },
     /// QEMU's tests of x86 instructions, natively and lifted, line by line (fetches Debian's source of qemu)
     I386,
+    /// SIMD instructions, natively and lifted, form by form (QEMU's test-avx)
+    Avx,
     /// Every form of every lifted instruction with random operands through the whole pipeline
     Instructions,
 }
@@ -54,13 +57,14 @@ impl Suite {
             Suite::Fuzz { seconds } => fuzz::run(seconds),
             Suite::Torture { sample, level, fixed } => torture::run(sample, &level, fixed)?.check(),
             Suite::I386 => i386::run()?.check(),
+            Suite::Avx => avx::run()?.check(),
             Suite::Instructions => test::instruction_suite(),
         }
     }
 }
 
 /// Suites that compare, in the order of `suite all`.
-const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] = &[("i386", i386::run), ("torture", || torture::run(1, "O2", false))];
+const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] = &[("i386", i386::run), ("avx", avx::run), ("torture", || torture::run(1, "O2", false))];
 
 /// Runs all comparing suites; one that fails does not keep the others from running.
 fn all(summary: bool) -> anyhow::Result<()> {
