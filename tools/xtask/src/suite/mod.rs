@@ -6,6 +6,7 @@ mod avx;
 mod batch;
 mod i386;
 mod torture;
+mod valgrind;
 mod verdict;
 
 use crate::process::say;
@@ -45,6 +46,8 @@ pub(crate) enum Suite {
     I386,
     /// SIMD instructions, natively and lifted, form by form (QEMU's test-avx)
     Avx,
+    /// valgrind's programs for amd64, natively and lifted, line by line (fetches Debian's source of valgrind)
+    Valgrind,
     /// Every form of every lifted instruction with random operands through the whole pipeline
     Instructions,
 }
@@ -58,13 +61,14 @@ impl Suite {
             Suite::Torture { sample, level, fixed } => torture::run(sample, &level, fixed)?.check(),
             Suite::I386 => i386::run()?.check(),
             Suite::Avx => avx::run()?.check(),
+            Suite::Valgrind => valgrind::run()?.check(),
             Suite::Instructions => test::instruction_suite(),
         }
     }
 }
 
 /// Suites that compare, in the order of `suite all`.
-const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] = &[("i386", i386::run), ("avx", avx::run), ("torture", || torture::run(1, "O2", false))];
+const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] = &[("i386", i386::run), ("avx", avx::run), ("valgrind", valgrind::run), ("torture", || torture::run(1, "O2", false))];
 
 /// Runs all comparing suites; one that fails does not keep the others from running.
 fn all(summary: bool) -> anyhow::Result<()> {
