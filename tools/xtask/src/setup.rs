@@ -28,6 +28,8 @@ const PACKAGES: &[&str] = &[
     "buildah",
     "docker-registry",
     "curl",
+    "csmith",
+    "libcsmith-dev",
 ];
 
 /// The programs of the product. `vkernel-image` lies beside them, where they look for it.

@@ -2,7 +2,12 @@
 //!
 //! Owns the list of suites; each one's work is in a file of its own. Suites of other people's tests run every case natively and lifted and end in a `Verdict`.
 
+mod avx;
+mod batch;
+mod csmith;
+mod i386;
 mod torture;
+mod valgrind;
 mod verdict;
 
 use crate::process::say;
@@ -38,6 +43,27 @@ pub(crate) enum Suite {
         #[arg(long)]
         fixed: bool,
     },
+    /// QEMU's tests of x86 instructions, natively and lifted, line by line (fetches Debian's source of qemu)
+    I386,
+    /// SIMD instructions, natively and lifted, form by form (QEMU's test-avx)
+    Avx,
+    /// valgrind's programs for amd64, natively and lifted, line by line (fetches Debian's source of valgrind)
+    Valgrind,
+    /// Random C programs, natively and lifted, at every optimisation level: differential fuzzing with fixed or fresh seeds
+    Csmith {
+        /// How many seeds; each is eight cases
+        #[arg(long, default_value_t = csmith::USUAL.count)]
+        seeds: u32,
+        /// The first seed
+        #[arg(long, default_value_t = csmith::USUAL.first, conflicts_with = "fresh")]
+        first: u32,
+        /// Seeds from the clock (they are printed)
+        #[arg(long)]
+        fresh: bool,
+        /// A few seeds only, in less than two minutes
+        #[arg(long, conflicts_with = "seeds")]
+        smoke: bool,
+    },
     /// Every form of every lifted instruction with random operands through the whole pipeline
     Instructions,
 }
@@ -49,13 +75,22 @@ impl Suite {
             Suite::Deny => gates::deny(),
             Suite::Fuzz { seconds } => fuzz::run(seconds),
             Suite::Torture { sample, level, fixed } => torture::run(sample, &level, fixed)?.check(),
+            Suite::I386 => i386::run()?.check(),
+            Suite::Avx => avx::run()?.check(),
+            Suite::Valgrind => valgrind::run()?.check(),
+            Suite::Csmith { seeds, first, fresh, smoke } => {
+                let count = if smoke { csmith::SMOKE } else { seeds };
+                let seeds = if fresh { csmith::Seeds::fresh(count)? } else { csmith::Seeds { count, first } };
+                csmith::run(&seeds)?.check()
+            }
             Suite::Instructions => test::instruction_suite(),
         }
     }
 }
 
 /// Suites that compare, in the order of `suite all`.
-const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] = &[("torture", || torture::run(1, "O2", false))];
+const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] =
+    &[("i386", i386::run), ("avx", avx::run), ("valgrind", valgrind::run), ("csmith", || csmith::run(&csmith::USUAL)), ("torture", || torture::run(1, "O2", false))];
 
 /// Runs all comparing suites; one that fails does not keep the others from running.
 fn all(summary: bool) -> anyhow::Result<()> {

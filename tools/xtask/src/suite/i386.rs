@@ -1,0 +1,102 @@
+//! `cargo xtask suite i386`: QEMU's tests/tcg/i386 as x86-64 programs, natively and lifted, line by line.
+//!
+//! Owns how they are compiled and what is left out of them. The fact a newcomer gets wrong: test-i386's functions run in a child each here (in QEMU's one after another), so that one that dies costs its own lines only.
+
+use super::batch::{self, Program};
+use super::verdict::{self, Verdict};
+use crate::process::{self, say, work};
+use crate::{release, rootfs, setup, sources};
+use anyhow::{Context, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const IN_IMAGE: &str = "usr/local/lib/i386";
+const IN_CHILD: &str = r#"
+#include <stdio.h>
+#include <unistd.h>
+#include <sys/wait.h>
+#define IN_CHILD(test) do { int status = 0; if (fork() == 0) { test(); fflush(stdout); _exit(0); } wait(&status); if (status) printf(#test " died: %x\n", status); } while (0)
+"#;
+
+/// Programs beside test-i386, and options their Makefile names. Not here: what is 32-bit, for QEMU alone, or needs features beyond x86-64-v2 (bmi2); test-avx, test-mmx and test-3dnow are `suite avx`.
+const PROGRAMS: &[(&str, &[&str])] = &[
+    ("f2xm1", &[]),
+    ("fbstp", &[]),
+    ("fisttp", &[]),
+    ("fldcst", &[]),
+    ("fp-exceptions", &[]),
+    ("fpatan", &[]),
+    ("fprem", &[]),
+    ("fscale", &[]),
+    ("fxam", &[]),
+    ("fxtract", &[]),
+    ("fyl2x", &[]),
+    ("fyl2xp1", &[]),
+    ("pcmpistri", &["-msse4.2"]),
+    ("pseudo-denormal", &[]),
+    ("snan-convert", &[]),
+    ("sse-exceptions", &["-msse4.1", "-mfpmath=sse"]),
+    ("ssse3", &[]),
+];
+
+pub(super) fn run() -> anyhow::Result<Verdict> {
+    let binaries = setup::binaries()?;
+    let image = rootfs::copy(&rootfs::debian()?, "i386-rootfs")?;
+    let programs = compile(&sources()?, &image.join(IN_IMAGE))?;
+    let included: Vec<String> = programs.iter().map(|p| p.path.clone()).chain(batch::TOOLS.iter().map(|t| (*t).to_owned())).collect();
+    let release = release::build(&binaries, "i386", &image, &included)?;
+    say("running natively and lifted");
+    let native = batch::stable(batch::lines(&batch::natively(&image, &programs)?), &batch::lines(&batch::natively(&image, &programs)?));
+    let (lifted, messages) = batch::lifted(&release, &binaries, &programs)?;
+    messages.iter().for_each(|m| println!("{m}"));
+    let verdict = verdict::judge("i386", &native, &batch::lines(&lifted), |r| r == "exit 0" || !r.starts_with("exit "))?;
+    ensure!(verdict.passing > 10_000, "only {} cases pass natively: the set-up is wrong", verdict.passing);
+    Ok(verdict)
+}
+
+/// QEMU's tests for i386 and x86-64.
+pub(super) fn sources() -> anyhow::Result<PathBuf> {
+    let archive = sources::file("qemu", ".orig.tar.xz")?;
+    let dir = work().join("sources/qemu-tests");
+    if !dir.exists() {
+        say("unpacking");
+        let script = r#"mkdir -p "$2.partial" && tar xJf "$1" -C "$2.partial" --strip-components=4 --wildcards '*/tests/tcg/i386/*' && mv "$2.partial" "$2""#;
+        process::run(Command::new("bash").args(["-c", script, "unpack"]).arg(archive).arg(&dir))?;
+    }
+    Ok(dir)
+}
+
+fn compile(dir: &Path, into: &Path) -> anyhow::Result<Vec<Program>> {
+    let _ = fs::remove_dir_all(into);
+    fs::create_dir_all(into)?;
+    let objects = work().join("i386-objects");
+    fs::create_dir_all(&objects)?;
+    let buffered = objects.join("line-buffered.c");
+    fs::write(&buffered, batch::LINE_BUFFERED)?;
+    let main = objects.join("test-i386.c");
+    fs::write(&main, in_children(&fs::read_to_string(dir.join("test-i386.c"))?)?)?;
+    let gcc = |name: &str, source: &Path, options: &[&str]| -> anyhow::Result<Program> {
+        let mut c = Command::new("gcc");
+        // At fixed addresses: pointers that are printed are the same on both sides.
+        c.args(["-w", "-fno-pie", "-no-pie", "-I"]).arg(dir).args(options).arg("-o").arg(into.join(name)).arg(source).arg(&buffered).arg("-lm");
+        process::run(&mut c)?;
+        Ok(Program { name: name.to_owned(), path: format!("/{IN_IMAGE}/{name}"), args: Vec::new(), seconds: 60 })
+    };
+    let mut programs = vec![gcc("test-i386", &main, &["-O2"])?];
+    for (name, options) in PROGRAMS {
+        programs.push(gcc(name, &dir.join(format!("test-i386-{name}.c")), options)?);
+    }
+    Ok(programs)
+}
+
+/// test-i386 with each function that its `main` calls in a child.
+fn in_children(text: &str) -> anyhow::Result<String> {
+    let main = text.find("int main(").context("test-i386.c has no main")?;
+    let (functions, main) = text.split_at(main);
+    let call = |line: &str| match line.trim().strip_suffix("();") {
+        Some(test) => format!("IN_CHILD({test});\n"),
+        None => format!("{line}\n"),
+    };
+    Ok(format!("{functions}{IN_CHILD}{}", main.lines().map(call).collect::<String>()))
+}
