@@ -270,7 +270,7 @@ fn a_fault_reaches_the_guest_handler_with_its_address() {
 fn the_frame_of_a_fault_spares_stack_below_a_stale_rsp() {
     in_child(|| {
         let mut t = program();
-        handle(&mut t, libc::SIGSEGV, libc::SA_SIGINFO);
+        handle(&mut t, libc::SIGSEGV, libc::SA_SIGINFO | libc::SA_NODEFER);
         let rsp = t.cpu().gpr[reg::RSP];
         let live = rsp - 20_000;
         t.window().copy_out(live, &[0x5a; 20_000]).unwrap();

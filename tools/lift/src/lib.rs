@@ -13,4 +13,4 @@ pub mod registers;
 mod shard;
 pub mod x86;
 
-pub use shard::{Error, LIFTER_VERSION, Report, Shard, lift, lift_program};
+pub use shard::{Error, LIFTER_VERSION, Report, Shard, lift, lift_program, no_structured_functions};

@@ -77,11 +77,15 @@ fn emit_program(program: &Program) -> Shard {
     }
     report.gap_list = gaps;
     let resumable = resumable_module(&resumed);
-    let none = Program::default();
-    let structured = structured_module(if program.language.is_none() { program } else { &none }, &mut report);
+    let structured = if program.language.is_none() { structured_module(program, &mut report) } else { no_structured_functions() };
     report.structured_bytes = structured.len() as u64;
     report.resumable_bytes = resumable.len() as u64;
     Shard { structured, resumable, report }
+}
+
+/// The structured module of an object that has the resumable form alone.
+pub fn no_structured_functions() -> Vec<u8> {
+    structured_module(&Program::default(), &mut Report::default())
 }
 
 fn resumable_module(functions: &[resumable::Resumable]) -> Vec<u8> {

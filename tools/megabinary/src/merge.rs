@@ -144,25 +144,30 @@ impl Merged {
     }
 }
 
-/// Digest → start, each start being the entry of a structured function.
+/// Slot of the miss stub.
+const MISS: u32 = 0;
+
+/// Digest → start, each start being the entry of a structured function, or, in an object without the structured form, of a resumable block: then the slot is the miss stub's, which leaves for the dispatcher.
 fn entry_map(shards: &[ShardInput<'_>], rows: &[ShardRow], programs: &[Program<'_>]) -> Result<EntryMap, MergeError> {
     let mut map = EntryMap::default();
     for p in programs {
-        let slot = structured_slot(shards[p.start_shard].structured, p.start).filter(|s| *s < rows[p.start_shard].structured.entries);
-        let slot = slot.ok_or_else(|| MergeError::NoEntry { path: p.path.into(), pc: p.start })?;
-        map.0.insert(p.source, MapRow { pc: p.start as u32, slot: rows[p.start_shard].structured.slot + slot });
+        let (shard, row) = (&shards[p.start_shard], &rows[p.start_shard]);
+        let structured = slot_of(shard.structured, abi::section::ENTRIES, 8, p.start).filter(|s| *s < row.structured.entries).map(|s| row.structured.slot + s);
+        let resumable = || slot_of(shard.resumable, abi::section::BLOCKS, 12, p.start).map(|_| MISS);
+        let slot = structured.or_else(resumable).ok_or_else(|| MergeError::NoEntry { path: p.path.into(), pc: p.start })?;
+        map.0.insert(p.source, MapRow { pc: p.start as u32, slot });
     }
     Ok(map)
 }
 
-/// The slot, relative to the shard's, of the function at `pc`, from `vkernel.entries`.
-fn structured_slot(module: &[u8], pc: u64) -> Option<u32> {
+/// The slot, relative to the shard's, of the function at `pc`, from a section of records of `size` bytes that begin with pc and slot.
+fn slot_of(module: &[u8], section: &str, size: usize, pc: u64) -> Option<u32> {
     let word = |record: &[u8], i: usize| u32::from_le_bytes(record[i..i + 4].try_into().expect("four bytes"));
     for payload in wasmparser::Parser::new(0).parse_all(module) {
         if let wasmparser::Payload::CustomSection(s) = payload.ok()?
-            && s.name() == abi::section::ENTRIES
+            && s.name() == section
         {
-            return s.data().chunks_exact(8).find(|r| u64::from(word(r, 0)) == pc).map(|r| word(r, 4));
+            return s.data().chunks_exact(size).find(|r| u64::from(word(r, 0)) == pc).map(|r| word(r, 4));
         }
     }
     None

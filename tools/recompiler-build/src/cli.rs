@@ -168,6 +168,9 @@ pub struct BuildArgs {
     /// JSON file with default_syscalls, networking and per-path overrides [default: every call vkernel has, no network].
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
+    /// How much time to spend on speed.
+    #[arg(long, value_enum, default_value_t)]
+    pub tier: Tier,
     #[command(flatten)]
     pub remote: RemoteCacheArgs,
     #[command(flatten)]
@@ -193,9 +196,6 @@ pub struct WorkArgs {
     /// Directory for reusable results [default: $XDG_CACHE_HOME/vkernel].
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
-    /// How much time to spend on optimisation.
-    #[arg(long, value_enum, default_value_t)]
-    pub tier: Tier,
     /// Number of parallel compilations [default: the number of cores].
     #[arg(long, short, value_name = "N")]
     pub jobs: Option<NonZero<usize>>,

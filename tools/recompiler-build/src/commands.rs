@@ -67,7 +67,7 @@ fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
         key,
         release,
         cache,
-        tier: args.work.tier,
+        tier: args.tier,
         jobs: jobs(&args.work),
         merge_only,
     })?;
@@ -155,9 +155,9 @@ fn compile_files(args: &CompileArgs) -> anyhow::Result<()> {
         let module = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let start = Instant::now();
         let job = Job { name: &name, form, module: &module };
-        let compiled = match compile::cached(&cache, &job, args.work.tier) {
+        let compiled = match compile::cached(&cache, &job) {
             Some(compiled) => compiled,
-            None => compile::compile(&cache, &job, args.work.tier, jobs(&args.work))?,
+            None => compile::compile(&cache, &job, jobs(&args.work))?,
         };
         output::replace(&args.output.join(format!("{stem}.{}", compile::EXTENSION)), &compiled.bytes)?;
         let (before, after) = (module.len() as f64, compiled.bytes.len() as f64);

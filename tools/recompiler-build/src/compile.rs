@@ -30,11 +30,12 @@ pub enum CompileError {
     Link { name: String, form: Form, source: LinkError },
 }
 
-/// How much time to spend on the structured form.
+/// How much time to spend on speed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Tier {
-    /// Little optimisation: for trying things out.
+    /// The resumable form alone: built in seconds, runs several times slower.
     Fast,
+    /// Both forms, the structured one by the optimising compiler.
     #[default]
     Full,
 }
@@ -76,16 +77,13 @@ fn features() -> Features {
     f
 }
 
-fn engine(form: Form, tier: Tier, threads: NonZero<usize>) -> Engine {
+fn engine(form: Form, threads: NonZero<usize>) -> Engine {
     let target = Some(Target::new(Triple::host(), CpuFeature::for_host()));
     let builder = match form {
         Form::Structured => {
             let mut llvm = LLVM::new();
             llvm.non_volatile_memops(true).experimental_artifact(true).closed_world(true).segment_memory(Some(import::CPU_INDEX)).num_threads(threads);
-            llvm.opt_level(match tier {
-                Tier::Fast => LLVMOptLevel::None,
-                Tier::Full => LLVMOptLevel::Less,
-            });
+            llvm.opt_level(LLVMOptLevel::Less);
             EngineBuilder::new(llvm)
         }
         Form::Resumable => {
@@ -98,29 +96,28 @@ fn engine(form: Form, tier: Tier, threads: NonZero<usize>) -> Engine {
 }
 
 /// Name of a job's native code in the cache.
-pub fn key(job: &Job<'_>, tier: Tier) -> String {
+pub fn key(job: &Job<'_>) -> String {
     let mut key = Key::new(KIND);
     key.part(job.module).part(engine_name(job.form).as_bytes()).part(TARGET.as_bytes()).part(cpu_features().join(",").as_bytes());
-    key.part(match (job.form, tier) {
-        (Form::Structured, Tier::Fast) => b"O0 non-volatile elf",
-        (Form::Structured, Tier::Full) => b"O1 non-volatile elf",
-        (Form::Resumable, _) => b"speed",
+    key.part(match job.form {
+        Form::Structured => b"O1 non-volatile elf",
+        Form::Resumable => b"speed",
     });
     key.hex()
 }
 
 /// The cached native code of a job, if there is some.
-pub fn cached(cache: &Cache, job: &Job<'_>, tier: Tier) -> Option<Compiled> {
-    image(job, cache.get(KIND, &key(job, tier))?).ok()
+pub fn cached(cache: &Cache, job: &Job<'_>) -> Option<Compiled> {
+    image(job, cache.get(KIND, &key(job))?).ok()
 }
 
 /// Compiles a module, and remembers the compiler's own output.
-pub fn compile(cache: &Cache, job: &Job<'_>, tier: Tier, threads: NonZero<usize>) -> Result<Compiled, CompileError> {
+pub fn compile(cache: &Cache, job: &Job<'_>, threads: NonZero<usize>) -> Result<Compiled, CompileError> {
     let (name, form) = (job.name, job.form);
-    let module = Module::new(&engine(form, tier, threads), job.module);
+    let module = Module::new(&engine(form, threads), job.module);
     let module = module.map_err(|e| CompileError::Compile { name: name.into(), form, source: Box::new(e) })?;
     let bytes = module.serialize().map_err(|e| CompileError::Serialize { name: name.into(), form, source: Box::new(e) })?.to_vec();
-    cache.put(KIND, &key(job, tier), &bytes);
+    cache.put(KIND, &key(job), &bytes);
     image(job, bytes)
 }
 

@@ -20,6 +20,7 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// What to build, and where to put it.
 pub struct Build {
@@ -106,17 +107,21 @@ fn place(found: &Inventory) -> anyhow::Result<Vec<Placed<'_>>> {
 fn lift(b: &Build, placed: &[Placed<'_>]) -> anyhow::Result<(Vec<Shard>, usize)> {
     b.remote.fill(&b.cache, &lifted_entries(placed))?;
     let bar = progress::bar("lift", placed.len());
+    let none = lift::no_structured_functions();
     let mut fresh = 0;
     let mut shards = Vec::new();
     for p in placed {
         bar.set_message(p.object.path.clone());
-        let shard = match lifting::cached(&b.cache, &p.digest, p.base) {
+        let mut shard = match lifting::cached(&b.cache, &p.digest, p.base) {
             Some(shard) => shard,
             None => {
                 fresh += 1;
                 lifting::lift(&b.cache, &p.digest, p.object, p.base)?
             }
         };
+        if b.tier == Tier::Fast {
+            shard.structured.clone_from(&none);
+        }
         shards.push(shard);
         bar.inc(1);
     }
@@ -169,24 +174,25 @@ fn compile(b: &Build, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Result
     let names: Vec<_> = placed.iter().zip(shards).flat_map(forms).collect();
     let modules = shards.iter().flat_map(|s| [&s.structured[..], &s.resumable[..]]);
     let jobs: Vec<_> = names.iter().zip(modules).map(|((_, form, name), module)| Job { name, form: *form, module }).collect();
-    let entries: Vec<Entry> = jobs.iter().map(|j| (compile::KIND, compile::key(j, b.tier))).collect();
+    let entries: Vec<Entry> = jobs.iter().map(|j| (compile::KIND, compile::key(j))).collect();
     b.remote.fill(&b.cache, &entries)?;
     let bar = progress::bar("compile", jobs.len());
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(b.jobs.get()).build().context("cannot make threads")?;
-    let mut done: Vec<Option<Compiled>> = pool.install(|| jobs.par_iter().map(|j| compile::cached(&b.cache, j, b.tier)).collect());
+    let mut done: Vec<Option<Compiled>> = jobs.par_iter().map(|j| compile::cached(&b.cache, j)).collect();
     let mut todo: Vec<usize> = (0..jobs.len()).filter(|&i| done[i].is_none()).collect();
     bar.inc((jobs.len() - todo.len()) as u64);
     todo.sort_by_key(|&i| std::cmp::Reverse(jobs[i].module.len() * if jobs[i].form == Form::Structured { 10 } else { 1 }));
-    let one = |&i: &usize| {
+    let one = |i: usize| {
         bar.set_message(jobs[i].name.to_owned());
-        let compiled = compile::compile(&b.cache, &jobs[i], b.tier, b.jobs)?;
+        let compiled = compile::compile(&b.cache, &jobs[i], b.jobs)?;
         bar.inc(1);
         Ok((i, compiled))
     };
-    // Chunks of one: rayon's usual halving would give one worker all large jobs.
-    let fresh: Result<Vec<_>, compile::CompileError> = pool.install(|| todo.par_iter().with_max_len(1).map(one).collect());
+    let fresh: Vec<Result<_, compile::CompileError>> = side_by_side(b.jobs, &todo, one);
     let count = todo.len();
-    fresh?.into_iter().for_each(|(i, c)| done[i] = Some(c));
+    for made in fresh {
+        let (i, compiled) = made?;
+        done[i] = Some(compiled);
+    }
     bar.finish_and_clear();
     let made = names.into_iter().zip(done).map(|((shard, form, _), compiled)| {
         let compiled = compiled.expect("every job is done");
@@ -195,6 +201,27 @@ fn compile(b: &Build, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Result
         (made, compiled)
     });
     Ok((made.collect(), count, entries))
+}
+
+/// Does `work` on threads of their own, in order, until one fails. Not on rayon's: a thread of one rayon pool that waits for another (the compiler has its own) takes up the next job meanwhile, and the next,
+/// until all modules are in memory at once.
+fn side_by_side<R: Send, E: Send>(threads: NonZero<usize>, todo: &[usize], work: impl Fn(usize) -> Result<R, E> + Sync) -> Vec<Result<R, E>> {
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let worker = || {
+        let mut made = Vec::new();
+        while !failed.load(Ordering::Relaxed)
+            && let Some(&i) = todo.get(next.fetch_add(1, Ordering::Relaxed))
+        {
+            let result = work(i);
+            failed.fetch_or(result.is_err(), Ordering::Relaxed);
+            made.push(result);
+        }
+        made
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads.get()).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|w| w.join().expect("a compiler thread ends with a result")).collect()
+    })
 }
 
 /// The cache's names of the shards of a build.
