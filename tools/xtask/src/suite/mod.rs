@@ -2,6 +2,10 @@
 //!
 //! Owns the list of suites; each one's work is in a file of its own. Suites of other people's tests run every case natively and lifted and end in a `Verdict`.
 
+mod bash;
+mod busybox;
+mod coreutils;
+mod scripted;
 mod torture;
 mod verdict;
 
@@ -38,6 +42,21 @@ pub(crate) enum Suite {
         #[arg(long)]
         fixed: bool,
     },
+    /// The tests of bash's source package on Debian's bash, run by the guest's own shell
+    Bash {
+        /// Only these `run-*` scripts
+        cases: Vec<String>,
+    },
+    /// The tests of busybox's source package on Debian's busybox-static, run by the guest's own shell
+    Busybox {
+        /// Only these applets
+        applets: Vec<String>,
+    },
+    /// The tests of coreutils' source package on Debian's coreutils, run by the guest's own shell
+    Coreutils {
+        /// Only these scripts (`tests/…`)
+        cases: Vec<String>,
+    },
     /// Every form of every lifted instruction with random operands through the whole pipeline
     Instructions,
 }
@@ -49,13 +68,17 @@ impl Suite {
             Suite::Deny => gates::deny(),
             Suite::Fuzz { seconds } => fuzz::run(seconds),
             Suite::Torture { sample, level, fixed } => torture::run(sample, &level, fixed)?.check(),
+            Suite::Bash { cases } => bash::run(&cases)?.check(),
+            Suite::Busybox { applets } => busybox::run(&applets)?.check(),
+            Suite::Coreutils { cases } => coreutils::run(&cases)?.check(),
             Suite::Instructions => test::instruction_suite(),
         }
     }
 }
 
 /// Suites that compare, in the order of `suite all`.
-const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] = &[("torture", || torture::run(1, "O2", false))];
+const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] =
+    &[("torture", || torture::run(1, "O2", false)), ("bash", || bash::run(&[])), ("busybox", || busybox::run(&[])), ("coreutils", || coreutils::run(&[]))];
 
 /// Runs all comparing suites; one that fails does not keep the others from running.
 fn all(summary: bool) -> anyhow::Result<()> {
