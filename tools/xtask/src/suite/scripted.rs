@@ -27,9 +27,10 @@ result() { # CASE RESULT OUTPUT-FILE
     { echo "--- $1 $2"; cat "$3"; } >&2
 }
 "#;
-/// Arguments: image, stage, user, then the program. Runs in mount, pid, net, ipc and uts namespaces of its own.
+/// Arguments: image, stage, user, then the program. Runs in mount, pid, net, ipc and uts namespaces of its own, without descriptors that the caller left open.
 const NATIVE: &str = r#"
 set -e
+for fd in /proc/self/fd/*; do fd=${fd##*/}; [ "$fd" -le 2 ] || eval "exec $fd>&-"; done
 image=$1 stage=$2 user=$3; shift 3
 mount --make-rprivate /
 mount -t tmpfs stage "$stage"
@@ -98,7 +99,7 @@ impl Scripted {
         let stage = self.logs().join("stage");
         fs::create_dir_all(&stage)?;
         let mut c = limited();
-        c.args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc", "--uts", "sh", "-c", NATIVE, "native"]);
+        c.args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc", "--uts", "bash", "-c", NATIVE, "native"]);
         c.arg(&self.image).arg(&stage).arg(USER.to_string()).args(["/usr/bin/env", "-i"]).args(&self.environment).args(Self::words(cases));
         Ok(c)
     }
