@@ -328,11 +328,11 @@ fn emulated_limits_bound_the_guest_and_not_the_host() {
 fn a_guest_sets_the_size_of_core_files_that_are_never_written() {
     let (mut t, _) = guest();
     let at = scratch(&mut t);
-    put(&mut t, at, &[1000, 5000]);
+    put(&mut t, at, &[1000u64, 5000]);
     assert_eq!(call(&mut t, libc::SYS_setrlimit, &[u64::from(libc::RLIMIT_CORE), at]), Ok(0));
-    put(&mut t, at, &[0, 0]);
+    put(&mut t, at, &[0u64, 0]);
     assert_eq!(call(&mut t, libc::SYS_getrlimit, &[u64::from(libc::RLIMIT_CORE), at]), Ok(0));
-    assert_eq!(t.window().read::<[u64; 2]>(at), Ok([1000, 5000]));
+    assert_eq!(t.window().read::<[u64; 2]>(at), Ok([1000u64, 5000]));
 }
 
 #[test]

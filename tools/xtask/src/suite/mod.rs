@@ -4,7 +4,7 @@
 
 mod bash;
 mod busybox;
-mod coreutils;
+mod gnu;
 mod scripted;
 mod torture;
 mod verdict;
@@ -57,6 +57,16 @@ pub(crate) enum Suite {
         /// Only these scripts (`tests/…`)
         cases: Vec<String>,
     },
+    /// The tests of sed's source package on Debian's sed
+    Sed {
+        /// Only these scripts (`testsuite/…`)
+        cases: Vec<String>,
+    },
+    /// The tests of grep's source package on Debian's grep
+    Grep {
+        /// Only these scripts
+        cases: Vec<String>,
+    },
     /// Every form of every lifted instruction with random operands through the whole pipeline
     Instructions,
 }
@@ -70,15 +80,23 @@ impl Suite {
             Suite::Torture { sample, level, fixed } => torture::run(sample, &level, fixed)?.check(),
             Suite::Bash { cases } => bash::run(&cases)?.check(),
             Suite::Busybox { applets } => busybox::run(&applets)?.check(),
-            Suite::Coreutils { cases } => coreutils::run(&cases)?.check(),
+            Suite::Coreutils { cases } => gnu::run(&gnu::COREUTILS, &cases)?.check(),
+            Suite::Sed { cases } => gnu::run(&gnu::SED, &cases)?.check(),
+            Suite::Grep { cases } => gnu::run(&gnu::GREP, &cases)?.check(),
             Suite::Instructions => test::instruction_suite(),
         }
     }
 }
 
 /// Suites that compare, in the order of `suite all`.
-const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] =
-    &[("torture", || torture::run(1, "O2", false)), ("bash", || bash::run(&[])), ("busybox", || busybox::run(&[])), ("coreutils", || coreutils::run(&[]))];
+const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] = &[
+    ("torture", || torture::run(1, "O2", false)),
+    ("bash", || bash::run(&[])),
+    ("busybox", || busybox::run(&[])),
+    ("coreutils", || gnu::run(&gnu::COREUTILS, &[])),
+    ("sed", || gnu::run(&gnu::SED, &[])),
+    ("grep", || gnu::run(&gnu::GREP, &[])),
+];
 
 /// Runs all comparing suites; one that fails does not keep the others from running.
 fn all(summary: bool) -> anyhow::Result<()> {

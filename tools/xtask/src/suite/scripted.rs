@@ -67,6 +67,7 @@ impl Scripted {
         let home = image.join(HOME);
         fs::write(home.join("driver"), format!("{PRELUDE}{driver}exit 0\n"))?;
         give(&home)?;
+        name_user(image)?;
         let release = release::build_with_scripts(&binaries, &format!("suite-{name}"), image, programs)?;
         let environment = ["PATH=/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/home/suite", "TMPDIR=/tmp", "LC_ALL=C", "SHELL=/bin/sh", "TZ=UTC0"].map(str::to_owned).to_vec();
         Ok(Self { name, image: image.to_path_buf(), binaries, release, environment })
@@ -131,6 +132,18 @@ fn limited() -> Command {
     let mut c = Command::new("timeout");
     c.args(["--kill-after=10", &LIMIT_SECONDS.to_string()]);
     c
+}
+
+/// Programs ask for the user's name.
+fn name_user(image: &Path) -> anyhow::Result<()> {
+    for (file, line) in [("etc/passwd", format!("suite:x:{USER}:{USER}::/{HOME}:/bin/sh\n")), ("etc/group", format!("suite:x:{USER}:\n"))] {
+        let path = image.join(file);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        if !text.contains(&line) {
+            fs::write(&path, text + &line)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the guest the owner of everything below `path`.
