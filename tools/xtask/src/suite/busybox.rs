@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What the driver and the tests execute natively, besides busybox.
-const PROGRAMS: &str = "awk basename bash cat chmod cmp cp cut dash date dd diff dirname du echo env find grep gzip head hostname id ln ls md5sum mkdir mv od pwd readlink rm sed setsid sleep \
+const PROGRAMS: &str = "awk basename bash cat chmod cmp cp cut dash date dd diff dirname du echo env false find grep gzip head hostname id ln ls md5sum mkdir mv od pwd readlink rm sed setsid sleep \
                         sort tar timeout touch tr true wc which xargs";
 const DRIVER: &str = r##"
 export bindir=/home/suite tsdir=/home/suite/testsuite PATH="/home/suite:$PATH"
