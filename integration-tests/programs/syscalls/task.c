@@ -18,6 +18,8 @@ int main(void) {
     say("stack", getrlimit(RLIMIT_STACK, &l)); fact("soft", l.rlim_cur);
     l.rlim_cur = 1 << 20;
     say("lower", setrlimit(RLIMIT_STACK, &l)); getrlimit(RLIMIT_STACK, &l); fact("soft", l.rlim_cur);
+    struct rlimit core = {1000, 5000};
+    say("core", setrlimit(RLIMIT_CORE, &core)); getrlimit(RLIMIT_CORE, &l); fact("soft", l.rlim_cur); fact("hard", l.rlim_max);
     struct rlimit wrong = {10, 5};
     say("soft above hard", setrlimit(RLIMIT_DATA, &wrong)); say("no such", getrlimit(99, &l)); say("wild", getrlimit(RLIMIT_AS, WILD));
     getrlimit(RLIMIT_NOFILE, &l); l.rlim_cur = 20; setrlimit(RLIMIT_NOFILE, &l);

@@ -1,6 +1,7 @@
-//! Resource limits. AS, DATA and STACK are the guest's own and emulated (07, S1); all others are the host process's.
+//! Resource limits. AS, DATA, STACK and CORE are the guest's own and emulated (07, S1); all others are the host process's.
 //!
-//! The fact a newcomer gets wrong: RLIMIT_AS on the host process would hit the 4 GiB window and the AOT code, not the guest.
+//! The fact a newcomer gets wrong: RLIMIT_AS on the host process would hit the 4 GiB window and the AOT code, not the guest. RLIMIT_CORE is 0 on the host, for good, because a core file
+//! would hold the runtime's memory; the guest may still set and read it.
 
 use super::{Limits, Process};
 use crate::errno::Errno;
@@ -12,7 +13,7 @@ use std::sync::PoisonError;
 rows! {
     97 "getrlimit" [Int Ptr] Emulate "" |t, a| limit(t, 0, a[0] as u32, 0, a[1]);
     160 "setrlimit" [Int Ptr] Emulate "" |t, a| { if a[1] == 0 { return Err(Errno::EFAULT) } limit(t, 0, a[0] as u32, a[1], 0) };
-    302 "prlimit64" [Pid Int Ptr Ptr] Emulate "AS, DATA and STACK only of the calling process" |t, a| limit(t, a[0] as i32, a[1] as u32, a[2], a[3]);
+    302 "prlimit64" [Pid Int Ptr Ptr] Emulate "AS, DATA, STACK and CORE only of the calling process; no core file is ever written" |t, a| limit(t, a[0] as i32, a[1] as u32, a[2], a[3]);
 }
 
 impl Limits {
@@ -20,6 +21,7 @@ impl Limits {
         match resource {
             libc::RLIMIT_AS => Some(&mut self.address_space),
             libc::RLIMIT_DATA => Some(&mut self.data),
+            libc::RLIMIT_CORE => Some(&mut self.core),
             libc::RLIMIT_STACK => Some(&mut self.stack),
             _ => None,
         }

@@ -61,12 +61,13 @@ pub struct Limits {
     pub address_space: (u64, u64),
     pub data: (u64, u64),
     pub stack: (u64, u64),
+    pub core: (u64, u64),
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let infinity = libc::RLIM_INFINITY;
-        Self { address_space: (infinity, infinity), data: (infinity, infinity), stack: (8 << 20, infinity) }
+        Self { address_space: (infinity, infinity), data: (infinity, infinity), stack: (8 << 20, infinity), core: (0, infinity) }
     }
 }
 

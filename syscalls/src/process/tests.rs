@@ -323,6 +323,18 @@ fn emulated_limits_bound_the_guest_and_not_the_host() {
     assert_eq!(t.window().read::<u64>(at), Ok(8 << 20));
 }
 
+/// `ulimit -c 1000` of bash's tests: the host's limit is 0, for good, and the guest's was too.
+#[test]
+fn a_guest_sets_the_size_of_core_files_that_are_never_written() {
+    let (mut t, _) = guest();
+    let at = scratch(&mut t);
+    put(&mut t, at, &[1000u64, 5000]);
+    assert_eq!(call(&mut t, libc::SYS_setrlimit, &[u64::from(libc::RLIMIT_CORE), at]), Ok(0));
+    put(&mut t, at, &[0u64, 0]);
+    assert_eq!(call(&mut t, libc::SYS_getrlimit, &[u64::from(libc::RLIMIT_CORE), at]), Ok(0));
+    assert_eq!(t.window().read::<[u64; 2]>(at), Ok([1000u64, 5000]));
+}
+
 #[test]
 fn a_call_outside_the_allow_list_is_eperm_and_audited() {
     let (mut t, host) = guest();

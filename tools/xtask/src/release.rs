@@ -25,6 +25,15 @@ fn key(binaries: &Binaries) -> anyhow::Result<PathBuf> {
 
 /// Builds the release `name` from `rootfs` with the programs `include`.
 pub(crate) fn build(binaries: &Binaries, name: &str, rootfs: &Path, include: &[String]) -> anyhow::Result<Release> {
+    make(binaries, name, rootfs, include, "included")
+}
+
+/// The same, and every script of the image that these programs can run.
+pub(crate) fn build_with_scripts(binaries: &Binaries, name: &str, rootfs: &Path, include: &[String]) -> anyhow::Result<Release> {
+    make(binaries, name, rootfs, include, "all")
+}
+
+fn make(binaries: &Binaries, name: &str, rootfs: &Path, include: &[String], scripts: &str) -> anyhow::Result<Release> {
     let key = key(binaries)?;
     let dir = work().join(name);
     fs::create_dir_all(&dir)?;
@@ -42,7 +51,7 @@ pub(crate) fn build(binaries: &Binaries, name: &str, rootfs: &Path, include: &[S
         .arg(&key)
         .arg("--cache")
         .arg(work().join("cache"))
-        .args(["--name", name]))?;
+        .args(["--name", name, "--scripts", scripts]))?;
     Ok(Release { manifest, rootfs: rootfs.to_path_buf(), public_key: key.with_extension("pub") })
 }
 

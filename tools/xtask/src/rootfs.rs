@@ -30,7 +30,7 @@ pub(crate) fn copy(rootfs: &Path, name: &str) -> anyhow::Result<PathBuf> {
     if !copy.join("usr/bin/ls").exists() {
         let partial = work().join(format!("{name}.partial"));
         let _ = fs::remove_dir_all(&partial);
-        run(Command::new("cp").arg("--archive").arg(rootfs).arg(&partial))?;
+        run(Command::new("cp").args(["--archive", "-H"]).arg(rootfs).arg(&partial))?;
         fs::rename(&partial, &copy)?;
     }
     Ok(copy)
@@ -51,5 +51,7 @@ pub(crate) fn add_package(rootfs: &Path, name: &str) -> anyhow::Result<()> {
         }
     }
     let package = file().with_context(|| format!("apt-get found no package {name}"))?;
-    run(Command::new("dpkg-deb").arg("--extract").arg(package).arg(rootfs))
+    // `dpkg-deb --extract` would put a directory in the place of the link /bin.
+    let script = r#"set -o pipefail; dpkg-deb --fsys-tarfile "$1" | tar --extract --keep-directory-symlink --directory "$2""#;
+    run(Command::new("bash").args(["-c", script, "unpack"]).arg(package).arg(rootfs))
 }

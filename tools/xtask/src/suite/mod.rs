@@ -3,9 +3,13 @@
 //! Owns the list of suites; each one's work is in a file of its own. Suites of other people's tests run every case natively and lifted and end in a `Verdict`.
 
 mod avx;
+mod bash;
 mod batch;
+mod busybox;
 mod csmith;
+mod gnu;
 mod i386;
+mod scripted;
 mod torture;
 mod valgrind;
 mod verdict;
@@ -64,6 +68,31 @@ pub(crate) enum Suite {
         #[arg(long, conflicts_with = "seeds")]
         smoke: bool,
     },
+    /// The tests of bash's source package on Debian's bash, run by the guest's own shell
+    Bash {
+        /// Only these `run-*` scripts
+        cases: Vec<String>,
+    },
+    /// The tests of busybox's source package on Debian's busybox-static, run by the guest's own shell
+    Busybox {
+        /// Only these applets
+        applets: Vec<String>,
+    },
+    /// The tests of coreutils' source package on Debian's coreutils, run by the guest's own shell
+    Coreutils {
+        /// Only these scripts (`tests/…`)
+        cases: Vec<String>,
+    },
+    /// The tests of sed's source package on Debian's sed
+    Sed {
+        /// Only these scripts (`testsuite/…`)
+        cases: Vec<String>,
+    },
+    /// The tests of grep's source package on Debian's grep
+    Grep {
+        /// Only these scripts
+        cases: Vec<String>,
+    },
     /// Every form of every lifted instruction with random operands through the whole pipeline
     Instructions,
 }
@@ -83,14 +112,29 @@ impl Suite {
                 let seeds = if fresh { csmith::Seeds::fresh(count)? } else { csmith::Seeds { count, first } };
                 csmith::run(&seeds)?.check()
             }
+            Suite::Bash { cases } => bash::run(&cases)?.check(),
+            Suite::Busybox { applets } => busybox::run(&applets)?.check(),
+            Suite::Coreutils { cases } => gnu::run(&gnu::COREUTILS, &cases)?.check(),
+            Suite::Sed { cases } => gnu::run(&gnu::SED, &cases)?.check(),
+            Suite::Grep { cases } => gnu::run(&gnu::GREP, &cases)?.check(),
             Suite::Instructions => test::instruction_suite(),
         }
     }
 }
 
 /// Suites that compare, in the order of `suite all`.
-const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] =
-    &[("i386", i386::run), ("avx", avx::run), ("valgrind", valgrind::run), ("csmith", || csmith::run(&csmith::USUAL)), ("torture", || torture::run(1, "O2", false))];
+const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] = &[
+    ("i386", i386::run),
+    ("avx", avx::run),
+    ("valgrind", valgrind::run),
+    ("csmith", || csmith::run(&csmith::USUAL)),
+    ("torture", || torture::run(1, "O2", false)),
+    ("bash", || bash::run(&[])),
+    ("busybox", || busybox::run(&[])),
+    ("coreutils", || gnu::run(&gnu::COREUTILS, &[])),
+    ("sed", || gnu::run(&gnu::SED, &[])),
+    ("grep", || gnu::run(&gnu::GREP, &[])),
+];
 
 /// Runs all comparing suites; one that fails does not keep the others from running.
 fn all(summary: bool) -> anyhow::Result<()> {
