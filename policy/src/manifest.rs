@@ -100,9 +100,8 @@ pub struct Binary {
     pub overrides: Overrides,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Coverage>,
-    /// Of the program with its interpreter and all libraries it is linked with; what it opens at run time does not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub syscalls: Option<SyscallEvidence>,
+    pub syscalls: Option<ProgramSyscalls>,
     /// Arguments put before the caller's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
@@ -208,6 +207,18 @@ pub struct SyscallEvidence {
     pub possible: BTreeSet<String>,
     /// Places whose call could not be bounded.
     pub unknown_sites: u64,
+}
+
+/// Which system calls a program can make with its interpreter and all libraries it is linked with. What it opens at run time does not count.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramSyscalls {
+    /// Of all code of these objects.
+    pub linked: SyscallEvidence,
+    /// Of the code that the call graph leads to.
+    pub reachable: SyscallEvidence,
+    /// Reachable code asks for more objects by name (dlopen): these can make every linked call, and those of their own.
+    pub opens_objects: bool,
 }
 
 /// A `#!` file. Its interpreter is one of the binaries.

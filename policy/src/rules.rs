@@ -4,7 +4,7 @@
 //! broken rule. The fact a newcomer gets wrong: address ranges of two libraries must not touch, but two non-PIE executables may: they never coexist.
 
 use crate::digest::Digest;
-use crate::manifest::{Binary, Coverage, Elf, Library, Manifest, Segment, SyscallEvidence};
+use crate::manifest::{Binary, Coverage, Elf, Library, Manifest, ProgramSyscalls, Segment, SyscallEvidence};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use thiserror::Error;
@@ -82,6 +82,14 @@ fn coverage(at: &str, c: &Coverage) -> Checked {
     evidence(&format!("{at}.syscalls"), &c.syscalls)
 }
 
+fn program_syscalls(at: &str, s: &ProgramSyscalls) -> Checked {
+    evidence(&format!("{at}.linked"), &s.linked)?;
+    evidence(&format!("{at}.reachable"), &s.reachable)?;
+    let linked: BTreeSet<&String> = s.linked.proved.union(&s.linked.possible).collect();
+    let more = s.reachable.proved.union(&s.reachable.possible).find(|name| !linked.contains(name));
+    more.map_or(Ok(()), |name| broken(format!("{at}.reachable"), format!("{name:?} is not among the linked calls")))
+}
+
 fn evidence(at: &str, e: &SyscallEvidence) -> Checked {
     call_names(format!("{at}.proved"), &e.proved)?;
     call_names(format!("{at}.possible"), &e.possible)?;
@@ -135,7 +143,7 @@ fn artifacts(m: &Manifest) -> Checked {
 fn binary(at: &str, b: &Binary, m: &Manifest) -> Checked {
     guest_path(at, &b.path)?;
     b.coverage.iter().try_for_each(|c| coverage(&format!("{at}.coverage"), c))?;
-    b.syscalls.iter().try_for_each(|e| evidence(&format!("{at}.syscalls"), e))?;
+    b.syscalls.iter().try_for_each(|s| program_syscalls(&format!("{at}.syscalls"), s))?;
     match (&b.shard, &b.elf, &b.polyfill) {
         (Some(shard), Some(e), None) => {
             elf(&format!("{at}.elf"), e, b.size)?;

@@ -80,7 +80,7 @@ fn add_mentioned(code: &mut Code, tables: &mut JumpTables) {
 }
 
 /// Aligned words of data segments that are addresses of code: only executables without relocations need it.
-fn data_words(image: &Image) -> Vec<u64> {
+pub(crate) fn data_words(image: &Image) -> Vec<u64> {
     let mut found = Vec::new();
     for segment in image.segments.iter().filter(|s| !s.execute) {
         let skip = (segment.start.next_multiple_of(8) - segment.start) as usize;

@@ -6,7 +6,7 @@ use crate::compile::{TARGET, cpu_features};
 use crate::scan::{Inventory, Object};
 use anyhow::Context;
 use megabinary::section::ShardRow;
-use policy::manifest::{Artifact, Binary, Coverage, Elf, Form, GlobalPolicies, Library, Manifest, Networking, Omitted, Overrides, Prot, Script, Segment, SyscallEvidence};
+use policy::manifest::{Artifact, Binary, Coverage, Elf, Form, GlobalPolicies, Library, Manifest, Networking, Omitted, Overrides, ProgramSyscalls, Prot, Script, Segment};
 use policy::{Digest, canonical};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,7 +66,7 @@ pub struct Built<'a> {
     pub image_offsets: &'a [u64],
     pub coverage: Coverage,
     /// Of the program with all it is linked with.
-    pub syscalls: Option<SyscallEvidence>,
+    pub syscalls: Option<ProgramSyscalls>,
 }
 
 /// One artifact that was written.

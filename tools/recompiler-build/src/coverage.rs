@@ -1,8 +1,9 @@
 //! The coverage certificate of a build: of every object, of every program with all it loads, and in all.
 //!
 //! Owns the meaning of the percentage, the names of system calls, and the union over a program's objects. Refuses to own how figures are found (`lift::certificate`) and shown (`show`). The fact a newcomer gets wrong: a program's
-//! list is a superset of what it does, not what it does: every site of every object it is linked with counts, reached or not. What it opens with dlopen counts for nobody, as no file says what that will be.
+//! lists are supersets of what it does, not what it does; and what it opens with dlopen counts for nobody, as no file says what that will be.
 
+mod reach;
 mod show;
 
 pub use show::{gaps, json, table};
@@ -11,7 +12,7 @@ use crate::scan::Inventory;
 use lift::Certificate;
 use lift::certificate::Site;
 use policy::Digest;
-use policy::manifest::{Coverage, SyscallEvidence};
+use policy::manifest::{Coverage, ProgramSyscalls, SyscallEvidence};
 use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
@@ -89,9 +90,13 @@ pub fn name(number: u32) -> String {
     syscalls::table::rows().find(|r| r.nr == number).map_or_else(|| format!("number_{number}"), |r| r.name.to_owned())
 }
 
-/// What each program can do with everything it is linked with, by the program's digest.
-pub fn programs(found: &Inventory, objects: &[Certified<'_>]) -> BTreeMap<Digest, SyscallEvidence> {
+/// What each program can do, by the program's digest.
+pub fn programs(found: &Inventory, objects: &[Certified<'_>]) -> BTreeMap<Digest, ProgramSyscalls> {
     let by_digest: BTreeMap<Digest, &Certificate> = objects.iter().map(|o| (o.digest, o.certificate)).collect();
-    let of = |loaded: &BTreeSet<Digest>| evidence(loaded.iter().filter_map(|d| by_digest.get(d)).flat_map(|c| &c.sites));
+    let of = |loaded: &BTreeSet<Digest>| {
+        let loaded: Vec<&Certificate> = loaded.iter().filter_map(|d| by_digest.get(d).copied()).collect();
+        let reached = reach::reach(&loaded);
+        ProgramSyscalls { linked: evidence(loaded.iter().flat_map(|c| &c.sites)), reachable: evidence(reached.sites), opens_objects: reached.opens_objects }
+    };
     found.closures.iter().map(|(&digest, loaded)| (digest, of(loaded))).collect()
 }

@@ -18,6 +18,9 @@ const RDI: usize = 7;
 /// The exported function that passes its caller's number on, and the register it comes in.
 const WRAPPER: (&str, usize) = ("syscall", RDI);
 
+/// Stands for the function of a site that is a word of data.
+pub const IN_DATA: &str = "(data)";
+
 /// One place that makes system calls. It is *proved* if it has one number and nothing else; *possible* if it has several, of which some may belong to paths that never run; *unknown* if `unknown` is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,7 +102,7 @@ fn asked(image: &Image, program: &Program) -> BTreeMap<u64, Asked> {
         }
     }
     for (&place, _) in slots.iter().filter(|(_, data)| **data) {
-        found.insert(place, Asked { function: "(data)".into(), points: Vec::new(), register: None });
+        found.insert(place, Asked { function: IN_DATA.into(), points: Vec::new(), register: None });
     }
     found
 }

@@ -4,6 +4,7 @@
 //! understand (memory, results of calls, arithmetic on unknowns, blocks entered from nowhere) makes the answer open; it never leaves anything out. It believes three things: calls keep the registers System V
 //! says (unless the object's language keeps none), callers of exported and address-taken functions are anybody, and discovery's graph has every edge.
 
+use super::returns::never_returning;
 use super::transfer::{Step, step};
 use crate::analyse::liveness::{Summaries, summary};
 use crate::function::{Function, Program, Terminator};
@@ -60,11 +61,13 @@ pub(super) struct Walker<'p> {
     callers: HashMap<u64, Vec<Point>>,
     predecessors: HashMap<u64, Predecessors>,
     effects: Effects,
+    /// Functions of the object that never return.
+    never: HashSet<u64>,
 }
 
 impl<'p> Walker<'p> {
     pub(super) fn new(program: &'p Program, summaries: &'p Summaries, constant: &'p dyn Fn(u64) -> Option<u32>) -> Walker<'p> {
-        Walker { program, summaries, constant, callers: callers(program), predecessors: HashMap::new(), effects: Effects::default() }
+        Walker { program, summaries, constant, callers: callers(program), predecessors: HashMap::new(), effects: Effects::default(), never: never_returning(program) }
     }
 
     /// What the general register with encoding `register` can hold at `at`.
@@ -103,6 +106,9 @@ impl<'p> Walker<'p> {
             let instruction = &block.instructions[index];
             let here = Point { index, ..point };
             let open = |why| Open { address: instruction.ip(), why };
+            if instruction.mnemonic() == Mnemonic::Call && instruction.is_call_near() && self.never.contains(&instruction.near_branch_target()) {
+                return;
+            }
             if let Some(why) = self.clobbered(instruction, register) {
                 found.open.insert(open(why));
                 return;

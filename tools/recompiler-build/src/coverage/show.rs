@@ -5,15 +5,16 @@
 use super::{Certified, evidence, of, percent, programs, share};
 use crate::scan::Inventory;
 use lift::Certificate;
-use lift::certificate::Gap;
-use policy::manifest::SyscallEvidence;
+use lift::certificate::{CallGraph, Gap};
+use policy::manifest::{ProgramSyscalls, SyscallEvidence};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// What the table says it is not.
 const NOTES: &str = "proved: one number at its site; possible: several, of which some may belong to paths that never run; unknown: sites whose number could not be bounded.\n\
-A program's list counts every site of every object it is linked with, whether anything reaches it or not, and nothing of what it opens with dlopen.\n";
+linked: every site of every object the program is linked with counts. reachable: those that the call graph leads to, where naming a function counts as calling it, and all that data points to as called.\n\
+Neither knows what a program, or libc for it (name services, character sets), opens at run time with dlopen.\n";
 
 fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
@@ -64,9 +65,10 @@ pub fn table(found: &Inventory, objects: &[Certified<'_>], color: bool) -> Strin
     }
     let t = totals(objects);
     out += &row(&share(t.lifted, t.code), [t.functions, t.code, t.gaps, t.gated, t.jumps, t.calls], &t.syscalls, &format!("{} files in all", objects.len()));
-    out += "\nprograms with all they are linked with: proved possible unknown\n";
-    for (digest, e) in programs(found, objects) {
-        let _ = writeln!(out, "{:>46}  {}", counts(&e), clean(&found.objects[&digest].path));
+    out += "\nlinked: proved possible unknown  reachable: proved possible unknown  program\n";
+    for (digest, s) in programs(found, objects) {
+        let opens = if s.opens_objects { " (opens more objects)" } else { "" };
+        let _ = writeln!(out, "        {}             {}  {}{opens}", counts(&s.linked), counts(&s.reachable), clean(&found.objects[&digest].path));
     }
     out + "\n" + NOTES
 }
@@ -89,6 +91,7 @@ pub fn gaps(objects: &[Certified<'_>]) -> String {
         format!("\n{title}: {} instructions of {} mnemonics\n{}", all.iter().map(|a| a.1.0).sum::<u64>(), all.len(), lines.collect::<String>())
     };
     out += &of("gaps that an x86-64-v2 processor executes", &|c| &c.gaps);
+    out += &of("gaps in what only looks like code", &|c| &c.doubtful);
     out += &of("gated by cpuid bits that the guest is not shown", &|c| &c.gated);
     for o in objects {
         for site in o.certificate.sites.iter().filter(|s| s.unknown.is_some()) {
@@ -101,10 +104,13 @@ pub fn gaps(objects: &[Certified<'_>]) -> String {
 
 /// Everything, with every site and example.
 pub fn json(found: &Inventory, objects: &[Certified<'_>]) -> Value {
-    let object = |o: &Certified<'_>| json!({ "path": o.path, "digest": o.digest, "coverage": percent(o.certificate), "figures": of(o.certificate), "certificate": o.certificate });
-    let program = |(digest, e): (&policy::Digest, &SyscallEvidence)| {
+    // The call graph is for computing with, not for reading.
+    let whole = |c: &Certificate| json!(Certificate { calls: CallGraph::default(), ..c.clone() });
+    let object =
+        |o: &Certified<'_>| json!({ "path": o.path, "digest": o.digest, "coverage": percent(o.certificate), "figures": of(o.certificate), "certificate": whole(o.certificate) });
+    let program = |(digest, s): (&policy::Digest, &ProgramSyscalls)| {
         let loaded: Vec<&str> = found.closures[digest].iter().map(|d| found.objects[d].path.as_str()).collect();
-        json!({ "path": found.objects[digest].path, "digest": digest, "objects": loaded, "syscalls": e })
+        json!({ "path": found.objects[digest].path, "digest": digest, "objects": loaded, "syscalls": s })
     };
     let t = totals(objects);
     json!({
