@@ -3,7 +3,8 @@
 //! Owns the graph that reachability is computed on. Refuses to resolve names. The fact a newcomer gets wrong: there are no edges for calls through pointers. Instead, naming a function's address counts as calling
 //! it: where code names it, from that function on; where a relocated word of data holds it, from the moment the object is loaded.
 
-use crate::function::{Function, Program, Terminator};
+use super::returns::tail_target;
+use crate::function::{Function, Program};
 use crate::image::{Image, ImageKind};
 use iced_x86::{Instruction, OpKind};
 use serde::{Deserialize, Serialize};
@@ -76,9 +77,7 @@ impl<'a> Builder<'a> {
     fn uses(&mut self, f: &'a Function) -> (BTreeSet<u32>, BTreeSet<u32>) {
         let (mut calls, mut imports) = (BTreeSet::new(), BTreeSet::new());
         for block in f.blocks.values() {
-            if let Terminator::TailJump(target) | Terminator::TailBranch { taken: target, .. } = block.end {
-                calls.extend(self.number(target));
-            }
+            calls.extend(tail_target(block, self.image).and_then(|target| self.number(target)));
             for i in &block.instructions {
                 calls.extend(self.named(i).into_iter().filter_map(|a| self.number(a)));
                 if i.is_ip_rel_memory_operand()

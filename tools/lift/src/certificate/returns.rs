@@ -2,8 +2,9 @@
 //!
 //! Owns the fixpoint. Refuses to see through pointers and other objects: these may return. The fact a newcomer gets wrong: landing pads count as reached, since a callee that throws comes back that way.
 
-use crate::function::{Function, Program, Terminator};
-use iced_x86::Mnemonic;
+use crate::function::{Block, Function, Program, Terminator};
+use crate::image::Image;
+use iced_x86::{Instruction, Mnemonic};
 use std::collections::HashSet;
 
 /// Entries of functions from which no path leads to a return.
@@ -16,6 +17,13 @@ pub(super) fn never_returning(program: &Program) -> HashSet<u64> {
         }
         never.retain(|entry| !back.contains(entry));
     }
+}
+
+/// Functions that a block jumps to or runs on into. What follows a call at the end of a call frame is the next function: compilers let a frame end so only if the call never returns.
+pub(super) fn tail_target(block: &Block, image: &Image) -> Option<u64> {
+    let (Terminator::TailJump(target) | Terminator::TailBranch { taken: target, .. }) = block.end else { return None };
+    let leaves_frame = |i: &Instruction| i.next_ip() == target && i.mnemonic() == Mnemonic::Call && image.frame_index(i.ip()).is_some_and(|f| image.frames[f].end == target);
+    (!block.instructions.last().is_some_and(leaves_frame)).then_some(target)
 }
 
 fn may_return(f: &Function, program: &Program, never: &HashSet<u64>) -> bool {

@@ -4,10 +4,11 @@
 //! understand (memory, results of calls, arithmetic on unknowns, blocks entered from nowhere) makes the answer open; it never leaves anything out. It believes three things: calls keep the registers System V
 //! says (unless the object's language keeps none), callers of exported and address-taken functions are anybody, and discovery's graph has every edge.
 
-use super::returns::never_returning;
+use super::returns::{never_returning, tail_target};
 use super::transfer::{Step, step};
 use crate::analyse::liveness::{Summaries, summary};
-use crate::function::{Function, Program, Terminator};
+use crate::function::{Function, Program};
+use crate::image::Image;
 use crate::registers::{Effects, RegSet};
 use iced_x86::{FlowControl, Instruction, Mnemonic, Register};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -66,8 +67,8 @@ pub(super) struct Walker<'p> {
 }
 
 impl<'p> Walker<'p> {
-    pub(super) fn new(program: &'p Program, summaries: &'p Summaries, constant: &'p dyn Fn(u64) -> Option<u32>) -> Walker<'p> {
-        Walker { program, summaries, constant, callers: callers(program), predecessors: HashMap::new(), effects: Effects::default(), never: never_returning(program) }
+    pub(super) fn new(program: &'p Program, image: &Image, summaries: &'p Summaries, constant: &'p dyn Fn(u64) -> Option<u32>) -> Walker<'p> {
+        Walker { program, summaries, constant, callers: callers(program, image), predecessors: HashMap::new(), effects: Effects::default(), never: never_returning(program) }
     }
 
     /// What the general register with encoding `register` can hold at `at`.
@@ -183,7 +184,7 @@ impl<'p> Walker<'p> {
 }
 
 /// Direct calls and jumps to each function.
-fn callers(program: &Program) -> HashMap<u64, Vec<Point>> {
+fn callers(program: &Program, image: &Image) -> HashMap<u64, Vec<Point>> {
     let mut found: HashMap<u64, Vec<Point>> = HashMap::new();
     for f in program.functions.values() {
         for block in f.blocks.values() {
@@ -193,11 +194,7 @@ fn callers(program: &Program) -> HashMap<u64, Vec<Point>> {
                     found.entry(i.near_branch_target()).or_default().push(at(index));
                 }
             }
-            // What follows a call at the end of a frame is the next function, and the call never returns.
-            let never_returns = |target| block.instructions.last().is_some_and(|i| i.next_ip() == target && i.mnemonic() == Mnemonic::Call);
-            if let Terminator::TailJump(target) | Terminator::TailBranch { taken: target, .. } = block.end
-                && !never_returns(target)
-            {
+            if let Some(target) = tail_target(block, image) {
                 found.entry(target).or_default().push(at(usize::MAX));
             }
         }
