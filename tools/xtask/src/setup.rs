@@ -28,6 +28,7 @@ const PACKAGES: &[&str] = &[
     "buildah",
     "docker-registry",
     "curl",
+    "strace",
 ];
 
 /// The programs of the product. `vkernel-image` lies beside them, where they look for it.
