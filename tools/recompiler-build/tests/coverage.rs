@@ -36,7 +36,7 @@ fn used(program: &[&str], directory: &Path) -> BTreeSet<String> {
     text.lines().skip(1).filter_map(name).collect()
 }
 
-fn missing<'a>(used: &'a BTreeSet<String>, listed: &BTreeSet<String>) -> Vec<&'a String> {
+fn missing<'a>(used: &'a BTreeSet<String>, listed: &'a BTreeSet<String>) -> Vec<&'a String> {
     used.difference(listed).collect()
 }
 
