@@ -100,6 +100,8 @@ pub struct Binary {
     pub overrides: Overrides,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Coverage>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syscalls: Option<ProgramSyscalls>,
     /// Arguments put before the caller's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
@@ -173,11 +175,50 @@ pub struct Overrides {
     pub syscalls: BTreeSet<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What was found in an object's code, and how much of it was translated.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Coverage {
     pub functions: u64,
+    /// Bytes of executable segments that are neither padding nor data.
+    pub code_bytes: u64,
+    /// Of these, the ones that are translated.
+    pub lifted_bytes: u64,
+    pub padding_bytes: u64,
+    pub data_bytes: u64,
+    /// Instructions that an x86-64-v2 processor executes and that stop the guest here.
     pub unlifted_instructions: u64,
+    /// Instructions behind cpuid bits that the guest is not shown.
+    pub gated_instructions: u64,
+    /// Jumps whose targets are found at run time only.
+    pub unresolved_jumps: u64,
+    pub indirect_calls: u64,
+    /// Of the object's own code.
+    pub syscalls: SyscallEvidence,
+}
+
+/// Which system calls code can make, by static analysis. Together the lists are a superset, unless `unknown_sites` is not 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SyscallEvidence {
+    /// The only call that some place can make.
+    pub proved: BTreeSet<String>,
+    /// One of several that a place may make; some may belong to paths that never run.
+    pub possible: BTreeSet<String>,
+    /// Places whose call could not be bounded.
+    pub unknown_sites: u64,
+}
+
+/// Which system calls a program can make with its interpreter and all libraries it is linked with. What it opens at run time does not count.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramSyscalls {
+    /// Of all code of these objects.
+    pub linked: SyscallEvidence,
+    /// Of the code that the call graph leads to.
+    pub reachable: SyscallEvidence,
+    /// Reachable code asks for more objects by name (dlopen): these can make every linked call, and those of their own.
+    pub opens_objects: bool,
 }
 
 /// A `#!` file. Its interpreter is one of the binaries.

@@ -4,7 +4,7 @@
 //! broken rule. The fact a newcomer gets wrong: address ranges of two libraries must not touch, but two non-PIE executables may: they never coexist.
 
 use crate::digest::Digest;
-use crate::manifest::{Binary, Elf, Library, Manifest, Segment};
+use crate::manifest::{Binary, Coverage, Elf, Library, Manifest, ProgramSyscalls, Segment, SyscallEvidence};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use thiserror::Error;
@@ -43,6 +43,7 @@ pub fn check(m: &Manifest) -> Checked {
     for (digest, l) in &m.libraries {
         let at = format!("libraries[\"{digest}\"]");
         guest_path(&at, &l.path)?;
+        l.coverage.iter().try_for_each(|c| coverage(&format!("{at}.coverage"), c))?;
         elf(&format!("{at}.elf"), &l.elf, l.size)?;
         has_shard(&format!("{at}.shard"), &l.shard, m)?;
         if l.elf.non_pie {
@@ -64,12 +65,36 @@ fn names(m: &Manifest) -> Checked {
     relative_file("megabinary", &m.megabinary)?;
     let overrides = m.binaries.iter().map(|(d, b)| (format!("binaries[\"{d}\"].overrides.syscalls"), &b.overrides.syscalls));
     for (path, list) in overrides.chain([("global_policies.default_syscalls".into(), &m.global_policies.default_syscalls)]) {
-        let name = |n: &&String| n.is_empty() || !n.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        if let Some(bad) = list.iter().find(name) {
-            broken(path, format!("{bad:?} is not a system call's name"))?;
-        }
+        call_names(path, list)?;
     }
     version(&m.vkernel_version).map(drop).map_or_else(|| broken("vkernel_version", "write >=MAJOR.MINOR.PATCH"), |()| Ok(()))
+}
+
+fn call_names(path: impl Into<String>, list: &BTreeSet<String>) -> Checked {
+    let wrong = |n: &&String| n.is_empty() || !n.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    list.iter().find(wrong).map_or(Ok(()), |bad| broken(path, format!("{bad:?} is not a system call's name")))
+}
+
+fn coverage(at: &str, c: &Coverage) -> Checked {
+    if c.lifted_bytes > c.code_bytes {
+        broken(format!("{at}.lifted_bytes"), "is more than there is code")?;
+    }
+    evidence(&format!("{at}.syscalls"), &c.syscalls)
+}
+
+fn program_syscalls(at: &str, s: &ProgramSyscalls) -> Checked {
+    evidence(&format!("{at}.linked"), &s.linked)?;
+    evidence(&format!("{at}.reachable"), &s.reachable)?;
+    let linked: BTreeSet<&String> = s.linked.proved.union(&s.linked.possible).collect();
+    let more = s.reachable.proved.union(&s.reachable.possible).find(|name| !linked.contains(name));
+    more.map_or(Ok(()), |name| broken(format!("{at}.reachable"), format!("{name:?} is not among the linked calls")))
+}
+
+fn evidence(at: &str, e: &SyscallEvidence) -> Checked {
+    call_names(format!("{at}.proved"), &e.proved)?;
+    call_names(format!("{at}.possible"), &e.possible)?;
+    let both = e.proved.intersection(&e.possible).next();
+    both.map_or(Ok(()), |name| broken(format!("{at}.possible"), format!("{name:?} is proved already")))
 }
 
 /// Whether a runtime of `running` (`MAJOR.MINOR.PATCH`) satisfies a manifest's `vkernel_version`.
@@ -117,6 +142,8 @@ fn artifacts(m: &Manifest) -> Checked {
 
 fn binary(at: &str, b: &Binary, m: &Manifest) -> Checked {
     guest_path(at, &b.path)?;
+    b.coverage.iter().try_for_each(|c| coverage(&format!("{at}.coverage"), c))?;
+    b.syscalls.iter().try_for_each(|s| program_syscalls(&format!("{at}.syscalls"), s))?;
     match (&b.shard, &b.elf, &b.polyfill) {
         (Some(shard), Some(e), None) => {
             elf(&format!("{at}.elf"), e, b.size)?;

@@ -40,6 +40,7 @@ fn verified() -> Verified {
         elf: Some(elf(0x10_0000, TOOL.len())),
         overrides: Overrides::default(),
         coverage: None,
+        syscalls: None,
         args: vec![],
         polyfill: None,
     };

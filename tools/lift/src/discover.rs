@@ -80,7 +80,7 @@ fn add_mentioned(code: &mut Code, tables: &mut JumpTables) {
 }
 
 /// Aligned words of data segments that are addresses of code: only executables without relocations need it.
-fn data_words(image: &Image) -> Vec<u64> {
+pub(crate) fn data_words(image: &Image) -> Vec<u64> {
     let mut found = Vec::new();
     for segment in image.segments.iter().filter(|s| !s.execute) {
         let skip = (segment.start.next_multiple_of(8) - segment.start) as usize;
@@ -99,6 +99,8 @@ fn stats(code: &Code, tables: &JumpTables, functions: &BTreeMap<u64, Function>) 
     let through_slot = |site: u64| {
         code.at(site).is_some_and(|i| i.op0_kind() == OpKind::Memory && i.memory_index() == Register::None && (i.is_ip_rel_memory_operand() || i.memory_base() == Register::None))
     };
+    let leftovers = gaps::leftovers(code);
+    let (data_bytes, unclaimed_bytes) = gaps::data_and_unclaimed(code, &leftovers);
     let unresolved: Vec<u64> = tables.unresolved().filter(|&s| !through_slot(s)).collect();
     DiscoveryStats {
         executable_bytes: ranges.iter().map(|r| r.1 - r.0).sum(),
@@ -113,6 +115,8 @@ fn stats(code: &Code, tables: &JumpTables, functions: &BTreeMap<u64, Function>) 
         slot_jumps: tables.unresolved().filter(|&s| through_slot(s)).count() as u64,
         stopping_blocks: blocks().filter(|b| b.end == Terminator::Stop).count() as u64,
         unresolved,
-        leftovers: gaps::leftovers(code),
+        leftovers,
+        data_bytes,
+        unclaimed_bytes,
     }
 }

@@ -126,6 +126,10 @@ pub struct DiscoveryStats {
     pub unresolved: Vec<u64>,
     /// Executable bytes that are neither decoded nor padding: data in text, as far as discovery can tell.
     pub leftovers: Vec<(u64, u64)>,
+    /// Jump tables between code, and leftovers that no call frame claims as code.
+    pub data_bytes: u64,
+    /// Leftovers inside call frames: the file says code, discovery could not read it.
+    pub unclaimed_bytes: u64,
 }
 
 impl Program {

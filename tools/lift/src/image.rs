@@ -57,6 +57,15 @@ pub struct Frame {
     pub landing_pads: Vec<u64>,
 }
 
+/// A word that ld.so fills with the address of a symbol, whoever defines it.
+#[derive(Clone, Debug)]
+pub struct Import {
+    pub place: u64,
+    pub name: String,
+    /// The word is data (a table of functions), not an entry of the object's global offset table.
+    pub data: bool,
+}
+
 /// How the file wants to be placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageKind {
@@ -87,6 +96,8 @@ pub struct Image {
     pub relocation_targets: Vec<u64>,
     /// Where the places of JUMP_SLOT relocations lead until ld.so has found their symbol.
     pub lazy_entries: Vec<u64>,
+    /// By place, as far as the names have sane lengths.
+    pub imports: Vec<Import>,
     pub interpreter: Option<String>,
     pub dynamic: DynamicFacts,
 }

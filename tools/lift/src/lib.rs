@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod analyse;
+pub mod certificate;
 pub mod discover;
 pub mod emit;
 pub mod function;
@@ -13,4 +14,5 @@ pub mod registers;
 mod shard;
 pub mod x86;
 
-pub use shard::{Error, LIFTER_VERSION, Report, Shard, lift, lift_program, no_structured_functions};
+pub use certificate::Certificate;
+pub use shard::{Error, LIFTER_VERSION, Report, Shard, certify, lift, lift_program, no_structured_functions};

@@ -1,6 +1,7 @@
 //! From an ELF file to a shard: the one public entry of the lifter.
 
 use crate::analyse::liveness;
+use crate::certificate::{self, Certificate};
 use crate::discover;
 use crate::emit::{resumable, structured};
 use crate::function::{DiscoveryStats, Function, Program};
@@ -30,6 +31,7 @@ pub struct Shard {
     pub structured: Vec<u8>,
     pub resumable: Vec<u8>,
     pub report: Report,
+    pub certificate: Certificate,
 }
 
 /// Figures for `lift --report` and the manifest.
@@ -51,18 +53,37 @@ pub struct Report {
 
 /// Lifts the ELF file `bytes`, placed at guest address `base`. `name` appears in errors only.
 pub fn lift(bytes: &[u8], base: u64, name: &str) -> Result<Shard, Error> {
+    let (image, program) = discovered(bytes, base, name)?;
+    let mut shard = lift_program(&program);
+    shard.certificate = certificate::certify(&image, &program, &shard.report.gap_list);
+    Ok(shard)
+}
+
+/// The certificate that `lift` would give, without making the shard.
+pub fn certify(bytes: &[u8], base: u64, name: &str) -> Result<Certificate, Error> {
+    let (image, program) = discovered(bytes, base, name)?;
+    let functions: Vec<_> = program.functions.values().collect();
+    let gaps: Vec<_> = in_deep_stacks(|| functions.par_iter().flat_map_iter(|f| resumable::emit(f).body.2).collect());
+    Ok(certificate::certify(&image, &program, &gaps))
+}
+
+fn discovered(bytes: &[u8], base: u64, name: &str) -> Result<(Image, Program), Error> {
     let image = Image::parse(bytes, base).map_err(|source| Error::Image { name: name.to_owned(), source })?;
     let program = Program { language: Language::of(bytes), ..discover::discover(&image) };
-    Ok(lift_program(&program))
+    Ok((image, program))
 }
 
 /// Structuring recurses along the dominator tree: large functions need deep stacks.
 const EMIT_STACK_BYTES: usize = 512 << 20;
 
-/// Emits both modules of a discovered program.
+/// Emits both modules of a discovered program; its certificate stays empty.
 pub fn lift_program(program: &Program) -> Shard {
+    in_deep_stacks(|| emit_program(program))
+}
+
+fn in_deep_stacks<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let pool = rayon::ThreadPoolBuilder::new().stack_size(EMIT_STACK_BYTES).build().expect("threads can be made");
-    pool.install(|| emit_program(program))
+    pool.install(work)
 }
 
 fn emit_program(program: &Program) -> Shard {
@@ -80,7 +101,7 @@ fn emit_program(program: &Program) -> Shard {
     let structured = if program.language.is_none() { structured_module(program, &mut report) } else { no_structured_functions() };
     report.structured_bytes = structured.len() as u64;
     report.resumable_bytes = resumable.len() as u64;
-    Shard { structured, resumable, report }
+    Shard { structured, resumable, report, certificate: Certificate::default() }
 }
 
 /// The structured module of an object that has the resumable form alone.

@@ -6,7 +6,7 @@ use crate::compile::{TARGET, cpu_features};
 use crate::scan::{Inventory, Object};
 use anyhow::Context;
 use megabinary::section::ShardRow;
-use policy::manifest::{Artifact, Binary, Coverage, Elf, Form, GlobalPolicies, Library, Manifest, Networking, Omitted, Overrides, Prot, Script, Segment};
+use policy::manifest::{Artifact, Binary, Coverage, Elf, Form, GlobalPolicies, Library, Manifest, Networking, Omitted, Overrides, ProgramSyscalls, Prot, Script, Segment};
 use policy::{Digest, canonical};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,6 +65,8 @@ pub struct Built<'a> {
     pub row: &'a ShardRow,
     pub image_offsets: &'a [u64],
     pub coverage: Coverage,
+    /// Of the program with all it is linked with.
+    pub syscalls: Option<ProgramSyscalls>,
 }
 
 /// One artifact that was written.
@@ -127,7 +129,8 @@ fn binary(b: &Built<'_>, release: &Release) -> Binary {
         shard: Some(b.row.shard),
         elf: Some(elf(b)),
         overrides: release.policy.overrides.get(&b.object.path).cloned().unwrap_or_default(),
-        coverage: Some(b.coverage),
+        coverage: Some(b.coverage.clone()),
+        syscalls: b.syscalls.clone(),
         args: Vec::new(),
         polyfill: None,
     }
@@ -135,7 +138,7 @@ fn binary(b: &Built<'_>, release: &Release) -> Binary {
 
 fn library(b: &Built<'_>) -> Library {
     let size = b.object.bytes.len() as u64;
-    Library { path: b.object.path.clone(), size, entry: 0, shard: b.row.shard, elf: elf(b), coverage: Some(b.coverage) }
+    Library { path: b.object.path.clone(), size, entry: 0, shard: b.row.shard, elf: elf(b), coverage: Some(b.coverage.clone()) }
 }
 
 fn elf(b: &Built<'_>) -> Elf {

@@ -1,6 +1,7 @@
 //! The command line: every flag is declared here once; help, man page and completions come from it.
 
 use crate::compile::Tier;
+use crate::coverage;
 use crate::scan::Scripts;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
@@ -26,6 +27,7 @@ const EXAMPLES: &str = "Examples:
   recompiler-build --rootfs /srv/debian --include /usr/bin/ls /bin/bash --output out/container.wasm --manifest out/manifest.json --key build.key
   recompiler-build verify out/manifest.json --key build.pub
   recompiler-build lift /usr/bin/ls --report
+  recompiler-build report --rootfs /srv/debian --include /usr/bin --gaps
   recompiler-build --image docker://registry.example/shop:1 --include /usr/bin/shop --output out/container.wasm --manifest out/manifest.json --key build.key
   recompiler-build scan --image oci-archive:shop.tar --json
   recompiler-build push out/manifest.json docker://registry.example/shop:1-signed --image docker://registry.example/shop:1";
@@ -55,6 +57,8 @@ impl Request {
 pub enum Command {
     /// List everything in an image that could run, what it needs, and how it would fare.
     Scan(ScanArgs),
+    /// Say how much of an image's code can be translated, and which system calls it can make.
+    Report(ReportArgs),
     /// Translate one ELF file and say how it went.
     Lift(LiftArgs),
     /// Scan, lift and merge, without native code: container.wasm and an unsigned manifest.
@@ -129,6 +133,25 @@ pub struct ScanArgs {
     pub cache: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = coverage::DEFINITION)]
+pub struct ReportArgs {
+    #[command(flatten)]
+    pub image: ImageArgs,
+    /// As JSON, with every place that makes system calls and examples of every instruction that is not translated.
+    #[arg(long)]
+    pub json: bool,
+    /// List the instructions that are not translated with their number and an example, and the places whose system call is unknown.
+    #[arg(long, conflicts_with = "json")]
+    pub gaps: bool,
+    /// Fail if a file's coverage is lower; after the report.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub min_coverage: Option<f64>,
+    /// Directory for reusable results and unpacked images [default: $XDG_CACHE_HOME/vkernel].
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+}
+
 /// Passed on to vkernel-image as they are.
 #[derive(Debug, Args)]
 pub struct ForwardedArgs {
@@ -171,6 +194,9 @@ pub struct BuildArgs {
     /// How much time to spend on speed.
     #[arg(long, value_enum, default_value_t)]
     pub tier: Tier,
+    /// Fail before compiling if a file's coverage is lower; recompiler-build report --help says what coverage is.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub min_coverage: Option<f64>,
     #[command(flatten)]
     pub remote: RemoteCacheArgs,
     #[command(flatten)]
@@ -254,6 +280,11 @@ pub struct VerifyArgs {
 pub struct KeygenArgs {
     /// Private key file to make; the public key goes to the same name ending in .pub.
     pub file: PathBuf,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "is not a number".to_owned())?;
+    if (0.0..=100.0).contains(&value) { Ok(value) } else { Err("give 0 to 100".into()) }
 }
 
 fn address(text: &str) -> Result<u64, String> {

@@ -2,18 +2,19 @@
 
 use crate::assemble::{PolicyFile, Release};
 use crate::cache::Cache;
-use crate::cli::{BuildArgs, Cli, Command, CompileArgs, KeygenArgs, LiftArgs, Request, ScanArgs, SignArgs, VerifyArgs, WorkArgs};
+use crate::cli::{BuildArgs, Cli, Command, CompileArgs, KeygenArgs, LiftArgs, ReportArgs, Request, ScanArgs, SignArgs, VerifyArgs, WorkArgs};
 use crate::compile::{self, Job};
+use crate::coverage::Certified;
 use crate::pipeline::{self, Build, form_name};
 use crate::remote_cache::Remote;
 use crate::scan::rootfs::Rootfs;
-use crate::{fetching, inventory, lifting, output, scan, verifying};
+use crate::{coverage, fetching, inventory, lifting, output, progress, scan, verifying};
 use anyhow::Context;
 use clap::CommandFactory;
 use policy::key::key_id;
 use policy::manifest::Form;
 use policy::{Manifest, PrivateKey, TrustedKeys, canonical, signature};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -28,6 +29,7 @@ pub fn run(request: Request) -> anyhow::Result<()> {
     match command {
         Command::Merge(args) => build(args, true),
         Command::Scan(args) => list(&args),
+        Command::Report(args) => certify(&args),
         Command::Lift(args) => lift(&args),
         Command::Compile(args) => compile_files(&args),
         Command::Sign(args) => sign(&args),
@@ -69,9 +71,13 @@ fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
         cache,
         tier: args.tier,
         jobs: jobs(&args.work),
+        min_coverage: args.min_coverage,
         merge_only,
     })?;
-    println!("{} objects ({} lifted now), {} scripts, {} omitted, {} unlifted instructions", summary.objects, summary.lifted, summary.scripts, summary.omitted, summary.gaps);
+    println!(
+        "{} objects ({} lifted now), {} scripts, {} omitted, {} unlifted instructions and {} gated ones",
+        summary.objects, summary.lifted, summary.scripts, summary.omitted, summary.gaps, summary.gated
+    );
     println!(
         "{:.1} MB WASM, {:.1} MB native code ({} modules compiled now), {:.1} s",
         summary.wasm_bytes as f64 / 1e6,
@@ -90,11 +96,38 @@ fn list(args: &ScanArgs) -> anyhow::Result<()> {
         (_, true) => inventory::dot(&found),
         _ => inventory::table(&found),
     };
+    print(&text)
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
     // A reader that has seen enough closes the pipe; that is no failure.
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         done => Ok(done?),
     }
+}
+
+/// The coverage certificate of an image.
+fn certify(args: &ReportArgs) -> anyhow::Result<()> {
+    let cache = Cache::open(args.cache.as_deref())?;
+    let rootfs = Rootfs::open(&fetching::rootfs(&args.image.source, args.cache.as_deref())?)?;
+    let found = scan::scan(&rootfs, &args.image.include, scan::Scripts::Included)?;
+    let bar = progress::bar("certify", found.objects.len());
+    let mut certificates = Vec::new();
+    for (digest, object) in &found.objects {
+        bar.set_message(object.path.clone());
+        certificates.push((object.path.as_str(), *digest, lifting::certificate(&cache, digest, object)?));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    certificates.sort_by_key(|(path, ..)| *path);
+    let certified: Vec<_> = certificates.iter().map(|(path, digest, certificate)| Certified { path, digest: *digest, certificate }).collect();
+    let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    match (args.json, args.gaps) {
+        (true, _) => print(&format!("{:#}\n", coverage::json(&found, &certified)))?,
+        (_, gaps) => print(&(coverage::table(&found, &certified, color) + &if gaps { coverage::gaps(&certified) } else { String::new() }))?,
+    }
+    Ok(args.min_coverage.map_or(Ok(()), |wanted| coverage::require(wanted, &certified))?)
 }
 
 fn lift(args: &LiftArgs) -> anyhow::Result<()> {

@@ -8,6 +8,7 @@ pub mod cache;
 pub mod cli;
 pub mod commands;
 pub mod compile;
+pub mod coverage;
 pub mod elf_image;
 pub mod fetching;
 pub mod inventory;

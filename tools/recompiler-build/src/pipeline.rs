@@ -6,6 +6,7 @@
 use crate::assemble::{self, Built, Made, Release};
 use crate::cache::Cache;
 use crate::compile::{self, Compiled, Job, TARGET, Tier};
+use crate::coverage::{self, Certified};
 use crate::lifting::{self, Shard};
 use crate::remote_cache::{Entry, Remote};
 use crate::scan::rootfs::Rootfs;
@@ -14,7 +15,7 @@ use crate::{output, progress};
 use anyhow::Context;
 use megabinary::slots;
 use megabinary::{ImageSegment, Megabinary, Program, ShardInput};
-use policy::manifest::{Coverage, Form};
+use policy::manifest::Form;
 use policy::{Digest, PrivateKey, canonical, signature};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -35,6 +36,8 @@ pub struct Build {
     pub remote: Remote,
     pub tier: Tier,
     pub jobs: NonZero<usize>,
+    /// Percent that every file must reach.
+    pub min_coverage: Option<f64>,
     /// Stop after merging: no native code, an unsigned manifest.
     pub merge_only: bool,
 }
@@ -47,7 +50,9 @@ pub struct Summary {
     pub omitted: usize,
     pub lifted: usize,
     pub compiled: usize,
+    /// Instructions that stop the guest; those behind cpuid bits that it is not shown.
     pub gaps: u64,
+    pub gated: u64,
     pub wasm_bytes: usize,
     pub aot_bytes: usize,
 }
@@ -68,6 +73,9 @@ pub fn build(b: &Build) -> anyhow::Result<Summary> {
     let found = scan::scan(&Rootfs::open(&b.rootfs)?, &b.include, b.scripts)?;
     let placed = place(&found)?;
     let (shards, lifted) = lift(b, &placed)?;
+    if let Some(wanted) = b.min_coverage {
+        coverage::require(wanted, &certified(&placed, &shards))?;
+    }
     let merged = merge(b, &found, &placed, &shards)?;
     let (made, compiled, code_entries) = if b.merge_only { (Vec::new(), 0, Vec::new()) } else { compile(b, &placed, &shards)? };
     let summary = Summary {
@@ -76,7 +84,8 @@ pub fn build(b: &Build) -> anyhow::Result<Summary> {
         omitted: found.omitted.len(),
         lifted,
         compiled,
-        gaps: shards.iter().map(|s| s.gaps).sum(),
+        gaps: shards.iter().map(|s| s.certificate.gap_count()).sum(),
+        gated: shards.iter().map(|s| s.certificate.gated_count()).sum(),
         wasm_bytes: merged.wasm.len(),
         aot_bytes: made.iter().map(|(_, c)| c.bytes.len()).sum(),
     };
@@ -101,6 +110,10 @@ fn place(found: &Inventory) -> anyhow::Result<Vec<Placed<'_>>> {
     let bases = slots::allocate(&placed.iter().map(object).collect::<Vec<_>>())?;
     placed.iter_mut().zip(bases).for_each(|(p, base)| p.base = base);
     Ok(placed)
+}
+
+fn certified<'a>(placed: &[Placed<'a>], shards: &'a [Shard]) -> Vec<Certified<'a>> {
+    placed.iter().zip(shards).map(|(p, s)| Certified { path: &p.object.path, digest: p.digest, certificate: &s.certificate }).collect()
 }
 
 /// The shards in order, and how many had to be lifted anew. The lifter is parallel inside.
@@ -237,6 +250,7 @@ pub fn form_name(form: Form) -> &'static str {
 }
 
 fn manifest_bytes(b: &Build, found: &Inventory, placed: &[Placed<'_>], shards: &[Shard], merged: &Megabinary, made: &[MadeCode], name: String) -> anyhow::Result<Vec<u8>> {
+    let mut programs = coverage::programs(found, &certified(placed, shards));
     let built: Vec<Built<'_>> = (0..placed.len())
         .map(|i| Built {
             digest: placed[i].digest,
@@ -244,7 +258,8 @@ fn manifest_bytes(b: &Build, found: &Inventory, placed: &[Placed<'_>], shards: &
             base: placed[i].base,
             row: &merged.shards[i],
             image_offsets: &merged.image_offsets[i],
-            coverage: Coverage { functions: shards[i].functions, unlifted_instructions: shards[i].gaps },
+            coverage: coverage::of(&shards[i].certificate),
+            syscalls: programs.remove(&placed[i].digest),
         })
         .collect();
     let copy = |(m, _): &MadeCode| Made { shard: m.shard, form: m.form, file: m.file.clone(), digest: m.digest, engine: m.engine.clone() };

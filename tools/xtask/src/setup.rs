@@ -30,6 +30,7 @@ const PACKAGES: &[&str] = &[
     "curl",
     "csmith",
     "libcsmith-dev",
+    "strace",
 ];
 
 /// The programs of the product. `vkernel-image` lies beside them, where they look for it.

@@ -75,6 +75,18 @@ pub fn summary(s: &Summaries, target: Option<u64>) -> Summary {
 
 /// Computes all summaries: `may_write` first, then `reads` and `results` together to a fixpoint.
 pub fn summarise(program: &Program, events: &BTreeMap<u64, Events>) -> Summaries {
+    let mut s = summarise_writes(program, events);
+    for f in program.functions.values() {
+        let e = s.get_mut(&f.entry).expect("every function has a summary");
+        e.results = e.results.and(e.may_write);
+    }
+    let mut live: HashMap<(u64, u64), RegSet> = HashMap::new();
+    while liveness_round(program, events, &mut s, &mut live) {}
+    s
+}
+
+/// Summaries in which only `may_write` means anything.
+pub fn summarise_writes(program: &Program, events: &BTreeMap<u64, Events>) -> Summaries {
     let mut s: Summaries = program
         .functions
         .values()
@@ -84,12 +96,6 @@ pub fn summarise(program: &Program, events: &BTreeMap<u64, Events>) -> Summaries
         })
         .collect();
     while may_write_round(program, events, &mut s) {}
-    for f in program.functions.values() {
-        let e = s.get_mut(&f.entry).expect("every function has a summary");
-        e.results = e.results.and(e.may_write);
-    }
-    let mut live: HashMap<(u64, u64), RegSet> = HashMap::new();
-    while liveness_round(program, events, &mut s, &mut live) {}
     s
 }
 

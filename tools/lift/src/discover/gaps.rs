@@ -82,6 +82,14 @@ pub(super) fn leftovers(code: &Code) -> Vec<(u64, u64)> {
     found
 }
 
+/// How many bytes of the leftovers are data, and how many lie in a call frame that is otherwise code. A file without frames claims nothing, so all its leftovers are unclaimed.
+pub(super) fn data_and_unclaimed(code: &Code, leftovers: &[(u64, u64)]) -> (u64, u64) {
+    let no_frames = code.image.frames.is_empty();
+    let is_data = |address: &u64| code.marks(*address) & mark::DATA != 0 || !no_frames && code.image.frame_index(*address).is_none();
+    let data = leftovers.iter().flat_map(|&(start, end)| start..end).filter(is_data).count() as u64;
+    (data, leftovers.iter().map(|(start, end)| end - start).sum::<u64>() - data)
+}
+
 /// Whether the bytes at `address` read as a run of ordinary instructions that does not contradict what is decoded already.
 fn believable(code: &Code, address: u64) -> bool {
     if code.marks(address) & (mark::COVERED | mark::DATA) != 0 {

@@ -165,6 +165,7 @@ impl Header {
             frames: Vec::new(),
             init_fini: Vec::new(),
             relocation_targets: Vec::new(),
+            imports: Vec::new(),
             lazy_entries: Vec::new(),
             interpreter: None,
             dynamic: DynamicFacts::default(),

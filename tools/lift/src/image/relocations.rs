@@ -4,9 +4,9 @@
 //! symbols of other objects. The fact a newcomer gets wrong: an IRELATIVE place gets the *result* of its resolver, so the place is left
 //! alone and only the resolver is noted as code; and a lazy JUMP_SLOT place points back into the PLT.
 
-use super::Image;
 use super::header::{DynamicTables, ImageError, u64_at};
 use super::symbols::DynamicSymbols;
+use super::{Image, Import};
 
 const R_64: u64 = 1;
 const R_GLOB_DAT: u64 = 6;
@@ -14,17 +14,28 @@ const R_JUMP_SLOT: u64 = 7;
 const R_RELATIVE: u64 = 8;
 const R_IRELATIVE: u64 = 37;
 
+/// Names of imports kept, in all: many relocations may name one long symbol.
+const MAX_IMPORT_BYTES: usize = 16 << 20;
+
 pub(super) fn apply(image: &mut Image, tables: &DynamicTables, symbols: &DynamicSymbols) -> Result<(), ImageError> {
     let mut targets = Vec::new();
+    let mut name_bytes = 0;
     for (what, address, size) in [("relocation table (DT_RELA)", 7, 8), ("relocation table (DT_JMPREL)", 23, 2)] {
         let table = tables.table(image, what, address, size)?.to_vec();
         for entry in table.chunks_exact(24) {
             let word = |offset| u64_at(entry, offset).expect("24-byte chunk");
             relocate(image, word(0), word(8), word(16), symbols, &mut targets);
+            if name_bytes < MAX_IMPORT_BYTES
+                && let Some(import) = import(image, word(0), word(8), symbols)
+            {
+                name_bytes += import.name.len();
+                image.imports.push(import);
+            }
         }
     }
     let table = tables.table(image, "relocation table (DT_RELR)", 36, 35)?.to_vec();
     relative_relocations(image, &table, &mut targets);
+    image.imports.sort_by_key(|i| i.place);
     image.relocation_targets = code_addresses(image, targets);
     let lazy = std::mem::take(&mut image.lazy_entries);
     image.lazy_entries = code_addresses(image, lazy);
@@ -63,6 +74,16 @@ fn relocate(image: &mut Image, offset: u64, info: u64, addend: u64, symbols: &Dy
             targets.push(value);
         }
     }
+}
+
+fn import(image: &Image, offset: u64, info: u64, symbols: &DynamicSymbols) -> Option<Import> {
+    let data = match info & 0xffff_ffff {
+        R_64 => true,
+        R_GLOB_DAT | R_JUMP_SLOT => false,
+        _ => return None,
+    };
+    let name = symbols.name(image, (info >> 32) as usize)?;
+    Some(Import { place: image.base.wrapping_add(offset), name, data })
 }
 
 /// RELR: an even word is an address, an odd word a bitmap over the 63 words that follow the last one.

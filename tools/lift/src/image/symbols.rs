@@ -40,6 +40,13 @@ pub(super) struct DynamicSymbols {
     strings: u64,
 }
 
+impl DynamicSymbols {
+    pub(super) fn name(&self, image: &Image, index: usize) -> Option<String> {
+        let name = string(image.rest(self.strings), self.symbols.get(index)?.name as usize);
+        (!name.is_empty()).then_some(name)
+    }
+}
+
 /// A NUL-terminated string; lossy, and cut where no sane name would end.
 pub(super) fn string(bytes: &[u8], offset: usize) -> String {
     let rest = bytes.get(offset..).unwrap_or(&[]);

@@ -15,7 +15,7 @@ use policy::Digest;
 use rootfs::{Kind, Rootfs, RootfsError};
 use rustix::fs::FileType;
 use search::{Own, Search};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use thiserror::Error;
 
 /// Linux follows four interpreters of interpreters.
@@ -68,6 +68,8 @@ pub struct Inventory {
     pub objects: BTreeMap<Digest, Object>,
     pub scripts: BTreeMap<Digest, Script>,
     pub omitted: Vec<Omitted>,
+    /// Program → everything it is linked with: itself, its interpreter, and DT_NEEDED of all of these. A file that is no program has none.
+    pub closures: BTreeMap<Digest, BTreeSet<Digest>>,
     /// Resolved path → digest, of every file above.
     pub paths: BTreeMap<String, Digest>,
 }
@@ -219,11 +221,15 @@ impl Scanner<'_> {
             }
             kept.push((content, facts, role));
         }
-        kept.into_iter().for_each(|(content, facts, role)| self.keep(content, facts, role));
+        let linked: BTreeSet<Digest> = kept.into_iter().map(|(content, facts, role)| self.keep(content, facts, role)).collect();
+        let root = self.found.paths[&asked];
+        if self.found.objects[&root].program {
+            self.found.closures.insert(root, linked);
+        }
         Ok(())
     }
 
-    fn keep(&mut self, content: rootfs::Content, facts: ElfFacts, role: Role) {
+    fn keep(&mut self, content: rootfs::Content, facts: ElfFacts, role: Role) -> Digest {
         let digest = Digest::blake3(&content.bytes);
         let (path, program, library) = match role {
             Role::Included => (content.path, facts.is_program(), facts.is_library()),
@@ -237,6 +243,7 @@ impl Scanner<'_> {
         if path < object.path {
             object.path = path;
         }
+        digest
     }
 }
 
