@@ -191,8 +191,8 @@ pub struct BuildArgs {
     /// JSON file with default_syscalls, networking and per-path overrides [default: every call vkernel has, no network].
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// Fail before compiling if a file's coverage is lower; recompiler-build report --help says what coverage is.
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    /// Fail before compiling if a file's coverage is lower.
+    #[arg(long, value_name = "PERCENT", value_parser = percent, long_help = coverage::LIMIT)]
     pub min_coverage: Option<f64>,
     #[command(flatten)]
     pub remote: RemoteCacheArgs,
