@@ -127,7 +127,7 @@ impl<'p> Walker<'p> {
                 Step::Computed(source, f) => {
                     let below = depth.checked_sub(1).map(|depth| self.walk(here, source, depth));
                     match below {
-                        Some(below) if below.open.is_empty() && below.arguments.is_empty() => found.known.extend(below.known.into_iter().flat_map(|v| f(v))),
+                        Some(below) if below.open.is_empty() && below.arguments.is_empty() => found.known.extend(below.known.into_iter().flat_map(f)),
                         _ => drop(found.open.insert(open("computed"))),
                     }
                     return;
