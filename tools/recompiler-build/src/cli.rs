@@ -194,8 +194,8 @@ pub struct BuildArgs {
     /// How much time to spend on speed.
     #[arg(long, value_enum, default_value_t)]
     pub tier: Tier,
-    /// Fail before compiling if a file's coverage is lower; recompiler-build report --help says what coverage is.
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    /// Fail before compiling if a file's coverage is lower.
+    #[arg(long, value_name = "PERCENT", value_parser = percent, long_help = coverage::LIMIT)]
     pub min_coverage: Option<f64>,
     #[command(flatten)]
     pub remote: RemoteCacheArgs,

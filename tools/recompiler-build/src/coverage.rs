@@ -16,10 +16,18 @@ use policy::manifest::{Coverage, ProgramSyscalls, SyscallEvidence};
 use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
-/// Shown by --help and in the man page, for both commands that take a limit.
-pub const DEFINITION: &str = "Coverage of a file is the share of its code bytes that are lifted. Code bytes are those of its executable segments that discovery decodes as instructions, and those that a call frame says are code but \
+macro_rules! definition {
+    () => {
+        "Coverage of a file is the share of its code bytes that are lifted. Code bytes are those of its executable segments that discovery decodes as instructions, and those that a call frame says are code but \
 that do not decode (in a file without call frames: all that do not decode); padding between functions (nop, int3, zero) and data in text (jump tables, bytes outside all call frames that do not decode) do not count. Lifted are \
-decoded instructions with semantics, and those behind a cpuid bit that the guest is never shown (AVX, BMI, AES-NI …): they are counted apart as gated.";
+decoded instructions with semantics, and those behind a cpuid bit that the guest is never shown (AVX, BMI, AES-NI …): they are counted apart as gated."
+    };
+}
+
+/// Shown by --help and in the man page, for both commands that take a limit.
+pub const DEFINITION: &str = definition!();
+/// Help of the option of a build.
+pub const LIMIT: &str = concat!("Fail before compiling if a file's coverage is lower.\n\n", definition!());
 
 /// One object with its certificate.
 pub struct Certified<'a> {

@@ -117,7 +117,7 @@ fn add_gaps(c: &mut Certificate, image: &Image, program: &Program, gaps: &[(u64,
     // Functions may share code: each instruction counts once.
     let instructions: BTreeMap<u64, &Instruction> = all.filter(|i| addresses.contains(&i.ip())).map(|i| (i.ip(), i)).collect();
     let (mut bytes, mut doubtful) = (BTreeSet::new(), BTreeSet::new());
-    let stated = stated(image, program);
+    let stated = stated(image, program, &addresses);
     for (address, instruction) in instructions {
         let missing = gates::missing(instruction);
         let (list, bytes) = match (missing.is_empty(), stated.contains(&address)) {
@@ -140,8 +140,11 @@ fn add_gaps(c: &mut Certificate, image: &Image, program: &Program, gaps: &[(u64,
     c.data_bytes += doubtful.len() as u64;
 }
 
-/// Addresses of the instructions that something better than their looks says are code: they lie in a call frame, or what is stated as code leads there by calls and jumps. All of them if the file has no frames.
-fn stated(image: &Image, program: &Program) -> BTreeSet<u64> {
+/// Those of the addresses of instructions that something better than their looks says are code: they lie in a call frame, or what is stated as code leads there by calls and jumps. All of them if the file has no frames.
+fn stated(image: &Image, program: &Program, addresses: &BTreeSet<u64>) -> BTreeSet<u64> {
+    if addresses.is_empty() {
+        return BTreeSet::new();
+    }
     let owners = program.block_owners();
     let names = image.symbols.iter().filter(|s| s.function).map(|s| s.address);
     let starts = image.entry.iter().chain(&image.init_fini).chain(&image.relocation_targets).chain(&image.lazy_entries).copied().chain(names);
@@ -155,7 +158,7 @@ fn stated(image: &Image, program: &Program) -> BTreeSet<u64> {
             work.push(target);
         }
         work.extend(block.instructions.iter().filter(|i| i.is_call_near()).map(Instruction::near_branch_target));
-        found.extend(block.instructions.iter().map(Instruction::ip));
+        found.extend(block.instructions.iter().map(Instruction::ip).filter(|a| addresses.contains(a)));
     }
     found
 }

@@ -5,18 +5,38 @@
 use crate::function::{Block, Function, Program, Terminator};
 use crate::image::Image;
 use iced_x86::{Instruction, Mnemonic};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Entries of functions from which no path leads to a return.
 pub(super) fn never_returning(program: &Program) -> HashSet<u64> {
     let mut never: HashSet<u64> = program.functions.keys().copied().collect();
-    loop {
-        let back: HashSet<u64> = never.iter().copied().filter(|entry| may_return(&program.functions[entry], program, &never)).collect();
-        if back.is_empty() {
-            return never;
+    let dependents = dependents(program);
+    let mut work: Vec<u64> = program.functions.keys().copied().collect();
+    while let Some(entry) = work.pop() {
+        if never.contains(&entry) && may_return(&program.functions[&entry], program, &never) {
+            never.remove(&entry);
+            work.extend(dependents.get(&entry).into_iter().flatten());
         }
-        never.retain(|entry| !back.contains(entry));
     }
+    never
+}
+
+/// By function: those that call it or jump to it, and so may return if it does.
+fn dependents(program: &Program) -> HashMap<u64, HashSet<u64>> {
+    let mut found: HashMap<u64, HashSet<u64>> = HashMap::new();
+    for f in program.functions.values() {
+        for block in f.blocks.values() {
+            let calls = block.instructions.iter().filter(|i| i.is_call_near()).map(Instruction::near_branch_target);
+            let jump = match block.end {
+                Terminator::TailJump(target) | Terminator::TailBranch { taken: target, .. } => Some(target),
+                _ => None,
+            };
+            calls.chain(jump).filter(|t| program.functions.contains_key(t)).for_each(|t| {
+                found.entry(t).or_default().insert(f.entry);
+            });
+        }
+    }
+    found
 }
 
 /// Functions that a block jumps to or runs on into. What follows a call at the end of a call frame is the next function: compilers let a frame end so only if the call never returns.

@@ -64,11 +64,22 @@ pub(super) struct Walker<'p> {
     effects: Effects,
     /// Functions of the object that never return.
     never: HashSet<u64>,
+    /// Instructions all walks together may still look at, so that a hostile file costs linear time.
+    budget: usize,
 }
 
 impl<'p> Walker<'p> {
     pub(super) fn new(program: &'p Program, image: &Image, summaries: &'p Summaries, constant: &'p dyn Fn(u64) -> Option<u32>) -> Walker<'p> {
-        Walker { program, summaries, constant, callers: callers(program, image), predecessors: HashMap::new(), effects: Effects::default(), never: never_returning(program) }
+        Walker {
+            program,
+            summaries,
+            constant,
+            callers: callers(program, image),
+            predecessors: HashMap::new(),
+            effects: Effects::default(),
+            never: never_returning(program),
+            budget: 1_000_000 + 32 * program.stats.instructions as usize,
+        }
     }
 
     /// What the general register with encoding `register` can hold at `at`.
@@ -107,6 +118,11 @@ impl<'p> Walker<'p> {
             let instruction = &block.instructions[index];
             let here = Point { index, ..point };
             let open = |why| Open { address: instruction.ip(), why };
+            let Some(budget) = self.budget.checked_sub(1) else {
+                found.open.insert(open("too many paths"));
+                return;
+            };
+            self.budget = budget;
             if instruction.mnemonic() == Mnemonic::Call && instruction.is_call_near() && self.never.contains(&instruction.near_branch_target()) {
                 return;
             }
