@@ -92,7 +92,7 @@ impl Scripted {
     }
 
     /// A session of its own, so that no case finds the caller's terminal; below a shell, because process 1 is given orphans, which `setsid` would take for its child.
-    fn words<'a>(cases: &'a [String]) -> impl Iterator<Item = &'a str> {
+    fn words(cases: &[String]) -> impl Iterator<Item = &str> {
         ["/bin/sh", "-c", "setsid --fork --wait sh /home/suite/driver \"$@\"; exit $?", "sh"].into_iter().chain(cases.iter().map(String::as_str))
     }
 
