@@ -44,7 +44,7 @@ pub(super) const COREUTILS: Package = Package {
 modules=./tests VERSION=9.1 programs=$(cat programs)
 cases() { { grep -E -o '^  tests/[^ ]*[.](sh|pl|xpl)' tests/local.mk; ls tests/factor/t*.sh; } | grep -v -E '/(init|run|create-test)[.]sh' | sort -u; }
 "#,
-    programs: "awk bash cmp dash diff find getconf getent grep gzip perl sed setsid xargs",
+    programs: "awk bash cmp dash diff find getconf getent grep gzip locale perl sed setsid xargs",
     least: 350,
 };
 
@@ -59,7 +59,7 @@ pub(super) const SED: Package = Package {
 modules=./testsuite VERSION=4.9 programs=sed
 cases() { grep -E -o 'testsuite/[A-Za-z0-9-]+[.](sh|pl)' testsuite/local.mk | grep -v init.sh | sort -u; }
 "#,
-    programs: "awk bash cmp dash diff find getconf getent grep gzip perl sed setsid xargs",
+    programs: "awk bash cmp dash diff find getconf getent grep gzip locale perl sed setsid xargs",
     least: 40,
 };
 
@@ -74,7 +74,7 @@ pub(super) const GREP: Package = Package {
 modules=. VERSION=3.8 programs='grep egrep fgrep'
 cases() { grep -l -E '^#! ?/(bin/sh|usr/bin/perl)' * | grep -v -x -E 'init.sh|no-perl|envvar-check|bogus|.*[.]cfg'; }
 "#,
-    programs: "awk bash cmp dash diff egrep fgrep find getconf getent grep gzip perl sed setsid xargs",
+    programs: "awk bash cmp dash diff egrep fgrep find getconf getent grep gzip locale perl sed setsid xargs",
     least: 60,
 };
 
@@ -120,8 +120,8 @@ pub(super) fn run(package: &'static Package, cases: &[String]) -> anyhow::Result
     }
     let mut programs = scripted::named(package.programs);
     programs.extend(coreutils);
-    // Perl finds its own modules when it runs.
-    programs.push("/usr/lib/x86_64-linux-gnu/perl-base".to_owned());
+    // What is found only at run time: perl's modules, and what `stdbuf` preloads.
+    programs.extend(["/usr/lib/x86_64-linux-gnu/perl-base", "/usr/libexec/coreutils/libstdbuf.so"].map(str::to_owned));
     programs.extend(package.made.iter().map(|p| format!("/{HOME}/{}/{p}", package.name)));
     let driver = format!("tree=/{HOME}/{} from={}\ncd $tree\n{}{DRIVER}", package.name, package.from, package.settings);
     let verdict = Scripted::build(package.name, &image, &programs, &driver)?.compare(cases, |r| r == "PASS")?;
