@@ -21,6 +21,8 @@ pub(super) struct Package {
     copied: &'static [&'static str],
     /// Programs that tests need, and a target of the Makefile each.
     made: &'static [&'static str],
+    /// A link to a program where tests look for the one that the build would have made.
+    link: (&'static str, &'static str),
     /// What else `make` has to bring up to date.
     targets: &'static str,
     /// Shell: variables, and `cases`, which lists them all.
@@ -36,12 +38,13 @@ pub(super) const COREUTILS: Package = Package {
     from: ".",
     copied: &["tests", "init.cfg"],
     made: &["src/getlimits"],
+    link: ("src/ginstall", "/usr/bin/install"),
     targets: "tests/factor/t{00..36}.sh",
     settings: r#"
 modules=./tests VERSION=9.1 programs=$(cat programs)
-cases() { { grep -E -o '^  tests/[^ ]*[.](sh|pl|xpl)' tests/local.mk; ls tests/factor/t*.sh; } | sort -u; }
+cases() { { grep -E -o '^  tests/[^ ]*[.](sh|pl|xpl)' tests/local.mk; ls tests/factor/t*.sh; } | grep -v -E '/(init|run|create-test)[.]sh' | sort -u; }
 "#,
-    programs: "awk bash cmp dash diff find grep perl sed setsid xargs",
+    programs: "awk bash cmp dash diff find getconf getent grep gzip locale perl sed setsid xargs",
     least: 350,
 };
 
@@ -50,12 +53,13 @@ pub(super) const SED: Package = Package {
     from: ".",
     copied: &["testsuite", "init.cfg"],
     made: &["testsuite/get-mb-cur-max", "testsuite/test-mbrtowc"],
+    link: ("sed/sed", "/usr/bin/sed"),
     targets: "",
     settings: r#"
 modules=./testsuite VERSION=4.9 programs=sed
 cases() { grep -E -o 'testsuite/[A-Za-z0-9-]+[.](sh|pl)' testsuite/local.mk | grep -v init.sh | sort -u; }
 "#,
-    programs: "awk bash cmp dash diff find grep perl sed setsid xargs",
+    programs: "awk bash cmp dash diff find getconf getent grep gzip locale perl sed setsid xargs",
     least: 40,
 };
 
@@ -64,12 +68,13 @@ pub(super) const GREP: Package = Package {
     from: "tests",
     copied: &["tests"],
     made: &["tests/get-mb-cur-max"],
+    link: ("src/grep", "/usr/bin/grep"),
     targets: "",
     settings: r#"
 modules=. VERSION=3.8 programs='grep egrep fgrep'
 cases() { grep -l -E '^#! ?/(bin/sh|usr/bin/perl)' * | grep -v -x -E 'init.sh|no-perl|envvar-check|bogus|.*[.]cfg'; }
 "#,
-    programs: "awk bash cmp dash diff egrep fgrep find grep perl sed setsid xargs",
+    programs: "awk bash cmp dash diff egrep fgrep find getconf getent grep gzip locale perl sed setsid xargs",
     least: 60,
 };
 
@@ -115,8 +120,8 @@ pub(super) fn run(package: &'static Package, cases: &[String]) -> anyhow::Result
     }
     let mut programs = scripted::named(package.programs);
     programs.extend(coreutils);
-    // Perl finds its own modules when it runs.
-    programs.push("/usr/lib/x86_64-linux-gnu/perl-base".to_owned());
+    // What is found only at run time: perl's modules, and what `stdbuf` preloads.
+    programs.extend(["/usr/lib/x86_64-linux-gnu/perl-base", "/usr/libexec/coreutils/libstdbuf.so"].map(str::to_owned));
     programs.extend(package.made.iter().map(|p| format!("/{HOME}/{}/{p}", package.name)));
     let driver = format!("tree=/{HOME}/{} from={}\ncd $tree\n{}{DRIVER}", package.name, package.from, package.settings);
     let verdict = Scripted::build(package.name, &image, &programs, &driver)?.compare(cases, |r| r == "PASS")?;
@@ -128,14 +133,18 @@ pub(super) fn run(package: &'static Package, cases: &[String]) -> anyhow::Result
 fn install(package: &Package, tree: &Path, coreutils: &[String]) -> anyhow::Result<()> {
     let source = configured(package)?;
     let _ = fs::remove_dir_all(tree);
-    fs::create_dir_all(tree.join("src"))?;
+    fs::create_dir_all(tree)?;
     process::run(Command::new("cp").arg("--recursive").args(package.copied.iter().map(|f| source.join(f))).arg(tree))?;
     let config = ["lib/config.h", "config.h"].map(|c| source.join(c));
     fs::copy(config.iter().find(|c| c.exists()).context("configure made no config.h")?, tree.join("config.h"))?;
     for made in package.made {
+        fs::create_dir_all(tree.join(made).parent().context("programs lie in directories")?)?;
         fs::copy(source.join(made), tree.join(made)).with_context(|| format!("{} has no {made}", package.name))?;
     }
-    std::os::unix::fs::symlink("/usr/bin/install", tree.join("src/ginstall"))?;
+    let (link, program) = package.link;
+    let link = tree.join(link);
+    fs::create_dir_all(link.parent().context("links lie in directories")?)?;
+    std::os::unix::fs::symlink(program, link)?;
     let names = coreutils.iter().filter_map(|p| p.rsplit('/').next()).map(|n| if n == "install" { "ginstall" } else { n });
     fs::write(tree.join("programs"), names.collect::<Vec<_>>().join(" "))?;
     Ok(())
