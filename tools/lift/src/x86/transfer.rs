@@ -186,14 +186,28 @@ fn leave(e: &mut Emit, i: &Instruction) {
     e.write(Register::RBP);
 }
 
-/// Without nested frames: push rbp; mov rbp, rsp; sub rsp, size.
+/// Pushes rbp, then as many of the outer frames' pointers as the level says, the last of them the new frame's own.
 fn enter(e: &mut Emit, i: &Instruction) {
-    if i.code() != Code::Enterq_imm16_imm8 || i.immediate8_2nd() & 31 != 0 || e.stack.is_some() {
+    if i.code() != Code::Enterq_imm16_imm8 || e.stack.is_some() {
         return e.gap(i);
     }
+    let level = i64::from(i.immediate8_2nd() & 31);
+    let frame = e.t64(0);
     e.read(Register::RBP);
     e.push64();
     e.read(Register::RSP);
+    e.set(frame);
+    for outer in 1..level {
+        e.read(Register::RBP);
+        e.s().i64_const(-8 * outer).i64_add().i32_wrap_i64();
+        e.load(Width::W64, 0);
+        e.push64();
+    }
+    if level > 0 {
+        e.get(frame);
+        e.push64();
+    }
+    e.get(frame);
     e.write(Register::RBP);
     e.rsp_add(-i32::from(i.immediate16()));
 }
