@@ -86,9 +86,28 @@ fn compile(dir: &Path, into: &Path) -> anyhow::Result<Vec<Program>> {
     };
     let mut programs = vec![gcc("test-i386", &main, &["-O2"])?];
     for (name, options) in PROGRAMS {
-        programs.push(gcc(name, &dir.join(format!("test-i386-{name}.c")), options)?);
+        let source = objects.join(format!("{name}.c"));
+        fs::write(&source, with_names(&fs::read_to_string(dir.join(format!("test-i386-{name}.c")))?)?)?;
+        programs.push(gcc(name, &source, options)?);
     }
     Ok(programs)
+}
+
+/// A program that names only the checks that fail, made to name those that do not too: each is a case.
+fn with_names(text: &str) -> anyhow::Result<String> {
+    let (mut out, mut check) = (String::new(), None);
+    for line in text.lines() {
+        match line.split_once("printf(\"FAIL: ").and_then(|(_, rest)| rest.split_once("\\n\"")) {
+            Some((name, _)) => check = Some(name.replace(|c: char| !c.is_alphanumeric(), "_")),
+            None if line.trim() == "}" && check.is_some() => {
+                writeln!(out, "}} else puts(\"ok_{}\");", check.take().expect("it is some"))?;
+                continue;
+            }
+            None => {}
+        }
+        writeln!(out, "{line}")?;
+    }
+    Ok(out)
 }
 
 /// test-i386 with each function that its `main` calls in a child, and each of the tests that use an instruction in several operand sizes.
