@@ -145,6 +145,7 @@ fn leave_and_enter_move_the_frame() {
     check_with(|a| a.leave().unwrap(), &with(&frame));
     for level in [0, 1, 2, 5, 32 + 3] {
         check_with(|a| a.enter(48, level).unwrap(), &with(&frame));
+        check_with(|a| a.add_instruction(Instruction::with2(Code::Enterw_imm16_imm8, 48, level).unwrap()).unwrap(), &with(&frame));
     }
 }
 

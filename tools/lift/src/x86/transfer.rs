@@ -153,12 +153,17 @@ fn pop(e: &mut Emit, i: &Instruction) {
 }
 
 fn push16(e: &mut Emit, i: &Instruction) {
-    let t = e.t32(0);
     match i.op0_kind() {
         OpKind::Register if i.op0_register().is_segment_register() => e.c32(0),
         OpKind::Register | OpKind::Memory => e.operand(i, 0),
         _ => e.c32(i.immediate(0) as i32),
     }
+    push_word(e);
+}
+
+/// Pops i32 and pushes its low half on the guest stack.
+fn push_word(e: &mut Emit) {
+    let t = e.t32(0);
     e.set(t);
     e.rsp_add(-2);
     let off = e.rsp_address();
@@ -188,27 +193,29 @@ fn leave(e: &mut Emit, i: &Instruction) {
 
 /// Pushes rbp, then as many of the outer frames' pointers as the level says, the last of them the new frame's own.
 fn enter(e: &mut Emit, i: &Instruction) {
-    if i.code() != Code::Enterq_imm16_imm8 || e.stack.is_some() {
+    if e.stack.is_some() {
         return e.gap(i);
     }
+    let (width, pointer, rbp) = if i.code() == Code::Enterq_imm16_imm8 { (Width::W64, Register::RSP, Register::RBP) } else { (Width::W16, Register::SP, Register::BP) };
+    let push = |e: &mut Emit| if width == Width::W64 { e.push64() } else { push_word(e) };
     let level = i64::from(i.immediate8_2nd() & 31);
-    let frame = e.t64(0);
-    e.read(Register::RBP);
-    e.push64();
-    e.read(Register::RSP);
+    let frame = e.wide_temp(width, 2);
+    e.read(rbp);
+    push(e);
+    e.read(pointer);
     e.set(frame);
     for outer in 1..level {
         e.read(Register::RBP);
-        e.s().i64_const(-8 * outer).i64_add().i32_wrap_i64();
-        e.load(Width::W64, 0);
-        e.push64();
+        e.s().i64_const(-i64::from(width.bytes()) * outer).i64_add().i32_wrap_i64();
+        e.load(width, 0);
+        push(e);
     }
     if level > 0 {
         e.get(frame);
-        e.push64();
+        push(e);
     }
     e.get(frame);
-    e.write(Register::RBP);
+    e.write(rbp);
     e.rsp_add(-i32::from(i.immediate16()));
 }
 
