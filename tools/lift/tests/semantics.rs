@@ -5,7 +5,7 @@ mod support;
 use std::collections::HashSet;
 
 use iced_x86::code_asm::*;
-use iced_x86::{Code, EncodingKind, Mnemonic, OpCodeOperandKind, Register};
+use iced_x86::{Code, EncodingKind, Instruction, Mnemonic, OpCodeOperandKind, Register, RepPrefixKind};
 use support::{DATA, Options, Random, State, check, check_with, compare, forms};
 
 /// Mnemonics whose operands the sweep cannot place; they have tests of their own below.
@@ -143,7 +143,10 @@ fn a_static_stack_follows_constant_adjustments() {
 fn leave_and_enter_move_the_frame() {
     let frame = |s: &mut State, r: &mut Random| s.gpr[5] = DATA + 0x800 + r.below(64);
     check_with(|a| a.leave().unwrap(), &with(&frame));
-    check_with(|a| a.enter(48, 0).unwrap(), &with(&frame));
+    for level in [0, 1, 2, 5, 32 + 3] {
+        check_with(|a| a.enter(48, level).unwrap(), &with(&frame));
+        check_with(|a| a.add_instruction(Instruction::with2(Code::Enterw_imm16_imm8, 48, level).unwrap()).unwrap(), &with(&frame));
+    }
 }
 
 #[test]
@@ -248,6 +251,31 @@ fn string_instructions_move_compare_and_repeat() {
             },
             &options,
         );
+    }
+}
+
+/// An address-size prefix: esi, edi and ecx count, whatever is above them.
+#[test]
+fn string_instructions_with_32_bit_addresses_agree_with_the_host() {
+    let above = |s: &mut State, r: &mut Random| {
+        strings(s, r);
+        // With a count of 0 the host's instructions disagree about the other registers.
+        let registers: &[usize] = if s.gpr[1] == 0 { &[1] } else { &[1, 6, 7] };
+        for register in registers {
+            s.gpr[*register] |= r.below(4) << 32;
+        }
+    };
+    type Source = fn(u32, Register, RepPrefixKind) -> Result<Instruction, iced_x86::IcedError>;
+    type Target = fn(u32, RepPrefixKind) -> Result<Instruction, iced_x86::IcedError>;
+    let sources: [Source; 3] = [Instruction::with_movsb, Instruction::with_cmpsd, Instruction::with_lodsw];
+    let targets: [Target; 2] = [Instruction::with_stosd, Instruction::with_scasb];
+    let options = Options { rounds: 300, ..with(&above) };
+    for prefix in [RepPrefixKind::None, RepPrefixKind::Repe] {
+        let sources = sources.map(|form| form(32, Register::None, prefix).unwrap());
+        let targets = targets.map(|form| form(32, prefix).unwrap());
+        for i in sources.into_iter().chain(targets) {
+            check_with(|a| a.add_instruction(i).unwrap(), &options);
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use megabinary::{ImageSegment, Megabinary, Program, ShardInput};
 use policy::manifest::Form;
 use policy::{Digest, PrivateKey, canonical, signature};
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -184,8 +184,10 @@ fn compile(b: &Build, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Result
         let digest = megabinary::shard_digest(&s.structured, &s.resumable);
         [(digest, Form::Structured), (digest, Form::Resumable)].map(|(d, f)| (d, f, p.object.path.clone()))
     };
-    let names: Vec<_> = placed.iter().zip(shards).flat_map(forms).collect();
     let modules = shards.iter().flat_map(|s| [&s.structured[..], &s.resumable[..]]);
+    // Executables at fixed addresses that differ in their data only have the same code: it is made, and stands in the manifest, once.
+    let mut seen = BTreeSet::new();
+    let (names, modules): (Vec<_>, Vec<_>) = placed.iter().zip(shards).flat_map(forms).zip(modules).filter(|((digest, form, _), _)| seen.insert((*digest, *form))).unzip();
     let jobs: Vec<_> = names.iter().zip(modules).map(|((_, form, name), module)| Job { name, form: *form, module }).collect();
     let entries: Vec<Entry> = jobs.iter().map(|j| (compile::KIND, compile::key(j))).collect();
     b.remote.fill(&b.cache, &entries)?;

@@ -4,7 +4,7 @@ use super::{Emit, Flags, cpu};
 use crate::function::Terminator;
 use crate::registers::{Effects, RegSet};
 use crate::x86;
-use iced_x86::{FlowControl, Instruction, Mnemonic};
+use iced_x86::{Code, FlowControl, Instruction, Mnemonic};
 use syscalls::abi::{StopKind, offset};
 
 /// Emits one ordinary instruction with the bookkeeping that rows rely on.
@@ -27,7 +27,7 @@ pub fn is_terminal(i: &Instruction, t: &Terminator) -> bool {
     }
 }
 
-/// Pushes i32: is the branch taken? For loop* this also counts rcx down.
+/// Pushes i32: is the branch taken? For loop* this also counts rcx down, or ecx (with zeros above it) where an address-size prefix says so.
 pub fn branch_condition(e: &mut Emit, i: &Instruction) {
     match i.mnemonic() {
         Mnemonic::Jrcxz => {
@@ -39,8 +39,12 @@ pub fn branch_condition(e: &mut Emit, i: &Instruction) {
             e.s().i32_wrap_i64().i32_eqz();
         }
         Mnemonic::Loop | Mnemonic::Loope | Mnemonic::Loopne => {
+            let narrow = matches!(i.code(), Code::Loop_rel8_64_ECX | Code::Loope_rel8_64_ECX | Code::Loopne_rel8_64_ECX);
             e.gpr64(1);
             e.s().i64_const(1).i64_sub();
+            if narrow {
+                e.s().i64_const(0xffff_ffff).i64_and();
+            }
             e.set_gpr64(1);
             e.gpr64(1);
             e.s().i64_const(0).i64_ne();

@@ -36,11 +36,27 @@ const RSI: Register = Register::RSI;
 const RDI: Register = Register::RDI;
 const RCX: Register = Register::RCX;
 
-/// Is it the string form with 64-bit addresses and a flat source segment? (`movsd` and `cmpsd` are also SSE mnemonics: those never come here, see `mod.rs`.)
-fn plain(i: &Instruction) -> bool {
+/// Runs a row whose addresses and count are the 64-bit registers. (`movsd` and `cmpsd` are also SSE mnemonics: those never come here, see `mod.rs`.)
+/// With an address-size prefix they are the 32-bit ones, which wrap there and leave zeros above them. (With a count of 0 processors clear what is above rsi and rdi for movs, but not for cmps.)
+fn with_registers(e: &mut Emit, i: &Instruction, row: impl FnOnce(&mut Emit)) {
+    if matches!(i.segment_prefix(), Register::FS | Register::GS) {
+        return e.gap(i);
+    }
     let kinds = [i.op0_kind(), i.op1_kind()];
-    let narrow = [OpKind::MemorySegSI, OpKind::MemorySegESI, OpKind::MemoryESDI, OpKind::MemoryESEDI];
-    !kinds.iter().any(|k| narrow.contains(k)) && !matches!(i.segment_prefix(), Register::FS | Register::GS)
+    let narrow = [(OpKind::MemorySegESI, Register::ESI), (OpKind::MemoryESEDI, Register::EDI)];
+    let mut registers: Vec<Register> = narrow.iter().filter(|(kind, _)| kinds.contains(kind)).map(|(_, register)| *register).collect();
+    if !registers.is_empty() && repeated(i) {
+        registers.push(Register::ECX);
+    }
+    let truncate = |e: &mut Emit| {
+        for r in &registers {
+            e.read(*r);
+            e.write(*r);
+        }
+    };
+    truncate(e);
+    row(e);
+    truncate(e);
 }
 
 fn width(i: &Instruction) -> Width {
@@ -97,9 +113,10 @@ fn once_or_repeat(e: &mut Emit, i: &Instruction, body: impl FnOnce(&mut Emit)) {
 }
 
 fn movs(e: &mut Emit, i: &Instruction) {
-    if !plain(i) {
-        return e.gap(i);
-    }
+    with_registers(e, i, |e| movs_flat(e, i));
+}
+
+fn movs_flat(e: &mut Emit, i: &Instruction) {
     let w = width(i);
     let element = |e: &mut Emit, step: u32| {
         pointer(e, RDI);
@@ -140,9 +157,10 @@ fn movs(e: &mut Emit, i: &Instruction) {
 }
 
 fn stos(e: &mut Emit, i: &Instruction) {
-    if !plain(i) {
-        return e.gap(i);
-    }
+    with_registers(e, i, |e| stos_flat(e, i));
+}
+
+fn stos_flat(e: &mut Emit, i: &Instruction) {
     let w = width(i);
     let element = |e: &mut Emit, step: u32| {
         pointer(e, RDI);
@@ -237,16 +255,15 @@ fn accumulator(w: Width) -> Register {
 }
 
 fn lods(e: &mut Emit, i: &Instruction) {
-    if !plain(i) {
-        return e.gap(i);
-    }
-    let w = width(i);
-    let step = step(e, w);
-    once_or_repeat(e, i, |e| {
-        pointer(e, RSI);
-        e.load(w, 0);
-        e.write(accumulator(w));
-        advance(e, RSI, step);
+    with_registers(e, i, |e| {
+        let w = width(i);
+        let step = step(e, w);
+        once_or_repeat(e, i, |e| {
+            pointer(e, RSI);
+            e.load(w, 0);
+            e.write(accumulator(w));
+            advance(e, RSI, step);
+        });
     });
 }
 
@@ -269,9 +286,10 @@ fn scas(e: &mut Emit, i: &Instruction) {
 
 /// `operands` pushes a and b; flags are those of a - b of the last element. No element at all leaves the flags.
 fn compare(e: &mut Emit, i: &Instruction, operands: impl FnOnce(&mut Emit, Width)) {
-    if !plain(i) {
-        return e.gap(i);
-    }
+    with_registers(e, i, |e| compare_flat(e, i, operands));
+}
+
+fn compare_flat(e: &mut Emit, i: &Instruction, operands: impl FnOnce(&mut Emit, Width)) {
     let w = width(i);
     let live = e.live_flags;
     if repeated(i) {

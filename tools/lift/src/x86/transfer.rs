@@ -153,12 +153,17 @@ fn pop(e: &mut Emit, i: &Instruction) {
 }
 
 fn push16(e: &mut Emit, i: &Instruction) {
-    let t = e.t32(0);
     match i.op0_kind() {
         OpKind::Register if i.op0_register().is_segment_register() => e.c32(0),
         OpKind::Register | OpKind::Memory => e.operand(i, 0),
         _ => e.c32(i.immediate(0) as i32),
     }
+    push_word(e);
+}
+
+/// Pops i32 and pushes its low half on the guest stack.
+fn push_word(e: &mut Emit) {
+    let t = e.t32(0);
     e.set(t);
     e.rsp_add(-2);
     let off = e.rsp_address();
@@ -186,15 +191,31 @@ fn leave(e: &mut Emit, i: &Instruction) {
     e.write(Register::RBP);
 }
 
-/// Without nested frames: push rbp; mov rbp, rsp; sub rsp, size.
+/// Pushes rbp, then as many of the outer frames' pointers as the level says, the last of them the new frame's own.
 fn enter(e: &mut Emit, i: &Instruction) {
-    if i.code() != Code::Enterq_imm16_imm8 || i.immediate8_2nd() & 31 != 0 || e.stack.is_some() {
+    if e.stack.is_some() {
         return e.gap(i);
     }
-    e.read(Register::RBP);
-    e.push64();
-    e.read(Register::RSP);
-    e.write(Register::RBP);
+    let (width, pointer, rbp) = if i.code() == Code::Enterq_imm16_imm8 { (Width::W64, Register::RSP, Register::RBP) } else { (Width::W16, Register::SP, Register::BP) };
+    let push = |e: &mut Emit| if width == Width::W64 { e.push64() } else { push_word(e) };
+    let level = i64::from(i.immediate8_2nd() & 31);
+    let frame = e.wide_temp(width, 2);
+    e.read(rbp);
+    push(e);
+    e.read(pointer);
+    e.set(frame);
+    for outer in 1..level {
+        e.read(Register::RBP);
+        e.s().i64_const(-i64::from(width.bytes()) * outer).i64_add().i32_wrap_i64();
+        e.load(width, 0);
+        push(e);
+    }
+    if level > 0 {
+        e.get(frame);
+        push(e);
+    }
+    e.get(frame);
+    e.write(rbp);
     e.rsp_add(-i32::from(i.immediate16()));
 }
 

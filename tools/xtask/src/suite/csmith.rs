@@ -129,7 +129,8 @@ fn compile(seeds: &Seeds) -> anyhow::Result<Vec<Case>> {
     let mut cases = Vec::new();
     for seed in seeds.first..seeds.first + seeds.count {
         let source = dir.join(format!("{seed}.c"));
-        process::run(Command::new("csmith").arg("--seed").arg(seed.to_string()).arg("--output").arg(&source))?;
+        // csmith leaves a file where it runs.
+        process::run(Command::new("csmith").current_dir(&dir).arg("--seed").arg(seed.to_string()).arg("--output").arg(&source))?;
         for level in LEVELS {
             let (name, entry) = (format!("{seed}-{level}"), format!("case_{seed}_{level}"));
             let object = dir.join(format!("{name}.o"));

@@ -7,16 +7,17 @@ use super::verdict::{self, Verdict};
 use crate::process::{self, say, work};
 use crate::{release, rootfs, setup, sources};
 use anyhow::{Context, ensure};
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const IN_IMAGE: &str = "usr/local/lib/i386";
-const IN_CHILD: &str = r#"
+const ALONE: &str = r#"
 #include <stdio.h>
 #include <unistd.h>
 #include <sys/wait.h>
-#define IN_CHILD(test) do { int status = 0; if (fork() == 0) { test(); fflush(stdout); _exit(0); } wait(&status); if (status) printf(#test " died: %x\n", status); } while (0)
+#define ALONE(...) do { int status = 0; fflush(stdout); if (fork() == 0) { __VA_ARGS__; fflush(stdout); _exit(0); } wait(&status); if (status) printf("died: %x\n", status); } while (0)
 "#;
 
 /// Programs beside test-i386, and options their Makefile names. Not here: what is 32-bit, for QEMU alone, or needs features beyond x86-64-v2 (bmi2); test-avx, test-mmx and test-3dnow are `suite avx`.
@@ -85,18 +86,44 @@ fn compile(dir: &Path, into: &Path) -> anyhow::Result<Vec<Program>> {
     };
     let mut programs = vec![gcc("test-i386", &main, &["-O2"])?];
     for (name, options) in PROGRAMS {
-        programs.push(gcc(name, &dir.join(format!("test-i386-{name}.c")), options)?);
+        let source = objects.join(format!("{name}.c"));
+        fs::write(&source, with_names(&fs::read_to_string(dir.join(format!("test-i386-{name}.c")))?)?)?;
+        programs.push(gcc(name, &source, options)?);
     }
     Ok(programs)
 }
 
-/// test-i386 with each function that its `main` calls in a child.
+/// A program that names only the checks that fail, made to name those that do not too: each is a case.
+fn with_names(text: &str) -> anyhow::Result<String> {
+    let (mut out, mut check) = (String::new(), None);
+    for line in text.lines() {
+        match line.split_once("printf(\"FAIL: ").and_then(|(_, rest)| rest.split_once("\\n\"")) {
+            Some((name, _)) => check = Some(name.replace(|c: char| !c.is_alphanumeric(), "_")),
+            None if line.trim() == "}" && check.is_some() => {
+                writeln!(out, "}} else puts(\"ok_{}\");", check.take().expect("it is some"))?;
+                continue;
+            }
+            None => {}
+        }
+        writeln!(out, "{line}")?;
+    }
+    Ok(out)
+}
+
+/// test-i386 with each function that its `main` calls in a child, and each of the tests that use an instruction in several operand sizes.
 fn in_children(text: &str) -> anyhow::Result<String> {
     let main = text.find("int main(").context("test-i386.c has no main")?;
-    let (functions, main) = text.split_at(main);
-    let call = |line: &str| match line.trim().strip_suffix("();") {
-        Some(test) => format!("IN_CHILD({test});\n"),
-        None => format!("{line}\n"),
-    };
-    Ok(format!("{functions}{IN_CHILD}{}", main.lines().map(call).collect::<String>()))
+    let sized = |line: &str| ["TEST_ENV(", "TEST_ENTER("].iter().any(|m| line.trim_start().starts_with(m));
+    let (mut out, mut at) = (String::new(), 0);
+    for line in text.lines() {
+        match line.trim().strip_suffix(';') {
+            // Inside a function: definitions of macros do not end so.
+            Some(test) if sized(line) || at > main && test.ends_with("()") => writeln!(out, "ALONE({test});")?,
+            _ if line.starts_with("#define TEST_ENV(") => writeln!(out, "{ALONE}{line}")?,
+            _ => writeln!(out, "{line}")?,
+        }
+        at += line.len() + 1;
+    }
+    ensure!(out.contains("ALONE(test_floats())") && out.contains("ALONE(TEST_ENTER("), "test-i386.c has changed");
+    Ok(out)
 }

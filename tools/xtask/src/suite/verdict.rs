@@ -1,6 +1,6 @@
 //! What a suite found: every case natively and lifted, and whether that is what its list says.
 //!
-//! Owns the strict list of expected differences, `integration-tests/suites/SUITE.txt`: a line is `CASE: reason`. A difference that is not listed fails, and so does a listed case that ran and is equal.
+//! Owns the strict list of expected differences, `integration-tests/suites/SUITE.txt`: a line is `CASE: reason` or `BEGIN*: reason`. A difference that is not listed fails, and so does a listed case that ran and is equal.
 
 use crate::process;
 use anyhow::{Context, ensure};
@@ -57,11 +57,11 @@ pub(crate) fn judge(suite: &str, native: &Results, lifted: &Results, passes: imp
     let text = list(suite)?;
     let lines = text.lines().filter(|l| !l.starts_with('#') && !l.is_empty());
     let listed: BTreeMap<&str, &str> = lines.map(|l| l.split_once(": ").with_context(|| format!("no reason: {l}"))).collect::<anyhow::Result<_>>()?;
-    let new: Vec<_> = differ.iter().filter(|(n, _)| !listed.contains_key(*n)).collect();
+    let new: Vec<_> = differ.iter().filter(|(n, _)| !listed.keys().any(|l| stands_for(l, n))).collect();
     for (name, result) in &new {
         println!("DIFFERS {name}: natively {}, lifted {result}", native[**name]);
     }
-    let stale = listed.keys().filter(|n| passing.keys().any(|p| p == *n) && !differ.contains_key(*n)).map(|n| (*n).to_owned()).collect();
+    let stale = listed.keys().filter(|l| passing.keys().any(|n| stands_for(l, n)) && !differ.keys().any(|n| stands_for(l, n))).map(|l| (*l).to_owned()).collect();
     let verdict = Verdict {
         suite: suite.to_owned(),
         cases: native.len(),
@@ -73,6 +73,11 @@ pub(crate) fn judge(suite: &str, native: &Results, lifted: &Results, passes: imp
     };
     verdict.print();
     Ok(verdict)
+}
+
+/// A listed name, or with a `*` at its end all names that begin so (lines of one program that differ for one reason).
+fn stands_for(listed: &str, name: &str) -> bool {
+    listed.strip_suffix('*').map_or(listed == name, |begin| name.starts_with(begin))
 }
 
 /// The list of a suite; a suite without one has no expected differences.
