@@ -25,6 +25,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("grep over 100 MB", "grep -c 99999 /srv/text | cat"),
     ("bash loop of 100,000", "bash -c 'for ((i=0;i<100000;i++)); do x=$((x+i)); done'"),
 ];
+/// Of `integration-tests/programs/bench/python.py`.
+const PYTHON: &[&str] = &["calls", "nbody", "fannkuch", "queens", "words", "regex", "documents", "digits", "objects", "sorting"];
 const SYSCALLS: &[&str] = &["getpid", "read4k", "write4k", "open+fstat+close", "fork+wait", "pipe ping-pong"];
 
 #[derive(Serialize)]
@@ -47,6 +49,11 @@ struct Bench {
 
 pub(crate) fn run(groups: &[String], runs: usize) -> anyhow::Result<()> {
     let binaries = setup::binaries()?;
+    // Its image takes minutes to compile: only when asked for.
+    if groups == ["python"] {
+        return python(binaries, runs);
+    }
+    ensure!(!groups.iter().any(|g| g == "python"), "the group python has an image of its own: run it alone");
     let image = image(&rootfs::debian()?)?;
     let mut include = demo::programs();
     include.extend(["kernels-dynamic", "kernels-static", "syscalls"].map(|p| format!("/usr/local/bench/{p}")));
@@ -81,6 +88,31 @@ pub(crate) fn run(groups: &[String], runs: usize) -> anyhow::Result<()> {
     bench.finish()
 }
 
+/// Pure-Python programs on Debian's CPython.
+fn python(binaries: Binaries, runs: usize) -> anyhow::Result<()> {
+    let image = rootfs::copy(&rootfs::debian()?, "bench-python-rootfs")?;
+    for package in ["python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib", "libexpat1", "zlib1g"] {
+        rootfs::add_package(&image, package)?;
+    }
+    fs::create_dir_all(image.join("usr/local/bench"))?;
+    fs::copy(root().join("integration-tests/programs/bench/python.py"), image.join("usr/local/bench/python.py"))?;
+    let modules = "/usr/lib/python3.11/lib-dynload/_json.cpython-311-x86_64-linux-gnu.so";
+    say("building the bench release with CPython");
+    let release = release::build(&binaries, "bench-python", &image, &["/usr/bin/python3.11".to_owned(), modules.to_owned()])?;
+    let mut bench = Bench { binaries, release, runs, rows: Vec::new() };
+    for name in PYTHON {
+        let (native, vkernel) = bench.alternate(&["/usr/bin/python3.11", "/usr/local/bench/python.py", name], figure)?;
+        bench.row("python", name, "ns", native, vkernel, None)?;
+    }
+    bench.finish()
+}
+
+/// What a program that measures itself printed.
+fn figure(out: &std::process::Output) -> anyhow::Result<f64> {
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    text.trim().parse::<f64>().with_context(|| format!("no figure in {text:?}"))
+}
+
 impl Bench {
     fn compute(&mut self, form: &str, kernel: &str) -> anyhow::Result<()> {
         let program = format!("/usr/local/bench/kernels-{form}");
@@ -104,10 +136,7 @@ impl Bench {
 
     /// A program that measures itself and prints nanoseconds.
     fn inside(&mut self, group: &str, name: &str) -> anyhow::Result<()> {
-        let (native, vkernel) = self.alternate(&["/usr/local/bench/syscalls", name], |out| {
-            let text = String::from_utf8_lossy(&out.stdout).into_owned();
-            text.trim().parse::<f64>().with_context(|| format!("no figure in {text:?}"))
-        })?;
+        let (native, vkernel) = self.alternate(&["/usr/local/bench/syscalls", name], figure)?;
         self.row(group, name, "ns", native, vkernel, None)
     }
 

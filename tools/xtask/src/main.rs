@@ -38,7 +38,7 @@ enum Command {
     },
     /// Measure native and vkernel side by side; writes target/bench.json
     Bench {
-        /// Only these groups: compute, programs, syscalls, exec, start
+        /// Only these groups: compute, programs, syscalls, exec, start; python, which is run alone
         groups: Vec<String>,
         /// Runs per figure; the median is printed
         #[arg(long, default_value_t = 5)]
