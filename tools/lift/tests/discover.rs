@@ -347,3 +347,27 @@ fn a_stripped_static_program_without_frames_keeps_all_functions_that_are_used() 
     }
     assert_eq!(bare.stats.leftovers, []);
 }
+
+/// gcc moves `case 2` and `case 4` out of line, with a frame of their own; the words of the jump table hold their addresses. In an executable without relocations those words look like pointers to functions:
+/// CPython's comparisons became three functions each, and every jump between them left the structured form.
+#[test]
+fn a_cold_part_whose_address_stands_in_a_jump_table_belongs_to_its_function() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, file) = (dir.path().join("cold.c"), dir.path().join("cold"));
+    let cases = "case 0: return f(a, c) + g(d); case 1: return f(b, 2) - c; case 2: note(1); return g(a) + c + d; case 3: return g(b) * d;
+        case 4: note(2); note(3); return f(c, d) + a * b; case 5: return f(d, c) ^ a; case 6: return g(c) | 9; default: return a + c + d;";
+    let text = format!(
+        "int f(int a, int b) {{ return a * 3 + b; }} int g(int a) {{ return a ^ 5; }} __attribute__((cold)) void note(int n) {{ __builtin_exit(n); }}
+        int pick(int n, int a, int b) {{ int c = g(a), d = f(a, b); switch (n) {{ {cases} }} }}
+        int main(int n, char **v) {{ return pick(n, n * 2, 7); }}"
+    );
+    std::fs::write(&source, text).unwrap();
+    let gcc = Command::new("gcc").args(["-O2", "-fno-pie", "-no-pie", "-fno-inline", "-fno-ipa-cp", "-o"]).arg(&file).arg(&source).status().unwrap();
+    assert!(gcc.success());
+    let program = discover(&Image::parse(&std::fs::read(&file).unwrap(), 0).unwrap());
+    let pick = program.functions.values().find(|f| f.name == "pick").unwrap();
+    let (_, targets) = pick.blocks.values().find_map(|b| if let Terminator::Switch { index, targets } = &b.end { Some((index, targets)) } else { None }).unwrap();
+    let cold: Vec<&u64> = targets.iter().filter(|t| **t < pick.entry).collect();
+    assert!(!cold.is_empty(), "gcc made no cold part: {targets:x?}");
+    assert!(cold.iter().all(|t| !program.functions.contains_key(t) && !pick.blocks[t].instructions.is_empty()), "{cold:x?}");
+}

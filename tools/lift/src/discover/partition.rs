@@ -74,7 +74,8 @@ impl<'a, 'i> Partition<'a, 'i> {
         if frame.start != address {
             return false;
         }
-        taken || !self.is_cold_part(index) && !self.is_shared_by_lazy_entries(address)
+        // A frame that begins in the middle of a function is a part of one, whatever holds its address: in an executable at fixed addresses the words of jump tables look like pointers.
+        taken && !frame.mid_frame || !self.is_cold_part(index) && !self.is_shared_by_lazy_entries(address)
     }
 
     /// The first entry of a PLT: the others jump there, each after its `push`. It becomes part of every one of them.
