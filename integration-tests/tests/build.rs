@@ -20,10 +20,7 @@ fn a_release_of_the_fast_tier_runs_without_structured_code() {
     assert_eq!(structured.len(), resumable.len());
     assert!(structured.iter().all(|e| e.metadata().expect("readable").len() < 20_000), "{structured:?}");
     let mut run = Command::new(&setup.vkernel);
-    run.arg("run").arg(at("manifest.json")).arg("--rootfs").arg(&setup.rootfs).arg("--key").arg(at("build.pub"));
-    let out = finish({
-        run.args(["--", "/usr/bin/seq", "-s", " ", "6"]);
-        run
-    });
+    run.arg("run").arg(at("manifest.json")).arg("--rootfs").arg(&setup.rootfs).arg("--key").arg(at("build.pub")).args(["--", "/usr/bin/seq", "-s", " ", "6"]);
+    let out = finish(run);
     assert_eq!(show(&out), "status Some(0)\n--- stdout\n1 2 3 4 5 6\n--- stderr\n");
 }

@@ -1,7 +1,7 @@
 //! Running commands: one place that says what failed.
 
 use anyhow::{Context, bail};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The checkout's root.
@@ -40,6 +40,12 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
 /// Runs a command and takes its output, whatever its status.
 pub(crate) fn output(command: &mut Command) -> anyhow::Result<Output> {
     command.output().with_context(|| format!("cannot start {:?}", command.get_program()))
+}
+
+/// Makes a directory empty, or makes it.
+pub(crate) fn emptied(dir: &Path) -> anyhow::Result<()> {
+    let _ = std::fs::remove_dir_all(dir);
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))
 }
 
 /// One explaining line, so that a reader of the output can follow.

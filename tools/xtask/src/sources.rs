@@ -39,3 +39,16 @@ pub(crate) fn kept(dir: &Path, name: &str, end: &str) -> Option<PathBuf> {
     let wanted = |file: &str| file.strip_prefix(name).is_some_and(|rest| rest.starts_with('_') && rest.ends_with(end));
     fs::read_dir(dir).ok()?.filter_map(Result::ok).find(|e| wanted(&e.file_name().to_string_lossy())).map(|e| e.path())
 }
+
+/// `target/vkernel/sources/NAME`, unpacked once: `script` fills the directory `$2` from the archive `$1`.
+pub(crate) fn unpacked(archive: &Path, name: &str, script: &str) -> anyhow::Result<PathBuf> {
+    let dir = work().join("sources").join(name);
+    if !dir.exists() {
+        say(&format!("unpacking {name}"));
+        let partial = dir.with_extension("partial");
+        process::emptied(&partial)?;
+        process::run(Command::new("bash").args(["-c", &format!("set -eo pipefail; {script}"), "unpack"]).arg(archive).arg(&partial))?;
+        fs::rename(&partial, &dir)?;
+    }
+    Ok(dir)
+}

@@ -29,21 +29,22 @@ impl Restart {
         (self.read, self.final_) = (false, false);
     }
 
-    /// Must a new piece begin at `i`?
-    pub(super) fn cannot_precede(&mut self, i: &Instruction) -> bool {
+    /// Goes on to `i`. Does a new piece begin there?
+    pub(super) fn begins_at(&mut self, i: &Instruction) -> bool {
+        let calls_host = self.calls_host(i);
         // A host function takes registers from `CpuState`: what is newer in locals would be stored in the middle of a piece.
-        may_fault(i) && (self.final_ || self.calls_host(i))
-    }
-
-    /// `i` is part of the piece.
-    pub(super) fn passed(&mut self, i: &Instruction) {
+        let begins = may_fault(i) && (self.final_ || calls_host);
+        if begins {
+            self.begin();
+        }
         let (mut reads, mut writes) = (false, false);
         for access in self.factory.info(i).used_memory().iter().map(|m| m.access()) {
             reads |= !matches!(access, OpAccess::Write | OpAccess::NoMemAccess);
             writes |= !matches!(access, OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess);
         }
         self.read |= reads;
-        self.final_ |= writes && self.read || self.calls_host(i);
+        self.final_ |= writes && self.read || calls_host;
+        begins
     }
 
     /// Does the row of an instruction call a host function?

@@ -74,12 +74,10 @@ fn split(f: &Function) -> Vec<Piece<'_>> {
         let mut from = 0;
         restart.begin();
         for (k, i) in b.instructions.iter().enumerate() {
-            if restart.cannot_precede(i) && k > from {
+            if restart.begins_at(i) && k > from {
                 pieces.push(piece(b, from, k, &after, End::Restart(i.ip())));
                 from = k;
-                restart.begin();
             }
-            restart.passed(i);
             let end = match i.mnemonic() {
                 _ if is_call(i) => End::Call(i.next_ip()),
                 Mnemonic::Syscall => End::Syscall(i.next_ip()),

@@ -7,7 +7,7 @@ use super::batch::{self, Program};
 use super::i386;
 use super::verdict::{self, Results, Verdict};
 use crate::process::{self, say, work};
-use crate::{release, rootfs, setup};
+use crate::{rootfs, setup};
 use anyhow::{Context, ensure};
 use std::fs;
 use std::path::Path;
@@ -56,8 +56,7 @@ pub(super) fn run() -> anyhow::Result<Verdict> {
     let binaries = setup::binaries()?;
     let image = rootfs::copy(&rootfs::debian()?, "avx-rootfs")?;
     let programs = compile(&i386::sources()?, &image.join(IN_IMAGE))?;
-    let included: Vec<String> = programs.iter().map(|p| p.path.clone()).chain(batch::TOOLS.iter().map(|t| (*t).to_owned())).collect();
-    let release = release::build(&binaries, "avx", &image, &included)?;
+    let release = batch::build(&binaries, "avx", &image, &programs)?;
     say("running natively and lifted");
     let native = batch::stable(forms(&batch::natively(&image, &programs)?), &forms(&batch::natively(&image, &programs)?));
     let (lifted, _) = batch::lifted(&release, &binaries, &programs)?;
@@ -74,8 +73,7 @@ pub(super) fn run() -> anyhow::Result<Verdict> {
 
 /// Two programs: all forms a guest's CPU has, and the first form of each row that it has not.
 fn compile(dir: &Path, into: &Path) -> anyhow::Result<Vec<Program>> {
-    let _ = fs::remove_dir_all(into);
-    fs::create_dir_all(into)?;
+    process::emptied(into)?;
     let objects = work().join("avx-objects");
     fs::create_dir_all(&objects)?;
     let generator = fs::read_to_string(dir.join("test-avx.py"))?;

@@ -7,7 +7,6 @@ use super::scripted::{self, HOME, Scripted};
 use super::verdict::Verdict;
 use crate::{process, rootfs};
 use anyhow::ensure;
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -54,8 +53,7 @@ pub(super) fn run(cases: &[String]) -> anyhow::Result<Verdict> {
 /// The tests and their helpers, compiled natively.
 fn install(home: &Path) -> anyhow::Result<()> {
     let source = scripted::source("bash", ".orig.tar.gz")?;
-    let _ = fs::remove_dir_all(home);
-    fs::create_dir_all(home)?;
+    process::emptied(home)?;
     process::run(Command::new("cp").arg("--recursive").arg(source.join("tests")).arg(home))?;
     for helper in HELPERS {
         let mut gcc = Command::new("gcc");

@@ -5,7 +5,7 @@
 
 use super::verdict::Results;
 use crate::process::output;
-use crate::release::Release;
+use crate::release::{self, Release};
 use crate::setup::Binaries;
 use anyhow::{Context, ensure};
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Programs of the image the shell needs for a batch: part of every such release.
-pub(super) const TOOLS: &[&str] = &["/usr/bin/dash", "/usr/bin/timeout"];
+const TOOLS: &[&str] = &["/usr/bin/dash", "/usr/bin/timeout"];
 /// Linked into programs, so that what was printed before a crash is seen.
 pub(super) const LINE_BUFFERED: &str = "#include <stdio.h>\n__attribute__((constructor)) static void buffer_lines(void) { setvbuf(stdout, NULL, _IOLBF, 1 << 16); }\n";
 const MARK: &str = "@@batch";
@@ -38,6 +38,12 @@ pub(super) struct Ended {
 
 /// All programs by name.
 pub(super) type Outcomes = BTreeMap<String, Ended>;
+
+/// A release of the programs, and of what a batch needs.
+pub(super) fn build(binaries: &Binaries, name: &str, image: &Path, programs: &[Program]) -> anyhow::Result<Release> {
+    let included: Vec<String> = programs.iter().map(|p| p.path.clone()).chain(TOOLS.iter().map(|t| (*t).to_owned())).collect();
+    release::build(binaries, name, image, &included)
+}
 
 pub(super) fn natively(image: &Path, programs: &[Program]) -> anyhow::Result<Outcomes> {
     let mut c = Command::new("unshare");

@@ -72,8 +72,7 @@ pub(super) fn run(applets: &[String]) -> anyhow::Result<Verdict> {
 fn install(home: &Path) -> anyhow::Result<()> {
     let source = scripted::source("busybox", ".orig.tar.bz2")?;
     let debian = scripted::source("busybox", ".debian.tar.xz")?;
-    let _ = fs::remove_dir_all(home);
-    fs::create_dir_all(home)?;
+    process::emptied(home)?;
     fs::copy(debian.join("config/pkg/static"), home.join(".config"))?;
     std::os::unix::fs::symlink("/bin/busybox", home.join("busybox"))?;
     process::run(Command::new("cp").arg("--recursive").arg(source.join("testsuite")).arg(home))

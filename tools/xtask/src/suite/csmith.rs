@@ -124,8 +124,7 @@ struct Case {
 
 fn compile(seeds: &Seeds) -> anyhow::Result<Vec<Case>> {
     let dir = work().join("csmith-objects");
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir)?;
+    process::emptied(&dir)?;
     let mut cases = Vec::new();
     for seed in seeds.first..seeds.first + seeds.count {
         let source = dir.join(format!("{seed}.c"));
@@ -146,8 +145,7 @@ fn compile(seeds: &Seeds) -> anyhow::Result<Vec<Case>> {
 
 /// Programs of a hundred cases each, of both kinds; their paths in the image.
 fn link(cases: &[Case], into: &Path) -> anyhow::Result<Vec<String>> {
-    let _ = fs::remove_dir_all(into);
-    fs::create_dir_all(into)?;
+    process::emptied(into)?;
     let mut programs = Vec::new();
     for (k, group) in cases.chunks(PER_PROGRAM).enumerate() {
         let (mut text, mut rows) = (String::from("struct test { const char *name; int (*run)(int, char **); };\n"), String::new());

@@ -132,8 +132,7 @@ pub(super) fn run(package: &'static Package, cases: &[String]) -> anyhow::Result
 /// The tests, what they need of a build, and the names that the tests have for coreutils' programs.
 fn install(package: &Package, tree: &Path, coreutils: &[String]) -> anyhow::Result<()> {
     let source = configured(package)?;
-    let _ = fs::remove_dir_all(tree);
-    fs::create_dir_all(tree)?;
+    process::emptied(tree)?;
     process::run(Command::new("cp").arg("--recursive").args(package.copied.iter().map(|f| source.join(f))).arg(tree))?;
     let config = ["lib/config.h", "config.h"].map(|c| source.join(c));
     fs::copy(config.iter().find(|c| c.exists()).context("configure made no config.h")?, tree.join("config.h"))?;

@@ -5,7 +5,7 @@
 use super::batch::{self, Program};
 use super::verdict::{self, Verdict};
 use crate::process::{self, say, work};
-use crate::{release, rootfs, setup, sources};
+use crate::{rootfs, setup, sources};
 use anyhow::{Context, ensure};
 use std::fmt::Write;
 use std::fs;
@@ -45,8 +45,7 @@ pub(super) fn run() -> anyhow::Result<Verdict> {
     let binaries = setup::binaries()?;
     let image = rootfs::copy(&rootfs::debian()?, "i386-rootfs")?;
     let programs = compile(&sources()?, &image.join(IN_IMAGE))?;
-    let included: Vec<String> = programs.iter().map(|p| p.path.clone()).chain(batch::TOOLS.iter().map(|t| (*t).to_owned())).collect();
-    let release = release::build(&binaries, "i386", &image, &included)?;
+    let release = batch::build(&binaries, "i386", &image, &programs)?;
     say("running natively and lifted");
     let native = batch::stable(batch::lines(&batch::natively(&image, &programs)?), &batch::lines(&batch::natively(&image, &programs)?));
     let (lifted, messages) = batch::lifted(&release, &binaries, &programs)?;
@@ -59,18 +58,11 @@ pub(super) fn run() -> anyhow::Result<Verdict> {
 /// QEMU's tests for i386 and x86-64.
 pub(super) fn sources() -> anyhow::Result<PathBuf> {
     let archive = sources::file("qemu", ".orig.tar.xz")?;
-    let dir = work().join("sources/qemu-tests");
-    if !dir.exists() {
-        say("unpacking");
-        let script = r#"mkdir -p "$2.partial" && tar xJf "$1" -C "$2.partial" --strip-components=4 --wildcards '*/tests/tcg/i386/*' && mv "$2.partial" "$2""#;
-        process::run(Command::new("bash").args(["-c", script, "unpack"]).arg(archive).arg(&dir))?;
-    }
-    Ok(dir)
+    sources::unpacked(&archive, "qemu-tests", r#"tar xJf "$1" -C "$2" --strip-components=4 --wildcards '*/tests/tcg/i386/*'"#)
 }
 
 fn compile(dir: &Path, into: &Path) -> anyhow::Result<Vec<Program>> {
-    let _ = fs::remove_dir_all(into);
-    fs::create_dir_all(into)?;
+    process::emptied(into)?;
     let objects = work().join("i386-objects");
     fs::create_dir_all(&objects)?;
     let buffered = objects.join("line-buffered.c");

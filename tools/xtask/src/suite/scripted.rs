@@ -4,7 +4,7 @@
 //! overlay that is dropped at the end, so the image is the same at every run, and the same for both.
 
 use super::verdict::{self, Results, Verdict};
-use crate::process::{self, output, say, work};
+use crate::process::{output, say, work};
 use crate::release::{self, Release};
 use crate::setup::{self, Binaries};
 use crate::sources;
@@ -179,14 +179,5 @@ fn is_program(image: &Path, path: &str) -> bool {
 /// Unpacks the archive of source package `name` once; the directory with its files.
 pub(super) fn source(name: &str, end: &str) -> anyhow::Result<PathBuf> {
     let archive = sources::file(name, end)?;
-    let dir = work().join(format!("sources/{name}{}-unpacked", end.replace('.', "-")));
-    if !dir.exists() {
-        say(&format!("unpacking {name}"));
-        let partial = dir.with_extension("partial");
-        let _ = fs::remove_dir_all(&partial);
-        fs::create_dir_all(&partial)?;
-        process::run(Command::new("tar").arg("--extract").arg("--no-same-owner").arg("--strip-components=1").arg("--file").arg(archive).arg("--directory").arg(&partial))?;
-        fs::rename(&partial, &dir)?;
-    }
-    Ok(dir)
+    sources::unpacked(&archive, &format!("{name}{}-unpacked", end.replace('.', "-")), r#"tar --extract --no-same-owner --strip-components=1 --file "$1" --directory "$2""#)
 }

@@ -67,20 +67,15 @@ fn results(command: &mut Command) -> anyhow::Result<Results> {
 
 fn image(rootfs: &Path) -> anyhow::Result<PathBuf> {
     let image = rootfs::copy(rootfs, "torture-rootfs")?;
-    let _ = fs::remove_dir_all(image.join(IN_IMAGE));
-    fs::create_dir_all(image.join(IN_IMAGE))?;
+    process::emptied(&image.join(IN_IMAGE))?;
     Ok(image)
 }
 
 /// All cases, by name.
 fn cases() -> anyhow::Result<Vec<PathBuf>> {
     let archive = sources::file("gcc-12", ".orig.tar.gz")?;
-    let dir = work().join("sources/torture");
-    if !dir.exists() {
-        say("unpacking");
-        let script = r#"set -o pipefail; mkdir -p "$2.partial" && tar xzOf "$1" --wildcards '*/gcc-12*.tar.xz' | xz -d | tar x -C "$2.partial" --strip-components=5 --wildcards '*/gcc/testsuite/gcc.c-torture/execute/*' && mv "$2.partial" "$2""#;
-        process::run(Command::new("bash").args(["-c", script, "unpack"]).arg(archive).arg(&dir))?;
-    }
+    let script = r#"tar xzOf "$1" --wildcards '*/gcc-12*.tar.xz' | xz -d | tar x -C "$2" --strip-components=5 --wildcards '*/gcc/testsuite/gcc.c-torture/execute/*'"#;
+    let dir = sources::unpacked(&archive, "torture", script)?;
     let mut found: Vec<PathBuf> = fs::read_dir(&dir)?.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.extension().is_some_and(|e| e == "c")).collect();
     found.sort();
     ensure!(found.len() > 1500, "only {} cases were unpacked", found.len());
@@ -96,8 +91,7 @@ fn options(text: &str) -> Vec<&str> {
 /// Programs of a hundred cases each; their paths in the image. A case that does not compile natively is left out.
 fn compile(cases: &[PathBuf], into: &Path, level: &str, fixed: bool) -> anyhow::Result<Vec<String>> {
     let objects = work().join("torture-objects");
-    let _ = fs::remove_dir_all(&objects);
-    fs::create_dir_all(&objects)?;
+    process::emptied(&objects)?;
     let position = if fixed { &["-fno-pie", "-no-pie"][..] } else { &["-fPIE", "-pie"] };
     let (mut programs, mut trampolines) = (Vec::new(), 0);
     for (k, group) in cases.chunks(PER_PROGRAM).enumerate() {

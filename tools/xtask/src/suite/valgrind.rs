@@ -6,7 +6,7 @@
 use super::batch::{self, Program};
 use super::verdict::{self, Verdict};
 use crate::process::{self, output, say, work};
-use crate::{release, rootfs, setup, sources};
+use crate::{rootfs, setup, sources};
 use anyhow::ensure;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,8 +22,7 @@ pub(super) fn run() -> anyhow::Result<Verdict> {
     let binaries = setup::binaries()?;
     let image = rootfs::copy(&rootfs::debian()?, "valgrind-rootfs")?;
     let programs = compile(&sources()?, &image.join(IN_IMAGE))?;
-    let included: Vec<String> = programs.iter().map(|p| p.path.clone()).chain(batch::TOOLS.iter().map(|t| (*t).to_owned())).collect();
-    let release = release::build(&binaries, "valgrind", &image, &included)?;
+    let release = batch::build(&binaries, "valgrind", &image, &programs)?;
     say("running natively and lifted");
     let (mut native, again) = (batch::natively(&image, &programs)?, batch::natively(&image, &programs)?);
     let (lifted, messages) = batch::lifted(&release, &binaries, &programs)?;
@@ -46,13 +45,8 @@ pub(super) fn run() -> anyhow::Result<Verdict> {
 
 fn sources() -> anyhow::Result<PathBuf> {
     let archive = sources::file("valgrind", ".orig.tar.bz2")?;
-    let dir = work().join("sources/valgrind-tests");
-    if !dir.exists() {
-        say("unpacking");
-        let script = r#"mkdir -p "$2.partial" && tar xjf "$1" -C "$2.partial" --strip-components=1 --wildcards '*/none/tests/amd64/*' '*/tests/*.h' '*/include/*.h' && touch "$2.partial/config.h" && mv "$2.partial" "$2""#;
-        process::run(Command::new("bash").args(["-c", script, "unpack"]).arg(archive).arg(&dir))?;
-    }
-    Ok(dir)
+    let script = r#"tar xjf "$1" -C "$2" --strip-components=1 --wildcards '*/none/tests/amd64/*' '*/tests/*.h' '*/include/*.h'; touch "$2/config.h""#;
+    sources::unpacked(&archive, "valgrind-tests", script)
 }
 
 /// Options of the suite's Makefile.am, for programs that have some.
@@ -70,8 +64,7 @@ fn options(name: &str) -> &'static [&'static str] {
 /// Every program that compiles; `insn_*` are generated first.
 fn compile(root: &Path, into: &Path) -> anyhow::Result<Vec<Program>> {
     let tests = root.join("none/tests/amd64");
-    let _ = fs::remove_dir_all(into);
-    fs::create_dir_all(into)?;
+    process::emptied(into)?;
     let objects = work().join("valgrind-objects");
     fs::create_dir_all(&objects)?;
     let buffered = objects.join("line-buffered.c");
