@@ -6,7 +6,8 @@
 use crate::fault;
 use crate::machine::Machine;
 use crate::megabinary::LoadError;
-use crate::native::{Kernel, Next, Slot};
+use crate::native::{Kernel, Next, Registers, Slot};
+use syscalls::abi::structured::{self, NEXT_PC, RSP};
 use syscalls::abi::{CpuState, StopKind, TAG};
 
 /// Which code form runs.
@@ -21,12 +22,6 @@ pub enum Form {
 
 /// si_code of a jump to nowhere.
 const SEGV_MAPERR: i32 = 1;
-
-const RAX: usize = 0;
-const RDX: usize = 2;
-const RSP: usize = 4;
-const RSI: usize = 6;
-const RDI: usize = 7;
 
 /// Where the pc leads.
 enum Target {
@@ -71,8 +66,8 @@ impl Machine {
             let target = self.target(pc, form);
             let exact = matches!(target, Target::Resumable(..));
             let completed = match target {
-                Target::Structured(slot) => self.call_structured(cpu, slot)?,
-                Target::Resumable(slot, block) => self.call_resumable(cpu, slot, block)?,
+                Target::Structured(slot) => self.structured(cpu, slot),
+                Target::Resumable(slot, block) => self.resumable(cpu, slot, block)?,
                 Target::Nowhere => {
                     // SAFETY: as above.
                     unsafe { (*kernel).fault(libc::SIGSEGV, SEGV_MAPERR, pc, true) };
@@ -98,33 +93,32 @@ impl Machine {
         }
     }
 
-    fn call_structured(&mut self, cpu: *mut CpuState, slot: u32) -> Result<bool, LoadError> {
-        let function = *self.function(slot)?;
+    fn structured(&mut self, cpu: *mut CpuState, slot: u32) -> bool {
         // SAFETY: see `dispatch`.
         let gpr = unsafe {
             (*cpu).lazy_rsp = 0;
             (*cpu).gpr
         };
-        let mut values = [Slot(gpr[RSP] & 0xffff_ffff, 0), Slot(gpr[RDI], 0), Slot(gpr[RSI], 0), Slot(gpr[RDX], 0)];
-        if !self.call(function, &mut values) {
-            return Ok(false);
+        let mut registers: Registers = structured::PARAMETERS.map(|r| gpr[r]);
+        if !self.call_structured(slot, &mut registers) {
+            return false;
         }
-        let next = values[1].0;
+        const NEXT: usize = structured::result(NEXT_PC).expect("the pc is a result");
+        let next = registers[NEXT];
         // SAFETY: see `dispatch`.
-        unsafe {
-            if next & TAG == 0 {
-                (*cpu).gpr[RAX] = values[0].0;
-                (*cpu).gpr[RSP] = gpr[RSP].wrapping_add(8);
+        let cpu = unsafe { &mut *cpu };
+        if next & TAG == 0 {
+            for (value, r) in registers.into_iter().zip(structured::RESULTS).filter(|(_, r)| *r != NEXT_PC) {
+                cpu.gpr[r] = if r == RSP { value & 0xffff_ffff } else { value };
             }
-            (*cpu).rip = next & !TAG;
         }
-        Ok(true)
+        cpu.rip = next & !TAG;
+        true
     }
 
-    fn call_resumable(&mut self, cpu: *mut CpuState, slot: u32, block: u32) -> Result<bool, LoadError> {
-        let function = *self.function(slot)?;
-        let mut values = [Slot(u64::from(block), 0), Slot(0, 0), Slot(0, 0), Slot(0, 0)];
-        if !self.call(function, &mut values) {
+    fn resumable(&mut self, cpu: *mut CpuState, slot: u32, block: u32) -> Result<bool, LoadError> {
+        let mut values = [Slot(u64::from(block), 0)];
+        if !self.call_resumable(slot, &mut values)? {
             return Ok(false);
         }
         // SAFETY: see `dispatch`.

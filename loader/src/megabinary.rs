@@ -6,6 +6,7 @@
 
 use crate::artifact::{self, Artifact, ArtifactError};
 use crate::blocks::{Blocks, Table};
+use crate::code::Code;
 use crate::codemap::{CodeMap, Index, Part, PartLayout};
 use crate::fault;
 use crate::reservation::Reservation;
@@ -43,8 +44,10 @@ pub enum LoadError {
     Range { shard: String, pc: u32, base: u32, len: u32 },
     #[error("shard {shard}: cannot map its block table")]
     Blocks { shard: String, source: io::Error },
-    #[error("cannot reserve address space for guest memory: raise the limit on virtual memory")]
+    #[error("cannot reserve address space: raise the limit on virtual memory")]
     Reserve(#[source] io::Error),
+    #[error("cannot reserve the addresses from 64 KiB to 8 GiB for guest memory: raise the limit on virtual memory, and see that vm.mmap_min_addr is at most 65536")]
+    Window(#[source] io::Error),
     #[error("cannot make the code map: is memfd_create allowed?")]
     CodeMap(#[source] io::Error),
     #[error("cannot install fault handlers")]
@@ -90,6 +93,8 @@ pub struct Megabinary {
     pub(crate) slots: u32,
     pub(crate) codemap: CodeMap,
     pub(crate) window: Arc<Reservation>,
+    /// Structured code by slot.
+    pub(crate) code: Code,
     /// Counts changes of what is bound.
     generation: AtomicU64,
 }
@@ -122,7 +127,7 @@ impl Mapped {
     /// Maps every shard. Slot 0 is the miss stub; shards follow in the order given. `in_place`: see `artifact::load`.
     pub fn new(inputs: Vec<ShardInput>, in_place: bool) -> Result<Self, LoadError> {
         let engine: Engine = <Engine as NativeEngineExt>::headless();
-        let window = Arc::new(Reservation::new().map_err(LoadError::Reserve)?);
+        let window = Arc::new(Reservation::window().map_err(LoadError::Window)?);
         let mut names = BTreeSet::new();
         let (mut next_slot, mut next_offset) = (1, 0);
         let mut shards = Vec::with_capacity(inputs.len());
@@ -179,7 +184,8 @@ impl Mapped {
         let mut shards: Vec<Shard> = self.shards.into_iter().map(place).collect();
         shards.sort_by_key(|s| s.base);
         let codemap = CodeMap::new().map_err(LoadError::Reserve)?;
-        Ok(Megabinary { engine: self.engine, shards, slots: self.slots, codemap, window: self.window, generation: AtomicU64::new(0) })
+        let code = Code::new(&self.engine, &shards, self.slots, &self.window, &codemap.reservation)?;
+        Ok(Megabinary { engine: self.engine, shards, slots: self.slots, codemap, window: self.window, code, generation: AtomicU64::new(0) })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::float;
 use core::arch::naked_asm;
 use std::ffi::c_void;
 use std::io;
-use syscalls::abi::{self, CpuState};
+use syscalls::abi::{self, CpuState, offset, structured};
 use wasmer_vm::{VMContext, VMFunctionBody, VMTrampoline};
 
 /// Native stack per guest thread, reserved, committed on use. Native frames are at most about ten times the guest's, and the guest's main stack is 8 MiB.
@@ -109,10 +109,13 @@ impl Drop for Context {
 #[derive(Clone, Copy, Default)]
 pub struct Slot(pub u64, pub u64);
 
-/// Arguments in, results out.
-pub type Values = [Slot; 4];
+/// Of resumable code: the block in, the next pc out.
+pub type Values = [Slot; 1];
 
-/// Calls lifted code through wasmer's trampoline for its signature. False: it faulted, `context.fault` says how, and nothing of it is left on the native stack.
+/// Of structured code: `abi::structured::PARAMETERS` in, `RESULTS` out.
+pub type Registers = [u64; structured::PARAMETERS.len()];
+
+/// Calls resumable code through wasmer's trampoline for its signature. False: it faulted, `context.fault` says how, and nothing of it is left on the native stack.
 ///
 /// # Safety
 /// `trampoline`, `vmctx` and `function` must belong to one function of an instance whose memories are mapped and whose imports carry `context`.
@@ -148,6 +151,105 @@ unsafe extern "C" fn enter_raw(context: *mut Context, trampoline: VMTrampoline, 
         "xor eax, eax",
         "jmp {out}",
         out = sym leave_raw,
+    )
+}
+
+/// Calls structured code. False: as for `enter`.
+///
+/// # Safety
+/// `code` is the address of a structured function, and this thread's GS leads to the CPU state and the links of `context`.
+pub unsafe fn enter_structured(context: &mut Context, code: usize, registers: &mut Registers) -> bool {
+    // SAFETY: as the caller promises; the assembly keeps the System V calling convention.
+    unsafe {
+        float::to_guest(&*context.cpu);
+        let returned = enter_structured_raw(context, code, registers) == 0;
+        float::to_host(&mut *context.cpu);
+        returned
+    }
+}
+
+/// The calling convention of structured code is LLVM's `x86_regcallcc`: integers in rax, rcx, rdx, rdi, rsi, r8, r9, r12..r15 both ways. Nothing else survives.
+#[unsafe(naked)]
+unsafe extern "C" fn enter_structured_raw(context: *mut Context, code: usize, registers: *mut Registers) -> u32 {
+    naked_asm!(
+        "push rbp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "push rdi", // as in `enter_raw`
+        "mov [rdi], rsp",
+        "mov rsp, [rdi + 8]",
+        "push rdi",
+        "push rdx",
+        "mov rbx, rdx",
+        "mov r11, rsi",
+        "mov rax, [rbx]",
+        "mov rcx, [rbx + 8]",
+        "mov rdx, [rbx + 16]",
+        "mov rdi, [rbx + 24]",
+        "mov rsi, [rbx + 32]",
+        "mov r8, [rbx + 40]",
+        "mov r9, [rbx + 48]",
+        "mov r12, [rbx + 56]",
+        "mov r13, [rbx + 64]",
+        "mov r14, [rbx + 72]",
+        "mov r15, [rbx + 80]",
+        "call r11",
+        "pop rbx",
+        "pop rbp",
+        "mov [rbx], rax",
+        "mov [rbx + 8], rcx",
+        "mov [rbx + 16], rdx",
+        "mov [rbx + 24], rdi",
+        "mov [rbx + 32], rsi",
+        "mov [rbx + 40], r8",
+        "mov [rbx + 48], r9",
+        "mov [rbx + 56], r12",
+        "mov [rbx + 64], r13",
+        "mov [rbx + 72], r14",
+        "mov rsp, [rbp]",
+        "xor eax, eax",
+        "jmp {out}",
+        out = sym leave_raw,
+    )
+}
+
+/// The miss stub: where structured code jumps that has no entry for its target. Makes the state exact and returns `TAG | rip`.
+///
+/// # Safety
+/// Called by structured code only.
+#[unsafe(naked)]
+pub unsafe extern "C" fn miss() {
+    naked_asm!(
+        "mov gs:[{rdi}], rax",
+        "mov gs:[{rsi}], rcx",
+        "mov gs:[{rdx}], rdx",
+        "mov edi, edi", // rsp has 32 bits; what stands above is anything
+        "mov gs:[{rsp}], rdi",
+        "mov gs:[{rbx}], rsi",
+        "mov gs:[{rbp}], r8",
+        "mov gs:[{r12}], r9",
+        "mov gs:[{r13}], r12",
+        "mov gs:[{r14}], r13",
+        "mov gs:[{r15}], r14",
+        "mov gs:[{rcx}], r15",
+        "mov rcx, gs:[{rip}]",
+        "bts rcx, 63",
+        "ret",
+        rdi = const offset::gpr(7),
+        rsi = const offset::gpr(6),
+        rdx = const offset::gpr(2),
+        rsp = const offset::gpr(structured::RSP),
+        rbx = const offset::gpr(3),
+        rbp = const offset::gpr(5),
+        r12 = const offset::gpr(12),
+        r13 = const offset::gpr(13),
+        r14 = const offset::gpr(14),
+        r15 = const offset::gpr(15),
+        rcx = const offset::gpr(1),
+        rip = const offset::RIP,
     )
 }
 
@@ -242,22 +344,7 @@ unsafe extern "C" fn helper_on_host(context: *mut Context, op: u32, a: u64, b: u
     }
 }
 
-/// Two results, as the System V convention and wasmer return them: rax, rdx.
-#[repr(C)]
-pub struct Pair(u64, u64);
-
-/// The miss stub, as LLVM code calls it: the second parameter is the base of memory 0.
-///
-/// # Safety
-/// Called by structured code only.
-pub unsafe extern "C" fn miss_with_base(context: *mut Context, _base: *mut u8, rsp: u32, rdi: u64, rsi: u64, rdx: u64) -> Pair {
-    // SAFETY: the environment of the stub is the context of this thread, whose CPU state is mapped.
-    let cpu = unsafe { &mut *(*context).cpu };
-    cpu.gpr[4] = u64::from(rsp);
-    cpu.gpr[7] = rdi;
-    cpu.gpr[6] = rsi;
-    cpu.gpr[2] = rdx;
-    Pair(cpu.gpr[0], cpu.rip | abi::TAG)
-}
-
+// What `miss` stores where, and the bit it sets.
+const _: () = assert!(matches!(structured::PARAMETERS, [7, 6, 2, structured::RSP, 3, 5, 12, 13, 14, 15, 1]));
+const _: () = assert!(structured::RESULTS[1] == structured::NEXT_PC && abi::TAG == 1 << 63);
 const _: () = assert!(core::mem::offset_of!(Context, host_rsp) == 0 && core::mem::offset_of!(Context, native_top) == 8);

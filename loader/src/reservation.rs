@@ -1,9 +1,10 @@
 //! Address space for wasm memories: reserved once, at a fixed place, never grown.
 //!
 //! Owns the three kinds of memory an instance imports (guest window, CPU state, code map) as raw reservations, and their dress as
-//! wasmer memories. Does not own what is mapped inside the window: that is `syscalls::mm`. The fact a newcomer gets wrong: wasmer never allocates
+//! wasmer memories. The window begins at address zero, so that a guest address *is* the host's and costs lifted code neither a register nor an addition. Does not own what is mapped inside the window: that is `syscalls::mm`. The fact a newcomer gets wrong: wasmer never allocates
 //! or protects any of these pages; every store of every thread gets a `FixedMemory` that points at the same reservation.
 
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use wasmer::{MemoryType, Pages};
@@ -13,10 +14,15 @@ use wasmer_vm::{LinearMemory, MemoryError, MemoryStyle, VMMemoryDefinition};
 pub const RESERVED_BYTES: usize = (1 << 32) + GUARD_BYTES;
 const GUARD_BYTES: usize = (1 << 32) + 0x1_0000;
 
+/// Where the window's mapping begins: the host maps nothing below (vm.mmap_min_addr), and neither do guests (`syscalls::mm::LOWEST`).
+const WINDOW_START: usize = 0x1_0000;
+
 /// `RESERVED_BYTES` of inaccessible address space; unmapped on drop.
 #[derive(Debug)]
 pub struct Reservation {
-    base: NonNull<u8>,
+    base: *mut u8,
+    /// What of it is a mapping.
+    mapped: Range<usize>,
 }
 
 // SAFETY: an address range; what happens inside it is up to its users, as with all guest memory.
@@ -25,24 +31,33 @@ unsafe impl Send for Reservation {}
 unsafe impl Sync for Reservation {}
 
 impl Reservation {
+    /// Somewhere.
     pub fn new() -> std::io::Result<Self> {
-        // SAFETY: a new private mapping at an address of the kernel's choice.
-        let p = unsafe { libc::mmap(std::ptr::null_mut(), RESERVED_BYTES, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1, 0) };
-        match NonNull::new(p.cast::<u8>()) {
-            Some(base) if p != libc::MAP_FAILED => Ok(Self { base }),
-            _ => Err(std::io::Error::last_os_error()),
-        }
+        Self::map(std::ptr::null_mut(), RESERVED_BYTES, 0).map(|p| Self { base: p, mapped: p as usize..p as usize + RESERVED_BYTES })
+    }
+
+    /// The guest window: from address zero. EEXIST if this process has one already, or anything else that low.
+    pub fn window() -> std::io::Result<Self> {
+        let start = std::ptr::without_provenance_mut(WINDOW_START);
+        Self::map(start, RESERVED_BYTES - WINDOW_START, libc::MAP_FIXED_NOREPLACE)?;
+        Ok(Self { base: std::ptr::null_mut(), mapped: WINDOW_START..RESERVED_BYTES })
+    }
+
+    fn map(at: *mut u8, len: usize, flags: i32) -> std::io::Result<*mut u8> {
+        // SAFETY: a new private mapping that replaces nothing.
+        let p = unsafe { libc::mmap(at.cast(), len, libc::PROT_NONE, flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1, 0) };
+        if p == libc::MAP_FAILED { Err(std::io::Error::last_os_error()) } else { Ok(p.cast()) }
     }
 
     pub fn base(&self) -> *mut u8 {
-        self.base.as_ptr()
+        self.base
     }
 
     /// Replaces a part by anonymous pages with protection `prot`.
     pub fn map_anonymous(&self, offset: usize, len: usize, prot: i32) -> std::io::Result<()> {
         assert!(offset + len <= RESERVED_BYTES, "inside the reservation");
         // SAFETY: MAP_FIXED over pages of this reservation only.
-        let p = unsafe { libc::mmap(self.base().add(offset).cast(), len, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE, -1, 0) };
+        let p = unsafe { libc::mmap(self.base().wrapping_add(offset).cast(), len, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE, -1, 0) };
         if p == libc::MAP_FAILED { Err(std::io::Error::last_os_error()) } else { Ok(()) }
     }
 }
@@ -50,7 +65,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         // SAFETY: the range is ours; the memories that point at it hold an `Arc` of it, so none is left.
-        unsafe { libc::munmap(self.base().cast(), RESERVED_BYTES) };
+        unsafe { libc::munmap(std::ptr::without_provenance_mut(self.mapped.start), self.mapped.len()) };
     }
 }
 

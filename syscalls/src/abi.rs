@@ -1,8 +1,8 @@
 //! The contract between lifted code and the runtime: `CpuState`, import names, tags, helper numbers.
 //!
 //! Owns every number that both the lifter (which emits code) and the loader (which runs it) must agree on; ARCHITECTURE.md
-//! explains what they mean. The fact a newcomer gets wrong: while structured code runs, the copies of rsp, rdi, rsi, rdx and rax
-//! in `CpuState` are stale; they are exact only at tagged exits, at syscalls and in resumable code.
+//! explains what they mean. The fact a newcomer gets wrong: while structured code runs, most registers of `CpuState` are stale: `structured` says
+//! which travel as parameters and results. They are exact only at tagged exits, at syscalls and in resumable code.
 
 /// Bit 63 of a next-pc: the whole state is in `CpuState`, abandon every wasm frame (see ARCHITECTURE.md, "Tagged pcs").
 pub const TAG: u64 = 1 << 63;
@@ -18,6 +18,7 @@ pub mod import {
     pub const CODEMAP: &str = "codemap";
     pub const TABLE: &str = "table";
     pub const SLOT_BASE: &str = "slot_base";
+    pub const ANY: &str = "any";
     pub const LINUX: &str = "linux";
     pub const SYSCALL: &str = "syscall";
     pub const X86: &str = "x86";
@@ -25,10 +26,68 @@ pub mod import {
     pub const MEM_INDEX: u32 = 0;
     pub const CPU_INDEX: u32 = 1;
     pub const CODEMAP_INDEX: u32 = 2;
+    /// Indices of the imported globals: where the shard's slots begin, and an `i64` that stands where no value matters.
+    pub const SLOT_BASE_INDEX: u32 = 0;
+    pub const ANY_INDEX: u32 = 1;
     /// Function indices of the imports.
     pub const SYSCALL_INDEX: u32 = 0;
     pub const HELPER_INDEX: u32 = 1;
     pub const FUNCTIONS: u32 = 2;
+}
+
+/// The type of structured functions: which registers are parameters, and which are results. All are `i64` but rsp, which is `i32`.
+///
+/// The order is that of LLVM's `x86_regcallcc`, which passes both in rax, rcx, rdx, rdi, rsi, r8, r9, r12..r15: what a function is given and gives back stands at the
+/// same place in both, so that a value which only passes through never moves.
+pub mod structured {
+    /// General registers by their encoding: rdi rsi rdx rsp rbx rbp r12 r13 r14 r15 rcx.
+    pub const PARAMETERS: [usize; 11] = [7, 6, 2, RSP, 3, 5, 12, 13, 14, 15, 1];
+    /// rax, the next pc, rdx rsp rbx rbp r12 r13 r14 r15. rsp is the caller's again: behind the return address.
+    pub const RESULTS: [usize; 10] = [0, NEXT_PC, 2, RSP, 3, 5, 12, 13, 14, 15];
+    /// In the place of a register: the next pc.
+    pub const NEXT_PC: usize = 16;
+    pub const RSP: usize = 4;
+    /// Where a register stands among the parameters.
+    pub const fn parameter(register: usize) -> Option<usize> {
+        let mut k = 0;
+        while k < PARAMETERS.len() {
+            if PARAMETERS[k] == register {
+                return Some(k);
+            }
+            k += 1;
+        }
+        None
+    }
+    /// Where a register (or the next pc) stands among the results.
+    pub const fn result(register: usize) -> Option<usize> {
+        let mut k = 0;
+        while k < RESULTS.len() {
+            if RESULTS[k] == register {
+                return Some(k);
+            }
+            k += 1;
+        }
+        None
+    }
+}
+
+/// What compiled structured code finds in the page of memory 1 behind `CpuState`: addresses of the runtime's. Lifted code has no name for them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Links {
+    /// Base of memory 2.
+    pub codemap: usize,
+    /// Addresses of the code of all slots, the miss stub's where nothing else stands.
+    pub code: usize,
+    /// First argument of imported functions.
+    pub environment: usize,
+    /// The imported functions, by index.
+    pub imports: [usize; import::FUNCTIONS as usize],
+}
+
+impl Links {
+    /// Offset in memory 1.
+    pub const AT: u64 = 0x400;
 }
 
 /// Custom sections of a shard module.
@@ -131,6 +190,7 @@ pub mod offset {
     pub const LAZY_RSP: u64 = offset_of!(CpuState, lazy_rsp) as u64;
 }
 
+const _: () = assert!(core::mem::size_of::<CpuState>() as u64 <= Links::AT);
 const _: () = assert!(core::mem::offset_of!(CpuState, xmm) == 0x100);
 const _: () = assert!(core::mem::offset_of!(CpuState, st) == 0x200);
 const _: () = assert!(core::mem::offset_of!(CpuState, scratch) == 0x300);

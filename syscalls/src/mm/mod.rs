@@ -111,8 +111,12 @@ impl Memory {
         Err(errno)
     }
 
-    /// Makes `start..start+len` a reserved nothing: what Linux calls unmapped.
+    /// Makes `start..start+len` a reserved nothing: what Linux calls unmapped. What lies below `LOWEST` is nothing already: the window begins at address zero, where the host
+    /// maps nothing (vm.mmap_min_addr).
     pub(crate) fn host_clear(&self, start: u64, len: u64) -> Result<(), Errno> {
+        let end = start.checked_add(len).ok_or(Errno::EFAULT)?;
+        let start = start.max(LOWEST);
+        let Some(len) = end.checked_sub(start).filter(|n| *n > 0) else { return Ok(()) };
         let at = self.window.range(start, len)?;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
         // SAFETY: as in `host_map`.

@@ -108,6 +108,29 @@ impl LLVMCallbacks {
     }
 }
 
+/// Promises of vkernel's modules, and where their runtime keeps what code needs of it: the GS segment (x86-64) starts at one memory whenever code runs, and
+/// holds addresses at the offsets named here. With them
+/// - functions take no instance and no memory base: parameters and results travel as in LLVM's `x86_regcallcc`, up to eleven integers each way in registers;
+/// - an indirect call checks neither bounds nor null nor signature: every index that reaches it is a valid one;
+/// - imported functions are C functions of the runtime, with its environment as first argument.
+#[derive(Debug, Clone)]
+pub struct ClosedWorld {
+    /// The memory at the base of GS, never accessed out of bounds.
+    pub segment_memory: u32,
+    /// The memory whose addresses are the process's own: it begins at address zero.
+    pub flat_memory: u32,
+    /// Every other memory that code accesses, and where its base is found.
+    pub memory_bases: Vec<(u32, u64)>,
+    /// Where the address of an array is found that holds the address of the code of every element of table 0.
+    pub table: u64,
+    /// Where the environment is found.
+    pub environment: u64,
+    /// Where the address of each imported function is found.
+    pub imports: Vec<u64>,
+    /// Reading this global gives whatever costs least.
+    pub any_global: u32,
+}
+
 #[derive(Debug, Clone)]
 pub struct LLVM {
     pub(crate) enable_nan_canonicalization: bool,
@@ -119,8 +142,7 @@ pub struct LLVM {
     pub(crate) opt_level: LLVMOptLevel,
     pub(crate) is_pic: bool,
     pub(crate) experimental_artifact: bool,
-    pub(crate) closed_world: bool,
-    pub(crate) segment_memory: Option<u32>,
+    pub(crate) closed_world: Option<ClosedWorld>,
     pub(crate) callbacks: Option<LLVMCallbacks>,
     /// The middleware chain.
     pub(crate) middlewares: Vec<Arc<dyn ModuleMiddleware>>,
@@ -150,8 +172,7 @@ impl LLVM {
             opt_level: LLVMOptLevel::Aggressive,
             is_pic: false,
             experimental_artifact: false,
-            closed_world: false,
-            segment_memory: None,
+            closed_world: None,
             callbacks: None,
             middlewares: vec![],
             verbose_asm: false,
@@ -167,18 +188,9 @@ impl LLVM {
         self
     }
 
-    /// Promises of vkernel's modules: imported functions are host functions, the tables hold only functions of modules compiled
-    /// with this setting and are full, and every index that reaches `call_indirect` is a valid one of the right type.
-    /// Indirect calls then check nothing, imports get no memory base, and functions keep no frame pointer.
-    pub fn closed_world(&mut self, enable: bool) -> &mut Self {
-        self.closed_world = enable;
-        self
-    }
-
-    /// The memory of this index begins at the base of the GS segment (x86-64) whenever code of the module runs, and is never accessed out of
-    /// bounds: its base needs neither a register nor loads. `None`, the default: no such memory.
-    pub fn segment_memory(&mut self, index: Option<u32>) -> &mut Self {
-        self.segment_memory = index;
+    /// Modules keep the promises of `ClosedWorld`, and are compiled for them. Their functions can then not be called through wasmer's trampolines.
+    pub fn closed_world(&mut self, promises: Option<ClosedWorld>) -> &mut Self {
+        self.closed_world = promises;
         self
     }
 

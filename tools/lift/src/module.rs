@@ -1,7 +1,7 @@
 //! Assembles emitted bodies into the two modules of a shard (ARCHITECTURE.md, "The guest ABI").
 
 use crate::emit::Body;
-use syscalls::abi::{import, section};
+use syscalls::abi::{import, section, structured};
 use wasm::ValType::{I32, I64};
 use wasm_encoder as wasm;
 
@@ -10,8 +10,6 @@ const TYPE_SYSCALL: u32 = 0;
 const TYPE_HELPER: u32 = 1;
 /// The type of the form's functions.
 pub const TYPE_FUNCTION: u32 = 2;
-/// `(rax: i64, pc: i64, rsp: i32) -> (i64, i64)`: the structured form's mismatch function.
-const TYPE_MISMATCH: u32 = 3;
 
 /// A module under construction.
 pub struct ModuleBuilder {
@@ -23,7 +21,8 @@ pub struct ModuleBuilder {
 
 impl ModuleBuilder {
     pub fn structured() -> Self {
-        Self::new(&[I32, I64, I64, I64], &[I64, I64])
+        let of = |registers: &[usize]| registers.iter().map(|r| if *r == structured::RSP { I32 } else { I64 }).collect::<Vec<_>>();
+        Self::new(&of(&structured::PARAMETERS), &of(&structured::RESULTS))
     }
 
     pub fn resumable() -> Self {
@@ -35,25 +34,15 @@ impl ModuleBuilder {
         types.ty().function([], []);
         types.ty().function([I32, I64, I64], [I64]);
         types.ty().function(params.to_vec(), results.to_vec());
-        types.ty().function([I64, I64, I32], [I64, I64]);
         Self { types, functions: wasm::FunctionSection::new(), code: wasm::CodeSection::new(), count: 0 }
     }
 
     /// Adds a function of the form's type.
     pub fn function(&mut self, body: &Body) {
-        self.add(TYPE_FUNCTION, body);
-    }
-
-    /// Adds the mismatch function (structured form; it must come last).
-    pub fn mismatch(&mut self, body: &Body) {
-        self.add(TYPE_MISMATCH, body);
-    }
-
-    fn add(&mut self, ty: u32, body: &Body) {
         let mut f = wasm::Function::new(body.0.iter().map(|t| (1, *t)));
         f.raw(body.1.iter().copied());
         f.instructions().end();
-        self.functions.function(ty);
+        self.functions.function(TYPE_FUNCTION);
         self.code.function(&f);
         self.count += 1;
     }
@@ -66,7 +55,7 @@ impl ModuleBuilder {
         m.section(&self.functions);
         let mut elements = wasm::ElementSection::new();
         let slots: Vec<u32> = (0..table_entries).map(|k| import::FUNCTIONS + k).collect();
-        elements.active(None, &wasm::ConstExpr::global_get(0), wasm::Elements::Functions(slots.into()));
+        elements.active(None, &wasm::ConstExpr::global_get(import::SLOT_BASE_INDEX), wasm::Elements::Functions(slots.into()));
         m.section(&elements);
         m.section(&self.code);
         for (name, data) in sections {
@@ -86,8 +75,9 @@ fn imports() -> wasm::ImportSection {
     s.import(import::MODULE, import::CODEMAP, memory(65536, true));
     let table = wasm::TableType { element_type: wasm::RefType::FUNCREF, minimum: 1, maximum: None, table64: false, shared: false };
     s.import(import::MODULE, import::TABLE, table);
-    let base = wasm::GlobalType { val_type: I32, mutable: false, shared: false };
-    s.import(import::MODULE, import::SLOT_BASE, base);
+    let global = |val_type| wasm::GlobalType { val_type, mutable: false, shared: false };
+    s.import(import::MODULE, import::SLOT_BASE, global(I32));
+    s.import(import::MODULE, import::ANY, global(I64));
     s
 }
 

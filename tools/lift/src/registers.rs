@@ -4,6 +4,7 @@
 //! write (it keeps the upper lanes), unless the form clears them.
 
 use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
+use syscalls::abi::structured;
 
 /// A set of registers: bits 0..15 general registers in encoding order, bits 16..31 xmm0..15.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -23,8 +24,20 @@ impl RegSet {
     pub const ARGUMENTS: RegSet = RegSet(1 << 7 | 1 << 6 | 1 << 2 | 1 << 1 | 1 << 8 | 1 << 9 | 1 | 1 << 10 | 0x00ff_0000);
     /// What a function may return: rax rdx xmm0 xmm1.
     pub const RESULTS: RegSet = RegSet(1 | 1 << 2 | 1 << 16 | 1 << 17);
-    /// Passed as WASM parameters of structured code, besides rsp: rdi rsi rdx.
-    pub const PARAMETERS: RegSet = RegSet(1 << 7 | 1 << 6 | 1 << 2);
+    /// Passed as WASM parameters of structured code, besides rsp (`abi::structured::PARAMETERS`).
+    pub const PARAMETERS: RegSet = RegSet::from_list(&structured::PARAMETERS).minus(RegSet::RSP);
+    /// Come back as its WASM results, besides rsp.
+    pub const RETURNED: RegSet = RegSet::from_list(&structured::RESULTS).and(RegSet::GPR).minus(RegSet::RSP);
+
+    const fn from_list(registers: &[usize]) -> Self {
+        let mut set = 0;
+        let mut k = 0;
+        while k < registers.len() {
+            set |= 1 << registers[k];
+            k += 1;
+        }
+        RegSet(set)
+    }
 
     pub const fn gpr(n: usize) -> Self {
         RegSet(1 << n)

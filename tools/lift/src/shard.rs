@@ -120,8 +120,8 @@ fn resumable_module(functions: &[resumable::Resumable]) -> Vec<u8> {
 
 fn structured_module(program: &Program, report: &mut Report) -> Vec<u8> {
     let mut effects = Effects::default();
-    let events: BTreeMap<u64, _> = program.functions.values().map(|f| (f.entry, liveness::events(f, &mut effects))).collect();
-    let summaries = liveness::summarise(program, &events);
+    let mut events: BTreeMap<u64, _> = program.functions.values().map(|f| (f.entry, liveness::events(f, &mut effects))).collect();
+    let summaries = liveness::summarise(program, &mut events);
     // Code for CPU features the guest is told it does not have stays in the resumable form, where its gaps are: no time is spent on optimising it.
     let functions: Vec<&Function> = program.functions.values().filter(|f| !is_gated(f)).collect();
     let index: HashMap<u64, u32> = functions.iter().enumerate().map(|(k, f)| (f.entry, import::FUNCTIONS + k as u32)).collect();
@@ -134,7 +134,8 @@ fn structured_module(program: &Program, report: &mut Report) -> Vec<u8> {
     for b in &bodies {
         m.function(&b.body);
     }
-    m.mismatch(&structured::mismatch());
+    // Last, so that the table's entries are the functions before it.
+    m.function(&structured::mismatch());
     m.finish(bodies.len() as u32, &[entries_section(functions.iter().map(|f| f.entry))])
 }
 

@@ -4,27 +4,43 @@
 //! program's rax when the start function returns, and it traps when code leaves through a tagged pc, because the resumable form needs a host that keeps `vkernel.blocks`.
 
 use crate::section::EntryMap;
+use syscalls::abi::structured::{NEXT_PC, PARAMETERS, RESULTS, RSP};
 use syscalls::abi::{TAG, import, offset};
 use wasm_encoder::{BlockType, Function, InstructionSink, MemArg, ValType};
+use wasmparser::FuncType;
 
-const RSP: usize = 4;
-const RSI: usize = 6;
-const RDI: usize = 7;
-const RDX: usize = 2;
+const RAX: usize = 0;
+
+/// The type of structured functions.
+pub(crate) fn structured_type() -> FuncType {
+    use wasmparser::ValType::{I32, I64};
+    let of = |registers: &[usize]| registers.iter().map(|r| if *r == RSP { I32 } else { I64 }).collect::<Vec<_>>();
+    FuncType::new(of(&PARAMETERS), of(&RESULTS))
+}
 
 fn at(memory_index: u32, offset: u64) -> MemArg {
     MemArg { offset, align: 3, memory_index }
 }
 
-/// `(rsp: i32, rdi, rsi, rdx: i64) -> (rax, next_pc)`: makes the state exact and returns `TAG | rip` (ARCHITECTURE.md, "Tagged pcs").
+/// A structured function that makes the state exact and returns `TAG | rip` (ARCHITECTURE.md, "Tagged pcs").
 pub(crate) fn miss_stub() -> Function {
     let mut f = Function::new([]);
     let mut i = f.instructions();
-    i.i32_const(0).local_get(0).i64_extend_i32_u().i64_store(at(import::CPU_INDEX, offset::gpr(RSP)));
-    for (local, register) in [(1, RDI), (2, RSI), (3, RDX)] {
-        i.i32_const(0).local_get(local).i64_store(at(import::CPU_INDEX, offset::gpr(register)));
+    for (local, register) in PARAMETERS.into_iter().enumerate() {
+        i.i32_const(0).local_get(local as u32);
+        if register == RSP {
+            i.i64_extend_i32_u();
+        }
+        i.i64_store(at(import::CPU_INDEX, offset::gpr(register)));
     }
-    i.i64_const(0).i32_const(0).i64_load(at(import::CPU_INDEX, offset::RIP)).i64_const(TAG as i64).i64_or().end();
+    for result in RESULTS {
+        match result {
+            NEXT_PC => i.i32_const(0).i64_load(at(import::CPU_INDEX, offset::RIP)).i64_const(TAG as i64).i64_or(),
+            RSP => i.i32_const(0),
+            _ => i.i64_const(0),
+        };
+    }
+    i.end();
     f
 }
 
@@ -35,7 +51,8 @@ pub(crate) fn dispatch(map: &EntryMap, function_type: u32) -> Function {
     const SLOT: u32 = 3;
     const RSP_LOCAL: u32 = 4;
     const NEXT: u32 = 5;
-    let mut f = Function::new([(2, ValType::I32), (1, ValType::I64)]);
+    const RESULT: u32 = 6;
+    let mut f = Function::new([(2, ValType::I32), (2, ValType::I64)]);
     let mut i = f.instructions();
     i.block(BlockType::Empty);
     for (digest, row) in &map.0 {
@@ -48,9 +65,23 @@ pub(crate) fn dispatch(map: &EntryMap, function_type: u32) -> Function {
     i.unreachable().end();
     i.local_get(2).i32_const(8).i32_sub().local_tee(RSP_LOCAL);
     i.local_get(1).i64_extend_i32_u().i64_store(at(import::MEM_INDEX, 0));
-    i.local_get(RSP_LOCAL).i64_const(0).i64_const(0).i64_const(0).local_get(SLOT);
-    i.call_indirect(0, function_type).local_set(NEXT).i32_wrap_i64();
-    i.local_get(NEXT).i64_const(0).i64_lt_s().if_(BlockType::Empty).unreachable().end().end();
+    for register in PARAMETERS {
+        if register == RSP {
+            i.local_get(RSP_LOCAL)
+        } else {
+            i.i64_const(0)
+        };
+    }
+    i.local_get(SLOT).call_indirect(0, function_type);
+    for result in RESULTS.into_iter().rev() {
+        match result {
+            NEXT_PC => i.local_set(NEXT),
+            RAX => i.local_set(RESULT),
+            _ => i.drop(),
+        };
+    }
+    i.local_get(NEXT).i64_const(0).i64_lt_s().if_(BlockType::Empty).unreachable().end();
+    i.local_get(RESULT).i32_wrap_i64().end();
     f
 }
 
@@ -97,8 +128,7 @@ pub fn check_dispatch(module: &[u8], map: &EntryMap) -> Result<(), DispatchError
             _ => {}
         }
     }
-    let (int, long) = (wasmparser::ValType::I32, wasmparser::ValType::I64);
-    let function_type = types.iter().position(|t| *t == wasmparser::FuncType::new([int, long, long, long], [long, long]));
+    let function_type = types.iter().position(|t| *t == structured_type());
     let expected = function_type.map(|t| dispatch(map, t as u32).into_raw_body());
     if exported != Some(functions - 1) || last_body != expected.as_deref() {
         return Err(DispatchError::Mismatch);

@@ -115,8 +115,8 @@ impl Merged {
     }
 
     fn dispatcher(&mut self, map: &EntryMap) {
-        use ValType::{I32, I64};
-        let function_type = self.types.index(&FuncType::new([I32, I64, I64, I64], [I64, I64]));
+        use ValType::I32;
+        let function_type = self.types.index(&dispatch::structured_type());
         let dispatch_type = self.types.index(&FuncType::new([I32, I32, I32], [I32]));
         self.functions.function(function_type).function(dispatch_type);
         self.code.function(&dispatch::miss_stub()).function(&dispatch::dispatch(map, function_type));
@@ -131,6 +131,7 @@ impl Merged {
         imports.import(import::MODULE, import::MEM, memory(65536, true));
         imports.import(import::MODULE, import::CPU, memory(1, false));
         imports.import(import::MODULE, import::CODEMAP, memory(65536, true));
+        imports.import(import::MODULE, import::ANY, wasm::GlobalType { val_type: wasm::ValType::I64, mutable: false, shared: false });
         let slots = u64::from(self.next_slot);
         let mut tables = wasm::TableSection::new();
         tables.table(wasm::TableType { element_type: wasm::RefType::FUNCREF, minimum: slots, maximum: Some(slots), table64: false, shared: false });

@@ -43,6 +43,9 @@ pub(crate) struct Added {
     pub sections: Vec<(String, Vec<u8>)>,
 }
 
+/// Index of `vk.any` in the merged module.
+const MERGED_ANY: u32 = 0;
+
 struct Shift<'a> {
     types: &'a [u32],
     /// Added to the index of an own function.
@@ -54,6 +57,11 @@ impl Reencode for Shift<'_> {
 
     fn function_index(&mut self, f: u32) -> Result<u32, reencode::Error> {
         Ok(if f < import::FUNCTIONS { f } else { f + self.functions })
+    }
+
+    /// `vk.slot_base` is gone; code reads `vk.any` only.
+    fn global_index(&mut self, g: u32) -> Result<u32, reencode::Error> {
+        Ok(if g == import::ANY_INDEX { MERGED_ANY } else { g })
     }
 
     fn type_index(&mut self, t: u32) -> Result<u32, reencode::Error> {
@@ -106,6 +114,7 @@ fn imports(section: wasmparser::ImportSectionReader<'_>) -> Result<(), String> {
         (import::MODULE, import::CODEMAP),
         (import::MODULE, import::TABLE),
         (import::MODULE, import::SLOT_BASE),
+        (import::MODULE, import::ANY),
     ];
     let mut found = Vec::new();
     for i in section.into_imports() {
@@ -115,7 +124,7 @@ fn imports(section: wasmparser::ImportSectionReader<'_>) -> Result<(), String> {
             (import::MEM | import::CODEMAP, TypeRef::Memory(m)) => memory(m) == (65536, Some(65536), true),
             (import::CPU, TypeRef::Memory(m)) => memory(m) == (1, Some(1), false),
             (import::SYSCALL | import::HELPER, TypeRef::Func(_)) | (import::TABLE, TypeRef::Table(_)) => true,
-            (import::SLOT_BASE, TypeRef::Global(g)) => !g.mutable,
+            (import::SLOT_BASE | import::ANY, TypeRef::Global(g)) => !g.mutable,
             _ => false,
         };
         if !fits {

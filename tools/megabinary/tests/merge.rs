@@ -4,7 +4,7 @@ use megabinary::{ImageSegment, Megabinary, MergeError, Program, ShardInput, merg
 use policy::Digest;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use syscalls::abi::{import, section as shard_section};
+use syscalls::abi::{import, section as shard_section, structured as abi};
 use wasm_encoder::*;
 
 const FILE: &[u8] = &[0x7f; 9000];
@@ -18,12 +18,13 @@ fn imports(section: &mut ImportSection) {
     section.import("vk", "codemap", memory(65536, true));
     section.import("vk", "table", TableType { element_type: RefType::FUNCREF, minimum: 1, maximum: None, table64: false, shared: false });
     section.import("vk", "slot_base", GlobalType { val_type: ValType::I32, mutable: false, shared: false });
+    section.import("vk", "any", GlobalType { val_type: ValType::I64, mutable: false, shared: false });
 }
 
 /// A module with `n` functions of the given form; function k calls function k + 1, does a system call and an indirect call.
 fn form(structured: bool, n: u32, first_pc: u32) -> Vec<u8> {
-    let (params, results): (&[ValType], &[ValType]) =
-        if structured { (&[ValType::I32, ValType::I64, ValType::I64, ValType::I64], &[ValType::I64, ValType::I64]) } else { (&[ValType::I32], &[ValType::I64]) };
+    let of = |registers: &[usize]| registers.iter().map(|r| if *r == abi::RSP { ValType::I32 } else { ValType::I64 }).collect::<Vec<_>>();
+    let (params, results) = if structured { (of(&abi::PARAMETERS), of(&abi::RESULTS)) } else { (vec![ValType::I32], vec![ValType::I64]) };
     let mut types = TypeSection::new();
     types.ty().function([], []);
     types.ty().function([ValType::I32, ValType::I64, ValType::I64], [ValType::I64]);

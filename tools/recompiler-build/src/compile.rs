@@ -8,12 +8,13 @@ use crate::link::{self, LinkError};
 use crate::slim;
 use clap::ValueEnum;
 use policy::manifest::Form;
+use std::mem::offset_of;
 use std::num::NonZero;
-use syscalls::abi::import;
+use syscalls::abi::{Links, import};
 use thiserror::Error;
 use wasmer::sys::{CpuFeature, Cranelift, EngineBuilder, Features, LLVM, Target, Triple};
 use wasmer::{Engine, Module};
-use wasmer_compiler_llvm::LLVMOptLevel;
+use wasmer_compiler_llvm::{ClosedWorld, LLVMOptLevel};
 
 pub const KIND: &str = "aot";
 
@@ -59,7 +60,7 @@ pub const EXTENSION: &str = "so";
 /// Engine and compiler, as manifests name them.
 pub fn engine_name(form: Form) -> &'static str {
     match form {
-        Form::Structured => "wasmer 7.4.2 llvm 22.1 vkernel.4",
+        Form::Structured => "wasmer 7.4.2 llvm 22.1 vkernel.5",
         Form::Resumable => "wasmer 7.4.2 cranelift 0.135",
     }
 }
@@ -82,7 +83,7 @@ fn engine(form: Form, threads: NonZero<usize>) -> Engine {
     let builder = match form {
         Form::Structured => {
             let mut llvm = LLVM::new();
-            llvm.non_volatile_memops(true).experimental_artifact(true).closed_world(true).segment_memory(Some(import::CPU_INDEX)).num_threads(threads);
+            llvm.non_volatile_memops(true).experimental_artifact(true).closed_world(Some(closed_world())).num_threads(threads);
             llvm.opt_level(LLVMOptLevel::Less);
             EngineBuilder::new(llvm)
         }
@@ -93,6 +94,21 @@ fn engine(form: Form, threads: NonZero<usize>) -> Engine {
         }
     };
     builder.set_target(target).set_features(Some(features())).engine().into()
+}
+
+/// What the loader promises structured code (`abi::Links`).
+fn closed_world() -> ClosedWorld {
+    let link = |field: usize| Links::AT + field as u64;
+    let imports = offset_of!(Links, imports);
+    ClosedWorld {
+        segment_memory: import::CPU_INDEX,
+        flat_memory: import::MEM_INDEX,
+        memory_bases: vec![(import::CODEMAP_INDEX, link(offset_of!(Links, codemap)))],
+        table: link(offset_of!(Links, code)),
+        environment: link(offset_of!(Links, environment)),
+        imports: (0..import::FUNCTIONS as usize).map(|k| link(imports + k * size_of::<usize>())).collect(),
+        any_global: import::ANY_INDEX,
+    }
 }
 
 /// Name of a job's native code in the cache.

@@ -34,7 +34,7 @@ use target_lexicon::{Architecture, BinaryFormat, OperatingSystem, Triple};
 use wasmer_compiler::WASM_LARGE_FUNCTION_THRESHOLD;
 
 use crate::{
-    abi::{LLVMAbi, get_abi},
+    abi::{LLVMAbi, REGISTER_CALL, closed_world_type, get_abi},
     config::LLVM,
     error::{err, err_nt},
     object_file::load_object_file,
@@ -151,9 +151,11 @@ impl FuncTranslator {
 
         // We can pass and use the heap pointer (memory #0) only and only if the memory static, that means
         // the allocated heap is never moved to a different location.
-        let m0_is_enabled = memory_styles
-            .get(MemoryIndex::from_u32(0))
-            .is_some_and(|memory| matches!(memory, MemoryStyle::Static));
+        let closed_world = config.closed_world.is_some();
+        let m0_is_enabled = !closed_world
+            && memory_styles
+                .get(MemoryIndex::from_u32(0))
+                .is_some_and(|memory| matches!(memory, MemoryStyle::Static));
 
         let (function_name, module_name) = if config.experimental_artifact {
             (function.linkage_name(), String::new())
@@ -187,16 +189,25 @@ impl FuncTranslator {
             &self.target_triple,
             &self.binary_fmt,
         );
-        let (func_type, func_attrs) = self.abi.func_type_to_llvm(
-            &self.ctx,
-            &intrinsics,
-            Some(&offsets),
-            wasm_fn_type,
-            m0_is_enabled,
-        )?;
+        let (func_type, func_attrs) = if closed_world {
+            (closed_world_type(&intrinsics, wasm_fn_type)?, Vec::new())
+        } else {
+            self.abi.func_type_to_llvm(
+                &self.ctx,
+                &intrinsics,
+                Some(&offsets),
+                wasm_fn_type,
+                m0_is_enabled,
+            )?
+        };
 
         let func = module.add_function(&function_name, func_type, Some(Linkage::External));
-        let debug_info = if config.experimental_artifact {
+        if closed_world {
+            func.set_call_conventions(REGISTER_CALL);
+            func.add_attribute(AttributeLoc::Function, keeps_nothing(&self.ctx));
+        }
+        // Of a closed world nobody reads any, and making it is a tenth of the time.
+        let debug_info = if config.experimental_artifact && !closed_world {
             let source_location = self.source_map.first_in_function(function_body);
             let debug_metadata_version = self
                 .ctx
@@ -271,12 +282,15 @@ impl FuncTranslator {
         }
 
         func.add_attribute(AttributeLoc::Function, intrinsics.uwtable);
-        if config.closed_world {
+        if closed_world {
             // Else two registers moved to or from the stack become one vector move, which waits for the two stores it reads.
             let kind = Attribute::get_named_enum_kind_id("noimplicitfloat");
             func.add_attribute(AttributeLoc::Function, self.ctx.create_enum_attribute(kind, 0));
             // Nor may it call memset instead of storing zeros: nothing provides one.
             func.add_attribute(AttributeLoc::Function, self.ctx.create_string_attribute("no-builtins", ""));
+            // Address zero is an address like any other in a flat memory.
+            let kind = Attribute::get_named_enum_kind_id("null_pointer_is_valid");
+            func.add_attribute(AttributeLoc::Function, self.ctx.create_enum_attribute(kind, 0));
         } else {
             func.add_attribute(AttributeLoc::Function, intrinsics.frame_pointer);
         }
@@ -339,7 +353,9 @@ impl FuncTranslator {
 
         let mut params = vec![];
         let first_param =
-            if func_type.get_return_type().is_none() && wasm_fn_type.results().len() > 1 {
+            if closed_world {
+                0
+            } else if func_type.get_return_type().is_none() && wasm_fn_type.results().len() > 1 {
                 if m0_is_enabled { 3 } else { 2 }
             } else if m0_is_enabled {
                 2
@@ -413,6 +429,12 @@ impl FuncTranslator {
             m0_param = Some(m0);
         }
 
+        let vmctx = if closed_world {
+            intrinsics.ptr_ty.const_null()
+        } else {
+            self.abi.get_vmctx_ptr_param(&func)
+        };
+
         let mut fcg = LLVMFunctionCodeGenerator {
             m0_param,
             context: &self.ctx,
@@ -425,7 +447,7 @@ impl FuncTranslator {
             locals: params_locals,
             ctx: CtxType::new(
                 wasm_module,
-                &func,
+                vmctx,
                 &cache_builder,
                 &self.abi,
                 self.pointer_width,
@@ -1803,9 +1825,26 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
         let imm_offset = intrinsics.i64_ty.const_int(memarg.offset, false);
         let var_offset = err!(builder.build_int_z_extend(var_offset, intrinsics.i64_ty, ""));
         let offset = err!(builder.build_int_add(var_offset, imm_offset, ""));
-        if self.config.segment_memory == Some(memory_index.as_u32()) {
-            let segment = context.ptr_type(AddressSpace::from(GS_ADDRESS_SPACE));
-            return err_nt!(builder.build_int_to_ptr(offset, segment, "segment_ptr"));
+        if let Some(world) = &self.config.closed_world {
+            let index = memory_index.as_u32();
+            if index == world.segment_memory {
+                let segment = context.ptr_type(AddressSpace::from(GS_ADDRESS_SPACE));
+                return err_nt!(builder.build_int_to_ptr(offset, segment, "segment_ptr"));
+            }
+            // Offsets from one pointer, null: what LLVM knows of two of them it would not know of two integers.
+            let base = if index == world.flat_memory {
+                intrinsics.ptr_ty.const_null()
+            } else if let Some((_, at)) = world.memory_bases.iter().find(|(m, _)| *m == index) {
+                self.runtime_pointer(*at)?
+            } else {
+                return Err(CompileError::Codegen(format!(
+                    "memory {index} has no place in a closed world"
+                )));
+            };
+            // SAFETY: a memory and its guard cover every offset.
+            return Ok(unsafe {
+                err!(builder.build_gep(intrinsics.i8_ty, base, &[offset], "closed_world_ptr"))
+            });
         }
 
         // Look up the memory base (as pointer) and bounds (as unsigned integer).
@@ -2011,6 +2050,14 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
 
         if wasm_fn_type.results().is_empty() {
             err!(self.builder.build_return(None));
+        } else if self.config.closed_world.is_some() && results.len() > 1 {
+            let ty = func_type.get_return_type().unwrap().into_struct_type();
+            let mut all = ty.get_poison();
+            for (i, value) in results.into_iter().enumerate() {
+                all = err!(self.builder.build_insert_value(all, value, i as u32, ""))
+                    .into_struct_value();
+            }
+            err!(self.builder.build_return(Some(&all)));
         } else if self.abi.is_sret(wasm_fn_type)? {
             let sret = self
                 .function
@@ -2355,63 +2402,161 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
         )
     }
 
-    /// An indirect call without checks: see `LLVM::closed_world`.
-    fn closed_world_indirect_call(
+    /// An address that the runtime keeps in the GS segment and never changes while code runs: see `ClosedWorld`.
+    fn runtime_pointer(&self, offset: u64) -> Result<PointerValue<'ctx>, CompileError> {
+        let segment = self.context.ptr_type(AddressSpace::from(GS_ADDRESS_SPACE));
+        let at = err!(self.builder.build_int_to_ptr(
+            self.intrinsics.i64_ty.const_int(offset, false),
+            segment,
+            "runtime_at",
+        ));
+        let value = err!(self.builder.build_load(self.intrinsics.ptr_ty, at, "runtime_ptr"));
+        let kind = self.context.get_kind_id("invariant.load");
+        let metadata = self.context.metadata_node(&[]);
+        value
+            .as_instruction_value()
+            .unwrap()
+            .set_metadata(metadata, kind)
+            .map_err(|e| CompileError::Codegen(e.to_string()))?;
+        Ok(value.into_pointer_value())
+    }
+
+    /// A call of a function of a closed world, by address.
+    fn closed_world_call(
         &mut self,
-        table_index: TableIndex,
         func_type: &FunctionType,
-        func_index: IntValue<'ctx>,
+        func_ptr: PointerValue<'ctx>,
         is_return_call: bool,
     ) -> Result<(), CompileError> {
-        let (table_base, _) =
-            self.ctx
-                .table(table_index, self.intrinsics, self.module, &self.builder)?;
-        // SAFETY: the index is a valid one: `closed_world`'s promise.
-        let funcref_ptr = unsafe {
-            err!(self.builder.build_in_bounds_gep(
-                self.intrinsics.ptr_ty,
-                table_base,
-                &[func_index],
-                "funcref_ptr",
-            ))
-        };
-        let anyfunc = err!(self.builder.build_load(
-            self.intrinsics.ptr_ty,
-            funcref_ptr,
-            "anyfunc_struct_ptr",
-        ))
-        .into_pointer_value();
-        let field = |index: u32, name: &str| -> Result<PointerValue<'ctx>, CompileError> {
-            let at = err!(self.builder.build_struct_gep(
-                self.intrinsics.anyfunc_ty,
-                anyfunc,
-                index,
-                name,
-            ));
-            Ok(err!(self.builder.build_load(self.intrinsics.ptr_ty, at, name)).into_pointer_value())
-        };
-        let func_ptr = field(0, "func_ptr")?;
-        let callee_vmctx = field(2, "ctx_ptr")?;
         let params = self.state.popn_save_extra(func_type.params().len())?;
-        let m0 = self.m0_param;
-        let (call_site, llvm_func_type) = self.build_indirect_call_with_params(
-            callee_vmctx,
-            func_type,
+        let params = params
+            .into_iter()
+            .map(|(v, info)| self.apply_pending_canonicalization(v, info))
+            .collect::<Result<Vec<_>, _>>()?;
+        let llvm_func_type = closed_world_type(self.intrinsics, func_type)?;
+        let call_site = self.build_indirect_call_or_invoke(
+            llvm_func_type,
             func_ptr,
-            m0,
-            is_return_call,
             &params,
+            "then_block",
+            is_return_call,
         )?;
+        call_site.set_call_convention(REGISTER_CALL);
+        call_site.add_attribute(AttributeLoc::Function, keeps_nothing(self.context));
         if is_return_call {
             self.emit_return_call(call_site, llvm_func_type)?;
             self.state.reachable = false;
-        } else {
-            self.abi
-                .rets_from_call(&self.builder, self.intrinsics, call_site, func_type)?
-                .iter()
-                .for_each(|ret| self.state.push1(*ret));
+            return Ok(());
+        }
+        match (func_type.results().len(), call_site.try_as_basic_value().basic()) {
+            (0, _) => {}
+            (1, Some(value)) => self.state.push1(value),
+            (count, Some(value)) => {
+                for i in 0..count as u32 {
+                    let result = err!(self.builder.build_extract_value(
+                        value.into_struct_value(),
+                        i,
+                        ""
+                    ));
+                    self.state.push1(result);
+                }
+            }
+            (_, None) => unreachable!("a call with results has a value"),
         }
         Ok(())
+    }
+
+    /// A call of a host function: C's calling convention, the environment first.
+    fn closed_world_import_call(
+        &mut self,
+        function_index: FunctionIndex,
+        func_type: &FunctionType,
+        environment: u64,
+        address: u64,
+    ) -> Result<(), CompileError> {
+        let (llvm_func_type, llvm_func_attrs) = self.abi.func_type_to_llvm(
+            self.context,
+            self.intrinsics,
+            None,
+            func_type,
+            false,
+        )?;
+        if self.abi.is_sret(func_type)? {
+            return Err(CompileError::Codegen(format!(
+                "import {function_index:?} has too many results for a closed world"
+            )));
+        }
+        let params = self.state.popn_save_extra(func_type.params().len())?;
+        let mut arguments = vec![self.runtime_pointer(environment)?.as_basic_value_enum()];
+        for (v, info) in params {
+            arguments.push(self.apply_pending_canonicalization(v, info)?);
+        }
+        let func_ptr = self.runtime_pointer(address)?;
+        let call_site = self.build_indirect_call_or_invoke(
+            llvm_func_type,
+            func_ptr,
+            &arguments,
+            "then_block",
+            false,
+        )?;
+        for (attr, attr_loc) in &llvm_func_attrs {
+            call_site.add_attribute(*attr_loc, *attr);
+        }
+        self.abi
+            .rets_from_call(&self.builder, self.intrinsics, call_site, func_type)?
+            .iter()
+            .for_each(|ret| self.state.push1(*ret));
+        Ok(())
+    }
+
+    /// A string instruction in a flat memory (x86-64): three operands, which it changes. A fault in it is one of this function's own.
+    fn repeat(
+        &self,
+        instruction: &str,
+        constraints: &str,
+        operands: &[BasicValueEnum<'ctx>],
+    ) -> Result<(), CompileError> {
+        let word = self.intrinsics.i64_ty;
+        let ty = self
+            .context
+            .struct_type(&[word.into(), word.into(), word.into()], false)
+            .fn_type(&[word.into(), word.into(), word.into()], false);
+        let assembly = self.context.create_inline_asm(
+            ty,
+            instruction.to_string(),
+            constraints.to_string(),
+            true,
+            false,
+            None,
+            false,
+        );
+        let mut arguments: Vec<BasicMetadataValueEnum> = Vec::new();
+        for operand in operands {
+            let operand = operand.into_int_value();
+            arguments.push(err!(self.builder.build_int_z_extend(operand, word, "")).into());
+        }
+        err!(self.builder.build_indirect_call(ty, assembly, &arguments, ""));
+        Ok(())
+    }
+
+    /// The address of the code of an element of table 0.
+    fn closed_world_element(
+        &mut self,
+        table: u64,
+        index: IntValue<'ctx>,
+    ) -> Result<PointerValue<'ctx>, CompileError> {
+        let base = self.runtime_pointer(table)?;
+        let index = err!(self.builder.build_int_z_extend(index, self.intrinsics.i64_ty, ""));
+        // SAFETY: the index is a valid one: `ClosedWorld`'s promise.
+        let at = unsafe {
+            err!(self.builder.build_in_bounds_gep(
+                self.intrinsics.ptr_ty,
+                base,
+                &[index],
+                "element",
+            ))
+        };
+        Ok(err!(self.builder.build_load(self.intrinsics.ptr_ty, at, "code")).into_pointer_value())
     }
 
     fn build_indirect_call_with_params(
@@ -2525,6 +2670,21 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                 ""
             )))
         }
+    }
+}
+
+/// No register of a caller survives a call but as a result: what callers keep is passed and given back, and SSE registers hold nothing across calls.
+fn keeps_nothing(context: &Context) -> Attribute {
+    context.create_string_attribute("no_callee_saved_registers", "")
+}
+
+/// A value of this type that is never looked at.
+fn poison(ty: BasicTypeEnum<'_>) -> BasicValueEnum<'_> {
+    match ty {
+        BasicTypeEnum::IntType(t) => t.get_poison().into(),
+        BasicTypeEnum::FloatType(t) => t.get_poison().into(),
+        BasicTypeEnum::VectorType(t) => t.get_poison().into(),
+        other => other.const_zero(),
     }
 }
 
@@ -3457,6 +3617,13 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
             }
 
             Operator::GlobalGet { global_index } => {
+                if let Some(world) = &self.config.closed_world
+                    && world.any_global == global_index
+                {
+                    let ty = self.wasm_module.globals[GlobalIndex::from_u32(global_index)].ty;
+                    self.state.push1(poison(type_to_llvm(self.intrinsics, ty)?));
+                    return Ok(());
+                }
                 let global_index = GlobalIndex::from_u32(global_index);
                 match self
                     .ctx
@@ -3557,6 +3724,32 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                 let sigindex = &self.wasm_module.functions[func_index];
                 let func_type = &self.wasm_module.signatures[*sigindex];
 
+                if let Some(world) = &self.config.closed_world {
+                    let Some(local) = self.wasm_module.local_func_index(func_index) else {
+                        let address = world.imports[func_index.as_u32() as usize];
+                        return self.closed_world_import_call(
+                            func_index,
+                            func_type,
+                            world.environment,
+                            address,
+                        );
+                    };
+                    let name = CompiledKind::Local(local, String::new()).linkage_name();
+                    let func = match self.module.get_function(&name) {
+                        Some(func) => func,
+                        None => {
+                            let llvm_type = closed_world_type(self.intrinsics, func_type)?;
+                            let func =
+                                self.module.add_function(&name, llvm_type, Some(Linkage::External));
+                            func.set_call_conventions(REGISTER_CALL);
+                            func.add_attribute(AttributeLoc::Function, keeps_nothing(self.context));
+                            func
+                        }
+                    };
+                    let func = func.as_global_value().as_pointer_value();
+                    return self.closed_world_call(func_type, func, is_return_call);
+                }
+
                 let FunctionCache {
                     func,
                     llvm_func_type,
@@ -3582,7 +3775,6 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                 let callee_vmctx = *callee_vmctx;
                 let imported_include_m0_param = *imported_include_m0_param;
                 let attrs = attrs.clone();
-                let to_import = self.wasm_module.local_func_index(func_index).is_none();
 
                 /*
                 let func_ptr = self.llvm.functions.borrow_mut()[&func_index];
@@ -3611,44 +3803,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                     })
                     .collect::<Result<Vec<_>, _>>()?;
 
-                if self.config.closed_world && to_import {
-                    if is_return_call {
-                        return Err(CompileError::Codegen(
-                            "return_call of an import in a closed world".to_string(),
-                        ));
-                    }
-                    let (llvm_func_type, llvm_func_attrs) = self.abi.func_type_to_llvm(
-                        self.context,
-                        self.intrinsics,
-                        Some(self.ctx.get_offsets()),
-                        func_type,
-                        false,
-                    )?;
-                    let params = self.abi.args_to_call(
-                        &self.alloca_builder,
-                        func_type,
-                        &llvm_func_type,
-                        callee_vmctx.into_pointer_value(),
-                        params.as_slice(),
-                        self.intrinsics,
-                        None,
-                        None,
-                    )?;
-                    let call_site = self.build_indirect_call_or_invoke(
-                        llvm_func_type,
-                        func,
-                        params.as_slice(),
-                        "then_block",
-                        false,
-                    )?;
-                    for (attr, attr_loc) in &llvm_func_attrs {
-                        call_site.add_attribute(*attr_loc, *attr);
-                    }
-                    self.abi
-                        .rets_from_call(&self.builder, self.intrinsics, call_site, func_type)?
-                        .iter()
-                        .for_each(|ret| self.state.push1(*ret));
-                } else if let (Some(m0_param), Some(include_m0_param)) =
+                if let (Some(m0_param), Some(include_m0_param)) =
                     (self.m0_param, imported_include_m0_param)
                 {
                     /* For imported functions, we must be careful about when to include `g0_param`:
@@ -3816,13 +3971,9 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                     .const_int(u64::from(self.signature_hashes[sigindex].as_u32()), false);
 
                 let func_index = self.state.pop1()?.into_int_value();
-                if self.config.closed_world {
-                    return self.closed_world_indirect_call(
-                        table_index,
-                        func_type,
-                        func_index,
-                        is_return_call,
-                    );
+                if let Some(world) = &self.config.closed_world {
+                    let code = self.closed_world_element(world.table, func_index)?;
+                    return self.closed_world_call(func_type, code, is_return_call);
                 }
                 let generic_table = if local_fixed_funcref_table.is_none() {
                     Some(self.ctx.table(
@@ -10930,6 +11081,15 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
             }
             Operator::MemoryCopy { dst_mem, src_mem } => {
                 let (dest_pos, src_pos, len) = self.state.pop3()?;
+                if let Some(world) = &self.config.closed_world
+                    && (dst_mem, src_mem) == (world.flat_memory, world.flat_memory)
+                {
+                    return self.repeat(
+                        "rep movsb",
+                        "={rdi},={rsi},={rcx},0,1,2,~{memory}",
+                        &[dest_pos, src_pos, len],
+                    );
+                }
                 let dst_index = self.intrinsics.i32_ty.const_int(dst_mem.into(), false);
                 let src_index = self.intrinsics.i32_ty.const_int(src_mem.into(), false);
                 self.build_call_with_param_attributes(
@@ -10956,6 +11116,15 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                 };
 
                 let (dst, val, len) = self.state.pop3()?;
+                if let Some(world) = &self.config.closed_world
+                    && mem == world.flat_memory
+                {
+                    return self.repeat(
+                        "rep stosb",
+                        "={rdi},={rax},={rcx},0,1,2,~{memory}",
+                        &[dst, val, len],
+                    );
+                }
                 let mem_index = self.intrinsics.i32_ty.const_int(mem.into(), false);
                 self.build_call_with_param_attributes(
                     memory_fill,

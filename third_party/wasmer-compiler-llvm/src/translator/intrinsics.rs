@@ -1455,7 +1455,7 @@ pub struct CtxType<'ctx, 'a> {
 impl<'ctx, 'a> CtxType<'ctx, 'a> {
     pub fn new(
         wasm_module: &'a WasmerCompilerModule,
-        func_value: &FunctionValue<'ctx>,
+        ctx_ptr_value: PointerValue<'ctx>,
         cache_builder: &'a Builder<'ctx>,
         abi: &'a LLVMAbi,
         pointer_width: u8,
@@ -1463,7 +1463,7 @@ impl<'ctx, 'a> CtxType<'ctx, 'a> {
     ) -> CtxType<'ctx, 'a> {
         CtxType {
             m0,
-            ctx_ptr_value: abi.get_vmctx_ptr_param(func_value),
+            ctx_ptr_value,
 
             wasm_module,
             cache_builder,

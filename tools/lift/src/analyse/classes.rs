@@ -4,7 +4,7 @@
 //! drops the upper lanes *inside* the function only. What they are at a call or return must still be exact, so they are tracked: zero (after a load), whatever
 //! `CpuState` holds (untouched since the entry or the last call), or lost. A register whose upper lanes are lost where somebody outside may look becomes a vector.
 
-use super::liveness::{Event, Events, Summaries, Summary, summary};
+use super::liveness::{Event, Events, Summaries, Summary, callee, summary};
 use crate::emit::XmmClass;
 use crate::function::{Function, Terminator};
 use crate::registers::{Effects, RegSet};
@@ -186,14 +186,14 @@ fn lost_where_seen(f: &Function, order: &[u64], events: &Events, s: &Summaries, 
         let Some(mut u) = at.get(b).copied() else { continue };
         let block = &f.blocks[b];
         for (k, i) in block.instructions.iter().enumerate() {
-            if let Event::Call { target, .. } = events[b][k] {
+            if let Event::Call { target, leftovers, .. } = events[b][k] {
                 // What lives on across the call is stored and loaded again, or kept: only what the callee reads is seen.
-                see(&u, summary(s, target).reads);
+                see(&u, callee(s, target, leftovers).reads);
             }
             step(i, events[b][k], s, &mut u);
         }
         let tail = |t: u64| {
-            let Summary { reads, may_write, .. } = summary(s, Some(t));
+            let Summary { reads, may_write, .. } = callee(s, Some(t), RegSet::EMPTY);
             reads.or(own.results.minus(may_write))
         };
         see(

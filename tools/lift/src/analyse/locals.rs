@@ -3,7 +3,7 @@
 //! A register is stored to `CpuState` before a call only if it is dirty and the callee reads it or something reads it later. "May be stored" counts as a use,
 //! so that a register that is dirty on one path only is valid on the others.
 
-use super::liveness::{Event, Events, SYSCALL_READS, SYSCALL_WRITES, Summaries, Summary, summary};
+use super::liveness::{Event, Events, SYSCALL_READS, SYSCALL_WRITES, Summaries, Summary, callee, summary};
 use super::stack;
 use crate::function::{Block, Function, Terminator};
 use crate::registers::RegSet;
@@ -136,9 +136,20 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Registers to store before a call of `callee`: what it reads (parameters travel otherwise) and what lives on.
+/// Registers to store before a call of `callee`: what it reads (parameters travel otherwise) and what lives on without it.
 pub fn call_flush(dirty: RegSet, live_after: RegSet, callee: Summary) -> RegSet {
-    dirty.and(callee.reads.minus(RegSet::PARAMETERS).or(live_after.minus(callee.may_write)))
+    let kept = live_after.minus(callee.may_write).minus(RegSet::CALLEE_SAVED);
+    dirty.and(callee.reads.minus(RegSet::PARAMETERS).or(kept))
+}
+
+/// Registers that a call gives new values, as results: what the callee keeps comes back too, so that nobody else has to keep it.
+pub fn taken(callee: Summary) -> RegSet {
+    RegSet::RETURNED.and(callee.may_write.or(RegSet::CALLEE_SAVED))
+}
+
+/// Registers whose value a function must give back: those of its callers, and what it may have changed if somebody reads it.
+pub fn given_back(own: Summary) -> RegSet {
+    RegSet::RETURNED.minus(own.may_write.minus(own.results).minus(RegSet::RAX))
 }
 
 /// Registers to store before a syscall.
@@ -146,15 +157,20 @@ pub fn syscall_flush(dirty: RegSet, live_after: RegSet) -> RegSet {
     dirty.and(SYSCALL_READS.or(live_after.minus(SYSCALL_WRITES)))
 }
 
-/// Registers to store before a normal return (rax is the WASM result).
+/// Registers to store before a normal return.
 pub fn return_flush(dirty: RegSet, own: Summary) -> RegSet {
-    dirty.and(RegSet::CALLEE_SAVED.or(own.results.minus(RegSet::RAX)))
+    dirty.and(own.results.minus(RegSet::RETURNED))
 }
 
 /// Registers to store before a direct tail jump.
 pub fn tail_flush(dirty: RegSet, own: Summary, target: Summary) -> RegSet {
     let passed = own.results.or(RegSet::RAX).minus(target.may_write);
-    dirty.and(target.reads.minus(RegSet::PARAMETERS).or(RegSet::CALLEE_SAVED).or(passed))
+    dirty.and(target.reads.or(passed).minus(RegSet::PARAMETERS))
+}
+
+/// Parameters of a direct tail jump that mean something: the target returns for us.
+pub fn tail_parameters(own: Summary, target: Summary) -> RegSet {
+    RegSet::PARAMETERS.and(target.reads.or(given_back(own).minus(target.may_write)))
 }
 
 /// The dirty set after one event.
@@ -162,21 +178,21 @@ fn after(e: &Event, dirty: RegSet, live_after: RegSet, s: &Summaries) -> RegSet 
     match e {
         Event::Plain { writes, .. } => dirty.or(*writes),
         Event::Syscall => dirty.minus(syscall_flush(dirty, live_after)).minus(SYSCALL_WRITES),
-        Event::Call { target, .. } => {
-            let callee = summary(s, *target);
-            dirty.minus(call_flush(dirty, live_after, callee)).minus(callee.may_write).or(RegSet::RAX.and(callee.may_write))
+        Event::Call { target, leftovers, .. } => {
+            let callee = callee(s, *target, *leftovers);
+            dirty.minus(call_flush(dirty, live_after, callee)).minus(callee.may_write).or(taken(callee))
         }
     }
 }
 
-/// What a callee or the kernel changes is exact in `CpuState` (rax comes back as a result).
+/// What a callee or the kernel changes is exact in `CpuState`, but for what comes back as results.
 fn may_dirty_after(e: &Event, dirty: RegSet, s: &Summaries) -> RegSet {
     match e {
         Event::Plain { writes, .. } => dirty.or(*writes),
         Event::Syscall => dirty.minus(SYSCALL_WRITES),
         Event::Call { target, .. } => {
-            let clobbered = summary(s, *target).may_write;
-            dirty.minus(clobbered).or(RegSet::RAX.and(clobbered))
+            let callee = summary(s, *target);
+            dirty.minus(callee.may_write).or(taken(callee))
         }
     }
 }
@@ -204,8 +220,8 @@ impl BlockView<'_> {
             l = match e {
                 Event::Plain { reads, writes } => l.minus(*writes).or(*reads),
                 Event::Syscall => l.minus(SYSCALL_WRITES).or(dirty[k].and(SYSCALL_READS)),
-                Event::Call { operand, target } => {
-                    let callee = summary(self.s, *target);
+                Event::Call { operand, target, leftovers } => {
+                    let callee = callee(self.s, *target, *leftovers);
                     l.minus(callee.may_write).or(callee.reads.and(dirty[k].or(RegSet::PARAMETERS))).or(*operand)
                 }
             };
@@ -226,8 +242,8 @@ impl BlockView<'_> {
             l = match e {
                 Event::Plain { writes, .. } => l.minus(*writes),
                 Event::Syscall => l.minus(SYSCALL_WRITES).or(syscall_flush(dirty[k], live[k + 1])),
-                Event::Call { target, .. } => {
-                    let callee = summary(self.s, *target);
+                Event::Call { target, leftovers, .. } => {
+                    let callee = callee(self.s, *target, *leftovers);
                     l.minus(callee.may_write).or(call_flush(dirty[k], live[k + 1], callee))
                 }
             };
@@ -253,9 +269,9 @@ impl BlockView<'_> {
         on_edges.or(match self.b.end {
             Terminator::Return if facts.foreign_stack => d,
             Terminator::Return => return_flush(d, own),
-            Terminator::TailJump(t) => tail_flush(d, own, summary(self.s, Some(t))),
-            Terminator::TailBranch { taken, .. } => tail_flush(d, own, summary(self.s, Some(taken))),
-            Terminator::IndirectJump => d,
+            Terminator::TailJump(t) => tail_flush(d, own, callee(self.s, Some(t), RegSet::EMPTY)),
+            Terminator::TailBranch { taken, .. } => tail_flush(d, own, callee(self.s, Some(taken), RegSet::EMPTY)),
+            Terminator::IndirectJump => d.minus(RegSet::PARAMETERS),
             _ => RegSet::EMPTY,
         })
     }
@@ -263,11 +279,11 @@ impl BlockView<'_> {
     /// Registers that travel as WASM parameters or results when the function ends here.
     fn reads_at_end(&self) -> RegSet {
         let tail = |t: u64| {
-            let target = summary(self.s, Some(t));
-            target.reads.and(RegSet::PARAMETERS).or(RegSet::RAX.minus(target.may_write))
+            let target = callee(self.s, Some(t), RegSet::EMPTY);
+            tail_parameters(self.own, target).or(RegSet::RAX.minus(target.may_write))
         };
         match self.b.end {
-            Terminator::Return => RegSet::RAX,
+            Terminator::Return => given_back(self.own),
             Terminator::TailJump(t) => tail(t),
             Terminator::TailBranch { taken, .. } => tail(taken),
             Terminator::IndirectJump => RegSet::PARAMETERS,

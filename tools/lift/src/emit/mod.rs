@@ -25,7 +25,7 @@ pub type Body = (Vec<ValType>, Vec<u8>, Vec<(u64, String)>);
 
 use crate::registers::RegSet;
 use iced_x86::Instruction;
-use syscalls::abi::{import, offset};
+use syscalls::abi::{import, offset, structured as function};
 use wasm_encoder::{BlockType, InstructionSink, MemArg, ValType};
 
 /// Which form is being emitted.
@@ -106,7 +106,7 @@ impl Emit {
         Self {
             form,
             code: Vec::new(),
-            params: if form == Form::Structured { 4 } else { 1 },
+            params: if form == Form::Structured { function::PARAMETERS.len() as u32 } else { 1 },
             locals: Vec::new(),
             names: std::collections::HashMap::new(),
             xmm_class: [XmmClass::V128; 16],
@@ -278,15 +278,27 @@ impl Emit {
 
     /// Returns to the dispatcher with full state in `CpuState`; `pc` pushes the untagged i64 pc.
     pub fn return_tagged(&mut self, pc: impl FnOnce(&mut Self)) {
-        if self.form == Form::Structured {
-            self.cpu_load64(offset::gpr(0));
+        if self.form == Form::Resumable {
             pc(self);
-            self.c64(i64::MIN);
-            self.s().i64_or();
-        } else {
-            pc(self);
+            self.s().return_();
+            return;
         }
+        let next = function::result(function::NEXT_PC).expect("a result");
+        self.any_results(&function::RESULTS[..next]);
+        pc(self);
+        self.c64(i64::MIN);
+        self.s().i64_or();
+        self.any_results(&function::RESULTS[next + 1..]);
         self.s().return_();
+    }
+
+    fn any_results(&mut self, results: &[usize]) {
+        for r in results {
+            self.any();
+            if *r == function::RSP {
+                self.s().i32_wrap_i64();
+            }
+        }
     }
 
     /// The finished body.

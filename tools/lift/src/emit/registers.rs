@@ -4,24 +4,19 @@ use super::{Emit, Form, Local, XmmClass, cpu};
 use crate::analyse::classes::Upper;
 use crate::registers::RegSet;
 use iced_x86::Register;
-use syscalls::abi::offset;
+use syscalls::abi::{import, offset, structured};
 use wasm_encoder::ValType;
 
 /// rsp's number.
-pub(super) const RSP: usize = 4;
+pub(super) use syscalls::abi::structured::RSP;
 
 impl Emit {
-    /// The local of a general register (rdi, rsi, rdx are parameters of structured functions).
+    /// The local of a general register: the parameter, if it is one of structured functions (but rsp, whose parameter stays as it was at entry).
     pub(super) fn gpr_local(&mut self, n: usize) -> u32 {
-        if self.form == Form::Structured {
-            match n {
-                7 => return 1,
-                6 => return 2,
-                2 => return 3,
-                _ => {}
-            }
+        match structured::parameter(n) {
+            Some(parameter) if self.form == Form::Structured && n != RSP => parameter as u32,
+            _ => self.local(Local::Gpr(n as u8), ValType::I64),
         }
-        self.local(Local::Gpr(n as u8), ValType::I64)
     }
 
     pub(super) fn xmm_local(&mut self, n: usize) -> u32 {
@@ -107,18 +102,57 @@ impl Emit {
 
     /// Pushes rsp as i64.
     pub fn rsp64(&mut self) {
+        if self.stack.is_some() {
+            self.rsp32();
+            self.s().i64_extend_i32_u();
+        } else {
+            let local = self.gpr_local(RSP);
+            self.get(local);
+        }
+    }
+
+    /// Pushes rsp as i32.
+    pub fn rsp32(&mut self) {
         match self.stack {
             Some(s) => {
                 let base = self.frame_base();
                 self.get(base);
                 self.c32(s.delta + s.bias);
-                self.s().i32_add().i64_extend_i32_u();
+                self.s().i32_add();
             }
             None => {
                 let local = self.gpr_local(RSP);
                 self.get(local);
+                self.s().i32_wrap_i64();
             }
         }
+    }
+
+    /// Pops rsp as i32. With a static stack it is known already: this is another local for it, which need not be kept across calls.
+    pub fn set_rsp32(&mut self) {
+        match self.stack {
+            Some(s) => {
+                let base = self.frame_base();
+                self.c32(s.delta + s.bias);
+                self.s().i32_sub().local_set(base);
+            }
+            None => {
+                let local = self.gpr_local(RSP);
+                self.s().i64_extend_i32_u().local_set(local);
+                self.dirty = self.dirty.or(RegSet::RSP);
+            }
+        }
+    }
+
+    /// Pushes an i64 that nobody looks at.
+    pub fn any(&mut self) {
+        self.s().global_get(import::ANY_INDEX);
+    }
+
+    /// Pushes rsp's parameter of a structured function: where rsp was at entry, at the return address.
+    pub fn entry_rsp(&mut self) {
+        const PARAMETER: u32 = structured::parameter(RSP).expect("rsp is a parameter") as u32;
+        self.get(PARAMETER);
     }
 
     /// Local holding entry rsp - bias (static stack only).

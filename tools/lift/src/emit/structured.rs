@@ -1,17 +1,19 @@
-//! The structured form: `(rsp, rdi, rsi, rdx) -> (rax, next_pc)`, guest control flow as WASM blocks and loops (Ramsey, "Beyond Relooper"), guest calls as WASM calls.
+//! The structured form: registers in, registers and the next pc out (`abi::structured`), guest control flow as WASM blocks and loops (Ramsey, "Beyond Relooper"), guest calls
+//! as WASM calls.
 //!
 //! Loops with several entries get a selector (see `graph`), with registers still in locals.
 
 use super::graph::{Graph, SELECTOR};
 use super::shared_switch::{is_shared, share};
 use super::{Body, Emit, Flags, Form, Lazy, StaticStack, Width, is_terminal, load_poll, step, stop_at_end};
-use crate::analyse::liveness::{self, Event, Events, Summaries, Summary, summary};
+use crate::analyse::liveness::{self, Event, Events, Summaries, Summary};
 use crate::analyse::locals::{self, BlockView, LocalFacts, Loops};
 use crate::analyse::{classes, flags, stack};
 use crate::function::{Block, Function, SwitchIndex, Terminator};
 use crate::registers::{Effects, RegSet};
 use iced_x86::{FlowControl, Instruction, Mnemonic};
 use std::collections::HashMap;
+use syscalls::abi::structured::{self, RSP};
 use syscalls::abi::{CODE_LIMIT, import, offset};
 use wasm_encoder::{BlockType, MemArg};
 
@@ -33,6 +35,14 @@ pub struct Structured {
     pub body: Body,
     /// Has a loop with several entries.
     pub irreducible: bool,
+}
+
+/// Locals with results of a call.
+#[derive(Clone, Copy)]
+struct Results {
+    rax: u32,
+    pc: u32,
+    rdx: u32,
 }
 
 /// WASM scopes around the current point.
@@ -131,29 +141,33 @@ fn write(f: &Function, o: &Object<'_>, events: &Events) -> Structured {
     Structured { body: w.e.finish(), irreducible }
 }
 
-/// `(rax: i64, pc: i64, rsp: i32) -> (i64, i64)`: a call came back with an unexpected pc. Untagged: complete the state (the callee's results are stored, rsp is the caller's); then
-/// pass it on tagged.
+/// A call came back with an unexpected pc: its results, as parameters (`Writer::pass_on_if`). Untagged: complete the state. Then pass the pc on, tagged.
 pub fn mismatch() -> Body {
     let mut e = Emit::new(Form::Structured);
-    e.get(1);
+    e.gpr64(MISMATCH_PC);
     e.c64(0);
     e.s().i64_ge_s();
     e.if_then(|e| {
-        e.cpu_store64(offset::gpr(4), |e| {
-            e.get(2);
+        e.cpu_store64(offset::gpr(RSP), |e| {
+            e.entry_rsp();
             e.s().i64_extend_i32_u();
         });
-        e.cpu_store64(offset::gpr(0), |e| e.get(0));
+        e.cpu_store64(offset::gpr(RAX), |e| e.gpr64(MISMATCH_RAX));
+        for r in RegSet::RETURNED.minus(RegSet::RAX).iter() {
+            e.cpu_store64(offset::gpr(r), |e| e.gpr64(r));
+        }
     });
-    e.get(0);
-    e.get(1);
-    e.c64(i64::MIN);
-    e.s().i64_or();
-    // Three parameters, not four: nothing here allocated a local.
+    e.return_tagged(|e| e.gpr64(MISMATCH_PC));
     let body = e.finish();
     assert!(body.0.is_empty(), "the mismatch function has no locals");
     body
 }
+
+const RAX: usize = 0;
+const RDX: usize = 2;
+/// The parameters that tell the mismatch function what rax and the pc were: with these, every result of the call stands already where it is a parameter.
+const MISMATCH_RAX: usize = structured::PARAMETERS[structured::result(RAX).expect("rax is a result")];
+const MISMATCH_PC: usize = structured::PARAMETERS[structured::result(structured::NEXT_PC).expect("the pc is a result")];
 
 impl Writer<'_> {
     fn own(&self) -> Summary {
@@ -164,18 +178,12 @@ impl Writer<'_> {
         self.e.valid = RegSet(u32::MAX);
         match &self.stack {
             Some(s) => {
-                let base = self.e.frame_base();
-                self.e.get(0);
-                self.e.c32(s.bias);
-                self.e.s().i32_sub().local_set(base);
                 self.e.stack = Some(StaticStack { delta: 0, bias: s.bias });
             }
-            None => {
-                self.e.get(0);
-                self.e.s().i64_extend_i32_u();
-                self.e.set_gpr64(4);
-            }
+            None => self.e.stack = None,
         }
+        self.e.entry_rsp();
+        self.e.set_rsp32();
         let loads = self.facts.live_in[&self.f.entry].minus(RegSet::PARAMETERS).minus(RegSet::RSP);
         self.e.valid = RegSet(u32::MAX).minus(loads);
         self.e.ensure(loads);
@@ -309,7 +317,7 @@ impl Writer<'_> {
         for (k, i) in b.instructions[..n].iter().enumerate() {
             let event = self.events[&at][k];
             match event {
-                Event::Call { target, .. } => self.call(i, target, live[k + 1]),
+                Event::Call { target, leftovers, .. } => self.call(i, target, leftovers, live[k + 1]),
                 Event::Syscall => self.syscall(i, live[k + 1]),
                 Event::Plain { .. } => {
                     if self.switch_loads.contains(&i.ip()) {
@@ -352,15 +360,13 @@ impl Writer<'_> {
 
     // ---- calls ----
 
-    /// Pushes (rsp, rdi, rsi, rdx) for a callee that reads `reads`.
-    fn parameters(&mut self, reads: RegSet) {
-        self.e.rsp64();
-        self.e.s().i32_wrap_i64();
-        for n in [7, 6, 2] {
-            if reads.has(n) {
-                self.e.gpr64(n);
-            } else {
-                self.e.c64(0);
+    /// Pushes a callee's parameters; of the registers, those of `wanted` mean something.
+    fn parameters(&mut self, wanted: RegSet) {
+        for r in structured::PARAMETERS {
+            match r {
+                RSP => self.e.rsp32(),
+                _ if wanted.has(r) => self.e.gpr64(r),
+                _ => self.e.any(),
             }
         }
     }
@@ -378,8 +384,8 @@ impl Writer<'_> {
         self.e.s().i64_lt_u().select();
     }
 
-    fn call(&mut self, i: &Instruction, target: Option<u64>, live_after: RegSet) {
-        let callee = summary(self.o.summaries, target);
+    fn call(&mut self, i: &Instruction, target: Option<u64>, leftovers: RegSet, live_after: RegSet) {
+        let callee = liveness::callee(self.o.summaries, target, leftovers);
         let t = self.e.t64(11);
         if target.is_none() {
             self.e.operand(i, 0);
@@ -389,18 +395,19 @@ impl Writer<'_> {
         self.e.push64();
         let dirty = self.e.dirty;
         self.e.flush(locals::call_flush(dirty, live_after, callee));
+        let kept = live_after.and(RegSet::CALLEE_SAVED);
         match target {
             Some(target) => match self.o.index.get(&target).copied() {
                 Some(index) if !self.o.slots.contains_key(&target) => {
-                    self.parameters(callee.reads);
+                    self.parameters(callee.reads.or(kept));
                     self.e.s().call(index);
                 }
                 _ => {
                     self.fixed_target(target);
-                    self.call_indirect();
+                    self.call_indirect(callee.reads.or(kept));
                 }
             },
-            None => self.call_indirect(),
+            None => self.call_indirect(callee.reads.or(kept)),
         }
         self.after_call(i.next_ip(), callee, live_after);
     }
@@ -418,41 +425,66 @@ impl Writer<'_> {
         self.e.set(t);
     }
 
-    fn call_indirect(&mut self) {
-        self.parameters(RegSet::PARAMETERS);
+    fn call_indirect(&mut self, wanted: RegSet) {
+        self.parameters(wanted);
         self.slot();
         let ty = self.o.function_type;
         self.e.s().call_indirect(0, ty);
     }
 
+    /// Pops the results of a call: rsp and the registers of callers go to their locals, the others to these.
+    fn take_results(&mut self) -> Results {
+        let results = Results { rax: self.e.t64(12), pc: self.e.t64(13), rdx: self.e.t64(15) };
+        for r in structured::RESULTS.into_iter().rev() {
+            match r {
+                RAX => self.e.set(results.rax),
+                RDX => self.e.set(results.rdx),
+                RSP => self.e.set_rsp32(),
+                structured::NEXT_PC => self.e.set(results.pc),
+                _ => self.e.set_gpr64(r),
+            }
+        }
+        results
+    }
+
     fn after_call(&mut self, next: u64, callee: Summary, live_after: RegSet) {
-        let (rax, pc) = (self.e.t64(12), self.e.t64(13));
-        self.e.set(pc);
-        self.e.set(rax);
-        self.e.rsp_add(8);
-        self.e.get(pc);
+        if let Some(s) = &mut self.e.stack {
+            // The return address is off the stack again.
+            s.delta += 8;
+        }
+        let results = self.take_results();
+        self.e.get(results.pc);
         self.e.c64(next as i64);
         self.e.s().i64_ne();
-        self.pass_on_if(rax, pc);
         let clobbered = callee.may_write;
-        self.e.dirty = self.e.dirty.minus(clobbered);
-        let reload = clobbered.and(live_after).minus(RegSet::RAX);
+        self.pass_on_if(results);
+        let taken = locals::taken(callee);
+        self.e.dirty = self.e.dirty.minus(clobbered).or(taken);
+        let reload = clobbered.minus(taken).and(live_after);
         self.e.valid = RegSet(u32::MAX).minus(reload);
         self.e.ensure(reload);
-        if clobbered.has(0) {
-            self.e.get(rax);
-            self.e.set_gpr64(0);
+        for (register, result) in [(RAX, results.rax), (RDX, results.rdx)] {
+            if taken.has(register) {
+                self.e.get(result);
+                self.e.set_gpr64(register);
+            }
         }
     }
 
     /// If the i32 on the stack is not zero: a call came back where it should not have, with rsp as it is now.
-    fn pass_on_if(&mut self, rax: u32, pc: u32) {
+    fn pass_on_if(&mut self, results: Results) {
         let mismatch = self.o.mismatch;
         self.e.if_then(|e| {
-            e.get(rax);
-            e.get(pc);
-            e.rsp64();
-            e.s().i32_wrap_i64();
+            for r in structured::PARAMETERS {
+                match r {
+                    RSP => e.rsp32(),
+                    MISMATCH_RAX => e.get(results.rax),
+                    MISMATCH_PC => e.get(results.pc),
+                    RDX => e.get(results.rdx),
+                    _ if RegSet::RETURNED.has(r) => e.gpr64(r),
+                    _ => e.any(),
+                }
+            }
             e.s().return_call(mismatch);
         });
     }
@@ -577,37 +609,47 @@ impl Writer<'_> {
         self.e.load(Width::W64, off);
         self.e.set(pc);
         let extra = last.filter(|i| i.op_count() == 1).map_or(0, |i| i32::from(i.immediate16()));
+        self.e.rsp_add(8);
         if self.e.stack.is_none() {
             // Is this the frame we were called with? If not (longjmp, context switch, eh_return): tagged.
-            self.e.rsp64();
-            self.e.get(0);
-            self.e.s().i64_extend_i32_u().i64_ne();
+            self.e.rsp32();
+            self.e.entry_rsp();
+            self.e.s().i32_const(8).i32_add().i32_ne();
             if extra > 0 {
                 self.e.s().drop().i32_const(1);
             }
+            let given = locals::given_back(own).and(self.e.dirty);
             self.e.if_then(|e| {
-                let rsp = e.gpr_of_rsp();
-                e.cpu_store64(offset::gpr(4), |e| {
-                    e.get(rsp);
-                    e.c64(i64::from(8 + extra));
-                    e.s().i64_add();
-                });
-                e.cpu_store64(offset::gpr(0), |e| e.gpr64(0));
+                e.rsp_add(extra);
+                e.flush_rsp();
+                e.flush(given);
                 e.return_tagged(|e| e.get(pc));
+                e.dirty = e.dirty.or(given);
             });
         }
-        self.e.gpr64(0);
-        self.e.get(pc);
+        self.give_back(locals::given_back(own), |w, r| w.e.gpr64(r), pc);
+    }
+
+    /// Returns: rsp as it is, the registers of `given`, which `push` pushes, and the pc.
+    fn give_back(&mut self, given: RegSet, push: impl Fn(&mut Self, usize), pc: u32) {
+        for r in structured::RESULTS {
+            match r {
+                RSP => self.e.rsp32(),
+                structured::NEXT_PC => self.e.get(pc),
+                _ if given.has(r) => push(self, r),
+                _ => self.e.any(),
+            }
+        }
         self.e.s().return_();
     }
 
     fn tail(&mut self, target: u64) {
-        let callee = summary(self.o.summaries, Some(target));
+        let callee = liveness::callee(self.o.summaries, Some(target), RegSet::EMPTY);
         let (dirty, own) = (self.e.dirty, self.own());
         self.e.flush(locals::tail_flush(dirty, own, callee));
         match self.o.index.get(&target).copied() {
             Some(index) if self.at_entry_rsp() && !self.o.slots.contains_key(&target) => {
-                self.parameters(callee.reads);
+                self.parameters(locals::tail_parameters(own, callee));
                 self.e.s().return_call(index);
             }
             _ => {
@@ -625,7 +667,7 @@ impl Writer<'_> {
     /// Jump to the i64 target in t64(11), nothing known about it.
     fn tail_indirect(&mut self) {
         let dirty = self.e.dirty;
-        self.e.flush(dirty);
+        self.e.flush(dirty.minus(RegSet::PARAMETERS));
         if !self.at_entry_rsp() {
             self.leave_unless_for_our_caller();
         }
@@ -638,16 +680,19 @@ impl Writer<'_> {
     /// rsp moves dynamically: at the entry rsp, or at that of the lazy PLT entry we work for, what t64(11) leads to returns for us; else it is the dispatcher's.
     fn leave_unless_for_our_caller(&mut self) {
         let t = self.e.t64(11);
-        self.e.rsp64();
-        self.e.get(0);
-        self.e.s().i64_extend_i32_u().i64_ne();
+        self.e.rsp32();
+        self.e.entry_rsp();
+        self.e.s().i32_ne();
         self.e.if_then(|e| {
-            e.rsp64();
+            e.rsp32();
             e.cpu_load32(offset::LAZY_RSP);
-            e.s().i64_extend_i32_u().i64_ne();
+            e.s().i32_ne();
             e.if_then(|e| {
+                let dirty = e.dirty;
+                e.flush(dirty);
                 e.flush_rsp();
                 e.return_tagged(|e| e.get(t));
+                e.dirty = dirty;
             });
             e.cpu_store32(offset::LAZY_RSP, |e| e.c32(0));
         });
@@ -659,19 +704,19 @@ impl Writer<'_> {
         let outer = self.e.t32(12);
         self.e.cpu_load32(offset::LAZY_RSP);
         self.e.set(outer);
-        self.e.cpu_store32(offset::LAZY_RSP, |e| e.get(0));
+        self.e.cpu_store32(offset::LAZY_RSP, |e| e.entry_rsp());
         let dirty = self.e.dirty;
         self.e.flush(dirty);
-        self.call_indirect();
-        let (rax, pc) = (self.e.t64(12), self.e.t64(13));
-        self.e.set(pc);
-        self.e.set(rax);
-        self.e.rsp_add(8);
+        self.call_indirect(RegSet::PARAMETERS);
+        let results = self.take_results();
         self.e.cpu_load32(offset::LAZY_RSP);
-        self.pass_on_if(rax, pc);
+        self.pass_on_if(results);
         self.e.cpu_store32(offset::LAZY_RSP, |e| e.get(outer));
-        self.e.get(rax);
-        self.e.get(pc);
-        self.e.s().return_();
+        let push = |w: &mut Self, r| match r {
+            RAX => w.e.get(results.rax),
+            RDX => w.e.get(results.rdx),
+            _ => w.e.gpr64(r),
+        };
+        self.give_back(RegSet::RETURNED, push, results.pc);
     }
 }

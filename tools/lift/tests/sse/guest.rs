@@ -45,6 +45,8 @@ impl Guest {
         linker.define(&store, import::MODULE, import::CODEMAP, codemap).expect("unique");
         linker.define(&store, import::MODULE, import::TABLE, table).expect("unique");
         linker.define(&store, import::MODULE, import::SLOT_BASE, base).expect("unique");
+        let any = w::Global::new(&mut store, w::GlobalType::new(w::ValType::I64, w::Mutability::Const), w::Val::I64(0)).expect("a global");
+        linker.define(&store, import::MODULE, import::ANY, any).expect("unique");
         linker.instantiate(&mut store, &module).expect("imports match");
         Self { store, memory, cpu, table, gaps }
     }

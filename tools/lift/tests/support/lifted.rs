@@ -7,8 +7,8 @@ use super::state::{DATA, DATA_LEN, State, X87};
 use iced_x86::{Instruction, RflagsBits};
 use lift::emit::{Emit, Flags, Form, StaticStack};
 use lift::registers::{Effects, RegSet};
-use syscalls::abi::{CpuState, StopKind, import};
-use wasm_encoder::{CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection, MemoryType, Module, TypeSection, ValType};
+use syscalls::abi::{CpuState, StopKind, import, structured};
+use wasm_encoder::{CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, GlobalType, ImportSection, MemoryType, Module, TypeSection, ValType};
 
 /// Pages of the guest window the tests use; `DATA` lies within.
 const PAGES: u64 = 64;
@@ -54,7 +54,8 @@ fn emit(program: &[Instruction], form: Form) -> Result<(Vec<ValType>, Vec<u8>), 
         e.stack = Some(StaticStack { delta: 0, bias: DEPTH });
         (e.valid, e.dirty) = (RegSet::PARAMETERS, RegSet::PARAMETERS);
         let base = e.frame_base();
-        e.s().local_get(0).i32_const(DEPTH).i32_sub().local_set(base);
+        e.entry_rsp();
+        e.s().i32_const(DEPTH).i32_sub().local_set(base);
     }
     let mut live = vec![Flags::ALL; program.len() + 1];
     for k in (0..program.len()).rev() {
@@ -73,9 +74,9 @@ fn emit(program: &[Instruction], form: Form) -> Result<(Vec<ValType>, Vec<u8>), 
     e.flush(dirty);
     e.flush_rsp();
     e.flags_to_state(Flags::ALL);
-    e.c64(0);
-    if form == Form::Structured {
-        e.c64(0);
+    match form {
+        Form::Resumable => e.c64(0),
+        Form::Structured => structured::RESULTS.iter().for_each(|r| if *r == structured::RSP { e.c32(0) } else { e.c64(0) }),
     }
     e.s().end();
     let (locals, code, gaps) = e.finish();
@@ -85,12 +86,16 @@ fn emit(program: &[Instruction], form: Form) -> Result<(Vec<ValType>, Vec<u8>), 
     }
 }
 
+fn value_types(registers: &[usize]) -> Vec<ValType> {
+    registers.iter().map(|r| if *r == structured::RSP { ValType::I32 } else { ValType::I64 }).collect()
+}
+
 fn module(program: &[Instruction], form: Form) -> Result<Vec<u8>, String> {
     let (locals, code) = emit(program, form)?;
     let mut types = TypeSection::new();
     match form {
         Form::Resumable => types.ty().function([ValType::I32], [ValType::I64]),
-        Form::Structured => types.ty().function([ValType::I32, ValType::I64, ValType::I64, ValType::I64], [ValType::I64, ValType::I64]),
+        Form::Structured => types.ty().function(value_types(&structured::PARAMETERS), value_types(&structured::RESULTS)),
     };
     types.ty().function([], []);
     types.ty().function([ValType::I32, ValType::I64, ValType::I64], [ValType::I64]);
@@ -101,6 +106,9 @@ fn module(program: &[Instruction], form: Form) -> Result<Vec<u8>, String> {
     imports.import(import::MODULE, import::CODEMAP, memory(1));
     imports.import(import::LINUX, import::SYSCALL, EntityType::Function(1));
     imports.import(import::X86, import::HELPER, EntityType::Function(2));
+    for (name, val_type) in [(import::SLOT_BASE, ValType::I32), (import::ANY, ValType::I64)] {
+        imports.import(import::MODULE, name, GlobalType { val_type, mutable: false, shared: false });
+    }
     let mut functions = FunctionSection::new();
     functions.function(0);
     let mut exports = ExportSection::new();
@@ -124,7 +132,12 @@ impl Lifted {
         *store.data_mut() = Some(Memories { guest, cpu });
         let syscall = wasmtime::Func::wrap(&mut store, || -> () { panic!("a row made a system call") });
         let helper = wasmtime::Func::wrap(&mut store, double::helper);
-        let externs = [guest.into(), cpu.into(), codemap.into(), syscall.into(), helper.into()];
+        let mut global = |value: wasmtime::Val| {
+            let ty = wasmtime::GlobalType::new(value.ty(&store).expect("a number"), wasmtime::Mutability::Const);
+            wasmtime::Global::new(&mut store, ty, value).expect("global")
+        };
+        let (slot_base, any) = (global(wasmtime::Val::I32(0)), global(wasmtime::Val::I64(0)));
+        let externs = [guest.into(), cpu.into(), codemap.into(), syscall.into(), helper.into(), slot_base.into(), any.into()];
         let instance = wasmtime::Instance::new(&mut store, &module, &externs).map_err(|e| format!("{e:?}"))?;
         let run = instance.get_func(&mut store, "run").expect("exported");
         Ok(Lifted { store, guest, cpu, run, form, size: bytes.len() })
@@ -139,9 +152,12 @@ impl Lifted {
         let g = |n: usize| I64(start.gpr[n] as i64);
         let (arguments, results) = match self.form {
             Form::Resumable => (vec![I32(0)], 1),
-            Form::Structured => (vec![I32(start.gpr[4] as i32), g(7), g(6), g(2)], 2),
+            Form::Structured => {
+                let parameter = |r: usize| if r == structured::RSP { I32(start.gpr[r] as i32) } else { g(r) };
+                (structured::PARAMETERS.map(parameter).to_vec(), structured::RESULTS.len())
+            }
         };
-        self.run.call(&mut self.store, &arguments, &mut [I64(0), I64(0)][..results]).map_err(|e| format!("trap: {e:?}"))?;
+        self.run.call(&mut self.store, &arguments, &mut vec![I64(0); results]).map_err(|e| format!("trap: {e:?}"))?;
         let after = read_cpu(self.cpu.data(&self.store));
         Ok(test_state(&after, self.guest.data(&self.store)[data].to_vec()))
     }
