@@ -42,6 +42,15 @@ pub(crate) fn output(command: &mut Command) -> anyhow::Result<Output> {
     command.output().with_context(|| format!("cannot start {:?}", command.get_program()))
 }
 
+/// The command for no longer than `seconds`, and for no longer than xtask: whatever ends xtask, the kernel then kills the watch, and with the watch what it watches. `timeout` alone would go on, in a process group
+/// that a terminal's Ctrl-C does not reach.
+pub(crate) fn bounded(seconds: u32, command: &Command) -> Command {
+    let tie = ["setpriv", "--pdeathsig", "KILL"];
+    let mut c = Command::new(tie[0]);
+    c.args(&tie[1..]).args(["timeout", "--kill-after=10", &seconds.to_string()]).args(tie).arg(command.get_program()).args(command.get_args());
+    c
+}
+
 /// Makes a directory empty, or makes it.
 pub(crate) fn emptied(dir: &Path) -> anyhow::Result<()> {
     let _ = std::fs::remove_dir_all(dir);
