@@ -157,7 +157,8 @@ fn install(package: &Package, tree: &Path, coreutils: &[String]) -> anyhow::Resu
 
 /// The sources after a native `configure` and a build of what tests need of it.
 fn configured(package: &Package) -> anyhow::Result<PathBuf> {
-    let mut script = format!("{CONFIGURE}\nfor made in {}; do make --silent -j2 -C ${{made%/*}} ${{made##*/}} 2> /dev/null || make --silent -j2 $made; done\n", package.made.join(" "));
+    let mut script =
+        format!("{CONFIGURE}\nfor made in {}; do make --silent -j2 -C ${{made%/*}} ${{made##*/}} 2> /dev/null || make --silent -j2 $made; done\n", package.made.join(" "));
     if !package.targets.is_empty() {
         script += &format!("make --silent {}\n", package.targets);
     }

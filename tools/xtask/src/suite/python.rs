@@ -29,9 +29,22 @@ const MODULES: &str = "usr/lib/python3.11/lib-dynload";
 /// Extension modules whose libraries are not in the image.
 const WITHOUT_LIBRARY: &[&str] = &["_hashlib.", "_ssl.", "nis."];
 const PROGRAMS: &str = "awk bash cat chmod cp cut dash date echo env false getent id ln ls mkdir mv rm sed setsid sleep timeout touch tr true tty uname wc";
-/// By default: what exercises the interpreter, the standard library and the system calls, each module in a few seconds natively. Left out are modules that need a network, OpenSSL, a display, idle or lib2to3; those
-/// that measure or wait (`test_time`s and timeouts), and those that take more than ten seconds: asyncio, concurrent_futures, multiprocessing, and tests that start hundreds of interpreters. `--all` runs everything.
-const USUAL: &str = "MODULES";
+/// By default: what exercises the interpreter, the standard library and the system calls, each module in a few seconds natively. Left out are modules that need a network, OpenSSL, a display, idle, lib2to3 or a compiler, and
+/// those that take more than ten seconds: asyncio, concurrent_futures, multiprocessing, io, logging, subprocess and others that start hundreds of interpreters. `--all` runs everything.
+const USUAL: &str = "__all__ __future__ _locale _opcode abc abstract_numbers aifc argparse array ast asyncgen atexit audioop audit augassign base64 baseexception bdb bigaddrspace binascii binop \
+    bisect bool bufio builtin bytes bz2 c_locale_coercion calendar call capi charmapcodec class cmath cmd code code_module codeccallbacks codecencodings_cn codecencodings_jp codecencodings_kr \
+    codecs codeop collections colorsys compare compile complex configparser contains context contextlib contextlib_async copy copyreg coroutines crypt csv ctypes dataclasses datetime dbm dbm_dumb \
+    decimal decorators defaultdict deque descr descrtut dict dictcomps dictviews difflib dis doctest dynamic dynamicclassattribute eintr email enum enumerate eof epoll errno except_star \
+    exception_group exception_hierarchy exception_variations exceptions extcall fcntl file filecmp fileinput fileio float flufl fnmatch fork1 format fractions frame frozen fstring funcattrs \
+    functools future gc generator_stop generators genericalias genericclass genericpath genexps getopt getpath gettext glob global grammar graphlib grp gzip hash hashlib heapq hmac html htmlparser \
+    imp importlib index inspect int int_literal ioctl ipaddress isinstance iter iterlen itertools json keyword keywordonlyarg largefile linecache list listcomps locale long longexp lzma marshal \
+    math memoryio memoryview metaclass mimetypes minidom mmap module modulefinder multibytecodec named_expressions netrc ntpath numeric_tower opcodes openpty operator optparse ordered_dict os \
+    pathlib patma peepholer pickle picklebuffer pickletools pipes pkg pkgutil platform plistlib poll popen positional_only_arg posix posixpath pow pprint print property pstats pty pulldom pwd \
+    pyexpat queue quopri raise random range re readline reprlib resource richcmp rlcompleter sax sched scope select set setcomps shelve shlex shutil signal slice socketserver sort source_encoding \
+    sqlite3 stat statistics strftime string string_literals stringprep strptime strtod struct structseq subclassinit sundry super symtable syntax sys sys_setprofile sys_settrace tarfile tempfile \
+    textwrap thread threadedtempfile threading threading_local threadsignals time timeit tokenize trace traceback tuple type_annotations type_comments typechecks types typing ucn unary unicode \
+    unicode_file unicode_identifiers unicodedata unittest univnewlines unpack unpack_ex urllib urlparse userdict userlist userstring utf8_mode utf8source uu uuid wait3 wait4 warnings wave weakref \
+    weakset with wsgiref xdrlib xml_dom_minicompat xml_etree xml_etree_c yield_from zipapp zipfile zipimport zlib zoneinfo";
 /// After `set`.
 const DRIVER: &str = r##"
 export LC_ALL=C.UTF-8

@@ -10,7 +10,8 @@ use anyhow::ensure;
 use std::path::Path;
 use std::process::Command;
 
-const BUILD: &str = "./configure --quiet --enable-all --with-tcl=/usr/lib/x86_64-linux-gnu/tcl8.6; make --silent CFLAGS=-O2 testfixture > build.log 2>&1 || { tail build.log; exit 1; }";
+const BUILD: &str =
+    "./configure --quiet --enable-all --with-tcl=/usr/lib/x86_64-linux-gnu/tcl8.6; make --silent CFLAGS=-O2 testfixture > build.log 2>&1 || { tail build.log; exit 1; }";
 const PROGRAMS: &str = "bash cat chmod cp cut dash echo env getent head hostname id ls mkdir mv rm sed setsid sha256sum sleep tail timeout touch uname";
 /// By default: one or more files of each part of SQLite, together some half a minute natively. The whole set has 1,148 files and takes hours; among them are the simulated crashes and the failures of every single allocation.
 const USUAL: &str = "aggnested alter attach autoinc backup between bigsort blob boundary1 btree01 capi2 capi3 cast cffault check collate1 collate4 conflict corrupt corrupt2 count cse ctime date default delete3 descidx1 \

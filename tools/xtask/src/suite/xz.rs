@@ -12,7 +12,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-const PROGRAMS: &str = "bash cat chmod cmp cp cut dash diff echo env expr false grep head id lzmainfo mkdir mktemp mv od printf rm sed setsid sha256sum sort tail timeout touch tr true wc xz";
+const PROGRAMS: &str =
+    "bash cat chmod cmp cp cut dash diff echo env expr false grep head id lzmainfo mkdir mktemp mv od printf rm sed setsid sha256sum sort tail timeout touch tr true wc xz";
 /// Names that the scripts have for the programs of a build.
 const LINKS: [(&str, &str); 4] = [("xz/xz", "xz"), ("scripts/xzdiff", "xzdiff"), ("scripts/xzgrep", "xzgrep"), ("lzmainfo/lzmainfo", "lzmainfo")];
 const DRIVER: &str = r#"
