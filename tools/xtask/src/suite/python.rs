@@ -41,7 +41,7 @@ const USUAL: &str = "__all__ __future__ _locale _opcode abc abstract_numbers aif
     math memoryio memoryview metaclass mimetypes minidom mmap module modulefinder multibytecodec named_expressions netrc ntpath numeric_tower opcodes openpty operator optparse ordered_dict os \
     pathlib patma peepholer pickle picklebuffer pickletools pipes pkg pkgutil platform plistlib poll popen positional_only_arg posix posixpath pow pprint print property pstats pty pulldom pwd \
     pyexpat queue quopri raise random range re readline reprlib resource richcmp rlcompleter sax sched scope select set setcomps shelve shlex shutil signal slice socketserver sort source_encoding \
-    sqlite3 stat statistics strftime string string_literals stringprep strptime strtod struct structseq subclassinit sundry super symtable syntax sys sys_setprofile sys_settrace tarfile tempfile \
+    sqlite3 stat statistics strftime string string_literals stringprep strptime strtod struct structseq subclassinit sundry super symtable syntax sys sys_setprofile sys_settrace tempfile \
     textwrap thread threadedtempfile threading threading_local threadsignals time timeit tokenize trace traceback tuple type_annotations type_comments typechecks types typing ucn unary unicode \
     unicode_file unicode_identifiers unicodedata unittest univnewlines unpack unpack_ex urllib urlparse userdict userlist userstring utf8_mode utf8source uu uuid wait3 wait4 warnings wave weakref \
     weakset with wsgiref xdrlib xml_dom_minicompat xml_etree xml_etree_c yield_from zipapp zipfile zipimport zlib zoneinfo";

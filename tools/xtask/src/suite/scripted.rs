@@ -28,7 +28,7 @@ result() { # CASE RESULT OUTPUT-FILE
     { echo "--- $1 $2"; cat "$3"; } >&2
 }
 check() { # CASE COMMAND...: its status and the checksum of what it printed
-    name=$1
+    local name="$1"
     shift
     timeout --kill-after=5 120 "$@" > /tmp/printed 2>&1 < /dev/null
     result $name "exit $? $(sha256sum < /tmp/printed | cut -c 1-16)" /tmp/printed
