@@ -84,16 +84,6 @@ fn outcomes(command: &mut Command) -> anyhow::Result<(Outcomes, String)> {
     Ok((all, errors))
 }
 
-/// What two native runs agree on.
-pub(super) fn stable(first: Results, second: &Results) -> Results {
-    let all = first.len();
-    let kept: Results = first.into_iter().filter(|(name, result)| second.get(name) == Some(result)).collect();
-    if kept.len() < all {
-        println!("{} of {all} native results differ from run to run and are left out", all - kept.len());
-    }
-    kept
-}
-
 /// Lines a program may print before groups of them are one case.
 const LINES_AS_CASES: usize = 50_000;
 

@@ -59,13 +59,9 @@ impl Scripted {
     /// Runs the driver twice natively, once lifted; `cases` are its arguments. Cases that do not give the same result natively twice are left out.
     pub(super) fn compare(&self, cases: &[String], passes: impl Fn(&str) -> bool) -> anyhow::Result<Verdict> {
         say(&format!("{}: natively, twice", self.name));
-        let mut native = self.results(self.natively(cases)?, "native")?;
-        let again = self.results(self.natively(cases)?, "native-again")?;
-        let unstable: Vec<String> = native.iter().filter(|(n, r)| again.get(*n) != Some(*r)).map(|(n, _)| n.clone()).collect();
-        native.retain(|n, _| !unstable.contains(n));
+        let native = verdict::stable(self.results(self.natively(cases)?, "native")?, &self.results(self.natively(cases)?, "native-again")?);
         say(&format!("{}: lifted", self.name));
         let lifted = self.results(self.lifted(cases), "lifted")?;
-        println!("{} cases left out, because they differ from run to run natively: {}", unstable.len(), unstable.join(" "));
         println!("what each case printed: {}", self.logs().display());
         verdict::judge(self.name, &native, &lifted, passes)
     }

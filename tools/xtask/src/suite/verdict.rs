@@ -47,6 +47,21 @@ impl Verdict {
     }
 }
 
+/// How many cases are named where all may be thousands.
+const NAMED: usize = 20;
+
+/// What two native runs agree on: addresses, times and races need no filters.
+pub(crate) fn stable(first: Results, second: &Results) -> Results {
+    let all = first.len();
+    let (kept, unstable): (Results, Results) = first.into_iter().partition(|(name, result)| second.get(name) == Some(result));
+    if !unstable.is_empty() {
+        let names: Vec<&str> = unstable.keys().take(NAMED).map(String::as_str).collect();
+        let more = if unstable.len() > NAMED { " …" } else { "" };
+        println!("{} of {all} native results differ from run to run and are left out: {}{more}", unstable.len(), names.join(" "));
+    }
+    kept
+}
+
 /// One row for each suite.
 pub(crate) fn print(verdicts: &[Verdict]) {
     println!("{:<12} {:>8} {:>16} {:>13} {:>18} {:>11}", "suite", "cases", "pass natively", "equal lifted", "expected failures", "unexpected");
