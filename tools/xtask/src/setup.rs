@@ -16,6 +16,8 @@ const PACKAGES: &[&str] = &[
     "libxml2-dev",
     "libffi-dev",
     "zlib1g-dev",
+    "liblzma-dev",
+    "tcl-dev",
     "libseccomp-dev",
     "mmdebstrap",
     "wabt",

@@ -7,12 +7,20 @@ mod bash;
 mod batch;
 mod busybox;
 mod csmith;
+mod forked;
+mod gawk;
 mod gnu;
 mod i386;
+mod native;
+mod perl;
+mod python;
 mod scripted;
+mod sqlite3;
 mod torture;
 mod valgrind;
 mod verdict;
+mod xz;
+mod zlib;
 
 use crate::process::say;
 use crate::{fuzz, gates, test};
@@ -21,7 +29,7 @@ use verdict::Verdict;
 
 #[derive(Subcommand)]
 pub(crate) enum Suite {
-    /// Every suite that compares natively with lifted, one after another
+    /// Every suite that compares natively with lifted, one after another: as each is by default, but every fourth case of torture only
     All {
         /// End with a table of all suites
         #[arg(long)]
@@ -93,6 +101,33 @@ pub(crate) enum Suite {
         /// Only these scripts
         cases: Vec<String>,
     },
+    /// The tests of gawk's source package on Debian's gawk, run by Debian's make
+    Gawk {
+        /// Only these targets of its Makefile
+        cases: Vec<String>,
+    },
+    /// CPython's own tests (libpython3.11-testsuite) on Debian's python3.11
+    Python {
+        /// Only these modules (`test_json`); by default a broad choice of those that take seconds
+        cases: Vec<String>,
+        /// All 484 modules
+        #[arg(long, conflicts_with = "cases")]
+        all: bool,
+    },
+    /// The core language's tests of perl's source package on Debian's perl, assertion by assertion
+    Perl {
+        /// Only these files (`op/pack.t`)
+        cases: Vec<String>,
+    },
+    /// SQLite's Tcl tests: the source package's `testfixture`, lifted whole
+    Sqlite3 {
+        /// Only these files (`select1`); by default some of each part, of 1,148
+        cases: Vec<String>,
+    },
+    /// The programs of zlib's source package on Debian's libz
+    Zlib,
+    /// The tests of xz-utils' source package on Debian's xz and liblzma
+    Xz,
     /// Every form of every lifted instruction with random operands through the whole pipeline
     Instructions,
 }
@@ -117,10 +152,19 @@ impl Suite {
             Suite::Coreutils { cases } => gnu::run(&gnu::COREUTILS, &cases)?.check(),
             Suite::Sed { cases } => gnu::run(&gnu::SED, &cases)?.check(),
             Suite::Grep { cases } => gnu::run(&gnu::GREP, &cases)?.check(),
+            Suite::Gawk { cases } => gawk::run(&cases)?.check(),
+            Suite::Python { cases, all } => python::run(&cases, all)?.check(),
+            Suite::Perl { cases } => perl::run(&cases)?.check(),
+            Suite::Sqlite3 { cases } => sqlite3::run(&cases)?.check(),
+            Suite::Zlib => zlib::run()?.check(),
+            Suite::Xz => xz::run()?.check(),
             Suite::Instructions => test::instruction_suite(),
         }
     }
 }
+
+/// In `suite all`: the whole is a quarter of an hour of compiling by itself.
+const TORTURE_SAMPLE: usize = 4;
 
 /// Suites that compare, in the order of `suite all`.
 const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] = &[
@@ -128,12 +172,18 @@ const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] = &[
     ("avx", avx::run),
     ("valgrind", valgrind::run),
     ("csmith", || csmith::run(&csmith::USUAL)),
-    ("torture", || torture::run(1, "O2", false)),
+    ("torture", || torture::run(TORTURE_SAMPLE, "O2", false)),
     ("bash", || bash::run(&[])),
     ("busybox", || busybox::run(&[])),
     ("coreutils", || gnu::run(&gnu::COREUTILS, &[])),
     ("sed", || gnu::run(&gnu::SED, &[])),
     ("grep", || gnu::run(&gnu::GREP, &[])),
+    ("gawk", || gawk::run(&[])),
+    ("zlib", zlib::run),
+    ("xz", xz::run),
+    ("sqlite3", || sqlite3::run(&[])),
+    ("perl", || perl::run(&[])),
+    ("python", || python::run(&[], false)),
 ];
 
 /// Runs all comparing suites; one that fails does not keep the others from running.
@@ -151,7 +201,7 @@ fn all(summary: bool) -> anyhow::Result<()> {
     }
     if summary {
         say("summary");
-        verdicts.iter().for_each(Verdict::print);
+        verdict::print(&verdicts);
     }
     failed.iter().for_each(|e| println!("FAILED {e:#}"));
     anyhow::ensure!(failed.is_empty(), "{} of {} suites failed", failed.len(), COMPARING.len());
