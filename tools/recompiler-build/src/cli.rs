@@ -194,6 +194,9 @@ pub struct BuildArgs {
     /// How much time to spend on speed.
     #[arg(long, value_enum, default_value_t)]
     pub tier: Tier,
+    /// Print the build's figures as JSON.
+    #[arg(long)]
+    pub json: bool,
     /// Fail before compiling if a file's coverage is lower.
     #[arg(long, value_name = "PERCENT", value_parser = percent, long_help = coverage::LIMIT)]
     pub min_coverage: Option<f64>,

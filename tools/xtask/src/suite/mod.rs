@@ -9,6 +9,7 @@ mod busybox;
 mod csmith;
 mod gnu;
 mod i386;
+mod programs;
 mod scripted;
 mod torture;
 mod valgrind;
@@ -93,6 +94,14 @@ pub(crate) enum Suite {
         /// Only these scripts
         cases: Vec<String>,
     },
+    /// Real work of many Debian programs (nginx, redis, git, perl, Go, Haskell …), natively and lifted, case by case
+    Programs {
+        /// Only these cases
+        cases: Vec<String>,
+        /// How the image is compiled; a fast one is made in a fraction of the time and runs the resumable form alone
+        #[arg(long, default_value = "full", value_parser = ["fast", "auto", "full"])]
+        tier: String,
+    },
     /// Every form of every lifted instruction with random operands through the whole pipeline
     Instructions,
 }
@@ -117,6 +126,7 @@ impl Suite {
             Suite::Coreutils { cases } => gnu::run(&gnu::COREUTILS, &cases)?.check(),
             Suite::Sed { cases } => gnu::run(&gnu::SED, &cases)?.check(),
             Suite::Grep { cases } => gnu::run(&gnu::GREP, &cases)?.check(),
+            Suite::Programs { cases, tier } => programs::run(&cases, &tier)?.check(),
             Suite::Instructions => test::instruction_suite(),
         }
     }
@@ -134,6 +144,7 @@ const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] = &[
     ("coreutils", || gnu::run(&gnu::COREUTILS, &[])),
     ("sed", || gnu::run(&gnu::SED, &[])),
     ("grep", || gnu::run(&gnu::GREP, &[])),
+    ("programs", || programs::run(&[], "full")),
 ];
 
 /// Runs all comparing suites; one that fails does not keep the others from running.
