@@ -240,6 +240,9 @@ pub struct LiftArgs {
     /// Guest address to lift for.
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub base: Option<u64>,
+    /// Which functions get the structured form.
+    #[arg(long, value_enum, default_value_t)]
+    pub tier: Tier,
     /// Directory for the two modules, NAME.structured.wasm and NAME.resumable.wasm.
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,

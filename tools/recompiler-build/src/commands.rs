@@ -140,7 +140,7 @@ fn lift(args: &LiftArgs) -> anyhow::Result<()> {
     let facts = scan::elf::facts(&path, &bytes)?;
     let base = args.base.unwrap_or(if facts.non_pie { 0 } else { megabinary::slots::RANGE.start });
     let start = Instant::now();
-    let shard = lifting::lift_bytes(&bytes, base, &path)?;
+    let shard = lifting::lift_bytes(&bytes, base, &path, args.tier.structured())?;
     let seconds = start.elapsed().as_secs_f64();
     if args.report {
         report(&facts, &shard, seconds);

@@ -96,7 +96,7 @@ pub fn build(b: &Build) -> anyhow::Result<Summary> {
         let text_bytes = placed.iter().map(|p| p.object.facts.text_bytes()).sum();
         Ok((merged.wasm.len(), Work { text_bytes, made_bytes: (merged.wasm.len() + bytes.len()) as u64 }))
     })?;
-    let used: Vec<Entry> = lifted_entries(&placed).into_iter().chain(native.entries).collect();
+    let used: Vec<Entry> = lifted_entries(&placed, b.tier.structured()).into_iter().chain(native.entries).collect();
     b.remote.publish(&b.cache, &used, b.key.as_ref())?;
     Ok(Summary {
         objects: placed.len(),
@@ -134,26 +134,23 @@ fn certified<'a>(placed: &[Placed<'a>], shards: &'a [Shard]) -> Vec<Certified<'a
 
 /// The shards in order, and how many had to be lifted anew. The lifter is parallel inside.
 fn lift(b: &Build, placed: &[Placed<'_>]) -> anyhow::Result<((Vec<Shard>, usize), Work)> {
-    b.remote.fill(&b.cache, &lifted_entries(placed))?;
+    let forms = b.tier.structured();
+    b.remote.fill(&b.cache, &lifted_entries(placed, forms))?;
     let bar = progress::bar("lift", placed.len());
-    let none = lift::no_structured_functions();
     let (mut fresh, mut work) = (0, Work::default());
     let mut shards = Vec::new();
     for p in placed {
         bar.set_message(p.object.path.clone());
-        let mut shard = match lifting::cached(&b.cache, &p.digest, p.base) {
+        let shard = match lifting::cached(&b.cache, &p.digest, p.base, forms) {
             Some(shard) => shard,
             None => {
                 fresh += 1;
-                let shard = lifting::lift(&b.cache, &p.digest, p.object, p.base)?;
+                let shard = lifting::lift(&b.cache, &p.digest, p.object, p.base, forms)?;
                 work.text_bytes += p.object.facts.text_bytes();
                 work.made_bytes += (shard.structured.len() + shard.resumable.len()) as u64;
                 shard
             }
         };
-        if b.tier == Tier::Fast {
-            shard.structured.clone_from(&none);
-        }
         shards.push(shard);
         bar.inc(1);
     }
@@ -196,8 +193,8 @@ fn merge(b: &Build, found: &Inventory, placed: &[Placed<'_>], shards: &[Shard]) 
 }
 
 /// The cache's names of the shards of a build.
-fn lifted_entries(placed: &[Placed<'_>]) -> Vec<Entry> {
-    placed.iter().map(|p| (lifting::KIND, lifting::key(&p.digest, p.base))).collect()
+fn lifted_entries(placed: &[Placed<'_>], forms: lift::Structured) -> Vec<Entry> {
+    placed.iter().map(|p| (lifting::KIND, lifting::key(&p.digest, p.base, forms))).collect()
 }
 
 pub fn form_name(form: Form) -> &'static str {
