@@ -59,7 +59,11 @@ pub(crate) fn run(groups: &[String], runs: usize) -> anyhow::Result<()> {
     let alone = |g: &String| programs::GROUPS.iter().find(|(name, _)| name == g);
     match groups {
         [group] if alone(group).is_some() => return alone(group).map_or(Ok(()), |(_, run)| run(binaries, runs)),
-        _ => ensure!(groups.iter().all(|g| alone(g).is_none()), "{} have images of their own: run each alone", programs::GROUPS.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ")),
+        _ => ensure!(
+            groups.iter().all(|g| alone(g).is_none()),
+            "{} have images of their own: run each alone",
+            programs::GROUPS.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ")
+        ),
     }
     let image = image(&rootfs::debian()?)?;
     let mut include = demo::programs();

@@ -29,7 +29,8 @@ const TOOLS: &[(&str, &str)] = &[
 const TOOL_PROGRAMS: &[&str] = &["bash", "xz", "gzip", "sqlite3", "sha256sum", "openssl", "sort", "grep", "cat", "env", "true"];
 
 const GCC: &[(&str, &str)] = &[("gcc -O2 of 10,000 lines", "gcc -O2 -c -o /tmp/large.o /srv/large.c"), ("gcc -O0 of 10,000 lines", "gcc -O0 -c -o /tmp/large.o /srv/large.c")];
-const GCC_PROGRAMS: &[&str] = &["/usr/bin/bash", "/usr/bin/env", "/usr/bin/true", "/usr/bin/x86_64-linux-gnu-gcc-12", "/usr/lib/gcc/x86_64-linux-gnu/12/cc1", "/usr/bin/x86_64-linux-gnu-as"];
+const GCC_PROGRAMS: &[&str] =
+    &["/usr/bin/bash", "/usr/bin/env", "/usr/bin/true", "/usr/bin/x86_64-linux-gnu-gcc-12", "/usr/lib/gcc/x86_64-linux-gnu/12/cc1", "/usr/bin/x86_64-linux-gnu-as"];
 
 /// Pure-Python programs on Debian's CPython.
 pub(super) fn python(binaries: Binaries, runs: usize) -> anyhow::Result<()> {
