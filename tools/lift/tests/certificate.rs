@@ -4,8 +4,8 @@ mod elf;
 
 use elf::{DATA, TEXT, program};
 use iced_x86::code_asm::*;
-use lift::{Certificate, Structured};
 use lift::certificate::Site;
+use lift::{Certificate, Structured};
 use std::process::Command;
 
 const BASE: u64 = 0x1000_0000;
