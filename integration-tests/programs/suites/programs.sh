@@ -147,7 +147,7 @@ git_commits() {
     git checkout -q main && echo two > b && git add b && git commit -q -m second
     git merge -q -m merged side
     git log --graph --format='%h %an %s' && git log -p -1 --stat side | head -30
-    git diff HEAD~1 --shortstat && git blame -s text | head -3 && git grep -c dog
+    git diff HEAD~1 --shortstat && git blame -s text | head -3 && git grep -c -E 'd[o]g'
     git tag -a v1 -m v1 && git describe && git rev-parse HEAD HEAD^{tree}
     git gc -q && git fsck --full 2>&1 && git count-objects -v | grep -e in-pack -e packs
     git clone -q . ../copy && cd ../copy && git log --oneline | wc -l
@@ -155,6 +155,9 @@ git_commits() {
     git commit -q -a -m third && git rebase -q --onto HEAD~2 HEAD~1 && git log --format=%H -1 && git status --short
     git format-patch -1 --stdout | sha256sum && git archive HEAD | sha256sum
     git bundle create -q ../b HEAD main && git bundle verify -q ../b 2>&1 | tail -1
+}
+git_greps_a_literal() {
+    git init -q . && lines > text && git add text && git grep -c 'fox 5'
 }
 curl_fetches() {
     curl --version | head -1
@@ -308,7 +311,7 @@ tools_work() {
     echo "status $?"
 }
 
-ALL='busybox_shell busybox_files ripgrep_finds ripgrep_threads jq_filters redis_serves redis_saves nginx_serves git_commits curl_fetches openssl_computes vim_edits gocryptfs_works rclone_copies rclone_serves shellcheck_finds perl_scripts perl_threads python_scripts sqlite_queries tools_work'
+ALL='busybox_shell busybox_files ripgrep_finds ripgrep_threads jq_filters redis_serves redis_saves nginx_serves git_commits git_greps_a_literal curl_fetches openssl_computes vim_edits gocryptfs_works rclone_copies rclone_serves shellcheck_finds perl_scripts perl_threads python_scripts sqlite_queries tools_work'
 
 export PATH=/usr/sbin:$PATH
 if [ "$1" = --one ]; then

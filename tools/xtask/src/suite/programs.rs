@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use std::fs;
 
 /// What the cases and the driver execute of the base system.
-const BASE: &str = "bash dash awk basename cat chmod cmp cp cut date diff dirname env expr find grep head id ln ls mkdir mktemp mv od rm sed seq setsid sha256sum sleep sort tail tee timeout touch tr true wc xargs";
+const BASE: &str = "bash dash awk basename cat chmod cmp cp cut date diff dirname echo env expr find grep head id ln ls mkdir mktemp mv od rm sed seq setsid sha256sum sleep sort tail tee timeout touch tr true uniq wc xargs";
 /// All ELF files of these packages.
 const PACKAGES: &[&str] = &[
     "perl-base",
