@@ -232,26 +232,6 @@ rclone_serves() {
     wait $server
     echo stopped
 }
-shellcheck_finds() {
-    cat > bad.sh <<'END'
-#!/bin/sh
-for f in $(ls *.txt); do
-  cp $f /tmp/$f
-  [ $f == "x" ] && echo "found `date`"
-done
-read line
-echo $line | grep foo | wc -l
-cat /etc/passwd | cut -d: -f1
-END
-    shellcheck --version | head -2
-    shellcheck -f gcc bad.sh
-    echo "status $?"
-    shellcheck -f json bad.sh | sha256sum
-    shellcheck -f diff bad.sh
-    export LC_ALL=C.UTF-8
-    shellcheck /home/suite/driver > found
-    echo "status $? $(sha256sum < found)"
-}
 perl_scripts() {
     export PERL_HASH_SEED=0
     lines > text
@@ -311,7 +291,7 @@ tools_work() {
     echo "status $?"
 }
 
-ALL='busybox_shell busybox_files ripgrep_finds ripgrep_threads jq_filters redis_serves redis_saves nginx_serves git_commits git_greps_a_literal curl_fetches openssl_computes vim_edits gocryptfs_works rclone_copies rclone_serves shellcheck_finds perl_scripts perl_threads python_scripts sqlite_queries tools_work'
+ALL='busybox_shell busybox_files ripgrep_finds ripgrep_threads jq_filters redis_serves redis_saves nginx_serves git_commits git_greps_a_literal curl_fetches openssl_computes vim_edits gocryptfs_works rclone_copies rclone_serves perl_scripts perl_threads python_scripts sqlite_queries tools_work'
 
 export PATH=/usr/sbin:$PATH
 if [ "$1" = --one ]; then

@@ -94,7 +94,7 @@ pub(crate) enum Suite {
         /// Only these scripts
         cases: Vec<String>,
     },
-    /// Real work of many Debian programs (nginx, redis, git, perl, Go, Haskell …), natively and lifted, case by case
+    /// Real work of many Debian programs (nginx, redis, git, perl, Go …), natively and lifted, case by case
     Programs {
         /// Only these cases
         cases: Vec<String>,
