@@ -8,6 +8,8 @@ pub mod cache;
 pub mod cli;
 pub mod commands;
 pub mod compile;
+pub mod compiling;
+pub mod cost;
 pub mod coverage;
 pub mod elf_image;
 pub mod fetching;

@@ -33,6 +33,7 @@ const PACKAGES: &[&str] = &[
     "csmith",
     "libcsmith-dev",
     "strace",
+    "iproute2",
 ];
 
 /// The programs of the product. `vkernel-image` lies beside them, where they look for it.

@@ -47,7 +47,7 @@ pub(super) fn build(binaries: &Binaries, name: &str, image: &Path, programs: &[P
 }
 
 pub(super) fn natively(image: &Path, programs: &[Program]) -> anyhow::Result<Outcomes> {
-    outcomes(&mut native::command(image, 0, LIMIT_SECONDS, native::ROOTS, ["/usr/bin/dash", "-c", &script(programs)])?).map(|(all, _)| all)
+    outcomes(&mut native::command(image, 0, LIMIT_SECONDS, false, native::ROOTS, ["/usr/bin/dash", "-c", &script(programs)])?).map(|(all, _)| all)
 }
 
 /// Also the lines the runtime itself printed, such as those that name a refused instruction.

@@ -117,7 +117,7 @@ pub(super) fn compare(suite: &str, image: &Path, programs: &[Program], limits: &
     let (mut native, mut lifted) = (Results::new(), Results::new());
     for program in programs {
         let seconds = limits.native.to_string();
-        let all = results(program, &mut native::command(image, 0, LIMIT_SECONDS, native::ROOTS, [program.path.as_str(), &seconds])?)?;
+        let all = results(program, &mut native::command(image, 0, LIMIT_SECONDS, false, native::ROOTS, [program.path.as_str(), &seconds])?)?;
         let passing = all.iter().filter(|(_, r)| passes(r)).filter_map(|(n, _)| n.strip_prefix(program.prefix));
         let seconds = limits.lifted.to_string();
         let words: Vec<&str> = [program.path.as_str(), &seconds].into_iter().chain(passing).collect();

@@ -13,6 +13,7 @@ mod gnu;
 mod i386;
 mod native;
 mod perl;
+mod programs;
 mod python;
 mod scripted;
 mod sqlite3;
@@ -128,6 +129,14 @@ pub(crate) enum Suite {
     Zlib,
     /// The tests of xz-utils' source package on Debian's xz and liblzma
     Xz,
+    /// Real work of many Debian programs (nginx, redis, git, perl, Go …), natively and lifted, case by case
+    Programs {
+        /// Only these cases
+        cases: Vec<String>,
+        /// How the image is compiled; a fast one is made in a fraction of the time and runs the resumable form alone
+        #[arg(long, default_value = "full", value_parser = ["fast", "auto", "full"])]
+        tier: String,
+    },
     /// Every form of every lifted instruction with random operands through the whole pipeline
     Instructions,
 }
@@ -158,6 +167,7 @@ impl Suite {
             Suite::Sqlite3 { cases } => sqlite3::run(&cases)?.check(),
             Suite::Zlib => zlib::run()?.check(),
             Suite::Xz => xz::run()?.check(),
+            Suite::Programs { cases, tier } => programs::run(&cases, &tier)?.check(),
             Suite::Instructions => test::instruction_suite(),
         }
     }
@@ -184,6 +194,7 @@ const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] = &[
     ("sqlite3", || sqlite3::run(&[])),
     ("perl", || perl::run(&[])),
     ("python", || python::run(&[], false)),
+    ("programs", || programs::run(&[], "full")),
 ];
 
 /// Runs all comparing suites; one that fails does not keep the others from running.

@@ -12,6 +12,7 @@ const CONTAINER: &str = r#"
 set -e
 for fd in /proc/self/fd/*; do fd=${fd##*/}; [ "$fd" -le 2 ] || eval "exec $fd>&-"; done
 image=$1 stage=$2 user=$3; shift 3
+ip link set lo "$LOOPBACK"
 mount --make-rprivate /
 mount -t tmpfs stage "$stage"
 cd "$stage"
@@ -33,13 +34,14 @@ exec chroot . /usr/bin/setpriv --no-new-privs --reuid "$user" --regid "$user" --
 /// What the guest's root finds in its environment.
 pub(super) const ROOTS: &[&str] = &["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"];
 
-/// `program` as `user` on the image, for no longer than `seconds`; it ends when xtask does.
-pub(super) fn command<'a>(image: &Path, user: u32, seconds: u32, environment: &[impl AsRef<str>], program: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Command> {
+/// `program` as `user` on the image, with a loopback interface or without, for no longer than `seconds`; it ends when xtask does.
+pub(super) fn command<'a>(image: &Path, user: u32, seconds: u32, loopback: bool, environment: &[impl AsRef<str>], program: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Command> {
     // A mount over this directory is seen in its own namespace only.
     let stage = work().join("stage");
     fs::create_dir_all(&stage)?;
     let mut c = Command::new("unshare");
     c.args(["--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc", "--uts", "bash", "-c", CONTAINER, "native"]);
+    c.env("LOOPBACK", if loopback { "up" } else { "down" });
     c.arg(image).arg(&stage).arg(user.to_string()).args(["/usr/bin/env", "-i"]).args(environment.iter().map(AsRef::as_ref)).args(program);
     Ok(process::bounded(seconds, &c))
 }

@@ -41,19 +41,30 @@ pub(super) struct Scripted {
     binaries: Binaries,
     release: Release,
     environment: Vec<String>,
+    /// Is there a loopback interface?
+    loopback: bool,
 }
 
 impl Scripted {
     /// Writes the driver script into the image and builds a release of it, with every script that the programs can run.
     pub(super) fn build(name: &'static str, image: &Path, programs: &[String], driver: &str) -> anyhow::Result<Self> {
+        Self::build_with(name, image, programs, driver, &[])
+    }
+
+    /// The same with more options of `recompiler-build`.
+    pub(super) fn build_with(name: &'static str, image: &Path, programs: &[String], driver: &str, options: &[&str]) -> anyhow::Result<Self> {
         let binaries = setup::binaries()?;
         let home = image.join(HOME);
         fs::write(home.join("driver"), format!("{PRELUDE}{driver}exit 0\n"))?;
         give(&home)?;
         name_user(image)?;
-        let release = release::build_with_scripts(&binaries, &format!("suite-{name}"), image, programs)?;
+        let release = release::make(&binaries, &format!("suite-{name}"), image, programs, &[&["--scripts", "all"], options].concat())?;
         let environment = ["PATH=/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/home/suite", "TMPDIR=/tmp", "LC_ALL=C", "SHELL=/bin/sh", "TZ=UTC0"].map(str::to_owned).to_vec();
-        Ok(Self { name, image: image.to_path_buf(), binaries, release, environment })
+        Ok(Self { name, image: image.to_path_buf(), binaries, release, environment, loopback: false })
+    }
+
+    pub(super) fn with_loopback(self) -> Self {
+        Self { loopback: true, ..self }
     }
 
     /// Runs the driver twice natively, once lifted; `cases` are its arguments. Cases that do not give the same result natively twice are left out.
@@ -76,12 +87,12 @@ impl Scripted {
     }
 
     fn natively(&self, cases: &[String]) -> anyhow::Result<Command> {
-        native::command(&self.image, USER, LIMIT_SECONDS, &self.environment, Self::words(cases))
+        native::command(&self.image, USER, LIMIT_SECONDS, self.loopback, &self.environment, Self::words(cases))
     }
 
     fn lifted(&self, cases: &[String]) -> Command {
         let user = format!("{USER}:{USER}");
-        let mut options = vec!["--user", &user, "--network", "none"];
+        let mut options = vec!["--user", &user, "--network", if self.loopback { "loopback" } else { "none" }];
         self.environment.iter().for_each(|e| options.extend(["--env", e]));
         let words: Vec<&str> = Self::words(cases).collect();
         process::bounded(LIMIT_SECONDS, &self.release.run(&self.binaries, &options, &words))
