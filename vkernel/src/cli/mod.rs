@@ -1,8 +1,13 @@
 //! The command line. Owns names, defaults and help texts; the manual page is generated from here. The fact a newcomer gets wrong: bad usage is
 //! exit code 125 as with podman, not 2, because 2 could be the guest's.
 
+mod oci;
+mod run;
+
+pub use oci::{Create, Delete, Exec, Kill, List, Logs, Ps, Runtime, Stop};
+pub use run::{Life, NetworkChoice, Run, Shape};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Shown by --help and in the manual.
@@ -15,6 +20,11 @@ const EXAMPLES: &str = "Examples:
 #[derive(Parser, Debug)]
 #[command(name = "vkernel", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
+    /// Where the records of containers are
+    #[arg(long, global = true, value_name = "DIR", default_value = crate::state::DEFAULT)]
+    pub root: PathBuf,
+    #[command(flatten)]
+    pub runtime: Runtime,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -24,6 +34,64 @@ pub struct Cli {
 pub enum Command {
     /// Run a program of a container and exit with its exit code
     Run(Run),
+    /// Run a further program in a running container
+    Exec(Exec),
+    /// List containers
+    Ps(Ps),
+    /// Print what a detached container has written
+    Logs(Logs),
+    /// Print everything that is known of a container, as JSON
+    Inspect {
+        /// The container
+        container: String,
+    },
+    /// Wait for the end of a container and print its exit code
+    Wait {
+        /// The container
+        container: String,
+    },
+    /// Send a signal to a container's first program
+    Kill(Kill),
+    /// Ask containers to end, and kill those that do not
+    Stop(Stop),
+    /// Remove containers that have ended
+    Rm {
+        /// Even if they run
+        #[arg(short, long)]
+        force: bool,
+        /// The containers
+        #[arg(required = true, value_name = "CONTAINER")]
+        containers: Vec<String>,
+    },
+    /// Freeze every process of a container
+    Pause {
+        /// The container
+        container: String,
+    },
+    /// Let a frozen container go on
+    #[command(alias = "unpause")]
+    Resume {
+        /// The container
+        container: String,
+    },
+    /// OCI runtime: make a container from a bundle; it waits for `start`
+    Create(Create),
+    /// OCI runtime: let a created container begin
+    Start {
+        /// The container
+        container: String,
+    },
+    /// OCI runtime: print a container's state
+    State {
+        /// The container
+        container: String,
+    },
+    /// OCI runtime: remove a container
+    Delete(Delete),
+    /// OCI runtime: list containers
+    List(List),
+    /// OCI runtime: print what this runtime can do
+    Features,
     /// Check a release: signatures, digests of all files, engine and CPU
     Verify(Verify),
     /// Print the system calls guests have, with support levels
@@ -61,50 +129,12 @@ pub struct Verify {
     pub trust: Trust,
 }
 
+/// Which release, and what of it is believed.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = RUN_EXAMPLES)]
-pub struct Run {
-    /// A manifest, whose files lie next to it, or an image that carries a release: docker://HOST/NAME[:TAG][@sha256:DIGEST], HOST/NAME:TAG, oci:DIR[:TAG]
-    #[arg(value_name = "MANIFEST|IMAGE")]
-    pub manifest: PathBuf,
-    #[command(flatten)]
-    pub registry: RegistryArgs,
-    /// The image's root directory [default: rootfs next to the manifest]
-    #[arg(long, value_name = "DIR")]
-    pub rootfs: Option<PathBuf>,
-    /// Let the guest change the root directory itself; by default changes go to memory and are lost at exit
-    #[arg(long)]
-    pub writable: bool,
-    /// Leave /proc, /dev and /sys as they are in the image
-    #[arg(long)]
-    pub bare: bool,
-    /// Host name in the container [default: the container's id]
-    #[arg(long, value_name = "NAME")]
-    pub hostname: Option<String>,
-    /// Working directory in the container
-    #[arg(short, long, value_name = "DIR", default_value = "/")]
-    pub workdir: String,
-    /// Set an environment variable; without a value, pass the caller's; may be repeated
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    pub env: Vec<String>,
-    /// User in the container: name or id, optionally with a group
-    #[arg(short, long, value_name = "USER[:GROUP]", default_value = "0")]
-    pub user: String,
-    /// Network: at most what the manifest allows [default: what the manifest allows]
-    #[arg(long, value_enum)]
-    pub network: Option<NetworkChoice>,
+pub struct Release {
     /// Append every decision as one JSON line
     #[arg(long, value_name = "FILE")]
     pub audit: Option<PathBuf>,
-    /// Give the program a terminal of its own; what it shows and reads is passed through standard output and input
-    #[arg(short, long, conflicts_with = "bare")]
-    pub tty: bool,
-    /// Print the guest's system calls to standard error
-    #[arg(long)]
-    pub strace: bool,
-    /// Code to run: `resumable` is slow and leaves nothing to an optimising compiler; to find out whether a fault lies there
-    #[arg(long, value_enum, default_value_t)]
-    pub form: CodeForm,
     /// Run only the release of this name, or with this digest (of the manifest, or the container id); may be repeated
     #[arg(long, value_name = "NAME|DIGEST")]
     pub pin: Vec<policy::Pin>,
@@ -119,15 +149,7 @@ pub struct Run {
     pub store: PathBuf,
     #[command(flatten)]
     pub trust: Trust,
-    /// The program and its arguments
-    #[arg(last = true, required = true, value_name = "PROGRAM ARGS")]
-    pub command: Vec<OsString>,
 }
-
-const RUN_EXAMPLES: &str = "Examples:
-  vkernel run out/manifest.json --rootfs /srv/debian -- /usr/bin/ls -l /
-  vkernel run registry.example/shop:1 --key build.pub -- /usr/bin/shop
-  vkernel run docker://registry.example/shop@sha256:4bf9… --pull never -- /usr/bin/shop";
 
 /// How an image is got.
 #[derive(Args, Clone, Debug)]
@@ -154,17 +176,6 @@ pub enum CodeForm {
     Both,
     /// Resumable code only
     Resumable,
-}
-
-/// From tight to wide.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum NetworkChoice {
-    /// No interface but a loopback that is down
-    None,
-    /// Loopback only
-    Loopback,
-    /// The host's network
-    Host,
 }
 
 /// vkernel(1).
@@ -247,7 +258,7 @@ mod tests {
     fn options_of_the_guest_program_stay_its_own() {
         let cli = Cli::try_parse_from(["vkernel", "run", "m.json", "--strace", "--", "/bin/ls", "--audit", "-l"]).unwrap();
         let Command::Run(run) = cli.command else { panic!("not run") };
-        assert!(run.strace && run.audit.is_none());
+        assert!(run.strace && run.release.audit.is_none());
         assert_eq!(run.command, ["/bin/ls", "--audit", "-l"]);
     }
 }
