@@ -85,7 +85,10 @@ fn a_detached_container_is_listed_logged_entered_frozen_stopped_and_removed() {
     });
     let again = host.run(&["-d", "--name", "web"], "true");
     assert!(String::from_utf8_lossy(&again.stderr).contains("exists"), "{}", show(&again));
-    assert_eq!(host.told(&["exec", "-w", "/etc", "-e", "A=b", "web", "/bin/bash", "-c", "echo $A $PWD; [ $$ = 1 ] || echo not 1; kill -0 1 && echo same"]), "b /etc\nnot 1\nsame\n");
+    assert_eq!(
+        host.told(&["exec", "-w", "/etc", "-e", "A=b", "web", "/bin/bash", "-c", "echo $A $PWD; [ $$ = 1 ] || echo not 1; kill -0 1 && echo same"]),
+        "b /etc\nnot 1\nsame\n"
+    );
     assert_eq!(host.call(&["exec", "web", "/bin/bash", "-c", "exit 5"]).status.code(), Some(5));
     assert_eq!(host.told(&["exec", "--user", "65534:65534", "web", "/usr/bin/id", "-u"]), "65534\n");
     host.told(&["pause", "web"]);

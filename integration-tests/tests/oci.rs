@@ -67,7 +67,20 @@ impl Place {
 
     fn podman(&self, args: &[&str]) -> Output {
         let mut c = Command::new("podman");
-        c.args(["--root", &self.text("storage"), "--runroot", &self.text("run"), "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "file", "--runtime", &self.runtime()]);
+        c.args([
+            "--root",
+            &self.text("storage"),
+            "--runroot",
+            &self.text("run"),
+            "--storage-driver",
+            "vfs",
+            "--cgroup-manager",
+            "cgroupfs",
+            "--events-backend",
+            "file",
+            "--runtime",
+            &self.runtime(),
+        ]);
         c.args(args);
         finish(c)
     }

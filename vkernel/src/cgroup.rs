@@ -85,11 +85,12 @@ impl Cgroup {
         let mut made = Self::default();
         for h in &hosts {
             let counted = h.version == Version::V2 || COUNTED.iter().any(|c| h.has(c)) || limited(h);
-            if counted && let Err(e) = h.make(path, &mut made.0) {
-                if limited(h) {
-                    made.remove();
-                    return Err(Failure::new(format!("control group {}", h.at.join(path).display()), e, "mount /sys/fs/cgroup writable, or ask for no limits"));
-                }
+            if counted
+                && let Err(e) = h.make(path, &mut made.0)
+                && limited(h)
+            {
+                made.remove();
+                return Err(Failure::new(format!("control group {}", h.at.join(path).display()), e, "mount /sys/fs/cgroup writable, or ask for no limits"));
             }
         }
         for w in wanted.0.iter().map(|w| (w, Version::V1)).chain(wanted.1.iter().map(|w| (w, Version::V2))) {
@@ -255,7 +256,8 @@ pub fn show(root: BorrowedFd<'_>, to: BorrowedFd<'_>, shown: &Path) -> Result<()
     }
     let again = mounts::place(root, shown, mounts::Kind::Directory)?;
     let remount = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | flags;
-    nix::mount::mount(None::<&str>, mounts::path_of(&again).as_str(), None::<&str>, remount, None::<&str>).map_err(|e| Failure::new(format!("read-only {}", shown.display()), e.desc(), ""))
+    nix::mount::mount(None::<&str>, mounts::path_of(&again).as_str(), None::<&str>, remount, None::<&str>)
+        .map_err(|e| Failure::new(format!("read-only {}", shown.display()), e.desc(), ""))
 }
 
 #[cfg(test)]

@@ -76,21 +76,25 @@ pub fn logs(options: &Logs, entry: &Entry) -> Result<(), Failure> {
     let lines: Vec<&[u8]> = text.split_inclusive(|b| *b == b'\n').collect();
     let skipped = options.tail.map_or(0, |n| lines.len().saturating_sub(n));
     lines[skipped..].iter().try_for_each(|line| show(line, options.timestamps))?;
-    let mut seen = std::fs::metadata(&path).map_or(0, |m| m.len());
-    while options.follow {
+    if options.follow { follow(options, entry, &path) } else { Ok(()) }
+}
+
+/// Prints what comes, until the container has ended and nothing more can come.
+fn follow(options: &Logs, entry: &Entry, path: &Path) -> Result<(), Failure> {
+    let mut seen = std::fs::metadata(path).map_or(0, |m| m.len());
+    loop {
         let ended = entry.again().is_none_or(|e| e.status() == Status::Stopped);
-        let now = std::fs::read(&path).unwrap_or_default();
+        let now = std::fs::read(path).unwrap_or_default();
         // A shorter one is a new file.
         let from = if (now.len() as u64) < seen { 0 } else { seen as usize };
         let whole = now.iter().rposition(|b| *b == b'\n').map_or(from, |n| n + 1);
         now[from..whole.max(from)].split_inclusive(|b| *b == b'\n').try_for_each(|line| show(line, options.timestamps))?;
         seen = whole.max(from) as u64;
         if ended {
-            break;
+            return Ok(());
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    Ok(())
 }
 
 fn show(line: &[u8], timestamps: bool) -> Result<(), Failure> {

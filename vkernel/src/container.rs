@@ -107,7 +107,11 @@ pub fn start(container: &Container, load: impl FnOnce(&Container) -> Result<Gues
 
 /// Forks the process. `load` runs in it while host paths are still visible and before any lock-down: it maps everything that is executable. `between` runs here when the namespaces
 /// exist and nothing is mounted yet.
-pub fn start_with(container: &Container, load: impl FnOnce(&Container) -> Result<GuestMain, Failure>, between: impl FnOnce(Pid) -> Result<(), Failure>) -> Result<Started, Failure> {
+pub fn start_with(
+    container: &Container,
+    load: impl FnOnce(&Container) -> Result<GuestMain, Failure>,
+    between: impl FnOnce(Pid) -> Result<(), Failure>,
+) -> Result<Started, Failure> {
     let failure = |what: &'static str| move |e: nix::Error| Failure::new(format!("start container: {what}"), e.desc(), "run as root, see `vkernel check`");
     let doors = Doors::find(container)?;
     let (ours, theirs) = pair()?;

@@ -44,7 +44,11 @@ fn at(hooks: &Hooks, moment: Moment) -> Vec<Hook> {
 pub fn check(spec: &Spec) -> Result<(), Failure> {
     match spec.hooks().as_ref().and_then(|h| h.start_container().as_ref()).and_then(|h| h.first()) {
         None => Ok(()),
-        Some(hook) => Err(Failure::new(format!("startContainer hook {}", hook.path().display()), "would run natively inside the container", "use createContainer, or the guest's own start script")),
+        Some(hook) => Err(Failure::new(
+            format!("startContainer hook {}", hook.path().display()),
+            "would run natively inside the container",
+            "use createContainer, or the guest's own start script",
+        )),
     }
 }
 

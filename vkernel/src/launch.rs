@@ -35,18 +35,27 @@ pub struct Manner {
     pub tied: bool,
 }
 
+/// The container a process belongs to.
+pub struct Home {
+    pub subject: Subject,
+    pub place: Place,
+    pub cgroup: Cgroup,
+    /// Host trees the guest gets to write.
+    pub written: Vec<PathBuf>,
+}
+
 /// A process about to start.
 pub struct Launch {
     pub release: Release,
     pub container: Container,
     manner: Manner,
-    /// Host trees the guest gets to write.
     written: Vec<PathBuf>,
     ring: &'static Ring,
 }
 
 impl Launch {
-    pub fn new(release: Release, spec: Spec, subject: Subject, place: Place, cgroup: Cgroup, written: Vec<PathBuf>, signals: &Signals, manner: Manner) -> Result<Self, Failure> {
+    pub fn new(release: Release, spec: Spec, home: Home, signals: &Signals, manner: Manner) -> Result<Self, Failure> {
+        let Home { subject, place, cgroup, written } = home;
         hooks::check(&spec)?;
         let network = match place {
             Place::New(_) => release.network(network(&spec, &release))?,

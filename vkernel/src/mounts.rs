@@ -46,8 +46,8 @@ pub fn options<'a>(words: impl IntoIterator<Item = &'a str>) -> Options {
                 continue;
             }
             // Already so, refused, or the default; every mount of a container is private to it.
-            "defaults" | "nosuid" | "nodev" | "noexec" | "suid" | "dev" | "exec" | "async" | "atime" | "diratime" | "norelatime" | "private" | "rprivate" | "slave" | "rslave" | "shared"
-            | "rshared" | "unbindable" | "runbindable" | "tmpcopyup" | "z" | "Z" | "U" | "copy" | "nocopy" => continue,
+            "defaults" | "nosuid" | "nodev" | "noexec" | "suid" | "dev" | "exec" | "async" | "atime" | "diratime" | "norelatime" | "private" | "rprivate" | "slave" | "rslave"
+            | "shared" | "rshared" | "unbindable" | "runbindable" | "tmpcopyup" | "z" | "Z" | "U" | "copy" | "nocopy" => continue,
             other => {
                 found.data.push(other.to_owned());
                 continue;

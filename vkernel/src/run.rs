@@ -11,7 +11,7 @@ use crate::detached::{self, Ready};
 use crate::failure::Failure;
 use crate::hooks::Subject;
 use crate::keeper::Keeper;
-use crate::launch::{self, Launch, Manner};
+use crate::launch::{self, Home, Launch, Manner};
 use crate::namespaces::Network;
 use crate::release::{Release, Source};
 use crate::rootfs::{self, Layout};
@@ -60,10 +60,10 @@ fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut A
     let cgroup = Cgroup::make(&Cgroup::path(None, id), spec.linux().as_ref().and_then(|l| l.resources().as_ref()))?;
     ending.0.record.cgroup = cgroup.clone();
     ending.0.save()?;
-    let written = ending.0.record.written.clone();
     let subject = Subject { id: id.to_owned(), bundle: ending.0.record.bundle.clone() };
+    let home = Home { subject, place: Place::New(layout), cgroup, written: ending.0.record.written.clone() };
     let manner = Manner { form: options.form, strace: options.strace, preserved_fds: 0, tied: true };
-    let mut launch = Launch::new(release, spec, subject, Place::New(layout), cgroup, written, &signals, manner)?;
+    let mut launch = Launch::new(release, spec, home, &signals, manner)?;
     launch.container.session = session;
 
     let output = detached.then(|| log::Output::open(&ending.0.path(log::FILE))).transpose()?;

@@ -142,7 +142,9 @@ impl Entry {
     /// By id, by name, or by the beginning of one id.
     pub fn find(root: &Path, name: &str) -> Result<Self, Failure> {
         let unknown = || Failure::new(format!("container {name}"), "does not exist", "see `vkernel ps --all`");
-        if is_id(name) && let Some(entry) = Self::read(&root.join(name)) {
+        if is_id(name)
+            && let Some(entry) = Self::read(&root.join(name))
+        {
             return Ok(entry);
         }
         let entries = all(root);

@@ -31,6 +31,10 @@ const PACKAGES: &[&str] = &[
     "csmith",
     "libcsmith-dev",
     "strace",
+    "podman",
+    "conmon",
+    "runc",
+    "crun",
 ];
 
 /// The programs of the product. `vkernel-image` lies beside them, where they look for it.

@@ -14,7 +14,9 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "Examples:
   vkernel verify out/manifest.json --key build.pub
   vkernel run out/manifest.json --rootfs /srv/debian --key build.pub -- /usr/bin/ls -l /
-  vkernel run out/manifest.json --rootfs /srv/debian --audit audit.jsonl --strace -- /bin/bash";
+  vkernel run out/manifest.json --rootfs /srv/debian --audit audit.jsonl --strace -- /bin/bash
+  vkernel run out/manifest.json --rootfs /srv/debian --detach --name web --memory 512m -- /usr/bin/shop
+  vkernel exec --tty web /bin/bash";
 
 /// Run signed containers whose programs were translated to WebAssembly; nothing else ever executes.
 #[derive(Parser, Debug)]
@@ -220,8 +222,21 @@ Signals sent to
 are passed on to the guest's first program. It is pid 1 of its namespace, so Linux discards signals it has no handler for, as with podman.
 .SH "AUDIT LOG"
 One JSON object per line with the members time, container, event, decision, reason, and where they apply pid, hash, path, detail, latency_us and from_worker.
-Events: policy-load, signature-failure, container-start, container-stop, exec, library, native-exec, syscall, guest, dropped.
+Events: policy-load, signature-failure, container-start, container-stop, exec, library, native-exec, syscall, guest, out-of-memory, dropped.
 Records with from_worker come from inside the container and are as trustworthy as it is.
+.SH "OCI RUNTIME"
+.B create, start, state, kill, delete, exec, list, features, pause
+and
+.B resume
+take the arguments of runc, before the command
+.BR \-\-root ", " \-\-log " and " \-\-log\-format .
+The release of a bundle is named by
+.BR \-\-manifest ,
+by the annotation
+.BR io.vkernel.manifest ,
+or lies in the image as
+.IR /.vkernel/manifest.json ;
+it is verified like any other. Whatever a bundle says, mounts are nosuid, nodev and noexec, /proc and /sys are read-only, there is a user namespace, and no_new_privs is set. AppArmor profiles and SELinux labels are ignored with a warning in the log.
 .SH SECURITY
 Host root is trusted: it can hand an open host binary to a process in the container. Against a worker that was taken over the container's kernel limits hold, per-binary lists do not.
 .SH FILES
@@ -237,6 +252,9 @@ verified copies of artifacts; may be deleted when nothing runs
 .TP
 .I /var/lib/vkernel/serials
 the highest serial of each release that ran; an older release of the same name is refused
+.TP
+.I /run/vkernel/containers
+records and logs of containers
 .TP
 .I /var/lib/vkernel/images, /var/lib/vkernel/blobs
 images that were run by name, and their downloads; may be deleted when nothing runs

@@ -44,7 +44,7 @@ pub(super) fn resources(shape: &Shape) -> Result<Value, Failure> {
     }
     const PERIOD: u64 = 100_000;
     let quota = match shape.cpus {
-        Some(cpus) if !(cpus >= 0.01 && cpus < 1e6) => return Err(invalid("--cpus", &cpus.to_string(), "write a number of CPUs, at least 0.01")),
+        Some(cpus) if !(0.01..1e6).contains(&cpus) => return Err(invalid("--cpus", &cpus.to_string(), "write a number of CPUs, at least 0.01")),
         other => other.map(|cpus| (cpus * PERIOD as f64).round() as i64),
     };
     let cpu = object([

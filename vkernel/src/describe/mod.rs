@@ -233,7 +233,27 @@ mod tests {
 
     #[test]
     fn options_say_what_podmans_say() {
-        let s = described(&["--memory", "64m", "--pids-limit", "9", "--cpus", "1.5", "--ulimit", "nofile=10:20", "-e", "A=1", "-e", "A=2", "-e", "PATH=/x", "--sysctl", "net.x=1", "--uidmap", "0:100000:65536"]).unwrap();
+        let s = described(&[
+            "--memory",
+            "64m",
+            "--pids-limit",
+            "9",
+            "--cpus",
+            "1.5",
+            "--ulimit",
+            "nofile=10:20",
+            "-e",
+            "A=1",
+            "-e",
+            "A=2",
+            "-e",
+            "PATH=/x",
+            "--sysctl",
+            "net.x=1",
+            "--uidmap",
+            "0:100000:65536",
+        ])
+        .unwrap();
         assert_eq!(s["linux"]["resources"]["memory"]["limit"], 64 << 20);
         assert_eq!(s["linux"]["resources"]["pids"]["limit"], 9);
         assert_eq!(s["linux"]["resources"]["cpu"], json!({"quota": 150_000, "period": 100_000}));

@@ -12,12 +12,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Where the manifest of a bundle is, unless the image has it.
-pub const MANIFEST: &str = "io.vkernel.manifest";
+pub(super) const MANIFEST: &str = "io.vkernel.manifest";
 /// The folder of a release inside an image.
 const INSIDE: &str = "/.vkernel";
 
 /// A description and the directory it came from.
-pub struct Bundle {
+pub(super) struct Bundle {
     pub dir: PathBuf,
     pub spec: Spec,
     pub rootfs: PathBuf,
@@ -28,7 +28,7 @@ pub struct Bundle {
 
 impl Bundle {
     /// Reads `config.json` of `dir`; `manifest` is the caller's word on where the release is.
-    pub fn read(dir: &Path, manifest: Option<&Path>) -> Result<Self, Failure> {
+    pub(super) fn read(dir: &Path, manifest: Option<&Path>) -> Result<Self, Failure> {
         let dir = std::path::absolute(dir).map_err(|e| Failure::new(format!("bundle {}", dir.display()), e, "name a bundle's directory"))?;
         let path = dir.join("config.json");
         let what = || path.display().to_string();
@@ -61,7 +61,13 @@ fn find(spec: &Spec, rootfs: &Path, option: Option<&Path>) -> Result<PathBuf, Fa
         let absolute = Path::new(path).is_absolute();
         return absolute.then(|| path.into()).ok_or_else(|| Failure::new(format!("annotation {MANIFEST}={path}"), "is not absolute", "name the manifest's path on this host"));
     }
-    let failure = |e: std::io::Error| Failure::new(format!("release of {}", rootfs.display()), e, format!("put one into the image as {INSIDE}, or name its manifest with --manifest or the annotation {MANIFEST}"));
+    let failure = |e: std::io::Error| {
+        Failure::new(
+            format!("release of {}", rootfs.display()),
+            e,
+            format!("put one into the image as {INSIDE}, or name its manifest with --manifest or the annotation {MANIFEST}"),
+        )
+    };
     let root = std::fs::File::open(rootfs).map(OwnedFd::from).map_err(failure)?;
     // No link of the image may say where on the host it is.
     let inside = sys::open_plain(root.as_fd(), c"/.vkernel/manifest.json", libc::O_PATH).map_err(failure)?;

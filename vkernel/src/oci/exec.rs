@@ -11,7 +11,7 @@ use crate::container::{Place, Session, Started};
 use crate::describe;
 use crate::failure::Failure;
 use crate::hooks::Subject;
-use crate::launch::{Launch, Manner};
+use crate::launch::{Home, Launch, Manner};
 use crate::release::Release;
 use crate::signals::Signals;
 use crate::state::{Entry, Status};
@@ -50,7 +50,8 @@ pub fn exec(options: &Exec, entry: &Entry) -> Result<i32, Failure> {
     let manner = Manner { tied: !options.detach, preserved_fds: options.preserve_fds, strace: options.strace, ..Manner::default() };
     let subject = Subject { id: entry.record.id.clone(), bundle: entry.record.bundle.clone() };
     let place = Place::Of(Pid::from_raw(entry.record.init.pid));
-    let mut launch = Launch::new(release, spec, subject, place, entry.record.cgroup.clone(), entry.record.written.clone(), &signals, manner)?;
+    let home = Home { subject, place, cgroup: entry.record.cgroup.clone(), written: entry.record.written.clone() };
+    let mut launch = Launch::new(release, spec, home, &signals, manner)?;
     launch.container.session = session;
     let mut started = launch.start(&audit)?;
     if let Some(socket) = &options.console_socket {
