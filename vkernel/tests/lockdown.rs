@@ -378,6 +378,31 @@ fn the_container_is_a_small_world_of_its_own() {
     assert_eq!((0..10).map(|i| board.get(i)).collect::<Vec<_>>(), [1, 3, 1, 8, 12, 1, 0, 1, 0, 0]);
 }
 
+/// 07, S17: such a file costs nothing to make, and would take hours to hash.
+#[test]
+fn a_file_of_eight_tebibytes_is_refused_before_a_byte_of_it_is_read() {
+    let board = Board::new();
+    let shared = Board(board.0);
+    let (_, lines) = run(
+        "huge",
+        |_| {},
+        move || {
+            let mut huge = std::fs::File::create("/tmp/huge").unwrap();
+            std::io::Write::write_all(&mut huge, TOOL).unwrap();
+            huge.set_len(8 << 40).unwrap();
+            shared.set(0, answer(ask(open(c"/tmp/huge", libc::O_RDONLY).as_fd(), EXEC_MARK, None)));
+            shared.set(1, answer(ask(open(c"/tmp/huge", libc::O_RDONLY).as_fd(), LIBRARY_MARK, None)));
+            huge.set_len(TOOL.len() as u64).unwrap();
+            shared.set(2, answer(ask(open(c"/tmp/huge", libc::O_RDONLY).as_fd(), EXEC_MARK, None)));
+            0
+        },
+    );
+    assert_eq!((board.get(0), board.get(1)), (E(libc::EACCES), E(libc::EACCES)));
+    assert!(board.get(2) > 0, "the same file at its right size is the program");
+    assert_eq!(lines[0]["reason"], "unknown-size");
+    assert!(lines[0]["latency_us"].as_f64().unwrap() < 100_000.0, "{}", lines[0]);
+}
+
 #[test]
 fn a_guest_killed_by_a_signal_ends_with_128_plus_its_number() {
     let (code, _) = run(
