@@ -102,7 +102,9 @@ impl Drop for Place {
         }
         // Parents of groups, which runtimes leave; not empty if somebody else uses them.
         for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            ["vkernel-test", "libpod_parent"].map(|parent| std::fs::remove_dir(hierarchy.path().join(parent)));
+            for parent in ["vkernel-test", "libpod_parent"] {
+                let _ = std::fs::remove_dir(hierarchy.path().join(parent));
+            }
         }
     }
 }
@@ -172,7 +174,7 @@ fn life(runtime: &Runtime, bundle: &str, pid_file: &str) -> Vec<String> {
     let mut seen = vec![format!("create {} {}", created.status.success(), runtime.until(id, "created"))];
     let pid = std::fs::read_to_string(pid_file).expect("a number");
     let state: Value = serde_json::from_slice(&runtime.call(&["state", id]).stdout).expect("JSON");
-    seen.push(format!("pid file {}", state["pid"].to_string() == pid));
+    seen.push(format!("pid file {}", state["pid"].as_i64() == pid.trim().parse().ok()));
     let steps: [(&[&str], &str); 11] = [
         (&["create", "--bundle", bundle, id], "created"),
         (&["start", id], "running"),
