@@ -34,6 +34,10 @@ const PACKAGES: &[&str] = &[
     "libcsmith-dev",
     "strace",
     "iproute2",
+    "podman",
+    "conmon",
+    "runc",
+    "crun",
 ];
 
 /// The programs of the product. `vkernel-image` lies beside them, where they look for it.

@@ -49,7 +49,25 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
     integration(
         &binaries,
         &release,
-        &["bad_input", "build", "control", "debian", "identity", "images", "instructions", "languages", "manual", "run", "syscalls", "tamper", "terminal", "tidy", "worker"],
+        &[
+            "bad_input",
+            "build",
+            "containers",
+            "control",
+            "debian",
+            "identity",
+            "images",
+            "instructions",
+            "languages",
+            "manual",
+            "oci",
+            "run",
+            "syscalls",
+            "tamper",
+            "terminal",
+            "tidy",
+            "worker",
+        ],
         filter,
     )
 }
