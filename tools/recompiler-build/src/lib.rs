@@ -11,6 +11,7 @@ pub mod compile;
 pub mod coverage;
 pub mod elf_image;
 pub mod fetching;
+mod instruction;
 pub mod inventory;
 pub mod lifting;
 pub mod link;

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: unit tests of all crates, then the integration tests on a release made for them.
 
 use crate::process::{self, root, say, work};
+use crate::suite::{blocks, csmith};
 use crate::{demo, fuzz, gates, mutants, release, rootfs, setup};
 use anyhow::Context;
 use std::fs;
@@ -51,7 +52,12 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
         &release,
         &["bad_input", "build", "control", "debian", "identity", "images", "instructions", "languages", "manual", "run", "syscalls", "tamper", "terminal", "tidy", "worker"],
         filter,
-    )
+    )?;
+    if filter.is_none() {
+        blocks::run(blocks::SMOKE)?;
+        csmith::run(&csmith::SMOKE)?.check()?;
+    }
+    Ok(())
 }
 
 /// `cargo xtask suite instructions`: only the generated instruction twins, in an image of their own.

@@ -4,7 +4,7 @@ use super::{Emit, XmmClass, cpu, guest};
 use crate::registers::RegSet;
 use core::mem::offset_of;
 use iced_x86::{Instruction, OpKind};
-use syscalls::abi::{CpuState, offset};
+use syscalls::abi::{CpuState, import, offset};
 
 const FEMPTY: u64 = offset_of!(CpuState, fempty) as u64;
 const _: () = assert!(offset_of!(CpuState, ftop) as u64 == FEMPTY + 2);
@@ -315,6 +315,14 @@ impl Emit {
             self.s().i32_add();
         }
         self.s().i64_extend_i32_u();
+    }
+
+    /// Runs one instruction of `syscalls::abi::float` on the two i64 that `operands` pushes; leaves the i64 result. It is no host function to the driver: what it changes is flags of MXCSR, and raising them again
+    /// changes nothing.
+    pub fn float(&mut self, operation: u32, operands: impl FnOnce(&mut Self)) {
+        self.c32(operation as i32);
+        operands(self);
+        self.s().call(import::HELPER_INDEX);
     }
 
     /// Rearranges the bytes of the two v128 on the stack.
