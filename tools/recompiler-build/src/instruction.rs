@@ -5,7 +5,7 @@
 use syscalls::abi::{float, import};
 use wasmer_compiler_llvm::{HostInstruction, HostInstructions, HostOperands as Takes, HostResult as Gives};
 
-pub fn host_instructions() -> HostInstructions {
+pub(crate) fn host_instructions() -> HostInstructions {
     let mut list = vec![
         one(float::COMISS, "comiss $0, $1", Takes::Singles, Gives::Nothing),
         one(float::COMISD, "comisd $0, $1", Takes::Doubles, Gives::Nothing),

@@ -1,6 +1,6 @@
 //! xmm operands as vectors and as scalars, hiding how the register lives (`XmmClass`).
 
-use super::{Emit, XmmClass, cpu, guest};
+use super::{Emit, Form, XmmClass, cpu, guest};
 use crate::registers::RegSet;
 use core::mem::offset_of;
 use iced_x86::{Instruction, OpKind};
@@ -323,6 +323,22 @@ impl Emit {
         self.c32(operation as i32);
         operands(self);
         self.s().call(import::HELPER_INDEX);
+    }
+
+    /// An integer on the stack (i64 if `wide`) that the resumable form's compiler does not know, even if it is a constant: Cranelift looks through locals and stores, not through atomic loads.
+    pub fn opaque(&mut self, wide: bool) {
+        if self.form == Form::Structured {
+            return;
+        }
+        let place = cpu(offset::scratch(3), if wide { 3 } else { 2 });
+        let value = if wide { self.t64(8) } else { self.t32(8) };
+        self.set(value);
+        self.s().i32_const(0).local_get(value);
+        if wide {
+            self.s().i64_store(place).i32_const(0).i64_atomic_load(place);
+        } else {
+            self.s().i32_store(place).i32_const(0).i32_atomic_load(place);
+        }
     }
 
     /// Rearranges the bytes of the two v128 on the stack.

@@ -54,16 +54,21 @@ pub(super) const ROWS: &[(Mnemonic, Semantics)] = &[
 fn cvtsi2sd(e: &mut Emit, i: &Instruction) {
     e.operand(i, 1);
     if e.width(i, 1).is_64() {
+        e.opaque(true);
         e.s().f64_convert_i64_s();
     } else {
+        // Always exact.
         e.s().f64_convert_i32_s();
     }
     e.set_f64(Emit::xmm_number(i, 0));
 }
 
+/// A constant must not be rounded when it is compiled: the mode is not known then.
 fn cvtsi2ss(e: &mut Emit, i: &Instruction) {
+    let wide = e.width(i, 1).is_64();
     e.operand(i, 1);
-    if e.width(i, 1).is_64() {
+    e.opaque(wide);
+    if wide {
         e.s().f32_convert_i64_s();
     } else {
         e.s().f32_convert_i32_s();
@@ -83,11 +88,12 @@ fn double_to_integer(e: &mut Emit, i: &Instruction, round: bool) {
         let x = e.tf64(0);
         e.tee(x);
         if wide {
-            e.s().i64_trunc_sat_f64_s().i64_const(i64::MIN).local_get(x).f64_const(ABOVE_I64.into());
+            e.s().i64_trunc_sat_f64_s().i64_const(i64::MIN);
         } else {
-            e.s().i32_trunc_sat_f64_s().i32_const(i32::MIN).local_get(x).f64_const(ABOVE_I32.into());
+            e.s().i32_trunc_sat_f64_s().i32_const(i32::MIN);
         }
-        e.s().f64_lt().select();
+        below_double(e, x, if wide { ABOVE_I64 } else { ABOVE_I32 });
+        e.s().select();
     } else {
         e.s().i64_reinterpret_f64();
         convert(e, if round { float::CVTSD2SI } else { float::CVTTSD2SI }, wide);
@@ -102,16 +108,30 @@ fn single_to_integer(e: &mut Emit, i: &Instruction, round: bool) {
         let x = e.tf32(0);
         e.tee(x);
         if wide {
-            e.s().i64_trunc_sat_f32_s().i64_const(i64::MIN).local_get(x).f32_const((ABOVE_I64 as f32).into());
+            e.s().i64_trunc_sat_f32_s().i64_const(i64::MIN);
         } else {
-            e.s().i32_trunc_sat_f32_s().i32_const(i32::MIN).local_get(x).f32_const((ABOVE_I32 as f32).into());
+            e.s().i32_trunc_sat_f32_s().i32_const(i32::MIN);
         }
-        e.s().f32_lt().select();
+        below_single(e, x, if wide { ABOVE_I64 } else { ABOVE_I32 });
+        e.s().select();
     } else {
         e.s().i32_reinterpret_f32().i64_extend_i32_u();
         convert(e, if round { float::CVTSS2SI } else { float::CVTTSS2SI }, wide);
     }
     e.write(i.op0_register());
+}
+
+/// Pushes i32: is the number in a local below a limit, and no NaN? By its bits: comparing denormals would raise DE.
+fn below_double(e: &mut Emit, x: u32, limit: f64) {
+    let bits = e.t64(0);
+    e.s().local_get(x).i64_reinterpret_f64().local_tee(bits).i64_const(limit.to_bits().cast_signed()).i64_lt_u();
+    e.s().local_get(bits).i64_const(i64::MIN).i64_sub().i64_const(f64::INFINITY.to_bits().cast_signed()).i64_le_u().i32_or();
+}
+
+fn below_single(e: &mut Emit, x: u32, limit: f64) {
+    let bits = e.t32(0);
+    e.s().local_get(x).i32_reinterpret_f32().local_tee(bits).i32_const((limit as f32).to_bits().cast_signed()).i32_lt_u();
+    e.s().local_get(bits).i32_const(i32::MIN).i32_sub().i32_const(f32::INFINITY.to_bits().cast_signed()).i32_le_u().i32_or();
 }
 
 /// Pops the bits of a number, pushes the integer: i64 if `wide`, whose operation is the next one, else i32.
