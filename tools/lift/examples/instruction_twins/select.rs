@@ -121,7 +121,6 @@ fn kind(i: &Instruction) -> Kind {
         Push | Pop | Pushfq | Enter | Leave => Kind::Stack,
         _ if i.memory_base() == Register::RSP => Kind::Stack,
         _ if x87(i) || mmx(i) => Kind::X87,
-        _ if group(i) == "sse_float" => Kind::Float,
         _ => Kind::Plain,
     }
 }

@@ -23,15 +23,15 @@ const SHRUNK: usize = 3;
 
 /// What to run.
 #[derive(Clone, Copy)]
-pub(crate) struct Seeds {
+pub(super) struct Seeds {
     pub count: u64,
     pub first: u64,
 }
 
 /// What `suite blocks` runs.
 pub(super) const USUAL: Seeds = Seeds { count: 4000, first: 1 };
-/// In every `cargo xtask test`.
-pub(crate) const SMOKE: Seeds = Seeds { count: 300, first: 1 };
+/// What `--smoke` runs.
+pub(super) const SMOKE: Seeds = Seeds { count: 300, first: 1 };
 
 impl Seeds {
     /// Seeds nobody ran before, from the clock.
@@ -40,7 +40,7 @@ impl Seeds {
     }
 }
 
-pub(crate) fn run(seeds: Seeds) -> anyhow::Result<()> {
+pub(super) fn run(seeds: Seeds) -> anyhow::Result<()> {
     let runner = Runner::new()?;
     let Seeds { count, first } = seeds;
     say(&format!("{count} random blocks: `suite blocks --first {first} --seeds {count}`"));

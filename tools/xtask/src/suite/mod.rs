@@ -5,7 +5,7 @@
 mod avx;
 mod bash;
 mod batch;
-pub(crate) mod blocks;
+mod blocks;
 mod busybox;
 pub(crate) mod csmith;
 mod gnu;
@@ -80,7 +80,7 @@ pub(crate) enum Suite {
         /// Seeds from the clock (they are printed)
         #[arg(long)]
         fresh: bool,
-        /// Those of every `cargo xtask test`
+        /// A few only, in less than a minute
         #[arg(long, conflicts_with_all = ["seeds", "first", "fresh"])]
         smoke: bool,
     },
