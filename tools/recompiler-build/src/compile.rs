@@ -4,6 +4,7 @@
 //! rejects, and it is the one that must be fast); the resumable form is large and rarely run, so it gets Cranelift.
 
 use crate::cache::{Cache, Key};
+use crate::instruction;
 use crate::link::{self, LinkError};
 use crate::slim;
 use clap::ValueEnum;
@@ -77,7 +78,7 @@ pub const EXTENSION: &str = "so";
 /// Engine and compiler, as manifests name them.
 pub fn engine_name(form: Form) -> &'static str {
     match form {
-        Form::Structured => "wasmer 7.4.2 llvm 22.1 vkernel.5",
+        Form::Structured => "wasmer 7.4.2 llvm 22.1 vkernel.6",
         Form::Resumable => "wasmer 7.4.2 cranelift 0.135",
     }
 }
@@ -101,7 +102,7 @@ fn engine(form: Form, threads: NonZero<usize>) -> Engine {
         Form::Structured => {
             let mut llvm = LLVM::new();
             llvm.non_volatile_memops(true).experimental_artifact(true).closed_world(Some(closed_world())).num_threads(threads);
-            llvm.opt_level(LLVMOptLevel::Less);
+            llvm.host_instructions(Some(instruction::host_instructions())).opt_level(LLVMOptLevel::Less);
             EngineBuilder::new(llvm)
         }
         Form::Resumable => {

@@ -13,6 +13,7 @@ pub mod cost;
 pub mod coverage;
 pub mod elf_image;
 pub mod fetching;
+mod instruction;
 pub mod inventory;
 pub mod lifting;
 pub mod link;

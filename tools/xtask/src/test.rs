@@ -1,6 +1,7 @@
 //! `cargo xtask test`: unit tests of all crates, then the integration tests on a release made for them.
 
 use crate::process::{self, root, say, work};
+use crate::suite::csmith;
 use crate::{demo, fuzz, gates, mutants, release, rootfs, setup};
 use anyhow::Context;
 use std::fs;
@@ -69,7 +70,11 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
             "worker",
         ],
         filter,
-    )
+    )?;
+    if filter.is_none() {
+        csmith::run(&csmith::SMOKE)?.check()?;
+    }
+    Ok(())
 }
 
 /// `cargo xtask suite instructions`: only the generated instruction twins, in an image of their own.

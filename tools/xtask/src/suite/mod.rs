@@ -5,8 +5,9 @@
 mod avx;
 mod bash;
 mod batch;
+mod blocks;
 mod busybox;
-mod csmith;
+pub(crate) mod csmith;
 mod forked;
 mod gawk;
 mod gnu;
@@ -75,6 +76,21 @@ pub(crate) enum Suite {
         fresh: bool,
         /// A few seeds only, in less than two minutes
         #[arg(long, conflicts_with = "seeds")]
+        smoke: bool,
+    },
+    /// Random basic blocks, natively and lifted in both forms; a block that differs is shrunk and shown as assembly
+    Blocks {
+        /// How many
+        #[arg(long, default_value_t = blocks::USUAL.count)]
+        seeds: u64,
+        /// The first seed
+        #[arg(long, default_value_t = blocks::USUAL.first, conflicts_with = "fresh")]
+        first: u64,
+        /// Seeds from the clock (they are printed)
+        #[arg(long)]
+        fresh: bool,
+        /// A few only, in less than a minute
+        #[arg(long, conflicts_with_all = ["seeds", "first", "fresh"])]
         smoke: bool,
     },
     /// The tests of bash's source package on Debian's bash, run by the guest's own shell
@@ -152,10 +168,13 @@ impl Suite {
             Suite::Avx => avx::run()?.check(),
             Suite::Valgrind => valgrind::run()?.check(),
             Suite::Csmith { seeds, first, fresh, smoke } => {
-                let count = if smoke { csmith::SMOKE } else { seeds };
+                let count = if smoke { csmith::SMOKE.count } else { seeds };
                 let seeds = if fresh { csmith::Seeds::fresh(count)? } else { csmith::Seeds { count, first } };
                 csmith::run(&seeds)?.check()
             }
+            Suite::Blocks { smoke: true, .. } => blocks::run(blocks::SMOKE),
+            Suite::Blocks { seeds, fresh: true, .. } => blocks::run(blocks::Seeds::fresh(seeds)?),
+            Suite::Blocks { seeds, first, .. } => blocks::run(blocks::Seeds { count: seeds, first }),
             Suite::Bash { cases } => bash::run(&cases)?.check(),
             Suite::Busybox { applets } => busybox::run(&applets)?.check(),
             Suite::Coreutils { cases } => gnu::run(&gnu::COREUTILS, &cases)?.check(),
