@@ -49,20 +49,17 @@ pub mod structured {
     pub const RSP: usize = 4;
     /// Where a register stands among the parameters.
     pub const fn parameter(register: usize) -> Option<usize> {
-        let mut k = 0;
-        while k < PARAMETERS.len() {
-            if PARAMETERS[k] == register {
-                return Some(k);
-            }
-            k += 1;
-        }
-        None
+        position(&PARAMETERS, register)
     }
     /// Where a register (or the next pc) stands among the results.
     pub const fn result(register: usize) -> Option<usize> {
+        position(&RESULTS, register)
+    }
+
+    const fn position(registers: &[usize], register: usize) -> Option<usize> {
         let mut k = 0;
-        while k < RESULTS.len() {
-            if RESULTS[k] == register {
+        while k < registers.len() {
+            if registers[k] == register {
                 return Some(k);
             }
             k += 1;
