@@ -161,13 +161,15 @@ fn movs_flat(e: &mut Emit, i: &Instruction) {
             pointer(e, RSI);
             e.s().i32_sub().i64_extend_i32_u().local_get(bytes).i64_ge_u();
             bulk(e, w, bytes, element, |e| {
-                // A fault is this one's, in lifted code, and not one of the runtime's memmove.
-                first(e);
+                // A fault is this one's, in lifted code, and not one of the runtime's memmove. Its source may lie in its destination: it is not done twice.
+                element(e);
+                let rest = e.t64(3);
+                e.s().local_get(bytes).i64_const(i64::from(w.bytes())).i64_sub().local_set(rest);
                 pointer(e, RDI);
                 pointer(e, RSI);
-                e.s().local_get(bytes).i32_wrap_i64().memory_copy(import::MEM_INDEX, import::MEM_INDEX);
-                advance(e, RSI, bytes);
-                advance(e, RDI, bytes);
+                e.s().local_get(rest).i32_wrap_i64().memory_copy(import::MEM_INDEX, import::MEM_INDEX);
+                advance(e, RSI, rest);
+                advance(e, RDI, rest);
             });
         },
         |_| {},
