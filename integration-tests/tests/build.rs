@@ -1,26 +1,121 @@
-//! `recompiler-build` as its caller sees it, with a root filesystem of Debian: what it makes runs.
+//! `recompiler-build` as its caller sees it: what it makes of each tier runs.
 
 use integration_tests::{Setup, finish, show};
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// A release of one tier in a directory of its own.
+struct Release {
+    dir: tempfile::TempDir,
+    rootfs: PathBuf,
+}
+
+impl Release {
+    fn build(tier: &str, rootfs: &Path, include: &[&str]) -> Release {
+        let recompiler = Setup::get().recompiler;
+        let release = Release { dir: tempfile::tempdir().expect("a directory can be made"), rootfs: rootfs.to_path_buf() };
+        let keygen = Command::new(&recompiler).arg("keygen").arg(release.at("build.key")).status().expect("the program starts");
+        assert!(keygen.success());
+        let mut build = Command::new(&recompiler);
+        build.arg("--rootfs").arg(rootfs).arg("--include").args(include).args(["--tier", tier, "--key"]).arg(release.at("build.key"));
+        build.arg("--output").arg(release.at("container.wasm")).arg("--manifest").arg(release.at("manifest.json")).arg("--cache").arg(release.at("cache"));
+        let built = finish(build);
+        assert!(built.status.success(), "{}", show(&built));
+        release
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn run(&self, program: &[&str]) -> String {
+        let mut run = Command::new(Setup::get().vkernel);
+        run.arg("run").arg(self.at("manifest.json")).arg("--rootfs").arg(&self.rootfs).arg("--key").arg(self.at("build.pub")).arg("--").args(program);
+        show(&finish(run))
+    }
+
+    /// Bytes of native code of each form.
+    fn code_bytes(&self) -> [u64; 2] {
+        let code = || std::fs::read_dir(self.at("aot/x86_64-unknown-linux-gnu")).expect("native code was written").map(|e| e.expect("readable"));
+        let of = |form: &str| code().filter(|e| e.file_name().to_string_lossy().contains(form)).map(|e| e.metadata().expect("readable").len()).sum();
+        [".structured.", ".resumable."].map(of)
+    }
+}
 
 #[test]
 fn a_release_of_the_fast_tier_runs_without_structured_code() {
+    let rootfs = Setup::get().rootfs;
+    let release = Release::build("fast", &rootfs, &["/usr/bin/seq", "/usr/bin/sort"]);
+    let [structured, resumable] = release.code_bytes();
+    assert!(structured < resumable / 10, "{structured} of {resumable} bytes");
+    assert_eq!(release.run(&["/usr/bin/seq", "-s", " ", "6"]), "status Some(0)\n--- stdout\n1 2 3 4 5 6\n--- stderr\n");
+}
+
+/// A function of some 24,000 instructions, called in a loop by one that has the structured form and that it calls back.
+const MONSTER: &str = r#"
+int called(int x) { static int n; return x ^ ++n; }
+#define S(k) if ((x ^ y) & k) x += called(x) * 3; else y -= x * k;
+#define S8(k) S(k) S(k + 1) S(k + 2) S(k + 3) S(k + 4) S(k + 5) S(k + 6) S(k + 7)
+#define S64(k) S8(k) S8(k + 8) S8(k + 16) S8(k + 24) S8(k + 32) S8(k + 40) S8(k + 48) S8(k + 56)
+#define S512(k) S64(k) S64(k + 64) S64(k + 128) S64(k + 192) S64(k + 256) S64(k + 320) S64(k + 384) S64(k + 448)
+unsigned monster(unsigned x, unsigned y) { S512(1) S512(600) S512(1200) S512(1800) return x + y; }
+void _start(void) {
+    unsigned sum = 1;
+    for (unsigned i = 0; i < 20; i++) sum = monster(sum, i) + i;
+    char text[9];
+    for (int i = 0; i < 8; i++) text[i] = "0123456789abcdef"[sum >> 4 * (7 - i) & 15];
+    text[8] = '\n';
+    long result = 1;
+    __asm__ volatile("syscall" : "+a"(result) : "D"(1), "S"(text), "d"(9) : "rcx", "r11", "memory");
+    __asm__ volatile("syscall" : : "a"(231), "D"(0));
+}
+"#;
+
+#[test]
+fn a_function_too_large_for_the_auto_tier_computes_what_it_does_natively() {
+    let rootfs = tempfile::tempdir().expect("a directory can be made");
+    let (source, program) = (rootfs.path().join("monster.c"), rootfs.path().join("monster"));
+    std::fs::write(&source, MONSTER).expect("writable");
+    let gcc = Command::new("gcc").args(["-O1", "-w", "-nostdlib", "-static", "-fno-stack-protector", "-fno-inline", "-mstackrealign", "-o"]).arg(&program).arg(&source).status();
+    assert!(gcc.expect("gcc is installed").success());
+    let native = show(&finish(Command::new(&program)));
+    let release = Release::build("auto", rootfs.path(), &["/monster"]);
+    assert_eq!(release.run(&["/monster"]), native);
+    let [structured, resumable] = release.code_bytes();
+    assert!(0 < structured && structured < resumable / 10, "{structured} and {resumable} bytes");
+}
+
+/// A program at fixed addresses that prints `text`.
+fn fixed(directory: &std::path::Path, name: &str, text: &str) {
+    let code = "mov $1, %eax; mov $1, %edi; mov $text, %esi; mov $6, %edx; syscall; mov $60, %eax; xor %edi, %edi; syscall";
+    let source = directory.join(format!("{name}.s"));
+    std::fs::write(&source, format!(".globl _start\n_start: {code}\n.data\ntext: .ascii \"{text}\\n\"\n")).expect("writable");
+    let linked = Command::new("gcc").args(["-nostdlib", "-no-pie", "-static", "-Wl,--build-id=none", "-o"]).arg(directory.join(name)).arg(&source).status().expect("gcc starts");
+    assert!(linked.success());
+}
+
+#[test]
+fn two_executables_at_fixed_addresses_with_the_same_code_are_one_artifact() {
     let setup = Setup::get();
     let dir = tempfile::tempdir().expect("a directory can be made");
     let at = |name: &str| dir.path().join(name);
-    let keygen = Command::new(&setup.recompiler).arg("keygen").arg(at("build.key")).status().expect("the program starts");
-    assert!(keygen.success());
+    for empty in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
+        std::fs::create_dir_all(at("rootfs").join(empty)).expect("writable");
+    }
+    fixed(&at("rootfs/bin"), "one", "first");
+    fixed(&at("rootfs/bin"), "two", "other");
+    assert!(Command::new(&setup.recompiler).arg("keygen").arg(at("build.key")).status().expect("the program starts").success());
     let mut build = Command::new(&setup.recompiler);
-    build.arg("--rootfs").arg(&setup.rootfs).args(["--include", "/usr/bin/seq", "/usr/bin/sort", "--tier", "fast", "--key"]).arg(at("build.key"));
+    build.arg("--rootfs").arg(at("rootfs")).args(["--include", "/bin/one", "/bin/two", "--key"]).arg(at("build.key"));
     build.arg("--output").arg(at("container.wasm")).arg("--manifest").arg(at("manifest.json")).arg("--cache").arg(at("cache"));
     let built = finish(build);
     assert!(built.status.success(), "{}", show(&built));
-    let code = std::fs::read_dir(at("aot/x86_64-unknown-linux-gnu")).expect("native code was written").map(|e| e.expect("readable"));
-    let (structured, resumable): (Vec<_>, Vec<_>) = code.partition(|e| e.file_name().to_string_lossy().contains(".structured."));
-    assert_eq!(structured.len(), resumable.len());
-    assert!(structured.iter().all(|e| e.metadata().expect("readable").len() < 20_000), "{structured:?}");
-    let mut run = Command::new(&setup.vkernel);
-    run.arg("run").arg(at("manifest.json")).arg("--rootfs").arg(&setup.rootfs).arg("--key").arg(at("build.pub")).args(["--", "/usr/bin/seq", "-s", " ", "6"]);
-    let out = finish(run);
-    assert_eq!(show(&out), "status Some(0)\n--- stdout\n1 2 3 4 5 6\n--- stderr\n");
+    let code = std::fs::read_dir(at("aot/x86_64-unknown-linux-gnu")).expect("native code was written").map(|e| e.expect("readable").file_name());
+    let forms: Vec<String> = code.map(|name| name.to_string_lossy().into_owned()).collect();
+    assert_eq!(forms.iter().filter(|f| f.contains(".structured.")).count(), 1, "{forms:?}");
+    for (program, text) in [("/bin/one", "first"), ("/bin/two", "other")] {
+        let mut run = Command::new(&setup.vkernel);
+        run.arg("run").arg(at("manifest.json")).arg("--rootfs").arg(at("rootfs")).arg("--key").arg(at("build.pub")).args(["--", program]);
+        assert_eq!(show(&finish(run)), format!("status Some(0)\n--- stdout\n{text}\n--- stderr\n"));
+    }
 }

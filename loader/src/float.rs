@@ -4,7 +4,7 @@
 //! `CpuState` before host code looks at them or floating-point instructions of the host run.
 
 use core::arch::asm;
-use syscalls::abi::{CpuState, helper as op};
+use syscalls::abi::{CpuState, float, helper as op};
 
 /// All exceptions masked, round to nearest: what the System V ABI promises host code (3.2.1).
 const HOST_MXCSR: u32 = 0x1f80;
@@ -26,7 +26,7 @@ fn set(value: u32) {
 
 /// Does this helper run floating-point instructions, or look at MXCSR?
 pub(crate) fn concerns(operation: u32) -> bool {
-    matches!(operation, op::LDMXCSR..=op::STMXCSR)
+    matches!(operation, op::LDMXCSR..=op::STMXCSR | float::FIRST..=float::LAST)
 }
 
 /// After lifted code ran: collects the guest's flags, and makes the register fit for host code, which does not look at flags.

@@ -49,20 +49,17 @@ pub mod structured {
     pub const RSP: usize = 4;
     /// Where a register stands among the parameters.
     pub const fn parameter(register: usize) -> Option<usize> {
-        let mut k = 0;
-        while k < PARAMETERS.len() {
-            if PARAMETERS[k] == register {
-                return Some(k);
-            }
-            k += 1;
-        }
-        None
+        position(&PARAMETERS, register)
     }
     /// Where a register (or the next pc) stands among the results.
     pub const fn result(register: usize) -> Option<usize> {
+        position(&RESULTS, register)
+    }
+
+    const fn position(registers: &[usize], register: usize) -> Option<usize> {
         let mut k = 0;
-        while k < RESULTS.len() {
-            if RESULTS[k] == register {
+        while k < registers.len() {
+            if registers[k] == register {
                 return Some(k);
             }
             k += 1;
@@ -255,4 +252,36 @@ pub mod helper {
     pub const STMXCSR: u32 = 65;
     /// rdrand/rdseed are not presented by cpuid; `TRACE` is for debugging: a = pc.
     pub const TRACE: u32 = 127;
+    /// Added to the opcode of `X87`: an operand-size prefix, which means the 16-bit layouts of fnstenv, fldenv, fnsave and frstor.
+    pub const X87_SHORT: u64 = 1 << 16;
+}
+
+/// Floating-point instructions whose exception flags no operation of WASM raises as they do, as operations of `x86.helper`: a and b are the operands' bits, under the guest's MXCSR. In the structured form
+/// the compiler puts the instruction itself in the place of the call (`recompiler-build`, `instruction.rs`); elsewhere it is a helper like others.
+pub mod float {
+    /// Comparisons: for their flags in MXCSR only; they return nothing.
+    pub const COMISS: u32 = 128;
+    pub const COMISD: u32 = 129;
+    pub const UCOMISS: u32 = 130;
+    pub const UCOMISD: u32 = 131;
+    /// To a signed integer of 32 bits (zero-extended) or 64, by the mode in MXCSR.
+    pub const CVTSS2SI: u32 = 132;
+    pub const CVTSS2SI64: u32 = 133;
+    pub const CVTSD2SI: u32 = 134;
+    pub const CVTSD2SI64: u32 = 135;
+    /// The same, truncating.
+    pub const CVTTSS2SI: u32 = 136;
+    pub const CVTTSS2SI64: u32 = 137;
+    pub const CVTTSD2SI: u32 = 138;
+    pub const CVTTSD2SI64: u32 = 139;
+    /// Two lanes to 32-bit integers: a holds two singles, or a and b a double each.
+    pub const CVTPS2DQ: u32 = 140;
+    pub const CVTPD2DQ: u32 = 141;
+    pub const CVTTPS2DQ: u32 = 142;
+    pub const CVTTPD2DQ: u32 = 143;
+    /// Plus the immediate, 0..15: rounds the two singles, or the double, of a.
+    pub const ROUNDPS: u32 = 144;
+    pub const ROUNDSD: u32 = 160;
+    pub const FIRST: u32 = COMISS;
+    pub const LAST: u32 = ROUNDSD + 15;
 }

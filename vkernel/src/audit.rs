@@ -24,6 +24,8 @@ pub enum Event {
     NativeExec,
     /// A system call the binary's list does not name; reported by the worker itself.
     Syscall,
+    /// The kernel killed processes of the container for want of memory.
+    OutOfMemory,
     /// Something else a worker reports about its guest.
     Guest,
     /// Records that did not fit into the workers' ring.

@@ -27,18 +27,19 @@ pub fn notify_program() -> Result<Program, Failure> {
         filter.add_rule(ScmpAction::Notify, ScmpSyscall::from(nr as i32)).map_err(failure)?;
     }
     filter.add_rule(ScmpAction::Errno(libc::ENOSYS), ScmpSyscall::from(libc::SYS_clone3 as i32)).map_err(failure)?;
-    let mut file = std::fs::File::from(crate::sys::memfd(c"notify-filter").map_err(failure)?);
+    let mut program = x32_is_enosys();
+    program.extend(exported(&filter)?);
+    Ok(program)
+}
+
+/// What libseccomp compiled.
+pub(crate) fn exported(filter: &ScmpFilterContext) -> Result<Program, Failure> {
+    let mut file = std::fs::File::from(crate::sys::memfd(c"seccomp-filter").map_err(failure)?);
     filter.export_bpf(file.as_fd()).map_err(failure)?;
     let mut bytes = Vec::new();
     file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(failure)?;
-    let mut program = x32_is_enosys();
-    program.extend(bytes.chunks_exact(8).map(|b| libc::sock_filter {
-        code: u16::from_ne_bytes([b[0], b[1]]),
-        jt: b[2],
-        jf: b[3],
-        k: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
-    }));
-    Ok(program)
+    let instruction = |b: &[u8]| libc::sock_filter { code: u16::from_ne_bytes([b[0], b[1]]), jt: b[2], jf: b[3], k: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]) };
+    Ok(bytes.chunks_exact(8).map(instruction).collect())
 }
 
 /// libseccomp would kill on an x32 number (nr ≥ 0x40000000, same AUDIT_ARCH); Linux without x32 answers ENOSYS. Jumps in the rest are

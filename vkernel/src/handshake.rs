@@ -11,12 +11,12 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
+    /// init: the namespaces exist, nothing is mounted yet.
+    Namespaces = b'n',
+    /// supervisor: hooks have run, go on.
+    Proceed = b'p',
     /// init: here is the master side of the container's own terminal (only if it was to make one).
     Terminal = b't',
-    /// init: the user namespace exists, write its maps.
-    UserNamespace = b'u',
-    /// supervisor: done.
-    Mapped = b'm',
     /// init: here are the listener and the container's root directory.
     Listener = b'l',
     /// init: locked down but for the allow-list.
@@ -40,6 +40,11 @@ pub fn pair() -> Result<(Channel, Channel), Failure> {
 }
 
 impl Channel {
+    /// A second handle of the same end.
+    pub fn again(&self) -> Result<Self, Failure> {
+        self.0.try_clone().map(Self).map_err(lost)
+    }
+
     pub fn send(&self, kind: Kind, fds: &[BorrowedFd<'_>], payload: &[u8]) -> Result<(), Failure> {
         let raw: Vec<i32> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&raw)];

@@ -7,32 +7,57 @@
 use crate::failure::Failure;
 use crate::filter::Program;
 use crate::sys;
+use caps::{CapSet, CapsHashSet};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities, PosixRlimitType, Spec};
 use std::os::fd::{FromRawFd, OwnedFd};
 
 fn failure(what: &str) -> impl Fn(std::io::Error) -> Failure + '_ {
     move |e| Failure::new(format!("lock down: {what}"), e, "see `vkernel check`")
 }
 
-/// Root inside the container keeps these and no others; none of them reaches beyond the container's user namespace.
-pub const KEPT: [caps::Capability; 8] = [
-    caps::Capability::CAP_CHOWN,
-    caps::Capability::CAP_DAC_OVERRIDE,
-    caps::Capability::CAP_FOWNER,
-    caps::Capability::CAP_FSETID,
-    caps::Capability::CAP_KILL,
-    caps::Capability::CAP_SETGID,
-    caps::Capability::CAP_SETUID,
-    caps::Capability::CAP_NET_BIND_SERVICE,
-];
-
-/// Who the guest's first program is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Who the guest's program is and what it may do; none of it reaches beyond the container's user namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
     pub uid: u32,
     pub gid: u32,
     pub groups: Vec<u32>,
-    /// Home directory, from the container's /etc/passwd.
-    pub home: String,
+    pub umask: Option<u32>,
+    pub bounding: CapsHashSet,
+    pub effective: CapsHashSet,
+    pub permitted: CapsHashSet,
+    pub inheritable: CapsHashSet,
+    pub ambient: CapsHashSet,
+}
+
+impl Credentials {
+    /// What a description says; without a word about capabilities there are none.
+    pub fn of(spec: &Spec) -> Result<Self, Failure> {
+        let Some(process) = spec.process() else { return Ok(Self::default()) };
+        let user = process.user();
+        let sets = process.capabilities().as_ref();
+        let set = |one: fn(&LinuxCapabilities) -> &Option<Capabilities>| sets.map_or(Ok(CapsHashSet::new()), |s| named(one(s).iter().flatten()));
+        let groups = user.additional_gids().clone().unwrap_or_default();
+        Ok(Self {
+            uid: user.uid(),
+            gid: user.gid(),
+            groups,
+            umask: user.umask(),
+            bounding: set(LinuxCapabilities::bounding)?,
+            effective: set(LinuxCapabilities::effective)?,
+            permitted: set(LinuxCapabilities::permitted)?,
+            inheritable: set(LinuxCapabilities::inheritable)?,
+            ambient: set(LinuxCapabilities::ambient)?,
+        })
+    }
+}
+
+/// The two crates spell capabilities alike.
+fn named<'a>(all: impl Iterator<Item = &'a oci_spec::runtime::Capability>) -> Result<CapsHashSet, Failure> {
+    let one = |c: &oci_spec::runtime::Capability| {
+        let value = serde_json::to_value(c).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+        value.parse().map_err(|e| Failure::new(format!("capability {value}"), e, "see capabilities(7)"))
+    };
+    all.map(one).collect()
 }
 
 /// Sets no_new_privs and installs the notify filter; the caller sends the listener to the supervisor and must close it.
@@ -72,12 +97,10 @@ pub fn refuse_execute() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Becomes the guest's user with at most the `KEPT` capabilities, cannot be inspected, and dies with the supervisor.
-pub fn take_credentials(who: &Credentials) -> Result<(), Failure> {
-    use caps::{CapSet, CapsHashSet};
+/// Becomes the guest's user with the capabilities it is given, cannot be inspected, and if `tied` dies with its parent.
+pub fn take_credentials(who: &Credentials, tied: bool) -> Result<(), Failure> {
     let cap_failure = |e: caps::errors::CapsError| Failure::new("lock down: capabilities", e, "see `vkernel check`");
-    let kept: CapsHashSet = KEPT.into_iter().collect();
-    for cap in caps::all().into_iter().filter(|c| !kept.contains(c)) {
+    for cap in caps::all().into_iter().filter(|c| !who.bounding.contains(c)) {
         // Capabilities newer than this kernel: EINVAL, and nothing to drop.
         if caps::has_cap(None, CapSet::Bounding, cap).unwrap_or(false) {
             caps::drop(None, CapSet::Bounding, cap).map_err(cap_failure)?;
@@ -89,13 +112,73 @@ pub fn take_credentials(who: &Credentials) -> Result<(), Failure> {
         sys::check(libc::setresgid(who.gid, who.gid, who.gid).into()).map_err(failure("setresgid"))?;
         sys::check(libc::setresuid(who.uid, who.uid, who.uid).into()).map_err(failure("setresuid"))?;
     }
-    let own = if who.uid == 0 { kept } else { CapsHashSet::new() };
-    caps::set(None, CapSet::Effective, &own).map_err(cap_failure)?;
-    caps::set(None, CapSet::Permitted, &own).map_err(cap_failure)?;
-    caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(cap_failure)?;
+    // Of what the description asks for, what the bounding set leaves.
+    let within = |set: &CapsHashSet| set.intersection(&who.bounding).copied().collect::<CapsHashSet>();
+    let permitted = within(&who.permitted);
+    let effective = within(&who.effective).intersection(&permitted).copied().collect();
+    caps::set(None, CapSet::Effective, &effective).map_err(cap_failure)?;
+    caps::set(None, CapSet::Permitted, &permitted).map_err(cap_failure)?;
+    caps::set(None, CapSet::Inheritable, &within(&who.inheritable)).map_err(cap_failure)?;
+    for cap in within(&who.ambient).intersection(&within(&who.inheritable)).filter(|c| permitted.contains(c)) {
+        caps::raise(None, CapSet::Ambient, *cap).map_err(cap_failure)?;
+    }
+    if let Some(umask) = who.umask {
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
+    }
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).map_err(failure("PR_SET_DUMPABLE"))?;
-    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0).map_err(failure("PR_SET_PDEATHSIG"))?;
+    if tied {
+        sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0).map_err(failure("PR_SET_PDEATHSIG"))?;
+        syscalls::process::tie_to_parent();
+    }
     Ok(())
+}
+
+/// Limits of a description that are the host process's; those of memory are the guest's own and emulated (07, S1), and no core file is ever written.
+pub fn limits(spec: &Spec) -> Result<(), Failure> {
+    for limit in spec.process().iter().filter_map(|p| p.rlimits().as_ref()).flatten() {
+        let Some(resource) = resource(limit.typ()) else { continue };
+        let value = libc::rlimit { rlim_cur: limit.soft(), rlim_max: limit.hard() };
+        // SAFETY: `value` is a valid rlimit.
+        let set = sys::check(unsafe { libc::setrlimit(resource, &raw const value) }.into());
+        set.map_err(|e| Failure::new(format!("limit {} = {}:{}", limit.typ(), limit.soft(), limit.hard()), e, "ask for at most what this host allows"))?;
+    }
+    Ok(())
+}
+
+/// The host's number of a limit that is applied to the host process.
+fn resource(kind: PosixRlimitType) -> Option<libc::__rlimit_resource_t> {
+    use PosixRlimitType as T;
+    Some(match kind {
+        T::RlimitAs | T::RlimitData | T::RlimitStack | T::RlimitCore => return None,
+        T::RlimitCpu => libc::RLIMIT_CPU,
+        T::RlimitFsize => libc::RLIMIT_FSIZE,
+        T::RlimitRss => libc::RLIMIT_RSS,
+        T::RlimitNproc => libc::RLIMIT_NPROC,
+        T::RlimitNofile => libc::RLIMIT_NOFILE,
+        T::RlimitMemlock => libc::RLIMIT_MEMLOCK,
+        T::RlimitLocks => libc::RLIMIT_LOCKS,
+        T::RlimitSigpending => libc::RLIMIT_SIGPENDING,
+        T::RlimitMsgqueue => libc::RLIMIT_MSGQUEUE,
+        T::RlimitNice => libc::RLIMIT_NICE,
+        T::RlimitRtprio => libc::RLIMIT_RTPRIO,
+        T::RlimitRttime => libc::RLIMIT_RTTIME,
+    })
+}
+
+/// The guest's own view of the limits that are emulated.
+pub fn emulated_limits(spec: &Spec) -> syscalls::process::Limits {
+    let mut limits = syscalls::process::Limits::default();
+    for limit in spec.process().iter().filter_map(|p| p.rlimits().as_ref()).flatten() {
+        let both = (limit.soft(), limit.hard());
+        match limit.typ() {
+            PosixRlimitType::RlimitAs => limits.address_space = both,
+            PosixRlimitType::RlimitData => limits.data = both,
+            PosixRlimitType::RlimitStack => limits.stack = both,
+            PosixRlimitType::RlimitCore => limits.core = both,
+            _ => {}
+        }
+    }
+    limits
 }
 
 /// No core file may hold runtime memory.
@@ -103,6 +186,11 @@ pub fn no_core_files() -> Result<(), Failure> {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `none` is a valid rlimit.
     sys::check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) }.into()).map(drop).map_err(failure("RLIMIT_CORE"))
+}
+
+/// The description's own profile, beside ours: it can only take more away.
+pub fn install_profile(program: &Program) -> Result<(), Failure> {
+    install(program, libc::SECCOMP_FILTER_FLAG_TSYNC).map(drop).map_err(failure("the description's seccomp profile"))
 }
 
 /// The last step: from here on this process and its descendants make only the calls the container's lists name.

@@ -5,7 +5,9 @@ use std::io::Write;
 use std::process::ExitCode;
 use vkernel::cli::{Cli, Command, Verify};
 use vkernel::failure::Failure;
-use vkernel::{check, cli, keys, listing, run, verify};
+use vkernel::oci::{self, Log};
+use vkernel::state::Entry;
+use vkernel::{check, cli, commands, describe, keys, listing, run, verify};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -15,23 +17,58 @@ fn main() -> ExitCode {
             return if e.use_stderr() { ExitCode::from(125) } else { ExitCode::SUCCESS };
         }
     };
-    let result = match &cli.command {
-        Command::Run(options) => run::run(options),
+    let log = Log { file: cli.runtime.log.clone(), json: cli.runtime.log_format == "json" };
+    let result = dispatch(&cli, &log);
+    match result {
+        // Exit codes are bytes: what wait(2) keeps of them.
+        Ok(code) => ExitCode::from(code as u8),
+        Err(failure) => {
+            eprintln!("vkernel: {failure}");
+            log.failure(&failure);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn dispatch(cli: &Cli, log: &Log) -> Result<i32, Failure> {
+    let find = |name: &str| Entry::find(&cli.root, name);
+    let done = |result: Result<(), Failure>| result.map(|()| 0);
+    match &cli.command {
+        Command::Run(options) => run::run(options, &cli.root),
+        Command::Exec(options) => oci::exec(options, &find(&options.container)?),
+        Command::Ps(options) => print(commands::ps(options, &cli.root).as_bytes()),
+        Command::Logs(options) => done(commands::logs(options, &find(&options.container)?)),
+        Command::Inspect { container } => json(&commands::inspect(&find(container)?)),
+        Command::Wait { container } => print(format!("{}\n", commands::wait(&find(container)?)).as_bytes()),
+        Command::Kill(options) => {
+            let signal = describe::signal(options.signal.as_deref().or(options.number.as_deref()).unwrap_or("SIGTERM"))?;
+            done(oci::kill(&find(&options.container)?, signal, options.all))
+        }
+        Command::Stop(options) => done(options.containers.iter().try_for_each(|c| commands::stop(&find(c)?, options.time))),
+        Command::Rm { force, containers } => done(containers.iter().try_for_each(|c| commands::rm(&find(c)?, *force))),
+        Command::Pause { container } => done(oci::freeze(&find(container)?, true)),
+        Command::Resume { container } => done(oci::freeze(&find(container)?, false)),
+        Command::Create(options) => done(oci::create(options, &cli.root, log)),
+        Command::Start { container } => done(oci::start(&find(container)?)),
+        Command::State { container } => json(&oci::state(&find(container)?)),
+        Command::Delete(options) => match find(&options.container) {
+            // As runc: callers clean up what they are not sure of.
+            Err(_) if options.force => Ok(0),
+            found => done(oci::delete(&found?, options.force)),
+        },
+        Command::List(options) => print(oci::list(&cli.root, options.format == "json", options.quiet).as_bytes()),
+        Command::Features => json(&oci::features()),
         Command::Verify(options) => verify_release(options),
         Command::Syscalls { json: true, .. } => print(listing::json().as_bytes()),
         Command::Syscalls { man: true, .. } => print(listing::manual().as_bytes()),
         Command::Syscalls { .. } => print(listing::text().as_bytes()),
         Command::Check => print(check::table().as_bytes()).map(|code| if check::require().is_ok() { code } else { 1 }),
         Command::Manual => cli::manual().map_err(|e| Failure::new("manual", e, "")).and_then(|page| print(&page)),
-    };
-    match result {
-        // Exit codes are bytes: what wait(2) keeps of them.
-        Ok(code) => ExitCode::from(code as u8),
-        Err(failure) => {
-            eprintln!("vkernel: {failure}");
-            ExitCode::from(failure.code)
-        }
     }
+}
+
+fn json(value: &serde_json::Value) -> Result<i32, Failure> {
+    print(format!("{value:#}\n").as_bytes())
 }
 
 fn print(text: &[u8]) -> Result<i32, Failure> {

@@ -1,24 +1,28 @@
-//! The container's view of files: overlay (or bind) of the image's root directory, /proc, /dev, /sys, pivot_root. Owns every mount of a
-//! container; all of them live in its mount namespace only, so the kernel removes them with the last process.
+//! The container's view of files: overlay (or bind) of the image's root directory, the mounts of its description, devices, covers, pivot_root. Owns the order in which
+//! they are made; all of them live in the container's mount namespace only, so the kernel removes them with the last process.
 //!
-//! The fact a newcomer gets wrong: mounts are made as real root *before* the user namespace exists, so guest root cannot undo any of them.
+//! The facts a newcomer gets wrong: mounts are made as real root *before* the user namespace is entered, so guest root cannot undo any of them; and what is bound from the
+//! host is taken hold of before the stage covers /tmp, because it may well lie there.
 
+use crate::devices;
 use crate::failure::Failure;
+use crate::mounts::{self, Kind, LOCKED, Options};
+use crate::namespaces::Owners;
+use crate::sys;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use oci_spec::runtime::{Mount, Spec};
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 /// What to put under the guest's `/`.
 #[derive(Clone, Debug)]
 pub struct Layout {
     /// The image's root directory on the host.
-    pub root: std::path::PathBuf,
+    pub root: PathBuf,
     /// The guest writes into the image's directory itself instead of a tmpfs that disappears.
     pub writable: bool,
-    /// Leave /proc, /dev and /sys as they are in the image.
-    pub bare: bool,
 }
 
 /// A directory that exists on every host; what we mount over it is seen in our mount namespace only.
@@ -28,7 +32,7 @@ fn failure<'a>(what: &'a str, at: &'a str) -> impl Fn(nix::Error) -> Failure + '
     move |e| Failure::new(format!("mount {what} on {at}"), e.desc(), "see `vkernel check`")
 }
 
-fn io_failure(at: &Path) -> impl Fn(std::io::Error) -> Failure + '_ {
+pub(crate) fn io_failure(at: &Path) -> impl Fn(std::io::Error) -> Failure + '_ {
     move |e| Failure::new(format!("prepare {}", at.display()), e, "check the image's root directory")
 }
 
@@ -36,44 +40,102 @@ fn none() -> Option<&'static str> {
     None
 }
 
-fn locked() -> MsFlags {
-    MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC
+/// Host trees the guest gets to write.
+pub fn written(spec: &Spec, layout: &Layout) -> Vec<PathBuf> {
+    let volumes = spec.mounts().iter().flatten().filter(|m| !options_of(m).flags.contains(MsFlags::MS_RDONLY) && options_of(m).bind);
+    let volumes = volumes.filter_map(|m| m.source().clone());
+    layout.writable.then(|| layout.root.clone()).into_iter().chain(volumes).collect()
 }
 
-/// Builds the tree in the calling process's own mount namespace and makes it `/`.
-pub fn enter(layout: &Layout) -> Result<(), Failure> {
-    mount(none(), "/", none(), MsFlags::MS_REC | MsFlags::MS_PRIVATE, none()).map_err(failure("private", "/"))?;
-    // Opened before the stage covers it: the image may well lie below /tmp.
-    let image = open_directory(&layout.root)?;
-    let below = format!("/proc/self/fd/{}", image.as_raw_fd());
-    mount(Some("vkernel"), STAGE, Some("tmpfs"), locked(), Some("mode=0755")).map_err(failure("tmpfs", STAGE))?;
+fn options_of(m: &Mount) -> Options {
+    let mut options = mounts::options(m.options().iter().flatten().map(String::as_str));
+    options.bind |= m.typ().as_deref() == Some("bind");
+    options
+}
+
+/// Makes every mount of this namespace invisible to all others, and theirs to it.
+pub fn part() -> Result<(), Failure> {
+    mount(none(), "/", none(), MsFlags::MS_REC | MsFlags::MS_PRIVATE, none()).map_err(failure("private", "/"))
+}
+
+/// Builds the tree in the calling process's own mount namespace and makes it `/`. `user_namespace`: whose owners the image's files get, if they are to be mapped.
+pub fn enter(spec: &Spec, layout: &Layout, owners: &Owners, user_namespace: BorrowedFd<'_>) -> Result<(), Failure> {
+    let image = image(layout, owners, user_namespace)?;
+    let mut below = mounts::path_of(&image);
+    let plans = spec.mounts().iter().flatten().map(|m| Plan::new(m, owners)).collect::<Result<Vec<_>, _>>()?;
+    let null = mounts::detached(Path::new("/dev/null"), false)?;
+    let nodes = devices::of_host()?;
+    // Not nodev: devices of the description are made here, and bound from here.
+    mount(Some("vkernel"), STAGE, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, Some("mode=0755")).map_err(failure("tmpfs", STAGE))?;
     std::env::set_current_dir(STAGE).map_err(io_failure(Path::new(STAGE)))?;
-    for dir in ["root", "upper", "work"] {
+    for dir in ["root", "lower", "upper", "work", "nodes"] {
         fs::create_dir(dir).map_err(io_failure(Path::new(dir)))?;
     }
     if layout.writable {
-        mount(Some(below.as_str()), "root", none(), MsFlags::MS_BIND, none()).map_err(failure("image", "/"))?;
-        mount(none(), "root", none(), MsFlags::MS_BIND | MsFlags::MS_REMOUNT | locked(), none()).map_err(failure("image", "/"))?;
+        let to = fs::File::open("root").map_err(io_failure(Path::new("root")))?;
+        mounts::attach(&image, to.as_fd(), LOCKED, false, Path::new("/"))?;
     } else {
+        if !owners.are_the_hosts() {
+            // Overlayfs takes no layer from a tree that is attached nowhere.
+            let to = fs::File::open("lower").map_err(io_failure(Path::new("lower")))?;
+            mounts::attach(&image, to.as_fd(), LOCKED | MsFlags::MS_RDONLY, false, Path::new("/"))?;
+            below = "lower".into();
+        }
         like(Path::new(&below), Path::new("upper"))?;
         let options = format!("lowerdir={below},upperdir=upper,workdir=work");
-        mount(Some("vkernel"), "root", Some("overlay"), locked(), Some(options.as_str())).map_err(failure("overlay", "/"))?;
+        mount(Some("vkernel"), "root", Some("overlay"), LOCKED, Some(options.as_str())).map_err(failure("overlay", "/"))?;
     }
+    let made = devices::make(spec, Path::new("nodes"))?;
     std::env::set_current_dir("root").map_err(io_failure(Path::new("root")))?;
-    if !layout.bare {
-        furnish()?;
+    let root = OwnedFd::from(fs::File::open(".").map_err(io_failure(Path::new("/")))?);
+    for plan in &plans {
+        plan.mount(root.as_fd())?;
+        if plan.destination == Path::new("/dev") && plan.name == "tmpfs" {
+            devices::fill(root.as_fd(), &nodes)?;
+        }
     }
-    drop(image);
+    devices::attach(root.as_fd(), &made)?;
+    if let Some(plan) = plans.iter().find(|p| p.dresses_dev()) {
+        plan.restore_times(root.as_fd())?;
+    }
+    cover(spec, root.as_fd(), &null)?;
+    if spec.root().as_ref().is_some_and(|r| r.readonly() == Some(true)) {
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | LOCKED;
+        mount(none(), ".", none(), flags, none()).map_err(failure("read-only", "/"))?;
+    }
+    drop((image, root));
     // The old root ends up on top of the new one, and is then detached: no directory for it is needed.
     nix::unistd::pivot_root(".", ".").map_err(failure("root", "/"))?;
     umount2(".", MntFlags::MNT_DETACH).map_err(failure("old root", "/"))?;
     std::env::set_current_dir("/").map_err(io_failure(Path::new("/")))
 }
 
-fn open_directory(path: &Path) -> Result<OwnedFd, Failure> {
+/// Masked and read-only paths of the description.
+fn cover(spec: &Spec, root: BorrowedFd<'_>, null: &OwnedFd) -> Result<(), Failure> {
+    let Some(linux) = spec.linux() else { return Ok(()) };
+    for path in linux.readonly_paths().iter().flatten() {
+        mounts::read_only(root, path)?;
+    }
+    for path in linux.masked_paths().iter().flatten() {
+        mounts::mask(root, path, null)?;
+    }
+    Ok(())
+}
+
+/// The image's root directory: the directory itself to lie below an overlay, or a detached copy of its mount.
+fn image(layout: &Layout, owners: &Owners, user_namespace: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     use std::os::unix::fs::OpenOptionsExt;
-    let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(path);
-    file.map(OwnedFd::from).map_err(|e| Failure::new(format!("image root {}", path.display()), e, "name the image's root directory with --rootfs DIR"))
+    let named = |e| Failure::new(format!("image root {}", layout.root.display()), e, "name the image's root directory with --rootfs DIR");
+    let directory = fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(&layout.root).map(OwnedFd::from).map_err(named)?;
+    if layout.writable {
+        return mounts::detached(&layout.root, true);
+    }
+    if owners.are_the_hosts() {
+        return Ok(directory);
+    }
+    let tree = sys::clone_tree(directory.as_fd(), c"", false).map_err(named)?;
+    mounts::map_owners(&tree, user_namespace)?;
+    Ok(tree)
 }
 
 /// Gives `to` owner, mode and times of `from`.
@@ -85,53 +147,74 @@ fn like(from: &Path, to: &Path) -> Result<(), Failure> {
     fs::File::open(to).and_then(|f| f.set_times(times)).map_err(io_failure(to))
 }
 
-/// proc, dev and sys, each only where the image has the directory (never through a symbolic link of the image).
-fn furnish() -> Result<(), Failure> {
-    let is_dir = |p: &str| fs::symlink_metadata(p).is_ok_and(|m| m.is_dir());
-    if is_dir("proc") {
-        mount(Some("proc"), "proc", Some("proc"), locked() | MsFlags::MS_RDONLY, none()).map_err(failure("proc", "/proc"))?;
-    }
-    if is_dir("dev") {
-        devices()?;
-    }
-    if is_dir("sys") {
-        mount(Some("sysfs"), "sys", Some("sysfs"), locked() | MsFlags::MS_RDONLY, none()).map_err(failure("sysfs", "/sys"))?;
-    }
-    for file in ["proc/kcore", "proc/keys", "proc/timer_list", "proc/sched_debug", "proc/vmallocinfo", "proc/sysrq-trigger"] {
-        if Path::new(file).exists() {
-            bind_node("/dev/null", file)?;
+/// One mount of the description, its source at hand.
+struct Plan {
+    destination: PathBuf,
+    name: String,
+    source: String,
+    options: Options,
+    tree: Option<OwnedFd>,
+    /// Modification time of what it hides, for /dev.
+    hidden: std::cell::Cell<Option<std::time::SystemTime>>,
+}
+
+impl Plan {
+    fn new(m: &Mount, owners: &Owners) -> Result<Self, Failure> {
+        let mut options = options_of(m);
+        let source = m.source().clone().unwrap_or_else(|| "none".into());
+        let name = m.typ().clone().unwrap_or_default();
+        let tree = options.bind.then(|| mounts::detached(&source, options.recursive)).transpose()?;
+        match name.as_str() {
+            // Opening `mem` for writing is then EROFS, whatever else is found (07, S5).
+            "proc" | "sysfs" | "cgroup" | "cgroup2" => options.flags |= MsFlags::MS_RDONLY,
+            "devpts" => options.flags -= MsFlags::MS_NODEV,
+            _ => {}
         }
+        if matches!(name.as_str(), "tmpfs" | "devpts") {
+            owners.translate(&mut options.data);
+        }
+        Ok(Self { destination: m.destination().clone(), name, source: source.to_string_lossy().into_owned(), options, tree, hidden: None.into() })
     }
-    Ok(())
-}
 
-/// One of the host's device nodes, nosuid and noexec but of course not nodev.
-fn bind_node(host: &str, here: &str) -> Result<(), Failure> {
-    mount(Some(host), here, none(), MsFlags::MS_BIND, none()).map_err(failure(host, here))?;
-    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    mount(none(), here, none(), flags, none()).map_err(failure(host, here))
-}
+    fn mount(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
+        if let Some(tree) = &self.tree {
+            let to = mounts::place(root, &self.destination, mounts::kind(tree))?;
+            return mounts::attach(tree, to.as_fd(), self.options.flags, false, &self.destination);
+        }
+        let to = mounts::place(root, &self.destination, Kind::Directory)?;
+        let mut data = self.options.data.clone();
+        match self.name.as_str() {
+            "proc" | "sysfs" => self.refuse_links(root)?,
+            "cgroup" | "cgroup2" => return crate::cgroup::show(root, to.as_fd(), &self.destination),
+            "tmpfs" => {
+                let meta = fs::metadata(mounts::path_of(&to)).map_err(io_failure(&self.destination))?;
+                self.hidden.set(meta.modified().ok());
+                // A new mount point looks like the directory it hides, unless it is told otherwise.
+                if !data.iter().any(|d| d.starts_with("mode=")) {
+                    data.push(format!("mode={:o}", meta.mode() & 0o7777));
+                }
+            }
+            _ => {}
+        }
+        mounts::file_system(&self.name, to.as_fd(), &self.source, self.options.flags, &data.join(","), &self.destination)
+    }
 
-/// A small /dev. The tmpfs is nodev; the nodes are the host's own, bound one by one.
-fn devices() -> Result<(), Failure> {
-    let mode = fs::metadata("dev").map_err(io_failure(Path::new("/dev")))?.mode() & 0o7777;
-    let stat_like = fs::metadata("dev").and_then(|m| m.modified()).map_err(io_failure(Path::new("/dev")))?;
-    mount(Some("tmpfs"), "dev", Some("tmpfs"), locked(), Some(format!("mode={mode:o},size=64k").as_str())).map_err(failure("tmpfs", "/dev"))?;
-    for node in ["null", "zero", "full", "random", "urandom", "tty"] {
-        let (host, here) = (format!("/dev/{node}"), format!("dev/{node}"));
-        fs::write(&here, "").map_err(io_failure(Path::new(&here)))?;
-        bind_node(&host, &here)?;
+    /// A link in the place of /proc would let the image choose what the runtime believes to be procfs.
+    fn refuse_links(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
+        use std::os::unix::ffi::OsStrExt;
+        let path = std::ffi::CString::new(self.destination.as_os_str().as_bytes()).map_err(|_| Failure::new("mount point", "holds a NUL byte", ""))?;
+        let found = sys::open_plain(root, &path, libc::O_PATH).map(drop);
+        found.map_err(|e| Failure::new(format!("mount {} on {}", self.name, self.destination.display()), e, "the image must have a plain directory there"))
     }
-    for dir in ["dev/pts", "dev/shm"] {
-        fs::create_dir(dir).map_err(io_failure(Path::new(dir)))?;
+
+    fn dresses_dev(&self) -> bool {
+        self.destination == Path::new("/dev") && self.hidden.get().is_some()
     }
-    let pts = Some("newinstance,ptmxmode=0666,mode=0620,gid=5");
-    mount(Some("devpts"), "dev/pts", Some("devpts"), MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, pts).map_err(failure("devpts", "/dev/pts"))?;
-    mount(Some("shm"), "dev/shm", Some("tmpfs"), locked(), Some("mode=1777,size=64m")).map_err(failure("tmpfs", "/dev/shm"))?;
-    let links = [("pts/ptmx", "ptmx"), ("/proc/self/fd", "fd"), ("/proc/self/fd/0", "stdin"), ("/proc/self/fd/1", "stdout"), ("/proc/self/fd/2", "stderr")];
-    for (target, name) in links {
-        symlink(target, format!("dev/{name}")).map_err(io_failure(Path::new("/dev")))?;
+
+    /// Making devices changed the time of /dev, which a guest could see.
+    fn restore_times(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
+        let to = mounts::place(root, &self.destination, Kind::Directory)?;
+        let Some(time) = self.hidden.get() else { return Ok(()) };
+        fs::File::open(mounts::path_of(&to)).and_then(|f| f.set_modified(time)).map_err(io_failure(&self.destination))
     }
-    let dev = fs::File::open("dev").map_err(io_failure(Path::new("/dev")))?;
-    dev.set_modified(stat_like).map_err(io_failure(Path::new("/dev")))
 }

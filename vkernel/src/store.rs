@@ -5,7 +5,6 @@
 //! those of the copy's day is hashed again, so an artifact changed after signing refuses to run even though a good copy of it lies here.
 
 use crate::failure::Failure;
-use crate::rootfs::Layout;
 use policy::Digest;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, Write};
@@ -90,14 +89,15 @@ impl Store {
         .map_err(|e| verdict.err().unwrap_or(e))
     }
 
-    /// May code be mapped from the store's own files? Not if the file system lets another machine or process change them, nor if the store lies in a directory tree that the guest gets to write (07, S3).
-    pub fn holds_still(&self, layout: &Layout) -> bool {
+    /// May code be mapped from the store's own files? Not if the file system lets another machine or process change them, nor if the store lies in a host tree that the guest gets to write (07, S3).
+    pub fn holds_still(&self, written: &[PathBuf]) -> bool {
         let kind = nix::sys::statfs::statfs(&self.dir).map(|s| s.filesystem_type().0);
-        let apart = || {
-            let (store, root) = (fs::canonicalize(&self.dir).ok()?, fs::canonicalize(&layout.root).ok()?);
-            Some(!store.starts_with(root))
+        let apart = |tree: &PathBuf| {
+            let (store, tree) = (fs::canonicalize(&self.dir).ok()?, fs::canonicalize(tree).ok()?);
+            // A part of the store in the guest's hands is as bad as all of it.
+            Some(!store.starts_with(&tree) && !tree.starts_with(&store))
         };
-        kind.is_ok_and(|kind| LOCAL.contains(&kind)) && (!layout.writable || apart() == Some(true))
+        kind.is_ok_and(|kind| LOCAL.contains(&kind)) && written.iter().all(|tree| apart(tree) == Some(true))
     }
 
     /// A file made of what was admitted, the same for every run: opened if it is here, written by `fill` otherwise. `None` if it cannot be kept.
@@ -169,12 +169,15 @@ mod tests {
     fn code_is_mapped_from_the_store_only_while_no_guest_can_write_it() {
         let dir = std::env::temp_dir().join(format!("vkernel-store-still-{}", std::process::id()));
         fs::create_dir_all(dir.join("image")).unwrap();
-        let layout = |root: &str, writable| Layout { root: dir.join(root), writable, bare: false };
         let beside = Store::open(&dir.join("store")).unwrap();
-        assert!(beside.holds_still(&layout("image", true)) && beside.holds_still(&layout("", false)));
-        assert!(!beside.holds_still(&layout("", true)), "the store is part of the tree the guest writes");
+        let written = |trees: &[&str]| trees.iter().map(|t| dir.join(t)).collect::<Vec<_>>();
+        assert!(beside.holds_still(&written(&["image"])) && beside.holds_still(&[]));
+        assert!(!beside.holds_still(&written(&["image", ""])), "the store is part of the tree the guest writes");
+        fs::create_dir_all(dir.join("store/part")).unwrap();
+        assert!(!beside.holds_still(&written(&["store/part"])), "the guest writes a part of the store");
+        assert!(!beside.holds_still(&written(&["gone"])), "a tree that cannot be looked at");
         let proc = Store { dir: "/proc/self".into() };
-        assert!(!proc.holds_still(&layout("image", false)), "no file system that holds still");
+        assert!(!proc.holds_still(&[]), "no file system that holds still");
         fs::remove_dir_all(&dir).unwrap();
     }
 

@@ -5,6 +5,7 @@
 //! nothing learned by pid counts until the request is seen to be still waiting afterwards.
 
 use crate::audit::{Audit, Decision, Event, Record};
+use crate::cgroup::Cgroup;
 use crate::decide::{Decider, Verdict};
 use crate::failure::Failure;
 use crate::listener::{Answer, Listener, Request};
@@ -18,7 +19,16 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
-/// Everything the loop needs for one container.
+/// How long there is somebody to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// Until the process that was started ends: a container's first one takes all others with it.
+    End,
+    /// Until no process is left that could ask: descendants of a further process live on.
+    Nobody,
+}
+
+/// Everything the loop needs for one listener.
 pub struct Supervisor<'a> {
     pub pidfd: OwnedFd,
     pub listener: Listener,
@@ -26,16 +36,20 @@ pub struct Supervisor<'a> {
     pub audit: &'a mut Audit,
     pub signals: &'a Signals,
     pub ring: Option<&'a Ring>,
+    pub cgroup: &'a Cgroup,
+    pub until: Until,
     /// Names a syscall number for the audit log.
     pub syscall_name: &'a dyn Fn(u32) -> Option<&'static str>,
 }
 
 impl Supervisor<'_> {
-    /// Serves the container until its init ends; returns the exit code as `podman run` would.
-    pub fn serve(mut self) -> Result<i32, Failure> {
+    /// Serves as long as `until` says; returns the exit code as `podman run` would, if the process was our child.
+    pub fn serve(mut self) -> Result<Option<i32>, Failure> {
         let mut listening = true;
+        let mut killed = self.cgroup.oom_kills();
         loop {
-            let mut fds = vec![PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            let wanted = if self.until == Until::End || !listening { PollFlags::POLLIN } else { PollFlags::empty() };
+            let mut fds = vec![PollFd::new(self.pidfd.as_fd(), wanted), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
             if listening {
                 fds.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
             }
@@ -56,17 +70,37 @@ impl Supervisor<'_> {
                 self.signals.forward(self.pidfd.as_fd());
             }
             self.drain();
-            if ended {
+            self.count_kills(&mut killed);
+            if ended && (self.until == Until::End || !listening) {
                 return self.exit_code();
             }
         }
     }
 
-    fn exit_code(&mut self) -> Result<i32, Failure> {
+    /// The kernel's own decisions over the container, as far as it tells them.
+    fn count_kills(&mut self, seen: &mut u64) {
+        if !self.audit.enabled() {
+            return;
+        }
+        let now = self.cgroup.oom_kills();
+        if now > *seen {
+            let mut record = Record::new(Event::OutOfMemory, Decision::Noted, "oom-kill");
+            record.detail = Some(format!("{} killed", now - *seen));
+            self.audit.write(record);
+            *seen = now;
+        }
+    }
+
+    fn exit_code(&mut self) -> Result<Option<i32>, Failure> {
         let failure = |e: nix::Error| Failure::new("wait for container", e.desc(), "");
-        match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED).map_err(failure)? {
-            WaitStatus::Exited(_, code) => Ok(code),
-            WaitStatus::Signaled(_, signal, _) => Ok(128 + signal as i32),
+        let waited = match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
+            // The caller's orphan: whoever waits for it knows its code (07, S23).
+            Err(nix::Error::ECHILD) => return Ok(None),
+            other => other.map_err(failure)?,
+        };
+        match waited {
+            WaitStatus::Exited(_, code) => Ok(Some(code)),
+            WaitStatus::Signaled(_, signal, _) => Ok(Some(128 + signal as i32)),
             other => Err(Failure::new("wait for container", format!("unexpected state {other:?}"), "")),
         }
     }

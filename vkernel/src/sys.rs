@@ -44,6 +44,15 @@ pub fn memfd(name: &CStr) -> io::Result<OwnedFd> {
 
 /// `openat2(2)` below `root` with the guest's idea of `/` and without following magic links.
 pub fn open_in_root(root: BorrowedFd<'_>, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
+    open_resolved(root, path, flags, libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS)
+}
+
+/// The same for a path on which no symbolic link may lie.
+pub fn open_plain(root: BorrowedFd<'_>, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
+    open_resolved(root, path, flags, libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS)
+}
+
+fn open_resolved(root: BorrowedFd<'_>, path: &CStr, flags: i32, resolve: u64) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct OpenHow {
         flags: u64,
@@ -52,7 +61,7 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: &CStr, flags: i32) -> io::Result
     }
     // openat2 refuses flags that mean nothing with O_PATH, which opens nothing that could block.
     let safe = if flags & libc::O_PATH != 0 { libc::O_CLOEXEC } else { libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY };
-    let how = OpenHow { flags: (flags | safe) as u64, mode: 0, resolve: libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS };
+    let how = OpenHow { flags: (flags | safe) as u64, mode: 0, resolve };
     // SAFETY: `how` is a valid open_how of the size given; `path` is NUL-terminated.
     fd(unsafe { libc::syscall(libc::SYS_openat2, root.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<OpenHow>()) })
 }
@@ -87,6 +96,27 @@ pub fn read_memory(pid: u32, addr: u64, max: usize) -> io::Result<Vec<u8>> {
     let n = check(unsafe { libc::process_vm_readv(pid as i32, &raw const local, 1, remote.as_ptr(), 2, 0) } as libc::c_long)?;
     bytes.truncate(n as usize);
     Ok(bytes)
+}
+
+/// `open_tree(2)`: a detached copy of the mount at `path` (with all mounts below it if `recursive`), that nobody sees until it is attached.
+pub fn clone_tree(at: BorrowedFd<'_>, path: &CStr, recursive: bool) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as u32 | if recursive { libc::AT_RECURSIVE as u32 } else { 0 };
+    // SAFETY: `path` is NUL-terminated.
+    fd(unsafe { libc::syscall(libc::SYS_open_tree, at.as_raw_fd(), path.as_ptr(), flags) })
+}
+
+/// `mount_setattr(2)` on a detached tree and everything below it.
+pub fn set_tree(tree: BorrowedFd<'_>, attributes: &libc::mount_attr) -> io::Result<()> {
+    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    // SAFETY: the attributes have the size given; the path is an empty string.
+    check(unsafe { libc::syscall(libc::SYS_mount_setattr, tree.as_raw_fd(), c"".as_ptr(), flags, &raw const *attributes, size_of::<libc::mount_attr>()) }).map(drop)
+}
+
+/// `move_mount(2)`: attaches a detached tree on the open place `to`.
+pub fn attach(tree: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+    // SAFETY: both paths are empty strings.
+    check(unsafe { libc::syscall(libc::SYS_move_mount, tree.as_raw_fd(), c"".as_ptr(), to.as_raw_fd(), c"".as_ptr(), flags) }).map(drop)
 }
 
 /// Closes every descriptor from `first` on.

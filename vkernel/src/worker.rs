@@ -6,7 +6,6 @@
 
 use crate::container::GuestMain;
 use crate::failure::Failure;
-use crate::lockdown::Credentials;
 use crate::protocol::{EXEC_MARK, LIBRARY_MARK};
 use crate::request::ask;
 use crate::ring::{Note, Ring};
@@ -281,9 +280,11 @@ fn finish(status: i32) {
 /// The guest's first program.
 pub struct Program {
     pub argv: Vec<CString>,
-    /// `NAME=value`; HOME is added from the user's entry unless given.
+    /// `NAME=value`.
     pub env: Vec<CString>,
     pub strace: bool,
+    /// The guest's own limits of memory.
+    pub limits: syscalls::process::Limits,
 }
 
 /// Makes the machine of the first thread while everything is still allowed; the result starts the program.
@@ -292,13 +293,13 @@ pub fn prepare(worker: Worker, program: Program) -> Result<GuestMain, Failure> {
     let (megabinary, form) = (worker.megabinary, worker.form);
     let mut machine = Machine::new(megabinary).map_err(failure)?;
     machine.instantiate_all().map_err(failure)?;
-    Ok(Box::new(move |who: &Credentials| {
+    Ok(Box::new(move || {
         // SAFETY: the window belongs to the megabinary, which lives for ever.
         let window = unsafe { Window::new(megabinary.window()) };
         let process = Process::new(window, Arc::new(worker));
         // SAFETY: the CPU state lives in `machine`, used by this thread alone.
         let mut thread = unsafe { Thread::start(process, machine.cpu()) };
-        if let Err(failure) = start(&mut thread, program, who) {
+        if let Err(failure) = start(&mut thread, program) {
             eprintln!("vkernel: {failure}");
             return i32::from(failure.code);
         }
@@ -314,16 +315,14 @@ pub fn chain(e: &dyn std::error::Error) -> String {
 }
 
 /// Looks the program up as execvp does and becomes it.
-fn start(thread: &mut Thread, program: Program, who: &Credentials) -> Result<(), Failure> {
-    let Program { argv, mut env, strace } = program;
+fn start(thread: &mut Thread, program: Program) -> Result<(), Failure> {
+    let Program { argv, env, strace, limits } = program;
+    *thread.process.limits.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = limits;
     thread.process.strace.store(strace, Ordering::Relaxed);
     let variable = |env: &[CString], name: &str| {
         let prefix = format!("{name}=");
         env.iter().find_map(|e| e.to_bytes().strip_prefix(prefix.as_bytes()).map(<[u8]>::to_vec))
     };
-    if variable(&env, "HOME").is_none() {
-        env.push(CString::new(format!("HOME={}", who.home)).expect("lines of a text file hold no NUL"));
-    }
     let name = argv.first().expect("the command line requires a program").clone();
     let candidates: Vec<CString> = if name.to_bytes().contains(&b'/') {
         vec![name.clone()]

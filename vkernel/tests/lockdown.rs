@@ -10,16 +10,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use vkernel::audit::Audit;
-use vkernel::container::{Container, Network, Session, start};
+use vkernel::cgroup::Cgroup;
+use vkernel::container::{Container, Place, start};
 use vkernel::decide::Decider;
 use vkernel::listener::Listener;
-use vkernel::lockdown::Credentials;
+use vkernel::namespaces::Network;
 use vkernel::protocol::{EXEC_MARK, Grant, LIBRARY_MARK};
 use vkernel::request::ask;
 use vkernel::rootfs::Layout;
 use vkernel::signals::Signals;
-use vkernel::supervisor::Supervisor;
-use vkernel::{filter, sys};
+use vkernel::supervisor::{Supervisor, Until};
+use vkernel::{describe, filter, sys};
 
 const TOOL: &[u8] = b"\x7fELF a program that the manifest lists";
 const LIBRARY: &[u8] = b"\x7fELF a library that the manifest lists too";
@@ -133,32 +134,28 @@ fn run(name: &str, change: impl FnOnce(&mut Container), guest: impl FnOnce() -> 
     let log = root.with_extension("jsonl");
     let verified = verified();
     let signals = Signals::take_over().unwrap();
-    let mut container = Container {
-        layout: Layout { root: root.clone(), writable: false, bare: false },
-        hostname: "testhost".into(),
-        network: Network::None,
-        session: Session::Own,
-        cwd: "/".into(),
-        user: "0".into(),
-        notify: filter::notify_program().unwrap(),
-        // What a generous manifest would list.
-        allow: filter::allow_program(&GENEROUS.iter().copied().collect()).unwrap(),
-        signal_mask: signals.inherited,
-    };
+    let mut spec = describe::plain(&root).unwrap();
+    spec.set_hostname(Some("testhost".into()));
+    // What a generous manifest would list.
+    let allow = filter::allow_program(&GENEROUS.iter().copied().collect()).unwrap();
+    let place = Place::New(Layout { root: root.clone(), writable: false });
+    let mut container = Container::new(spec, place, Network::None, allow, signals.inherited).unwrap();
     change(&mut container);
     let mut audit = Audit::open(name, Some(&log)).unwrap();
-    let started = start(&container, |_| Ok(Box::new(|_: &Credentials| guest()))).unwrap();
-    let (_, pidfd, listener, root_fd) = started.go().unwrap();
+    let started = start(&container, |_| Ok(Box::new(guest))).unwrap();
+    let begun = started.go().unwrap();
     let supervisor = Supervisor {
-        pidfd,
-        listener: Listener::new(listener),
-        decider: Decider::new(&verified, root_fd),
+        pidfd: begun.pidfd,
+        listener: Listener::new(begun.listener),
+        decider: Decider::new(&verified, begun.root),
         audit: &mut audit,
         signals: &signals,
         ring: None,
+        cgroup: &Cgroup::default(),
+        until: Until::End,
         syscall_name: &|_| None,
     };
-    let code = supervisor.serve().unwrap();
+    let code = supervisor.serve().unwrap().unwrap();
     let lines = std::fs::read_to_string(&log).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     std::fs::remove_file(&log).unwrap();
     std::fs::remove_dir_all(&root).unwrap();
@@ -357,7 +354,11 @@ fn the_container_is_a_small_world_of_its_own() {
     let shared = Board(board.0);
     let (code, _) = run(
         "world",
-        |c| c.user = "mail".into(),
+        |c| {
+            let process = c.spec.process_mut().as_mut().unwrap();
+            process.user_mut().set_uid(8).set_gid(12);
+            process.set_capabilities(serde_json::from_value(describe::capabilities(&[], &[], 8).unwrap()).ok());
+        },
         move || {
             let read = |p: &str| std::fs::read_to_string(p).unwrap_or_default();
             shared.set(0, (read("/proc/sys/kernel/hostname").trim() == "testhost").into());
@@ -375,6 +376,31 @@ fn the_container_is_a_small_world_of_its_own() {
     );
     assert_eq!(code, 7);
     assert_eq!((0..10).map(|i| board.get(i)).collect::<Vec<_>>(), [1, 3, 1, 8, 12, 1, 0, 1, 0, 0]);
+}
+
+/// 07, S17: such a file costs nothing to make, and would take hours to hash.
+#[test]
+fn a_file_of_eight_tebibytes_is_refused_before_a_byte_of_it_is_read() {
+    let board = Board::new();
+    let shared = Board(board.0);
+    let (_, lines) = run(
+        "huge",
+        |_| {},
+        move || {
+            let mut huge = std::fs::File::create("/tmp/huge").unwrap();
+            std::io::Write::write_all(&mut huge, TOOL).unwrap();
+            huge.set_len(8 << 40).unwrap();
+            shared.set(0, answer(ask(open(c"/tmp/huge", libc::O_RDONLY).as_fd(), EXEC_MARK, None)));
+            shared.set(1, answer(ask(open(c"/tmp/huge", libc::O_RDONLY).as_fd(), LIBRARY_MARK, None)));
+            huge.set_len(TOOL.len() as u64).unwrap();
+            shared.set(2, answer(ask(open(c"/tmp/huge", libc::O_RDONLY).as_fd(), EXEC_MARK, None)));
+            0
+        },
+    );
+    assert_eq!((board.get(0), board.get(1)), (E(libc::EACCES), E(libc::EACCES)));
+    assert!(board.get(2) > 0, "the same file at its right size is the program");
+    assert_eq!(lines[0]["reason"], "unknown-size");
+    assert!(lines[0]["latency_us"].as_f64().unwrap() < 100_000.0, "{}", lines[0]);
 }
 
 #[test]
@@ -396,18 +422,11 @@ fn a_missing_working_directory_is_a_failure_with_advice() {
     let _serial = SERIAL.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let root = image("cwd");
     let signals = Signals::take_over().unwrap();
-    let container = Container {
-        layout: Layout { root: root.clone(), writable: false, bare: false },
-        hostname: "h".into(),
-        network: Network::Loopback,
-        session: Session::Own,
-        cwd: "/nowhere".into(),
-        user: "root".into(),
-        notify: filter::notify_program().unwrap(),
-        allow: filter::allow_program(&BTreeSet::new()).unwrap(),
-        signal_mask: signals.inherited,
-    };
-    let failure = start(&container, |_| Ok(Box::new(|_: &Credentials| 0))).and_then(|s| s.go()).map(|_| ()).unwrap_err();
+    let mut spec = describe::plain(&root).unwrap();
+    spec.process_mut().as_mut().unwrap().set_cwd("/nowhere".into());
+    let place = Place::New(Layout { root: root.clone(), writable: false });
+    let container = Container::new(spec, place, Network::Loopback, filter::allow_program(&BTreeSet::new()).unwrap(), signals.inherited).unwrap();
+    let failure = start(&container, |_| Ok(Box::new(|| 0))).and_then(|s| s.go()).map(|_| ()).unwrap_err();
     std::fs::remove_dir_all(&root).unwrap();
     assert_eq!(failure.code, 127);
     assert!(failure.to_string().contains("/nowhere") && failure.to_string().contains("--workdir"), "{failure}");

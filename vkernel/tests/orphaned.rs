@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use vkernel::container::{Container, Network, Session, start};
-use vkernel::filter;
-use vkernel::lockdown::Credentials;
+use vkernel::container::{Container, Place, start};
+use vkernel::namespaces::Network;
 use vkernel::protocol::{EXEC_MARK, LIBRARY_MARK};
 use vkernel::request::ask;
 use vkernel::rootfs::Layout;
 use vkernel::signals::Signals;
+use vkernel::{describe, filter};
 
 /// A root directory with one file, removed at the end.
 struct Image(PathBuf);
@@ -55,21 +55,13 @@ fn requests() -> i32 {
 fn requests_fail_when_nobody_holds_the_listener() {
     let image = Image::new();
     let signals = Signals::take_over().unwrap();
-    let container = Container {
-        layout: Layout { root: image.0.clone(), writable: false, bare: false },
-        hostname: "orphan".into(),
-        network: Network::None,
-        session: Session::Own,
-        cwd: "/".into(),
-        user: "0".into(),
-        notify: filter::notify_program().unwrap(),
-        allow: filter::allow_program(&BTreeSet::new()).unwrap(),
-        signal_mask: signals.inherited,
-    };
-    let started = start(&container, |_| Ok(Box::new(|_: &Credentials| requests()))).unwrap();
+    let place = Place::New(Layout { root: image.0.clone(), writable: false });
+    let allow = filter::allow_program(&BTreeSet::new()).unwrap();
+    let container = Container::new(describe::plain(&image.0).unwrap(), place, Network::None, allow, signals.inherited).unwrap();
+    let started = start(&container, |_| Ok(Box::new(requests))).unwrap();
     // What `go` would hand to a supervisor is dropped at once: the listener closes before or while the guest asks.
-    let (pid, _, listener, _) = started.go().unwrap();
-    drop(listener);
-    let status = nix::sys::wait::waitpid(pid, None).unwrap();
-    assert_eq!(status, nix::sys::wait::WaitStatus::Exited(pid, 0));
+    let begun = started.go().unwrap();
+    drop(begun.listener);
+    let status = nix::sys::wait::waitpid(begun.pid, None).unwrap();
+    assert_eq!(status, nix::sys::wait::WaitStatus::Exited(begun.pid, 0));
 }

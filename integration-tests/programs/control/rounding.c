@@ -18,13 +18,19 @@ static void on_usr1(int s) { printf("in handler: mode %d flags %x\n", fegetround
 
 static void bits(const char *what, double v) { uint64_t u; memcpy(&u, &v, 8); printf("%s %016llx\n", what, (unsigned long long)u); }
 
-/* Global: the compiler of lifted code sees through the stack, and folds the conversion of a constant rounding to nearest. */
-static volatile long long big = 0x7fffffffffffffffll;
+/* Of constants too: the compiler of lifted code once rounded them to nearest, whatever the mode. */
+static double of_constants(int what) {
+    double r;
+    if (what == 0) __asm__ volatile("movabs $0x7fffffffffffffff, %%rax\n\tcvtsi2sd %%rax, %0" : "=x"(r) : : "rax");
+    if (what == 1) __asm__ volatile("movabs $0x4000000000000000, %%rax\n\tmovq %%rax, %%xmm1\n\tsqrtsd %%xmm1, %0" : "=x"(r) : : "rax", "xmm1");
+    if (what == 2) { int i; float f; __asm__ volatile("mov $0x1ffffff, %1\n\tcvtsi2ss %1, %0" : "=x"(f), "=&r"(i)); r = f; }
+    return r;
+}
 
 __attribute__((noinline)) static void arithmetic(volatile double *a, volatile double *b) {
     bits("add", *a + *b); bits("sub", *a - *b); bits("mul", *a * *b); bits("div", *a / *b); bits("sqrt", sqrt(*b));
     volatile float f = (float)*a; bits("float", f);
-    bits("int", (double)big);
+    for (int k = 0; k < 3; k++) bits("constant", of_constants(k));
     printf("rint %.1f lrint %ld\n", rint(*b * 10 + 0.5), lrint(-2.5));
 }
 
@@ -35,6 +41,54 @@ static void *unmasked(void *zero) {
     puts("end of the thread");
     (void)r;
     return NULL;
+}
+
+/* What each instruction raises, whether its result is used or not. */
+#define RAISED(text, inputs...) do { \
+    long to = 0; \
+    _mm_setcsr(0x1f80); \
+    __asm__ volatile(text : "+r"(to) : inputs : "cc", "xmm0", "xmm1"); \
+    printf("%s: flags %x, %lx\n", #text, _mm_getcsr() & 0x3f, to); \
+} while (0)
+
+static void exceptions(void) {
+    static const unsigned long doubles[] = {0x7ff8000000000000, 0x7ff4000000000000, 0x3ff0000000000000, 0x4004000000000000, 0x41e0000000000000, 0xc1e0000000000000, 0x46293e5939a08cea, 1};
+    for (int k = 0; k < 8; k++) {
+        double x = ((double *)doubles)[k];
+        float f;
+        unsigned small = k < 2 ? doubles[k] >> 32 | 1 << 21 : 0;
+        if (k == 0) small = 0x7fc00000;
+        if (k == 1) small = 0x7fa00000;
+        f = x;
+        if (k < 2) memcpy(&f, &small, 4);
+        printf("%016lx\n", doubles[k]);
+        RAISED("comisd %1, %1", "x"(x));
+        RAISED("ucomisd %1, %1", "x"(x));
+        RAISED("comiss %1, %1", "x"(f));
+        RAISED("ucomiss %1, %1", "x"(f));
+        RAISED("comisd %1, %1\n\tseta %b0", "x"(x));
+        RAISED("ucomiss %1, %1\n\tsetp %b0", "x"(f));
+        RAISED("cvtsd2si %1, %k0", "x"(x));
+        RAISED("cvtsd2si %1, %0", "x"(x));
+        RAISED("cvttsd2si %1, %k0", "x"(x));
+        RAISED("cvttsd2si %1, %0", "x"(x));
+        RAISED("cvtss2si %1, %k0", "x"(f));
+        RAISED("cvttss2si %1, %0", "x"(f));
+        RAISED("movaps %1, %%xmm0\n\tcvtpd2dq %%xmm0, %%xmm0\n\tmovd %%xmm0, %k0", "x"(x));
+        RAISED("movss %1, %%xmm0\n\tcvttps2dq %%xmm0, %%xmm0\n\tmovd %%xmm0, %k0", "m"(f));
+        RAISED("roundsd $1, %1, %%xmm0", "x"(x));
+        RAISED("roundsd $9, %1, %%xmm0", "x"(x));
+        RAISED("roundsd $4, %1, %%xmm0\n\tmovq %%xmm0, %0", "x"(x));
+        RAISED("roundsd $12, %1, %%xmm0\n\tmovq %%xmm0, %0", "x"(x));
+        RAISED("roundss $2, %1, %%xmm0\n\tmovd %%xmm0, %k0", "x"(f));
+        RAISED("movsd %1, %%xmm0\n\tmaxsd %2, %%xmm0\n\tmovq %%xmm0, %0", "m"(x), "x"(1.0));
+        RAISED("movss %1, %%xmm0\n\tminss %2, %%xmm0\n\tmovd %%xmm0, %k0", "m"(f), "x"(1.0f));
+        RAISED("movsd %1, %%xmm0\n\tcmpltsd %2, %%xmm0\n\tmovq %%xmm0, %0", "m"(x), "x"(1.0));
+        RAISED("movsd %1, %%xmm0\n\tcmpeqsd %2, %%xmm0\n\tmovq %%xmm0, %0", "m"(x), "x"(1.0));
+    }
+    RAISED("movabs $0x4004000000000000, %0\n\tmovq %0, %%xmm0\n\tcvtsd2si %%xmm0, %0");
+    RAISED("movabs $0x7ff8000000000000, %0\n\tmovq %0, %%xmm0\n\tcvttsd2si %%xmm0, %0");
+    _mm_setcsr(0x1f80);
 }
 
 int main(void) {
@@ -48,6 +102,7 @@ int main(void) {
         printf("flags %x\n", fetestexcept(FE_ALL_EXCEPT));
     }
     fesetround(FE_TONEAREST);
+    exceptions();
     feclearexcept(FE_ALL_EXCEPT);
     volatile double r = a / zero; printf("divide %x\n", fetestexcept(FE_ALL_EXCEPT)); feclearexcept(FE_ALL_EXCEPT);
     r = huge * huge; printf("overflow %x\n", fetestexcept(FE_ALL_EXCEPT)); feclearexcept(FE_ALL_EXCEPT);

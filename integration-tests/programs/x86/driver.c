@@ -1,4 +1,4 @@
-// Runs the generated forms (tools/lift/examples/instruction_twins.rs) from random states and prints one checksum per form.
+// Runs generated code (tools/lift/examples: instruction_twins, random_blocks) from random states and prints one checksum per form.
 // Link without PIE: addresses of the data are operands, and must be the same on both sides. A fault (#DE) is a result: its signal goes into the checksum.
 #include <setjmp.h>
 #include <signal.h>
@@ -13,7 +13,7 @@ struct form {
     uint64_t flags, displacement;
     int32_t base, index, bit_offset, bytes, kind, unused;
 };
-enum { PLAIN, STRING, STACK, FLAGS_ON_STACK, X87, STOP, MXCSR };
+enum { PLAIN, STRING, STACK, FLAGS_ON_STACK, X87, STOP, MXCSR, FLOAT, BLOCK };
 extern const struct form forms[];
 extern const uint64_t form_count;
 
@@ -70,6 +70,17 @@ static void place(const struct form *f) {
         memcpy(state.fx + 28, &(uint32_t){0x1f80}, 4);
         for (int n = 0; n < 0x1000; n += 4) data[0xc00 + n + 2] = data[0xc00 + n + 3] = 0;
     }
+    // Any rounding and flags, all exceptions masked.
+    if (f->kind == FLOAT) {
+        memcpy(state.fx + 24, &(uint32_t){(next() & 0x603f) | 0x1f80}, 4);
+        memcpy(state.fx + 28, &(uint32_t){0x1f80}, 4);
+    }
+    if (f->kind == BLOCK) {
+        state.gpr[6] = (uint64_t)data + 0x1000 + 16 * below(16);
+        state.gpr[7] = below(2) ? state.gpr[6] + 16 * below(4) : (uint64_t)data + 0x2000 + 16 * below(16);
+        state.gpr[5] = below(8);
+        state.gpr[4] = (uint64_t)data + 0x3000 + 8 * below(8);
+    }
     // The other bits (trap, alignment check) would stop natively only.
     if (f->kind == FLAGS_ON_STACK) *(uint64_t *)state.gpr[4] = (next() & 0xcd5) | 0x202;
 }
@@ -109,8 +120,8 @@ static void fold_x87(void) {
 static void fold_all(const struct form *f) {
     for (int n = 0; n < 16; n++) fold(state.gpr[n]);
     for (int n = 0; n < 32; n++) fold(state.xmm[n / 2][n % 2]);
-    if (f->kind == X87) fold_x87();
-    if (f->kind == MXCSR) fold(*(uint32_t *)(state.fx + 24));
+    if (f->kind == X87 || f->kind == BLOCK) fold_x87();
+    if (f->kind == MXCSR || f->kind == FLOAT) fold(*(uint32_t *)(state.fx + 24));
     fold(state.flags & f->flags);
     for (unsigned n = 0; n < sizeof data / 8; n++) fold(((uint64_t *)data)[n]);
 }
@@ -123,7 +134,7 @@ static void show(const struct form *f, int signal) {
     printf("%s signal %d flags %lx", f->name, signal, state.flags & f->flags);
     for (int n = 0; n < 16; n++) printf(" %lx", state.gpr[n]);
     for (int n = 0; n < 32; n++) printf(" %lx", state.xmm[n / 2][n % 2]);
-    for (int n = 0; n < 160; n++) printf("%s%02x", n % 16 ? "" : " ", f->kind == X87 ? state.fx[n] : 0);
+    for (int n = 0; n < 160; n++) printf("%s%02x", n % 16 ? "" : " ", f->kind >= X87 ? state.fx[n] : 0);
     printf("\n");
 }
 
@@ -145,7 +156,7 @@ int main(int argc, char **argv) {
             for (int n = 0; n < 32; n++) state.xmm[n / 2][n % 2] = value();
             for (unsigned n = 0; n < sizeof data / 8; n++) ((uint64_t *)data)[n] = n % 64 < 16 ? value() : n;
             state.flags = (next() & 0x8d5) | 0x202;
-            if (f->kind == X87) x87_state();
+            if (f->kind == X87 || f->kind == BLOCK) x87_state();
             place(f);
             int signal = sigsetjmp(fault, 1);
             if (signal == 0) f->run();

@@ -31,8 +31,8 @@ impl GuestFault {
     pub(super) fn illegal() -> Self {
         Self { signo: libc::SIGILL, code: ILL_ILLOPN, addr: 0 }
     }
-    /// #MF with the si_code of the x87 exception flags in `fsw & !fcw`.
-    pub(super) fn x87(flags: u16) -> Self {
+    /// #MF or #XM with the si_code of the exception flags that are set and not masked: the x87 and MXCSR have them at the same places.
+    pub(super) fn floating_point(flags: u16) -> Self {
         // FPE_FLTINV, FPE_FLTDIV, FPE_FLTOVF, FPE_FLTUND, FPE_FLTRES as Linux's fpu__exception_code picks them.
         let code = match flags {
             f if f & 1 != 0 => 7,

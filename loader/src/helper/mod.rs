@@ -6,6 +6,7 @@
 
 mod cpuid;
 mod divide;
+mod float;
 mod guarded;
 mod save;
 mod string;
@@ -16,7 +17,7 @@ use crate::fault::Fixup;
 use crate::native::Context;
 pub(crate) use guarded::note_fault;
 use guarded::{Guest, GuestFault};
-use syscalls::abi::{CpuState, helper as op};
+use syscalls::abi::{CpuState, float as fp, helper as op};
 
 /// What a helper returns to lifted code, or the guest's fault.
 type Answer = Result<u64, GuestFault>;
@@ -56,7 +57,8 @@ fn operate(cpu: &mut CpuState, guest: Guest, operation: u32, a: u64, b: u64) -> 
         op::XRSTOR => save::xrstor(cpu, guest, a, b)?,
         op::STMXCSR => return Ok(u64::from(cpu.mxcsr)),
         op::SSE => vector::sse(cpu, a),
-        op::X87 => x87::execute(cpu, guest, a as u16, b)?,
+        op::X87 => x87::execute(cpu, guest, a as u16, a & op::X87_SHORT != 0, b)?,
+        fp::FIRST..=fp::LAST => return float::execute(cpu, operation, a, b),
         op::TRACE => tracing::trace!(pc = a, "trace"),
         // A number the lifter does not know either: a shard of another ABI version, which the manifest's engine check excludes.
         _ => return Err(GuestFault::illegal()),

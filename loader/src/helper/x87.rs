@@ -12,8 +12,10 @@ const STUB_BYTES: usize = 8;
 /// ES: an unmasked exception is pending.
 const FSW_ES: u16 = 0x80;
 const FNSTSW_AX: u16 = 0xdfe0;
+/// Bytes of the environment with and without an operand-size prefix, and of the eight registers that fnsave and frstor have behind it.
 const ENVIRONMENT: usize = 28;
-const FULL_STATE: usize = 108;
+const SHORT_ENVIRONMENT: usize = 14;
+const REGISTERS: usize = 80;
 
 /// How an instruction uses its memory operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +25,14 @@ enum Operand {
     Write(usize),
 }
 
-pub(super) fn execute(cpu: &mut CpuState, guest: Guest, code: u16, addr: u64) -> Result<(), GuestFault> {
+/// `short`: with an operand-size prefix, which four instructions look at.
+pub(super) fn execute(cpu: &mut CpuState, guest: Guest, code: u16, short: bool, addr: u64) -> Result<(), GuestFault> {
     if waits(code) && cpu.fsw & FSW_ES != 0 {
-        return Err(GuestFault::x87(cpu.fsw & !cpu.fcw & 0x3f));
+        return Err(GuestFault::floating_point(cpu.fsw & !cpu.fcw & 0x3f));
     }
-    let operand = operand(code).ok_or(GuestFault::illegal())?;
-    let mut buffer = [0; FULL_STATE];
+    let environment = if short { SHORT_ENVIRONMENT } else { ENVIRONMENT };
+    let operand = operand(code, environment).ok_or(GuestFault::illegal())?;
+    let mut buffer = [0; ENVIRONMENT + REGISTERS];
     match operand {
         Operand::None => {}
         // A store that an unmasked exception suppresses leaves memory as it was: so the old bytes go in first.
@@ -38,11 +42,11 @@ pub(super) fn execute(cpu: &mut CpuState, guest: Guest, code: u16, addr: u64) ->
     region.put_x87(cpu);
     let flags = 2 | u64::from(cpu.cf & 1) | u64::from(cpu.pf & 1) << 2 | u64::from(cpu.zf & 1) << 6;
     // SAFETY: the stub is the one instruction `code` stands for, with its memory operand, if any, in `buffer`, which is larger than any operand.
-    let packed = unsafe { on_host(&mut region, buffer.as_mut_ptr(), stub(code), flags) };
+    let packed = unsafe { on_host(&mut region, buffer.as_mut_ptr(), stub(code, short), flags) };
     if let Operand::Write(n) = operand {
-        if n >= ENVIRONMENT {
-            // Instruction and operand pointers are host addresses; the last two bytes are reserved and all ones.
-            buffer[12..ENVIRONMENT - 2].fill(0);
+        if n >= environment {
+            // Instruction and operand pointers, behind three words, are host addresses. The last two bytes of the long layout are reserved and all ones.
+            buffer[if short { 6..SHORT_ENVIRONMENT } else { 12..ENVIRONMENT - 2 }].fill(0);
         }
         guest.write(addr, &buffer[..n])?;
     }
@@ -74,7 +78,7 @@ fn waits(code: u16) -> bool {
     !matches!(code, 0xdbe2 | 0xdbe3 | FNSTSW_AX)
 }
 
-fn operand(code: u16) -> Option<Operand> {
+fn operand(code: u16, environment: usize) -> Option<Operand> {
     use Operand::{None as Registers, Read, Write};
     let (opcode, modrm) = (code >> 8, code & 0xff);
     if !(0xd8..=0xdf).contains(&opcode) {
@@ -92,19 +96,21 @@ fn operand(code: u16) -> Option<Operand> {
         (0xdf, 1..=3) | (0xd9, 7) | (0xdd, 7) => Write(2),
         (0xdb, 5) | (0xdf, 4) => Read(10),
         (0xdb, 7) | (0xdf, 6) => Write(10),
-        (0xd9, 4) => Read(ENVIRONMENT),
-        (0xd9, 6) => Write(ENVIRONMENT),
-        (0xdd, 4) => Read(FULL_STATE),
-        (0xdd, 6) => Write(FULL_STATE),
+        (0xd9, 4) => Read(environment),
+        (0xd9, 6) => Write(environment),
+        (0xdd, 4) => Read(environment + REGISTERS),
+        (0xdd, 6) => Write(environment + REGISTERS),
         _ => return None,
     })
 }
 
-fn stub(code: u16) -> *const u8 {
+fn stub(code: u16, short: bool) -> *const u8 {
     let (opcode, modrm) = (usize::from(code >> 8) - 0xd8, usize::from(code & 0xff));
-    // SAFETY: the tables have 8 * 64 and 8 * 8 stubs.
+    // SAFETY: the tables have 8 * 64, 8 * 8 and 8 * 8 stubs.
     unsafe {
-        if modrm >= 0xc0 {
+        if short && modrm < 0xc0 {
+            (&raw const vkernel_x87_short_stubs).add((opcode * 8 + (modrm >> 3 & 7)) * STUB_BYTES)
+        } else if modrm >= 0xc0 {
             (&raw const vkernel_x87_register_stubs).add((opcode * 64 + modrm - 0xc0) * STUB_BYTES)
         } else {
             (&raw const vkernel_x87_memory_stubs).add((opcode * 8 + (modrm >> 3 & 7)) * STUB_BYTES)
@@ -139,9 +145,10 @@ unsafe extern "C" fn on_host(region: *mut Region, buffer: *mut u8, stub: *const 
 unsafe extern "C" {
     static vkernel_x87_register_stubs: u8;
     static vkernel_x87_memory_stubs: u8;
+    static vkernel_x87_short_stubs: u8;
 }
 
-// The instruction, ret, padding to eight bytes. Memory forms have mod = 0, rm = 7: [rdi].
+// The instruction, ret, padding to eight bytes; the short ones begin with an operand-size prefix. Memory forms have mod = 0, rm = 7: [rdi].
 global_asm!(
     ".p2align 4",
     "vkernel_x87_register_stubs:",
@@ -157,6 +164,14 @@ global_asm!(
     "  .set vkernel_modrm, 7",
     "  .rept 8",
     "    .byte \\opcode, vkernel_modrm, 0xc3, 0x90, 0x90, 0x90, 0x90, 0x90",
+    "    .set vkernel_modrm, vkernel_modrm + 8",
+    "  .endr",
+    ".endr",
+    "vkernel_x87_short_stubs:",
+    ".irp opcode, 0xd8, 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf",
+    "  .set vkernel_modrm, 7",
+    "  .rept 8",
+    "    .byte 0x66, \\opcode, vkernel_modrm, 0xc3, 0x90, 0x90, 0x90, 0x90",
     "    .set vkernel_modrm, vkernel_modrm + 8",
     "  .endr",
     ".endr",

@@ -4,6 +4,7 @@
 
 use crate::pass::{passes, quick, rows};
 use crate::table::SysResult;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 passes! {
     39 "getpid" [] "" |_, _| [0; 0];
@@ -39,12 +40,29 @@ rows! {
     };
 }
 
-/// What the kernel does to a process whose credentials change is undone. It may become dumpable (fs.suid_dumpable), which would open its procfs files (07, S5); and it loses its death signal: the
-/// container's first process must have that again, because by it everything ends when the supervisor is killed.
+/// The process that dies with its parent whatever its credentials become; 0: none.
+static TIED: AtomicU32 = AtomicU32::new(0);
+
+/// Says that the calling process must die with its parent, its supervisor. A container whose supervisor is no parent of it, as with runc's callers, has no such process.
+pub fn tie_to_parent() {
+    TIED.store(std::process::id(), Ordering::Relaxed);
+}
+
+pub(super) fn is_tied() -> bool {
+    TIED.load(Ordering::Relaxed) == std::process::id()
+}
+
+/// In a forked child, whose number may be the tied one's once that is gone.
+pub(super) fn untie() {
+    TIED.store(0, Ordering::Relaxed);
+}
+
+/// What the kernel does to a process whose credentials change is undone. It may become dumpable (fs.suid_dumpable), which would open its procfs files (07, S5); and it loses its death signal: a
+/// process that is tied to its supervisor must have that again, because by it everything ends when the supervisor is killed.
 fn changed(result: SysResult) -> SysResult {
     if result.is_ok() {
         let _ = quick(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE as u64, 0]);
-        if std::process::id() == 1 {
+        if is_tied() {
             let _ = quick(libc::SYS_prctl, &[libc::PR_SET_PDEATHSIG as u64, libc::SIGKILL as u64]);
         }
     }

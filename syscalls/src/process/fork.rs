@@ -170,6 +170,7 @@ fn child(t: &mut Thread, c: &CloneArgs, mailbox: Option<Mailbox>) {
     if c.flags & CLONE_CLEAR_SIGHAND != 0 {
         t.process.actions().clear();
     }
+    super::credentials::untie();
     t.process.host.clone().forked();
     t.signals.forked();
     if c.stack != 0 || c.has(libc::CLONE_SETTLS) {

@@ -10,6 +10,8 @@ mod prctl;
 mod rows;
 pub(crate) mod vfork;
 
+pub use credentials::tie_to_parent;
+
 use crate::guest::Window;
 use crate::host::{Host, ObjectId};
 use crate::mm::Memory;

@@ -2,6 +2,7 @@
 //!
 //! The fact a newcomer gets wrong: dumpable is the guest's view only; the host process never becomes dumpable (07, S5).
 
+use super::credentials::is_tied;
 use crate::errno::Errno;
 use crate::pass::rows;
 use crate::table::SysResult;
@@ -17,7 +18,7 @@ rows! {
 /// The guest's PR_SET_DUMPABLE; inherited by fork like the real one.
 static DUMPABLE: AtomicBool = AtomicBool::new(true);
 
-/// What the container's first process thinks its death signal is. Its parent is the supervisor, and the real signal is SIGKILL for good.
+/// What a process that is tied to its supervisor thinks its death signal is: the real one is SIGKILL for good.
 static INIT_DEATH_SIGNAL: AtomicI32 = AtomicI32::new(0);
 
 fn prctl(t: &mut Thread, a: [u64; 6]) -> SysResult {
@@ -37,14 +38,14 @@ fn prctl(t: &mut Thread, a: [u64; 6]) -> SysResult {
             DUMPABLE.store(a[1] == 1, Ordering::Relaxed);
             Ok(0)
         }
-        libc::PR_SET_PDEATHSIG if std::process::id() == 1 => match a[1] {
+        libc::PR_SET_PDEATHSIG if is_tied() => match a[1] {
             0..=64 => {
                 INIT_DEATH_SIGNAL.store(a[1] as i32, Ordering::Relaxed);
                 Ok(0)
             }
             _ => Err(Errno::EINVAL),
         },
-        libc::PR_GET_PDEATHSIG if std::process::id() == 1 => t.window().write(a[1], &INIT_DEATH_SIGNAL.load(Ordering::Relaxed)).map(|()| 0),
+        libc::PR_GET_PDEATHSIG if is_tied() => t.window().write(a[1], &INIT_DEATH_SIGNAL.load(Ordering::Relaxed)).map(|()| 0),
         libc::PR_GET_PDEATHSIG | libc::PR_GET_CHILD_SUBREAPER => {
             let out = t.ptr(a[1], 4);
             t.host(libc::SYS_prctl, &[a[0], out, 0, 0, 0])

@@ -131,6 +131,52 @@ pub struct ClosedWorld {
     pub any_global: u32,
 }
 
+/// Calls of an imported function `(operation: i32, a: i64, b: i64) -> i64` whose operation is a constant listed here: the instruction takes the place of the call.
+#[derive(Debug, Clone)]
+pub struct HostInstructions {
+    /// The function's index.
+    pub function: u32,
+    pub list: Vec<HostInstruction>,
+}
+
+/// One machine instruction, in Intel's syntax: `$0` is the result, if there is one, the operands follow.
+#[derive(Debug, Clone)]
+pub struct HostInstruction {
+    pub operation: u32,
+    pub assembly: String,
+    pub operands: HostOperands,
+    pub result: HostResult,
+}
+
+/// What the bits a and b of a call become; each operand is in a vector register.
+#[derive(Debug, Clone, Copy)]
+pub enum HostOperands {
+    /// The low halves of a and of b.
+    Singles,
+    /// a and b.
+    Doubles,
+    /// The low half of a.
+    Single,
+    /// a.
+    Double,
+    /// One vector: a is its low lane, b the high one.
+    Lanes,
+}
+
+/// Where the result's bits are.
+#[derive(Debug, Clone, Copy)]
+pub enum HostResult {
+    Nothing,
+    /// A general register of 32 bits.
+    Word,
+    /// A general register of 64 bits.
+    Quad,
+    /// A vector register that holds a double.
+    Double,
+    /// The low 64 bits of a vector register.
+    LowLane,
+}
+
 #[derive(Debug, Clone)]
 pub struct LLVM {
     pub(crate) enable_nan_canonicalization: bool,
@@ -143,6 +189,7 @@ pub struct LLVM {
     pub(crate) is_pic: bool,
     pub(crate) experimental_artifact: bool,
     pub(crate) closed_world: Option<ClosedWorld>,
+    pub(crate) host_instructions: Option<HostInstructions>,
     pub(crate) callbacks: Option<LLVMCallbacks>,
     /// The middleware chain.
     pub(crate) middlewares: Vec<Arc<dyn ModuleMiddleware>>,
@@ -173,6 +220,7 @@ impl LLVM {
             is_pic: false,
             experimental_artifact: false,
             closed_world: None,
+            host_instructions: None,
             callbacks: None,
             middlewares: vec![],
             verbose_asm: false,
@@ -191,6 +239,12 @@ impl LLVM {
     /// Modules keep the promises of `ClosedWorld`, and are compiled for them. Their functions can then not be called through wasmer's trampolines.
     pub fn closed_world(&mut self, promises: Option<ClosedWorld>) -> &mut Self {
         self.closed_world = promises;
+        self
+    }
+
+    /// Calls that stand for one machine instruction each. `None`, the default: there are none.
+    pub fn host_instructions(&mut self, instructions: Option<HostInstructions>) -> &mut Self {
+        self.host_instructions = instructions;
         self
     }
 

@@ -15,4 +15,6 @@ mod object_file;
 mod translator;
 
 pub use crate::compiler::LLVMCompiler;
-pub use crate::config::{ClosedWorld, InkwellMemoryBuffer, InkwellModule, LLVM, LLVMCallbacks, LLVMOptLevel};
+pub use crate::config::{
+    ClosedWorld, HostInstruction, HostInstructions, HostOperands, HostResult, InkwellMemoryBuffer, InkwellModule, LLVM, LLVMCallbacks, LLVMOptLevel,
+};

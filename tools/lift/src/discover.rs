@@ -100,7 +100,7 @@ fn stats(code: &Code, tables: &JumpTables, functions: &BTreeMap<u64, Function>) 
         code.at(site).is_some_and(|i| i.op0_kind() == OpKind::Memory && i.memory_index() == Register::None && (i.is_ip_rel_memory_operand() || i.memory_base() == Register::None))
     };
     let leftovers = gaps::leftovers(code);
-    let (data_bytes, unclaimed_bytes) = gaps::data_and_unclaimed(code, &leftovers);
+    let (data_bytes, unclaimed) = gaps::data_and_unclaimed(code, &leftovers);
     let unresolved: Vec<u64> = tables.unresolved().filter(|&s| !through_slot(s)).collect();
     DiscoveryStats {
         executable_bytes: ranges.iter().map(|r| r.1 - r.0).sum(),
@@ -117,6 +117,6 @@ fn stats(code: &Code, tables: &JumpTables, functions: &BTreeMap<u64, Function>) 
         unresolved,
         leftovers,
         data_bytes,
-        unclaimed_bytes,
+        unclaimed,
     }
 }

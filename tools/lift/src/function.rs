@@ -129,7 +129,7 @@ pub struct DiscoveryStats {
     /// Jump tables between code, and leftovers that no call frame claims as code.
     pub data_bytes: u64,
     /// Leftovers inside call frames: the file says code, discovery could not read it.
-    pub unclaimed_bytes: u64,
+    pub unclaimed: Vec<(u64, u64)>,
 }
 
 impl Program {

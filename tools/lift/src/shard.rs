@@ -51,10 +51,35 @@ pub struct Report {
     pub irreducible: u64,
 }
 
-/// Lifts the ELF file `bytes`, placed at guest address `base`. `name` appears in errors only.
+/// Which functions get the structured form too; the resumable one all have. Functions without it are called through the dispatcher, and what called them goes on in the resumable form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Structured {
+    #[default]
+    All,
+    /// Those of at most so many instructions.
+    UpTo(usize),
+    None,
+}
+
+impl Structured {
+    fn includes(self, f: &Function) -> bool {
+        match self {
+            Structured::All => true,
+            Structured::UpTo(limit) => f.blocks.values().map(|b| b.instructions.len()).sum::<usize>() <= limit,
+            Structured::None => false,
+        }
+    }
+}
+
+/// Lifts the ELF file `bytes`, placed at guest address `base`, in both forms. `name` appears in errors only.
 pub fn lift(bytes: &[u8], base: u64, name: &str) -> Result<Shard, Error> {
+    lift_forms(bytes, base, name, Structured::All)
+}
+
+/// The same, with the structured form of some functions only.
+pub fn lift_forms(bytes: &[u8], base: u64, name: &str, structured: Structured) -> Result<Shard, Error> {
     let (image, program) = discovered(bytes, base, name)?;
-    let mut shard = lift_program(&program);
+    let mut shard = in_deep_stacks(|| emit_program(&program, structured));
     shard.certificate = certificate::certify(&image, &program, &shard.report.gap_list);
     Ok(shard)
 }
@@ -78,7 +103,7 @@ const EMIT_STACK_BYTES: usize = 512 << 20;
 
 /// Emits both modules of a discovered program; its certificate stays empty.
 pub fn lift_program(program: &Program) -> Shard {
-    in_deep_stacks(|| emit_program(program))
+    in_deep_stacks(|| emit_program(program, Structured::All))
 }
 
 fn in_deep_stacks<T: Send>(work: impl FnOnce() -> T + Send) -> T {
@@ -86,7 +111,7 @@ fn in_deep_stacks<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     pool.install(work)
 }
 
-fn emit_program(program: &Program) -> Shard {
+fn emit_program(program: &Program, structured: Structured) -> Shard {
     let functions: Vec<_> = program.functions.values().collect();
     let resumed: Vec<resumable::Resumable> = functions.par_iter().map(|f| resumable::emit(f)).collect();
     let mut report = Report { functions: functions.len() as u64, language: program.language, discovery: program.stats.clone(), ..Report::default() };
@@ -98,7 +123,11 @@ fn emit_program(program: &Program) -> Shard {
     }
     report.gap_list = gaps;
     let resumable = resumable_module(&resumed);
-    let structured = if program.language.is_none() { structured_module(program, &mut report) } else { no_structured_functions() };
+    let structured = match structured {
+        Structured::None => no_structured_functions(),
+        _ if program.language.is_some() => no_structured_functions(),
+        wanted => structured_module(program, wanted, &mut report),
+    };
     report.structured_bytes = structured.len() as u64;
     report.resumable_bytes = resumable.len() as u64;
     Shard { structured, resumable, report, certificate: Certificate::default() }
@@ -106,7 +135,7 @@ fn emit_program(program: &Program) -> Shard {
 
 /// The structured module of an object that has the resumable form alone.
 pub fn no_structured_functions() -> Vec<u8> {
-    structured_module(&Program::default(), &mut Report::default())
+    structured_module(&Program::default(), Structured::All, &mut Report::default())
 }
 
 fn resumable_module(functions: &[resumable::Resumable]) -> Vec<u8> {
@@ -118,12 +147,12 @@ fn resumable_module(functions: &[resumable::Resumable]) -> Vec<u8> {
     m.finish(functions.len() as u32, &[blocks_section(&blocks)])
 }
 
-fn structured_module(program: &Program, report: &mut Report) -> Vec<u8> {
+fn structured_module(program: &Program, wanted: Structured, report: &mut Report) -> Vec<u8> {
     let mut effects = Effects::default();
     let mut events: BTreeMap<u64, _> = program.functions.values().map(|f| (f.entry, liveness::events(f, &mut effects))).collect();
     let summaries = liveness::summarise(program, &mut events);
     // Code for CPU features the guest is told it does not have stays in the resumable form, where its gaps are: no time is spent on optimising it.
-    let functions: Vec<&Function> = program.functions.values().filter(|f| !is_gated(f)).collect();
+    let functions: Vec<&Function> = program.functions.values().filter(|f| !is_gated(f) && wanted.includes(f)).collect();
     let index: HashMap<u64, u32> = functions.iter().enumerate().map(|(k, f)| (f.entry, import::FUNCTIONS + k as u32)).collect();
     let mismatch = import::FUNCTIONS + functions.len() as u32;
     let slots: HashMap<u64, u64> = program.functions.values().filter_map(|f| Some((f.entry, f.slot()?))).collect();

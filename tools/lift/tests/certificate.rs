@@ -4,8 +4,8 @@ mod elf;
 
 use elf::{DATA, TEXT, program};
 use iced_x86::code_asm::*;
-use lift::Certificate;
 use lift::certificate::Site;
+use lift::{Certificate, Structured};
 use std::process::Command;
 
 const BASE: u64 = 0x1000_0000;
@@ -165,6 +165,18 @@ fn the_parts_of_a_file_add_up_and_certify_agrees_with_lift() {
     assert_eq!(alone.executable_bytes, alone.reached_bytes + alone.padding_bytes + alone.data_bytes + alone.unclaimed_bytes);
     assert_eq!(lift::lift(&file, BASE, "cat").unwrap().certificate, alone);
     assert_eq!(lift::lift(&file, BASE + (1 << 24), "cat").unwrap().certificate, alone, "it does not depend on the place");
+}
+
+#[test]
+fn a_limit_of_the_structured_form_changes_nothing_else() {
+    let file = std::fs::read("/usr/bin/cat").expect("coreutils are installed");
+    let lift = |forms| lift::lift_forms(&file, BASE, "cat", forms).unwrap();
+    let (all, some, none) = (lift(Structured::All), lift(Structured::UpTo(50)), lift(Structured::None));
+    assert!(all.structured.len() > some.structured.len() && some.structured.len() > none.structured.len());
+    assert_eq!(none.structured, lift::no_structured_functions());
+    for other in [&some, &none] {
+        assert!(other.resumable == all.resumable && other.certificate == all.certificate);
+    }
 }
 
 /// Built with gcc: libc's `syscall` called directly, through the global offset table, and by its address.

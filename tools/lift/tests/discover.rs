@@ -43,6 +43,28 @@ fn only_switch(function: &Function) -> (SwitchIndex, Vec<u64>) {
     found.next().expect("a switch")
 }
 
+/// What LLVM makes of a `match` over few of many values: no branch says how long the table is.
+#[test]
+fn a_conditional_move_bounds_the_index_of_a_table() {
+    // A fifth entry would be code, too.
+    let data = offsets(DATA, &[0x1b, 0x1e, 0x21, 0x24, 0x1c]);
+    let (program, _) = assembled(&data, |a| {
+        a.mov(eax, 3)?;
+        a.cmp(edi, 3)?;
+        a.cmovae(edi, eax)?;
+        a.db(&lea_rdx(11))?;
+        a.movsxd(rax, dword_ptr(rdx + rdi * 4))?;
+        a.add(rax, rdx)?;
+        a.jmp(rax)?;
+        for case in 1..=4 {
+            a.mov(al, case)?;
+            a.ret()?;
+        }
+        Ok(())
+    });
+    assert_eq!(only_switch(main_of(&program)).1, [0x1b, 0x1e, 0x21, 0x24]);
+}
+
 /// `cmp edi, 2; ja default; lea rdx, [table]; movsxd rax, [rdx + rdi*4]; add rax, rdx; jmp rax`, then cases of 3 bytes (`mov al, n; ret`).
 fn relative_switch(bound: i32, entries: &[u64]) -> Program {
     let data = offsets(DATA, entries);

@@ -22,16 +22,21 @@ pub struct Release {
     pub policy: PolicyFile,
 }
 
-/// `--policy FILE`: the allow-lists.
+/// `--policy FILE`: the allow-lists. What is left out is as without a file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyFile {
+    #[serde(default = "every_call")]
     pub default_syscalls: BTreeSet<String>,
     #[serde(default = "no_network")]
     pub networking: Networking,
     /// Guest path → additional system calls.
     #[serde(default)]
     pub overrides: BTreeMap<String, Overrides>,
+}
+
+fn every_call() -> BTreeSet<String> {
+    syscalls::table::rows().filter(|r| r.support != Support::Refuse).map(|r| r.name.to_owned()).collect()
 }
 
 fn no_network() -> Networking {
@@ -42,9 +47,7 @@ impl PolicyFile {
     /// Reads a policy file; without one, every system call that vkernel implements is allowed, and no network.
     pub fn read(path: Option<&Path>) -> anyhow::Result<PolicyFile> {
         let Some(path) = path else {
-            let rows = syscalls::table::rows().filter(|r| r.support != Support::Refuse);
-            let default_syscalls = rows.map(|r| r.name.to_owned()).collect();
-            return Ok(PolicyFile { default_syscalls, networking: Networking::None, overrides: BTreeMap::new() });
+            return Ok(PolicyFile { default_syscalls: every_call(), networking: Networking::None, overrides: BTreeMap::new() });
         };
         let bytes = std::fs::read(path).with_context(|| format!("cannot read policy {}", path.display()))?;
         let value = canonical::parse(&bytes).with_context(|| format!("policy {}", path.display()))?;

@@ -194,6 +194,9 @@ pub struct BuildArgs {
     /// How much time to spend on speed.
     #[arg(long, value_enum, default_value_t)]
     pub tier: Tier,
+    /// Print the build's figures as JSON.
+    #[arg(long)]
+    pub json: bool,
     /// Fail before compiling if a file's coverage is lower.
     #[arg(long, value_name = "PERCENT", value_parser = percent, long_help = coverage::LIMIT)]
     pub min_coverage: Option<f64>,
@@ -237,6 +240,9 @@ pub struct LiftArgs {
     /// Guest address to lift for.
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub base: Option<u64>,
+    /// Which functions get the structured form.
+    #[arg(long, value_enum, default_value_t)]
+    pub tier: Tier,
     /// Directory for the two modules, NAME.structured.wasm and NAME.resumable.wasm.
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,

@@ -54,7 +54,7 @@ fn jobs(work: &WorkArgs) -> NonZero<usize> {
 }
 
 fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
-    let start = Instant::now();
+    let (start, json) = (Instant::now(), args.json);
     let key = args.key.as_deref().map(|path| read_key(path, args.key_id.as_deref())).transpose()?;
     let release = Release { name: args.name, serial: args.serial, version: args.release, policy: PolicyFile::read(args.policy.as_deref())? };
     let cache = Cache::open(args.work.cache.as_deref())?;
@@ -74,6 +74,9 @@ fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
         min_coverage: args.min_coverage,
         merge_only,
     })?;
+    if json {
+        return print(&format!("{:#}\n", serde_json::to_value(&summary).context("figures are plain JSON")?));
+    }
     println!(
         "{} objects ({} lifted now), {} scripts, {} omitted, {} unlifted instructions and {} gated ones",
         summary.objects, summary.lifted, summary.scripts, summary.omitted, summary.gaps, summary.gated
@@ -85,7 +88,7 @@ fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
         summary.compiled,
         start.elapsed().as_secs_f64()
     );
-    Ok(())
+    print(&summary.cost.table())
 }
 
 fn list(args: &ScanArgs) -> anyhow::Result<()> {
@@ -137,7 +140,7 @@ fn lift(args: &LiftArgs) -> anyhow::Result<()> {
     let facts = scan::elf::facts(&path, &bytes)?;
     let base = args.base.unwrap_or(if facts.non_pie { 0 } else { megabinary::slots::RANGE.start });
     let start = Instant::now();
-    let shard = lifting::lift_bytes(&bytes, base, &path)?;
+    let shard = lifting::lift_bytes(&bytes, base, &path, args.tier.structured())?;
     let seconds = start.elapsed().as_secs_f64();
     if args.report {
         report(&facts, &shard, seconds);
@@ -153,7 +156,7 @@ fn lift(args: &LiftArgs) -> anyhow::Result<()> {
 }
 
 fn report(facts: &scan::elf::ElfFacts, shard: &lift::Shard, seconds: f64) {
-    let text: u64 = facts.loads.iter().filter(|l| l.prot & 4 != 0).map(|l| l.filesz).sum();
+    let text = facts.text_bytes();
     let r = &shard.report;
     let total: u64 = r.gaps.values().sum();
     let d = &r.discovery;

@@ -4,9 +4,11 @@
 //! rejects, and it is the one that must be fast); the resumable form is large and rarely run, so it gets Cranelift.
 
 use crate::cache::{Cache, Key};
+use crate::instruction;
 use crate::link::{self, LinkError};
 use crate::slim;
 use clap::ValueEnum;
+use lift::Structured;
 use policy::manifest::Form;
 use std::mem::offset_of;
 use std::num::NonZero;
@@ -34,11 +36,27 @@ pub enum CompileError {
 /// How much time to spend on speed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Tier {
-    /// The resumable form alone: built in seconds, runs several times slower.
+    /// The resumable form alone, by the quick compiler: built in seconds, runs several times slower.
     Fast,
-    /// Both forms, the structured one by the optimising compiler.
+    /// As full, but functions of more than 20,000 instructions have the resumable form alone: no single one keeps a core busy for minutes.
+    Auto,
+    /// Both forms of all functions, the structured one by the optimising compiler. The default, because the largest functions tend to be the hottest: interpreters' loops, matchers.
     #[default]
     Full,
+}
+
+/// Some 90 KB of x86: LLVM needs 13 s for it, in a time that grows a little faster than the size (per MB of WASM 18 s at 30 KB, 23 s at 120 KB, 27 s at 480 KB).
+const AUTO_INSTRUCTIONS: usize = 20_000;
+
+impl Tier {
+    /// The functions that get the structured form.
+    pub fn structured(self) -> Structured {
+        match self {
+            Tier::Fast => Structured::None,
+            Tier::Auto => Structured::UpTo(AUTO_INSTRUCTIONS),
+            Tier::Full => Structured::All,
+        }
+    }
 }
 
 /// One module to compile.
@@ -60,7 +78,7 @@ pub const EXTENSION: &str = "so";
 /// Engine and compiler, as manifests name them.
 pub fn engine_name(form: Form) -> &'static str {
     match form {
-        Form::Structured => "wasmer 7.4.2 llvm 22.1 vkernel.5",
+        Form::Structured => "wasmer 7.4.2 llvm 22.1 vkernel.6",
         Form::Resumable => "wasmer 7.4.2 cranelift 0.135",
     }
 }
@@ -84,7 +102,7 @@ fn engine(form: Form, threads: NonZero<usize>) -> Engine {
         Form::Structured => {
             let mut llvm = LLVM::new();
             llvm.non_volatile_memops(true).experimental_artifact(true).closed_world(Some(closed_world())).num_threads(threads);
-            llvm.opt_level(LLVMOptLevel::Less);
+            llvm.host_instructions(Some(instruction::host_instructions())).opt_level(LLVMOptLevel::Less);
             EngineBuilder::new(llvm)
         }
         Form::Resumable => {

@@ -5,7 +5,7 @@
 
 use crate::cache::{Cache, Key};
 use crate::scan::Object;
-use lift::Certificate;
+use lift::{Certificate, Structured};
 use policy::Digest;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
@@ -35,15 +35,15 @@ pub struct Shard {
 static OWN_DIGEST: LazyLock<Vec<u8>> = LazyLock::new(|| std::fs::read("/proc/self/exe").map(|b| blake3::hash(&b).as_bytes().to_vec()).unwrap_or_default());
 
 /// The cached shard of an object at a base, if there is one.
-pub fn cached(cache: &Cache, digest: &Digest, base: u64) -> Option<Shard> {
-    decode(&cache.get(KIND, &key(digest, base))?)
+pub fn cached(cache: &Cache, digest: &Digest, base: u64, structured: Structured) -> Option<Shard> {
+    decode(&cache.get(KIND, &key(digest, base, structured))?)
 }
 
 /// Lifts an object, and remembers the result.
-pub fn lift(cache: &Cache, digest: &Digest, object: &Object, base: u64) -> Result<Shard, LiftError> {
-    let lifted = lift_bytes(&object.bytes, base, &object.path)?;
+pub fn lift(cache: &Cache, digest: &Digest, object: &Object, base: u64, structured: Structured) -> Result<Shard, LiftError> {
+    let lifted = lift_bytes(&object.bytes, base, &object.path, structured)?;
     let shard = Shard { certificate: lifted.certificate, structured: lifted.structured, resumable: lifted.resumable };
-    cache.put(KIND, &key(digest, base), &encode(&shard));
+    cache.put(KIND, &key(digest, base, structured), &encode(&shard));
     cache.put(CERTIFICATE, &certificate_key(digest), &stored(&shard.certificate));
     Ok(shard)
 }
@@ -69,8 +69,8 @@ fn certificate_key(digest: &Digest) -> String {
 }
 
 /// Lifts bytes without the cache, turning a panic of the lifter into an error.
-pub fn lift_bytes(bytes: &[u8], base: u64, path: &str) -> Result<lift::Shard, LiftError> {
-    without_panic(path, || lift::lift(bytes, base, path))
+pub fn lift_bytes(bytes: &[u8], base: u64, path: &str, structured: Structured) -> Result<lift::Shard, LiftError> {
+    without_panic(path, || lift::lift_forms(bytes, base, path, structured))
 }
 
 fn without_panic<T>(path: &str, work: impl FnOnce() -> Result<T, lift::Error>) -> Result<T, LiftError> {
@@ -79,8 +79,8 @@ fn without_panic<T>(path: &str, work: impl FnOnce() -> Result<T, lift::Error>) -
 }
 
 /// Name of an object's shard in the cache.
-pub fn key(digest: &Digest, base: u64) -> String {
-    Key::new(KIND).part(&digest.bytes).part(&base.to_le_bytes()).part(lift::LIFTER_VERSION.as_bytes()).part(&OWN_DIGEST).hex()
+pub fn key(digest: &Digest, base: u64, structured: Structured) -> String {
+    Key::new(KIND).part(&digest.bytes).part(&base.to_le_bytes()).part(format!("{structured:?}").as_bytes()).part(lift::LIFTER_VERSION.as_bytes()).part(&OWN_DIGEST).hex()
 }
 
 fn encode(s: &Shard) -> Vec<u8> {

@@ -5,7 +5,9 @@
 
 use crate::assemble::{self, Built, Made, Release};
 use crate::cache::Cache;
-use crate::compile::{self, Compiled, Job, TARGET, Tier};
+use crate::compile::{TARGET, Tier};
+use crate::compiling::{self, MadeCode, Native};
+use crate::cost::{Cost, Work};
 use crate::coverage::{self, Certified};
 use crate::lifting::{self, Shard};
 use crate::remote_cache::{Entry, Remote};
@@ -17,11 +19,10 @@ use megabinary::slots;
 use megabinary::{ImageSegment, Megabinary, Program, ShardInput};
 use policy::manifest::Form;
 use policy::{Digest, PrivateKey, canonical, signature};
-use rayon::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use serde::Serialize;
+use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// What to build, and where to put it.
 pub struct Build {
@@ -43,7 +44,7 @@ pub struct Build {
 }
 
 /// Figures of a finished build.
-#[derive(Debug, Default)]
+#[derive(Debug, Serialize)]
 pub struct Summary {
     pub objects: usize,
     pub scripts: usize,
@@ -55,13 +56,15 @@ pub struct Summary {
     pub gated: u64,
     pub wasm_bytes: usize,
     pub aot_bytes: usize,
+    #[serde(flatten)]
+    pub cost: Cost,
 }
 
 /// An object's place in the build, in the order of paths.
-struct Placed<'a> {
-    digest: Digest,
-    object: &'a scan::Object,
-    base: u64,
+pub struct Placed<'a> {
+    pub digest: Digest,
+    pub object: &'a scan::Object,
+    pub base: u64,
 }
 
 /// Builds a release.
@@ -70,30 +73,43 @@ pub fn build(b: &Build) -> anyhow::Result<Summary> {
     let inside = parent(&b.output)?.strip_prefix(&directory).map(Path::to_path_buf);
     let inside = inside.map_err(|_| anyhow::anyhow!("{} must lie in the manifest's directory {}", b.output.display(), directory.display()))?;
     let megabinary_name = inside.join(b.output.file_name().unwrap_or_default()).to_string_lossy().into_owned();
-    let found = scan::scan(&Rootfs::open(&b.rootfs)?, &b.include, b.scripts)?;
+    let mut cost = Cost::default();
+    let found = cost.stage("scan", || {
+        let found = scan::scan(&Rootfs::open(&b.rootfs)?, &b.include, b.scripts)?;
+        let text_bytes = found.objects.values().map(|o| o.facts.text_bytes()).sum();
+        Ok((found, Work { text_bytes, made_bytes: 0 }))
+    })?;
     let placed = place(&found)?;
-    let (shards, lifted) = lift(b, &placed)?;
+    let (shards, lifted) = cost.stage("lift", || lift(b, &placed))?;
     if let Some(wanted) = b.min_coverage {
         coverage::require(wanted, &certified(&placed, &shards))?;
     }
-    let merged = merge(b, &found, &placed, &shards)?;
-    let (made, compiled, code_entries) = if b.merge_only { (Vec::new(), 0, Vec::new()) } else { compile(b, &placed, &shards)? };
-    let summary = Summary {
+    let native = cost.stage("compile", || {
+        let native = if b.merge_only { Native::default() } else { compiling::compile(b, &placed, &shards)? };
+        let work = native.work;
+        Ok((native, work))
+    })?;
+    let wasm_bytes = cost.stage("assemble", || {
+        let merged = merge(b, &found, &placed, &shards)?;
+        let bytes = manifest_bytes(b, &found, &placed, &shards, &merged, &native.code, megabinary_name)?;
+        write(b, &directory, &merged, &native.code, &bytes)?;
+        let text_bytes = placed.iter().map(|p| p.object.facts.text_bytes()).sum();
+        Ok((merged.wasm.len(), Work { text_bytes, made_bytes: (merged.wasm.len() + bytes.len()) as u64 }))
+    })?;
+    let used: Vec<Entry> = lifted_entries(&placed, b.tier.structured()).into_iter().chain(native.entries).collect();
+    b.remote.publish(&b.cache, &used, b.key.as_ref())?;
+    Ok(Summary {
         objects: placed.len(),
         scripts: found.scripts.len(),
         omitted: found.omitted.len(),
         lifted,
-        compiled,
+        compiled: native.fresh,
         gaps: shards.iter().map(|s| s.certificate.gap_count()).sum(),
         gated: shards.iter().map(|s| s.certificate.gated_count()).sum(),
-        wasm_bytes: merged.wasm.len(),
-        aot_bytes: made.iter().map(|(_, c)| c.bytes.len()).sum(),
-    };
-    let bytes = manifest_bytes(b, &found, &placed, &shards, &merged, &made, megabinary_name)?;
-    write(b, &directory, &merged, &made, &bytes)?;
-    let used: Vec<Entry> = lifted_entries(&placed).into_iter().chain(code_entries).collect();
-    b.remote.publish(&b.cache, &used, b.key.as_ref())?;
-    Ok(summary)
+        wasm_bytes,
+        aot_bytes: native.code.iter().map(|(_, c)| c.bytes.len()).sum(),
+        cost,
+    })
 }
 
 /// The directory a file is to be written into, made if needed, without symlinks.
@@ -117,29 +133,29 @@ fn certified<'a>(placed: &[Placed<'a>], shards: &'a [Shard]) -> Vec<Certified<'a
 }
 
 /// The shards in order, and how many had to be lifted anew. The lifter is parallel inside.
-fn lift(b: &Build, placed: &[Placed<'_>]) -> anyhow::Result<(Vec<Shard>, usize)> {
-    b.remote.fill(&b.cache, &lifted_entries(placed))?;
+fn lift(b: &Build, placed: &[Placed<'_>]) -> anyhow::Result<((Vec<Shard>, usize), Work)> {
+    let forms = b.tier.structured();
+    b.remote.fill(&b.cache, &lifted_entries(placed, forms))?;
     let bar = progress::bar("lift", placed.len());
-    let none = lift::no_structured_functions();
-    let mut fresh = 0;
+    let (mut fresh, mut work) = (0, Work::default());
     let mut shards = Vec::new();
     for p in placed {
         bar.set_message(p.object.path.clone());
-        let mut shard = match lifting::cached(&b.cache, &p.digest, p.base) {
+        let shard = match lifting::cached(&b.cache, &p.digest, p.base, forms) {
             Some(shard) => shard,
             None => {
                 fresh += 1;
-                lifting::lift(&b.cache, &p.digest, p.object, p.base)?
+                let shard = lifting::lift(&b.cache, &p.digest, p.object, p.base, forms)?;
+                work.text_bytes += p.object.facts.text_bytes();
+                work.made_bytes += (shard.structured.len() + shard.resumable.len()) as u64;
+                shard
             }
         };
-        if b.tier == Tier::Fast {
-            shard.structured.clone_from(&none);
-        }
         shards.push(shard);
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok((shards, fresh))
+    Ok(((shards, fresh), work))
 }
 
 fn merge(b: &Build, found: &Inventory, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Result<Megabinary> {
@@ -176,72 +192,9 @@ fn merge(b: &Build, found: &Inventory, placed: &[Placed<'_>], shards: &[Shard]) 
     Ok(megabinary::merge(assemble::container_id(&b.release, found), tools, &inputs, &programs)?)
 }
 
-type MadeCode = (Made, Compiled);
-
-/// Native code of both forms of every shard, largest first so that no long job is left to one core at the end.
-fn compile(b: &Build, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Result<(Vec<MadeCode>, usize, Vec<Entry>)> {
-    let forms = |(p, s): (&'_ Placed<'_>, &'_ Shard)| {
-        let digest = megabinary::shard_digest(&s.structured, &s.resumable);
-        [(digest, Form::Structured), (digest, Form::Resumable)].map(|(d, f)| (d, f, p.object.path.clone()))
-    };
-    let modules = shards.iter().flat_map(|s| [&s.structured[..], &s.resumable[..]]);
-    // Executables at fixed addresses that differ in their data only have the same code: it is made, and stands in the manifest, once.
-    let mut seen = BTreeSet::new();
-    let (names, modules): (Vec<_>, Vec<_>) = placed.iter().zip(shards).flat_map(forms).zip(modules).filter(|((digest, form, _), _)| seen.insert((*digest, *form))).unzip();
-    let jobs: Vec<_> = names.iter().zip(modules).map(|((_, form, name), module)| Job { name, form: *form, module }).collect();
-    let entries: Vec<Entry> = jobs.iter().map(|j| (compile::KIND, compile::key(j))).collect();
-    b.remote.fill(&b.cache, &entries)?;
-    let bar = progress::bar("compile", jobs.len());
-    let mut done: Vec<Option<Compiled>> = jobs.par_iter().map(|j| compile::cached(&b.cache, j)).collect();
-    let mut todo: Vec<usize> = (0..jobs.len()).filter(|&i| done[i].is_none()).collect();
-    bar.inc((jobs.len() - todo.len()) as u64);
-    todo.sort_by_key(|&i| std::cmp::Reverse(jobs[i].module.len() * if jobs[i].form == Form::Structured { 10 } else { 1 }));
-    let one = |i: usize| {
-        bar.set_message(jobs[i].name.to_owned());
-        let compiled = compile::compile(&b.cache, &jobs[i], b.jobs)?;
-        bar.inc(1);
-        Ok((i, compiled))
-    };
-    let fresh: Vec<Result<_, compile::CompileError>> = side_by_side(b.jobs, &todo, one);
-    let count = todo.len();
-    for made in fresh {
-        let (i, compiled) = made?;
-        done[i] = Some(compiled);
-    }
-    bar.finish_and_clear();
-    let made = names.into_iter().zip(done).map(|((shard, form, _), compiled)| {
-        let compiled = compiled.expect("every job is done");
-        let file = format!("aot/{TARGET}/{}.{}.{}", shard.hex(), form_name(form), compile::EXTENSION);
-        let made = Made { shard, form, file, digest: Digest::blake3(&compiled.bytes), engine: compiled.engine.clone() };
-        (made, compiled)
-    });
-    Ok((made.collect(), count, entries))
-}
-
-/// Does `work` on threads of their own, in order, until one fails. Not on rayon's: a thread of one rayon pool that waits for another (the compiler has its own) takes up the next job meanwhile, and the next,
-/// until all modules are in memory at once.
-fn side_by_side<R: Send, E: Send>(threads: NonZero<usize>, todo: &[usize], work: impl Fn(usize) -> Result<R, E> + Sync) -> Vec<Result<R, E>> {
-    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let worker = || {
-        let mut made = Vec::new();
-        while !failed.load(Ordering::Relaxed)
-            && let Some(&i) = todo.get(next.fetch_add(1, Ordering::Relaxed))
-        {
-            let result = work(i);
-            failed.fetch_or(result.is_err(), Ordering::Relaxed);
-            made.push(result);
-        }
-        made
-    };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.get()).map(|_| scope.spawn(worker)).collect();
-        workers.into_iter().flat_map(|w| w.join().expect("a compiler thread ends with a result")).collect()
-    })
-}
-
 /// The cache's names of the shards of a build.
-fn lifted_entries(placed: &[Placed<'_>]) -> Vec<Entry> {
-    placed.iter().map(|p| (lifting::KIND, lifting::key(&p.digest, p.base))).collect()
+fn lifted_entries(placed: &[Placed<'_>], forms: lift::Structured) -> Vec<Entry> {
+    placed.iter().map(|p| (lifting::KIND, lifting::key(&p.digest, p.base, forms))).collect()
 }
 
 pub fn form_name(form: Form) -> &'static str {

@@ -117,6 +117,26 @@ fn a_second_build_with_one_changed_program_compiles_only_that() {
 }
 
 #[test]
+fn a_build_says_what_each_stage_cost_and_charges_nothing_for_what_was_cached() {
+    let image = Image::new();
+    let figures = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|e| panic!("{e}: {text}"));
+    let stage = |v: &Value, name: &str, what: &str| v["stages"].as_array().unwrap().iter().find(|s| s["name"] == name).unwrap()[what].as_f64().unwrap();
+    let first = figures(&image.build("out", &["--json"]));
+    let (whole, made) = (stage(&first, "scan", "text_bytes"), stage(&first, "compile", "made_bytes"));
+    assert!(whole > 0.0 && made > 0.0 && first["peak_memory_bytes"].as_u64().unwrap() > 1 << 20, "{first:#}");
+    assert_eq!(["lift", "compile", "assemble"].map(|s| stage(&first, s, "text_bytes")), [whole; 3]);
+    let again = figures(&image.build("out", &["--json"]));
+    assert_eq!(["lift", "compile"].map(|s| (stage(&again, s, "text_bytes"), stage(&again, s, "made_bytes"))), [(0.0, 0.0); 2]);
+    fs::write(image.at("tiny.s"), TINY.replace("1(%rdi)", "2(%rdi)")).unwrap();
+    let run = Command::new("gcc").args(["-nostdlib", "-static", "-no-pie", "-o"]).arg(image.at("root/bin/fixed")).arg(image.at("tiny.s")).status();
+    assert!(run.unwrap().success());
+    let changed = figures(&image.build("out", &["--json"]));
+    let one = stage(&changed, "lift", "text_bytes");
+    assert!(0.0 < one && one < whole && stage(&changed, "compile", "text_bytes") == one, "{changed:#}");
+    assert!(image.build("out", &[]).contains("peak memory"), "people get a table");
+}
+
+#[test]
 fn the_manifest_says_where_every_object_lies() {
     let image = Image::new();
     image.build("out", &["--name", "test/tiny", "--serial", "7"]);

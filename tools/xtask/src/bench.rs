@@ -3,6 +3,9 @@
 //! Owns how figures are taken. Times of programs are taken by a bash *inside* the chroot or container (`time`), so that container start is not in them; `start` measures that.
 //! The fact a newcomer gets wrong: runs of the two sides alternate, so that a noisy minute hits both.
 
+mod data;
+mod programs;
+
 use crate::process::{self, output, root, say};
 use crate::release::Release;
 use crate::setup::Binaries;
@@ -25,8 +28,6 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("grep over 100 MB", "grep -c 99999 /srv/text | cat"),
     ("bash loop of 100,000", "bash -c 'for ((i=0;i<100000;i++)); do x=$((x+i)); done'"),
 ];
-/// Of `integration-tests/programs/bench/python.py`.
-const PYTHON: &[&str] = &["calls", "nbody", "fannkuch", "queens", "words", "regex", "documents", "digits", "objects", "sorting"];
 const SYSCALLS: &[&str] = &["getpid", "read4k", "write4k", "open+fstat+close", "fork+wait", "pipe ping-pong"];
 
 #[derive(Serialize)]
@@ -44,24 +45,34 @@ struct Bench {
     binaries: Binaries,
     release: Release,
     runs: usize,
+    /// Of both sides, besides PATH.
+    environment: Vec<&'static str>,
     rows: Vec<Row>,
 }
 
+/// A group with an image of its own: it is run alone.
+type Group = fn(Binaries, usize) -> anyhow::Result<()>;
+
 pub(crate) fn run(groups: &[String], runs: usize) -> anyhow::Result<()> {
     let binaries = setup::binaries()?;
-    // Its image takes minutes to compile: only when asked for.
-    if groups == ["python"] {
-        return python(binaries, runs);
+    // Images that take minutes to compile: only when asked for.
+    let alone = |g: &String| programs::GROUPS.iter().find(|(name, _)| name == g);
+    match groups {
+        [group] if alone(group).is_some() => return alone(group).map_or(Ok(()), |(_, run)| run(binaries, runs)),
+        _ => ensure!(
+            groups.iter().all(|g| alone(g).is_none()),
+            "{} have images of their own: run each alone",
+            programs::GROUPS.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ")
+        ),
     }
-    ensure!(!groups.iter().any(|g| g == "python"), "the group python has an image of its own: run it alone");
     let image = image(&rootfs::debian()?)?;
     let mut include = demo::programs();
     include.extend(["kernels-dynamic", "kernels-static", "syscalls"].map(|p| format!("/usr/local/bench/{p}")));
     say("building the bench release");
     let release = release::build(&binaries, "bench", &image, &include)?;
-    let mut bench = Bench { binaries, release, runs, rows: Vec::new() };
+    let mut bench = Bench::new(binaries, release, runs);
     let wanted = |g: &str| groups.is_empty() || groups.iter().any(|x| x == g);
-    println!("{:<11} {:<26} {:>11} {:>11} {:>6} {:>8}", "group", "name", "native", "vkernel", "ratio", "qemu");
+    heading();
     if wanted("compute") {
         for form in FORMS {
             for kernel in KERNELS {
@@ -88,23 +99,8 @@ pub(crate) fn run(groups: &[String], runs: usize) -> anyhow::Result<()> {
     bench.finish()
 }
 
-/// Pure-Python programs on Debian's CPython.
-fn python(binaries: Binaries, runs: usize) -> anyhow::Result<()> {
-    let image = rootfs::copy(&rootfs::debian()?, "bench-python-rootfs")?;
-    for package in ["python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib", "libexpat1", "zlib1g"] {
-        rootfs::add_package(&image, package)?;
-    }
-    fs::create_dir_all(image.join("usr/local/bench"))?;
-    fs::copy(root().join("integration-tests/programs/bench/python.py"), image.join("usr/local/bench/python.py"))?;
-    let modules = "/usr/lib/python3.11/lib-dynload/_json.cpython-311-x86_64-linux-gnu.so";
-    say("building the bench release with CPython");
-    let release = release::build(&binaries, "bench-python", &image, &["/usr/bin/python3.11".to_owned(), modules.to_owned()])?;
-    let mut bench = Bench { binaries, release, runs, rows: Vec::new() };
-    for name in PYTHON {
-        let (native, vkernel) = bench.alternate(&["/usr/bin/python3.11", "/usr/local/bench/python.py", name], figure)?;
-        bench.row("python", name, "ns", native, vkernel, None)?;
-    }
-    bench.finish()
+fn heading() {
+    println!("{:<11} {:<26} {:>11} {:>11} {:>6} {:>8}", "group", "name", "native", "vkernel", "ratio", "qemu");
 }
 
 /// What a program that measures itself printed.
@@ -114,6 +110,10 @@ fn figure(out: &std::process::Output) -> anyhow::Result<f64> {
 }
 
 impl Bench {
+    fn new(binaries: Binaries, release: Release, runs: usize) -> Self {
+        Self { binaries, release, runs, environment: Vec::new(), rows: Vec::new() }
+    }
+
     fn compute(&mut self, form: &str, kernel: &str) -> anyhow::Result<()> {
         let program = format!("/usr/local/bench/kernels-{form}");
         let start = Instant::now();
@@ -161,8 +161,9 @@ impl Bench {
         let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         for _ in 0..self.runs {
             let mut chroot = Command::new("chroot");
-            chroot.arg(&self.release.rootfs).args(["/usr/bin/env", "-i", path]).args(program);
-            for (mut command, figures) in [(chroot, &mut native), (self.release.run(&self.binaries, &[], program), &mut vkernel)] {
+            chroot.arg(&self.release.rootfs).args(["/usr/bin/env", "-i", path]).args(&self.environment).args(program);
+            let options: Vec<&str> = self.environment.iter().flat_map(|e| ["--env", e]).collect();
+            for (mut command, figures) in [(chroot, &mut native), (self.release.run(&self.binaries, &options, program), &mut vkernel)] {
                 let out = output(&mut command)?;
                 ensure!(out.status.success(), "{command:?}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
                 figures.push(figure(&out)?);
@@ -221,7 +222,7 @@ fn image(rootfs: &Path) -> anyhow::Result<PathBuf> {
     let bench = image.join("usr/local/bench");
     if !image.join("srv/text").exists() {
         say("making the bench image's data");
-        data(&image.join("srv"))?;
+        data::common(&image.join("srv"))?;
     }
     fs::create_dir_all(&bench)?;
     let sources = root().join("integration-tests/programs/bench");
@@ -229,26 +230,4 @@ fn image(rootfs: &Path) -> anyhow::Result<PathBuf> {
         process::run(Command::new("gcc").args(["-O2", "-w"]).args(extra).arg("-o").arg(bench.join(name)).arg(sources.join(source)).arg("-lm"))?;
     }
     Ok(image)
-}
-
-/// Deterministic data: a tree of 20,000 files, 1 M lines, 100 MB of text.
-fn data(srv: &Path) -> anyhow::Result<()> {
-    for d in 0..200 {
-        let dir = srv.join(format!("tree/{d:03}"));
-        fs::create_dir_all(&dir)?;
-        for f in 0..100 {
-            fs::write(dir.join(format!("file-{f}")), [])?;
-        }
-    }
-    let mut x = 1u64;
-    let mut random = || {
-        x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        x >> 33
-    };
-    let lines: String = (0..1_000_000).map(|_| format!("{:010}\n", random())).collect();
-    fs::write(srv.join("lines"), &lines)?;
-    let text: String =
-        (0..1_100_000).map(|_| format!("{:x} the quick brown fox {:x} jumps over the lazy dog {:x}, and {:x} more\n", random(), random(), random(), random())).collect();
-    fs::write(srv.join("text"), text)?;
-    Ok(())
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod coverage;
 mod demo;
 mod fuzz;
 mod gates;
@@ -38,11 +39,16 @@ enum Command {
     },
     /// Measure native and vkernel side by side; writes target/bench.json
     Bench {
-        /// Only these groups: compute, programs, syscalls, exec, start; python, which is run alone
+        /// Only these groups: compute, programs, syscalls, exec, start; python, tools and gcc, each of which is run alone
         groups: Vec<String>,
         /// Runs per figure; the median is printed
         #[arg(long, default_value_t = 5)]
         runs: usize,
+    },
+    /// Say of each image of many Debian programs how much of its code is translated; fails on a gap that is not listed
+    Coverage {
+        /// Only these images
+        images: Vec<String>,
     },
     /// Run a suite that is too large, or needs too much, for `test`
     #[command(subcommand)]
@@ -64,6 +70,7 @@ fn main() -> anyhow::Result<()> {
         Command::Demo => demo::run(),
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Bench { groups, runs } => bench::run(&groups, runs),
+        Command::Coverage { images } => coverage::run(&images),
         Command::Suite(suite) => suite.run(),
         Command::Mutants { filter, all } => mutants::run(filter.as_deref(), all),
         Command::Build => setup::binaries().map(|_| ()),

@@ -1,7 +1,8 @@
 //! Building signed releases with `recompiler-build`.
 
-use crate::process::{run, work};
+use crate::process::{output, run, work};
 use crate::setup::Binaries;
+use anyhow::ensure;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,15 +26,11 @@ fn key(binaries: &Binaries) -> anyhow::Result<PathBuf> {
 
 /// Builds the release `name` from `rootfs` with the programs `include`.
 pub(crate) fn build(binaries: &Binaries, name: &str, rootfs: &Path, include: &[String]) -> anyhow::Result<Release> {
-    make(binaries, name, rootfs, include, "included")
+    make(binaries, name, rootfs, include, &[])
 }
 
-/// The same, and every script of the image that these programs can run.
-pub(crate) fn build_with_scripts(binaries: &Binaries, name: &str, rootfs: &Path, include: &[String]) -> anyhow::Result<Release> {
-    make(binaries, name, rootfs, include, "all")
-}
-
-fn make(binaries: &Binaries, name: &str, rootfs: &Path, include: &[String], scripts: &str) -> anyhow::Result<Release> {
+/// The same with more options of `recompiler-build`.
+pub(crate) fn make(binaries: &Binaries, name: &str, rootfs: &Path, include: &[String], options: &[&str]) -> anyhow::Result<Release> {
     let key = key(binaries)?;
     let dir = work().join(name);
     fs::create_dir_all(&dir)?;
@@ -51,8 +48,18 @@ fn make(binaries: &Binaries, name: &str, rootfs: &Path, include: &[String], scri
         .arg(&key)
         .arg("--cache")
         .arg(work().join("cache"))
-        .args(["--name", name, "--scripts", scripts]))?;
+        .args(["--name", name])
+        .args(options))?;
     Ok(Release { manifest, rootfs: rootfs.to_path_buf(), public_key: key.with_extension("pub") })
+}
+
+/// What `recompiler-build report` prints of the files `include` and all they need.
+pub(crate) fn report(binaries: &Binaries, rootfs: &Path, include: &[String], form: &str) -> anyhow::Result<Vec<u8>> {
+    let mut report = Command::new(&binaries.recompiler);
+    report.args(["report", form, "--rootfs"]).arg(rootfs).arg("--cache").arg(work().join("cache")).arg("--include").args(include);
+    let out = output(&mut report)?;
+    ensure!(out.status.success(), "{report:?}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
+    Ok(out.stdout)
 }
 
 impl Release {

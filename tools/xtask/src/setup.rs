@@ -16,6 +16,8 @@ const PACKAGES: &[&str] = &[
     "libxml2-dev",
     "libffi-dev",
     "zlib1g-dev",
+    "liblzma-dev",
+    "tcl-dev",
     "libseccomp-dev",
     "mmdebstrap",
     "wabt",
@@ -31,6 +33,11 @@ const PACKAGES: &[&str] = &[
     "csmith",
     "libcsmith-dev",
     "strace",
+    "iproute2",
+    "podman",
+    "conmon",
+    "runc",
+    "crun",
 ];
 
 /// The programs of the product. `vkernel-image` lies beside them, where they look for it.

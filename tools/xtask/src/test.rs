@@ -1,6 +1,7 @@
 //! `cargo xtask test`: unit tests of all crates, then the integration tests on a release made for them.
 
 use crate::process::{self, root, say, work};
+use crate::suite::csmith;
 use crate::{demo, fuzz, gates, mutants, release, rootfs, setup};
 use anyhow::Context;
 use std::fs;
@@ -17,7 +18,7 @@ const FOREIGN: [(&str, &str); 3] = [("age", "/usr/bin/age"), ("age", "/usr/bin/a
 const FUZZ_SECONDS: u32 = 24;
 
 /// Crates whose unit tests are built together: as the programs are (see `setup::binaries`), so that nothing is built twice and `vkernel` stays as it is.
-const UNIT_TESTS: &[&[&str]] = &[&["policy", "syscalls", "megabinary", "recompiler-build"], &["loader", "vkernel"], &["lift"], &["image"]];
+const UNIT_TESTS: &[&[&str]] = &[&["policy", "syscalls", "megabinary", "recompiler-build"], &["loader", "vkernel"], &["lift"], &["image"], &["xtask"]];
 
 pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
     let binaries = setup::binaries()?;
@@ -49,9 +50,31 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
     integration(
         &binaries,
         &release,
-        &["bad_input", "build", "control", "debian", "identity", "images", "instructions", "languages", "manual", "run", "syscalls", "tamper", "terminal", "tidy", "worker"],
+        &[
+            "bad_input",
+            "build",
+            "containers",
+            "control",
+            "debian",
+            "identity",
+            "images",
+            "instructions",
+            "languages",
+            "manual",
+            "oci",
+            "run",
+            "syscalls",
+            "tamper",
+            "terminal",
+            "tidy",
+            "worker",
+        ],
         filter,
-    )
+    )?;
+    if filter.is_none() {
+        csmith::run(&csmith::SMOKE)?.check()?;
+    }
+    Ok(())
 }
 
 /// `cargo xtask suite instructions`: only the generated instruction twins, in an image of their own.

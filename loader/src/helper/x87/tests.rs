@@ -149,6 +149,41 @@ fn control_word_and_environment_go_round_without_host_addresses() {
     assert_eq!((out, cpu.fcw), (2.0, 0x0c7f), "rounded toward zero");
 }
 
+/// Through both layouts, of which this processor's own instructions know where everything is.
+#[test]
+fn an_operand_size_prefix_means_the_16_bit_layouts() {
+    let mut cpu = state();
+    let mut random = Random(77);
+    for value in &mut [2.5f64, -3.0, 1e300] {
+        run(&mut cpu, 0xdd00, std::ptr::from_mut(value).cast());
+    }
+    let short = |cpu: &mut CpuState, code: u64, area: &mut [u8]| call(cpu, op::X87, op::X87_SHORT | code, area.as_mut_ptr() as u64);
+    let mut native = [0xeeu8; 96];
+    // SAFETY: the same three values; fnsave stores 94 bytes and empties the stack.
+    unsafe {
+        asm!(
+            "fninit", "fld qword ptr [{v}]", "fld qword ptr [{v} + 8]", "fld qword ptr [{v} + 16]", ".byte 0x66, 0xdd, 0x30",
+            v = in(reg) &[2.5f64, -3.0, 1e300], in("rax") native.as_mut_ptr(),
+            out("st(0)") _, out("st(1)") _, out("st(2)") _, out("st(3)") _, out("st(4)") _, out("st(5)") _, out("st(6)") _, out("st(7)") _,
+        );
+    }
+    native[6..14].fill(0);
+    let mut area = [0xeeu8; 96];
+    short(&mut cpu, 0xd930, &mut area);
+    assert_eq!((&area[..14], &area[14..]), (&native[..14], &[0xee; 82][..]), "fnstenv");
+    let before = (cpu.st, cpu.fempty, cpu.ftop, cpu.fsw);
+    cpu.fcw = 0x37f;
+    short(&mut cpu, 0xdd30, &mut area);
+    assert_eq!(area, native, "fnsave");
+    assert_eq!((cpu.fcw, cpu.fempty), (0x37f, 0xff), "fnsave initialises");
+    short(&mut cpu, 0xdd20, &mut area);
+    assert_eq!((cpu.st, cpu.fempty, cpu.ftop, cpu.fsw), before, "frstor");
+    area[..6].copy_from_slice(&[0x7f, 0x0c, 0x00, 0x28, 0xff, 0xff]);
+    area[6..].fill_with(|| random.next() as u8);
+    short(&mut cpu, 0xd920, &mut area);
+    assert_eq!((cpu.fcw, cpu.fsw, cpu.ftop, cpu.fempty), (0x0c7f, 0, 5, 0xff), "fldenv");
+}
+
 #[test]
 fn an_unmasked_exception_waits_for_the_next_waiting_instruction() {
     let mut cpu = state();
@@ -158,14 +193,14 @@ fn an_unmasked_exception_waits_for_the_next_waiting_instruction() {
     run(&mut cpu, 0xdef9, std::ptr::null_mut());
     assert_ne!(cpu.fsw & FSW_ES, 0);
     run(&mut cpu, FNSTSW_AX, std::ptr::null_mut());
-    assert_eq!(execute(&mut cpu, guest(), 0xd9e8, 0), Err(GuestFault::x87(4)));
+    assert_eq!(execute(&mut cpu, guest(), 0xd9e8, false, 0), Err(GuestFault::floating_point(4)));
     run(&mut cpu, 0xdbe2, std::ptr::null_mut());
-    assert!(execute(&mut cpu, guest(), 0xd9e8, 0).is_ok());
+    assert!(execute(&mut cpu, guest(), 0xd9e8, false, 0).is_ok());
 }
 
 #[test]
 fn undefined_encodings_are_illegal_instructions() {
     for code in [0xd908, 0xdb20, 0xdb30, 0xdd28, 0xd7c0] {
-        assert_eq!(execute(&mut state(), guest(), code, 0), Err(GuestFault::illegal()), "{code:x}");
+        assert_eq!(execute(&mut state(), guest(), code, false, 0), Err(GuestFault::illegal()), "{code:x}");
     }
 }

@@ -2,6 +2,7 @@ use std::num::NonZero;
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
+    host_instruction,
     intrinsics::{
         CtxType, FunctionCache, GlobalCache, Intrinsics, MemoryCache, tbaa_label, type_to_llvm,
     },
@@ -2402,6 +2403,29 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
         )
     }
 
+    /// Emits the instruction that a call stands for (see `LLVM::host_instructions`), if it stands for one.
+    fn host_instruction(&mut self, function_index: u32) -> Result<bool, CompileError> {
+        let Some(instructions) = self.config.host_instructions.as_ref().filter(|i| i.function == function_index) else {
+            return Ok(false);
+        };
+        let operands = self.state.peekn(3)?;
+        let operation = operands[0].into_int_value().get_zero_extended_constant();
+        let Some(instruction) = instructions.list.iter().find(|i| Some(u64::from(i.operation)) == operation) else {
+            return Ok(false);
+        };
+        let (a, b) = (operands[1].into_int_value(), operands[2].into_int_value());
+        let result = host_instruction::emit(self.context, &self.builder, self.intrinsics, instruction, a, b)?;
+        self.state.popn(3)?;
+        self.state.push1(result);
+        Ok(true)
+    }
+
+    /// A conversion of a signed integer that rounds as MXCSR says: without this, LLVM rounds constants to nearest.
+    fn constrained_conversion(&mut self, conversion: FunctionValue<'ctx>, v: BasicValueEnum<'ctx>) -> Result<BasicValueEnum<'ctx>, CompileError> {
+        let arguments = [v.into(), self.intrinsics.fp_rounding_md, self.intrinsics.fp_exception_md];
+        Ok(self.build_call_with_param_attributes(conversion, &arguments, "")?.try_as_basic_value().unwrap_basic())
+    }
+
     /// An address that the runtime keeps in the GS segment and never changes while code runs: see `ClosedWorld`.
     fn runtime_pointer(&self, offset: u64) -> Result<PointerValue<'ctx>, CompileError> {
         let segment = self.context.ptr_type(AddressSpace::from(GS_ADDRESS_SPACE));
@@ -3718,6 +3742,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                 };
                 self.state.push1_extra(res, info);
             }
+            Operator::Call { function_index } if self.host_instruction(function_index)? => {}
             Operator::Call { function_index } | Operator::ReturnCall { function_index } => {
                 let is_return_call = matches!(op, Operator::ReturnCall { .. });
                 let func_index = FunctionIndex::from_u32(function_index);
@@ -6916,7 +6941,11 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                 let res = self
                     .build_call_with_param_attributes(
                         self.intrinsics.sqrt_f32,
-                        &[input.into()],
+                        &[
+                            input.into(),
+                            self.intrinsics.fp_rounding_md,
+                            self.intrinsics.fp_exception_md,
+                        ],
                         "",
                     )?
                     .try_as_basic_value()
@@ -6928,7 +6957,11 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                 let res = self
                     .build_call_with_param_attributes(
                         self.intrinsics.sqrt_f64,
-                        &[input.into()],
+                        &[
+                            input.into(),
+                            self.intrinsics.fp_rounding_md,
+                            self.intrinsics.fp_exception_md,
+                        ],
                         "",
                     )?
                     .try_as_basic_value()
@@ -6939,7 +6972,15 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                 let (v, i) = self.state.pop1_extra()?;
                 let (v, _) = self.v128_into_f32x4(v, i)?;
                 let res = self
-                    .build_call_with_param_attributes(self.intrinsics.sqrt_f32x4, &[v.into()], "")?
+                    .build_call_with_param_attributes(
+                        self.intrinsics.sqrt_f32x4,
+                        &[
+                            v.into(),
+                            self.intrinsics.fp_rounding_md,
+                            self.intrinsics.fp_exception_md,
+                        ],
+                        "",
+                    )?
                     .try_as_basic_value()
                     .unwrap_basic();
                 let bits = err!(
@@ -6952,7 +6993,15 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                 let (v, i) = self.state.pop1_extra()?;
                 let (v, _) = self.v128_into_f64x2(v, i)?;
                 let res = self
-                    .build_call_with_param_attributes(self.intrinsics.sqrt_f64x2, &[v.into()], "")?
+                    .build_call_with_param_attributes(
+                        self.intrinsics.sqrt_f64x2,
+                        &[
+                            v.into(),
+                            self.intrinsics.fp_rounding_md,
+                            self.intrinsics.fp_exception_md,
+                        ],
+                        "",
+                    )?
                     .try_as_basic_value()
                     .unwrap_basic();
                 let bits = err!(
@@ -9825,15 +9874,21 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
             Operator::F32ConvertI32S | Operator::F32ConvertI64S => {
                 let (v, i) = self.state.pop1_extra()?;
                 let v = self.apply_pending_canonicalization(v, i)?;
-                let v = v.into_int_value();
-                let res = err!(self.builder.build_signed_int_to_float(
-                    v,
-                    self.intrinsics.f32_ty,
-                    ""
-                ));
+                let conversion = match op {
+                    Operator::F32ConvertI32S => self.intrinsics.sitofp_f32_i32,
+                    _ => self.intrinsics.sitofp_f32_i64,
+                };
+                let res = self.constrained_conversion(conversion, v)?;
                 self.state.push1(res);
             }
-            Operator::F64ConvertI32S | Operator::F64ConvertI64S => {
+            Operator::F64ConvertI64S => {
+                let (v, i) = self.state.pop1_extra()?;
+                let v = self.apply_pending_canonicalization(v, i)?;
+                let res = self.constrained_conversion(self.intrinsics.sitofp_f64_i64, v)?;
+                self.state.push1(res);
+            }
+            // Always exact.
+            Operator::F64ConvertI32S => {
                 let (v, i) = self.state.pop1_extra()?;
                 let v = self.apply_pending_canonicalization(v, i)?;
                 let v = v.into_int_value();
@@ -9868,13 +9923,8 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
             }
             Operator::F32x4ConvertI32x4S => {
                 let v = self.state.pop1()?;
-                let v = err!(self.builder.build_bit_cast(v, self.intrinsics.i32x4_ty, ""))
-                    .into_vector_value();
-                let res = err!(self.builder.build_signed_int_to_float(
-                    v,
-                    self.intrinsics.f32x4_ty,
-                    ""
-                ));
+                let v = err!(self.builder.build_bit_cast(v, self.intrinsics.i32x4_ty, ""));
+                let res = self.constrained_conversion(self.intrinsics.sitofp_f32x4_i32x4, v)?;
                 let res = err!(
                     self.builder
                         .build_bit_cast(res, self.intrinsics.i128_ty, "")

@@ -143,6 +143,10 @@ pub struct Intrinsics<'ctx> {
     pub trunc_f64x2: FunctionValue<'ctx>,
 
     pub fpext_f32: FunctionValue<'ctx>,
+    pub sitofp_f32_i32: FunctionValue<'ctx>,
+    pub sitofp_f32_i64: FunctionValue<'ctx>,
+    pub sitofp_f64_i64: FunctionValue<'ctx>,
+    pub sitofp_f32x4_i32x4: FunctionValue<'ctx>,
     pub fptrunc_f64: FunctionValue<'ctx>,
 
     pub nearbyint_f32: FunctionValue<'ctx>,
@@ -533,6 +537,14 @@ impl<'ctx> Intrinsics<'ctx> {
             ],
             false,
         );
+        let ret_f32_take_f32_md_md = f32_ty.fn_type(&[f32_ty_basic_md, md_ty_basic_md, md_ty_basic_md], false);
+        let ret_f64_take_f64_md_md = f64_ty.fn_type(&[f64_ty_basic_md, md_ty_basic_md, md_ty_basic_md], false);
+        let ret_f32x4_take_f32x4_md_md = f32x4_ty.fn_type(&[f32x4_ty_basic_md, md_ty_basic_md, md_ty_basic_md], false);
+        let ret_f64x2_take_f64x2_md_md = f64x2_ty.fn_type(&[f64x2_ty_basic_md, md_ty_basic_md, md_ty_basic_md], false);
+        let ret_f32_take_i32_md_md = f32_ty.fn_type(&[i32_ty_basic_md, md_ty_basic_md, md_ty_basic_md], false);
+        let ret_f32_take_i64_md_md = f32_ty.fn_type(&[i64_ty_basic_md, md_ty_basic_md, md_ty_basic_md], false);
+        let ret_f64_take_i64_md_md = f64_ty.fn_type(&[i64_ty_basic_md, md_ty_basic_md, md_ty_basic_md], false);
+        let ret_f32x4_take_i32x4_md_md = f32x4_ty.fn_type(&[i32x4_ty_basic_md, md_ty_basic_md, md_ty_basic_md], false);
         let ret_i32x4_take_f32x4 = i32x4_ty.fn_type(&[f32x4_ty_basic_md], false);
         let ret_i32x4_take_f32x4_i32x4_i8 =
             i32x4_ty.fn_type(&[f32x4_ty_basic_md, i32x4_ty_basic_md, i8_ty.into()], false);
@@ -588,10 +600,26 @@ impl<'ctx> Intrinsics<'ctx> {
             fp_olt_md: context.metadata_string("olt").into(),
             fp_uno_md: context.metadata_string("uno").into(),
 
-            sqrt_f32: add_function_with_attrs("llvm.sqrt.f32", ret_f32_take_f32, None),
-            sqrt_f64: add_function_with_attrs("llvm.sqrt.f64", ret_f64_take_f64, None),
-            sqrt_f32x4: add_function_with_attrs("llvm.sqrt.v4f32", ret_f32x4_take_f32x4, None),
-            sqrt_f64x2: add_function_with_attrs("llvm.sqrt.v2f64", ret_f64x2_take_f64x2, None),
+            sqrt_f32: add_function_with_attrs(
+                "llvm.experimental.constrained.sqrt.f32",
+                ret_f32_take_f32_md_md,
+                None,
+            ),
+            sqrt_f64: add_function_with_attrs(
+                "llvm.experimental.constrained.sqrt.f64",
+                ret_f64_take_f64_md_md,
+                None,
+            ),
+            sqrt_f32x4: add_function_with_attrs(
+                "llvm.experimental.constrained.sqrt.v4f32",
+                ret_f32x4_take_f32x4_md_md,
+                None,
+            ),
+            sqrt_f64x2: add_function_with_attrs(
+                "llvm.experimental.constrained.sqrt.v2f64",
+                ret_f64x2_take_f64x2_md_md,
+                None,
+            ),
 
             ceil_f32: add_function_with_attrs("llvm.ceil.f32", ret_f32_take_f32, None),
             ceil_f64: add_function_with_attrs("llvm.ceil.f64", ret_f64_take_f64, None),
@@ -765,6 +793,26 @@ impl<'ctx> Intrinsics<'ctx> {
             fpext_f32: add_function_with_attrs(
                 "llvm.experimental.constrained.fpext.f64.f32",
                 ret_f64_take_f32_md,
+                None,
+            ),
+            sitofp_f32_i32: add_function_with_attrs(
+                "llvm.experimental.constrained.sitofp.f32.i32",
+                ret_f32_take_i32_md_md,
+                None,
+            ),
+            sitofp_f32_i64: add_function_with_attrs(
+                "llvm.experimental.constrained.sitofp.f32.i64",
+                ret_f32_take_i64_md_md,
+                None,
+            ),
+            sitofp_f64_i64: add_function_with_attrs(
+                "llvm.experimental.constrained.sitofp.f64.i64",
+                ret_f64_take_i64_md_md,
+                None,
+            ),
+            sitofp_f32x4_i32x4: add_function_with_attrs(
+                "llvm.experimental.constrained.sitofp.v4f32.v4i32",
+                ret_f32x4_take_i32x4_md_md,
                 None,
             ),
             fptrunc_f64: add_function_with_attrs(

@@ -1,4 +1,5 @@
 mod code;
+mod host_instruction;
 pub mod intrinsics;
 mod state;
 pub mod trampoline;

@@ -5,8 +5,12 @@
 
 #[path = "../../tests/support/forms.rs"]
 mod forms;
+#[path = "kind.rs"]
+mod kind;
 #[path = "../../tests/support/random.rs"]
 mod random;
+
+pub(crate) use kind::Kind;
 
 use iced_x86::{Code, Decoder, DecoderOptions, EncodingKind, Instruction, Mnemonic, OpKind, Register};
 use lift::emit::{Emit, Flags, Form as EmitForm, step};
@@ -40,23 +44,6 @@ const STOPS: &[Mnemonic] = {
 
 /// Encodings per form.
 const COUNT: u32 = 3;
-
-/// What the driver does with a form; the numbers are known to it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Plain = 0,
-    /// rsi, rdi and rcx are operands without being named.
-    String = 1,
-    /// rsp points into the data.
-    Stack = 2,
-    /// As `Stack`, with flags on top of it.
-    FlagsOnStack = 3,
-    /// The x87 state is random before and compared after.
-    X87 = 4,
-    Stop = 5,
-    /// MXCSR is random before and compared after.
-    Mxcsr = 6,
-}
 
 #[cfg_attr(test, expect(dead_code, reason = "the test reads the names only"))]
 pub(crate) struct Form {

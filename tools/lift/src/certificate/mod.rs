@@ -22,6 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Examples kept of every mnemonic that is not lifted.
 const EXAMPLES: usize = 4;
+/// Places kept of bytes that do not read as code.
+const PLACES: usize = 16;
 
 /// Addresses are the file's own (`p_vaddr`), so that the certificate does not depend on where the object is placed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +42,8 @@ pub struct Certificate {
     pub data_bytes: u64,
     /// Bytes that a call frame says are code, or that no frame can say anything of, and that do not read as code.
     pub unclaimed_bytes: u64,
+    /// The first places where they lie.
+    pub unclaimed: Vec<(u64, u64)>,
     /// Of the reached bytes, those of gaps.
     pub gap_bytes: u64,
     /// Instructions without semantics that an x86-64-v2 processor executes, by mnemonic.
@@ -89,7 +93,8 @@ impl Certificate {
 /// Makes the certificate of a discovered object. `gaps` are the addresses at which the emitter had no semantics.
 pub(crate) fn certify(image: &Image, program: &Program, gaps: &[(u64, String)]) -> Certificate {
     let d = &program.stats;
-    let leftover = d.data_bytes + d.unclaimed_bytes;
+    let unclaimed_bytes = d.unclaimed.iter().map(|(start, end)| end - start).sum();
+    let leftover = d.data_bytes + unclaimed_bytes;
     let mut c = Certificate {
         language: program.language.map(|l| l.to_string()),
         functions: program.functions.len() as u64,
@@ -97,7 +102,8 @@ pub(crate) fn certify(image: &Image, program: &Program, gaps: &[(u64, String)]) 
         reached_bytes: d.covered_bytes,
         padding_bytes: d.executable_bytes - d.covered_bytes - leftover,
         data_bytes: d.data_bytes,
-        unclaimed_bytes: d.unclaimed_bytes,
+        unclaimed_bytes,
+        unclaimed: d.unclaimed.iter().take(PLACES).map(|&(start, end)| (start - image.base, end - image.base)).collect(),
         unresolved_jumps: d.unresolved_indirect_jumps,
         indirect_calls: d.indirect_calls,
         ..Certificate::default()

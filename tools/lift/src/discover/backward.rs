@@ -229,11 +229,8 @@ impl<'c, 'i> Backward<'c, 'i> {
                 match self.bound_step(state, source, &instruction) {
                     Step::Found(found) => count = count.or(found),
                     Step::Unknown => count = count.or(ValueCount::at_most(state.fallback?)),
-                    Step::On(next) => {
-                        if seen.insert(next) {
-                            work.push(next);
-                        }
-                    }
+                    Step::On(next) => work.extend(seen.insert(next).then_some(next)),
+                    Step::Either(moved, kept) => work.extend([moved, kept].into_iter().filter(|s| seen.insert(*s))),
                 }
             }
             if seen.len() > MAX_STEPS {
@@ -274,7 +271,7 @@ impl<'c, 'i> Backward<'c, 'i> {
                 if !self.writes(instruction, register) {
                     return Step::On(next);
                 }
-                step_over_definition(instruction, next)
+                if is_conditional_move(instruction) { step_over_conditional_move(instruction, next) } else { step_over_definition(instruction, next) }
             }
             Tracked::Memory { base, index, .. } => {
                 let call = matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall);
@@ -289,6 +286,19 @@ enum Step {
     Found(ValueCount),
     Unknown,
     On(BoundState),
+    /// On both ways through a conditional move.
+    Either(BoundState, BoundState),
+}
+
+fn is_conditional_move(instruction: &Instruction) -> bool {
+    instruction.condition_code() != ConditionCode::None && instruction.op_count() == 2 && instruction.op1_kind() == OpKind::Register
+}
+
+/// A conditional move to the tracked register: it is what it was, and the condition does not hold, or what was moved. LLVM clamps the index of a Rust `match` so: `cmp edx, 3; mov ebp, 3; cmovae edx, ebp`.
+fn step_over_conditional_move(instruction: &Instruction, next: BoundState) -> Step {
+    let condition = |holds| limit_of(instruction.condition_code(), holds);
+    let moved = BoundState { tracked: Tracked::Register(instruction.op1_register().full_register()), condition: condition(true), ..next };
+    Step::Either(moved, BoundState { condition: condition(false), ..next })
 }
 
 /// `instruction` sets the tracked register: follow what it was set from.

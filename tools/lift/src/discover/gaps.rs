@@ -82,12 +82,19 @@ pub(super) fn leftovers(code: &Code) -> Vec<(u64, u64)> {
     found
 }
 
-/// How many bytes of the leftovers are data, and how many lie in a call frame that is otherwise code. A file without frames claims nothing, so all its leftovers are unclaimed.
-pub(super) fn data_and_unclaimed(code: &Code, leftovers: &[(u64, u64)]) -> (u64, u64) {
+/// How many bytes of the leftovers are data, and the ranges in call frames that are otherwise code. A file without frames claims nothing, so all its leftovers are unclaimed.
+pub(super) fn data_and_unclaimed(code: &Code, leftovers: &[(u64, u64)]) -> (u64, Vec<(u64, u64)>) {
     let no_frames = code.image.frames.is_empty();
-    let is_data = |address: &u64| code.marks(*address) & mark::DATA != 0 || !no_frames && code.image.frame_index(*address).is_none();
-    let data = leftovers.iter().flat_map(|&(start, end)| start..end).filter(is_data).count() as u64;
-    (data, leftovers.iter().map(|(start, end)| end - start).sum::<u64>() - data)
+    let is_data = |address: u64| code.marks(address) & mark::DATA != 0 || !no_frames && code.image.frame_index(address).is_none();
+    let (mut data, mut unclaimed) = (0, Vec::<(u64, u64)>::new());
+    for address in leftovers.iter().flat_map(|&(start, end)| start..end) {
+        match unclaimed.last_mut() {
+            _ if is_data(address) => data += 1,
+            Some(last) if last.1 == address => last.1 += 1,
+            _ => unclaimed.push((address, address + 1)),
+        }
+    }
+    (data, unclaimed)
 }
 
 /// Whether the bytes at `address` read as a run of ordinary instructions that does not contradict what is decoded already.

@@ -73,7 +73,12 @@ impl Flags {
         let variable_count = matches!(i.mnemonic(), Shl | Shr | Sar | Sal | Rol | Ror | Rcl | Rcr | Shld | Shrd) && i.op_kind(i.op_count() - 1) == OpKind::Register
             || i.has_rep_prefix()
             || i.has_repne_prefix();
-        if variable_count { Flags::NONE } else { Flags(i.rflags_modified() & Self::ALL.0) }
+        if variable_count { Flags::NONE } else { Flags(i.rflags_modified() & Self::ALL.0).without(Self::left_by(i)) }
+    }
+    /// Flags the manual calls undefined after `i`, and every processor leaves as they were.
+    pub fn left_by(i: &Instruction) -> Flags {
+        use iced_x86::Mnemonic::*;
+        if matches!(i.mnemonic(), Bt | Bts | Btr | Btc) { Flags(i.rflags_undefined() & Self::ALL.0) } else { Flags::NONE }
     }
     /// Backward step: flags live before `i` when `live` are live after it. Calls preserve none (SysV).
     pub fn before(i: &Instruction, live: Flags) -> Flags {

@@ -33,7 +33,9 @@ impl Restart {
     pub(super) fn begins_at(&mut self, i: &Instruction) -> bool {
         let calls_host = self.calls_host(i);
         // A host function takes registers from `CpuState`: what is newer in locals would be stored in the middle of a piece.
-        let begins = may_fault(i) && (self.final_ || calls_host);
+        // A repeated string instruction keeps its progress in `CpuState`, and goes on from there.
+        let repeats = i.is_string_instruction() && (i.has_rep_prefix() || i.has_repne_prefix());
+        let begins = may_fault(i) && (self.final_ || calls_host || repeats);
         if begins {
             self.begin();
         }
@@ -43,7 +45,7 @@ impl Restart {
             writes |= !matches!(access, OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess);
         }
         self.read |= reads;
-        self.final_ |= writes && self.read || calls_host;
+        self.final_ |= writes && self.read || calls_host || repeats;
         begins
     }
 

@@ -1,10 +1,10 @@
 //! xmm operands as vectors and as scalars, hiding how the register lives (`XmmClass`).
 
-use super::{Emit, XmmClass, cpu, guest};
+use super::{Emit, Form, XmmClass, cpu, guest};
 use crate::registers::RegSet;
 use core::mem::offset_of;
 use iced_x86::{Instruction, OpKind};
-use syscalls::abi::{CpuState, offset};
+use syscalls::abi::{CpuState, import, offset};
 
 const FEMPTY: u64 = offset_of!(CpuState, fempty) as u64;
 const _: () = assert!(offset_of!(CpuState, ftop) as u64 == FEMPTY + 2);
@@ -315,6 +315,30 @@ impl Emit {
             self.s().i32_add();
         }
         self.s().i64_extend_i32_u();
+    }
+
+    /// Runs one instruction of `syscalls::abi::float` on the two i64 that `operands` pushes; leaves the i64 result. It is no host function to the driver: what it changes is flags of MXCSR, and raising them again
+    /// changes nothing.
+    pub fn float(&mut self, operation: u32, operands: impl FnOnce(&mut Self)) {
+        self.c32(operation as i32);
+        operands(self);
+        self.s().call(import::HELPER_INDEX);
+    }
+
+    /// An integer on the stack (i64 if `wide`) that the resumable form's compiler does not know, even if it is a constant: Cranelift looks through locals and stores, not through atomic loads.
+    pub fn opaque(&mut self, wide: bool) {
+        if self.form == Form::Structured {
+            return;
+        }
+        let place = cpu(offset::scratch(3), if wide { 3 } else { 2 });
+        let value = if wide { self.t64(8) } else { self.t32(8) };
+        self.set(value);
+        self.s().i32_const(0).local_get(value);
+        if wide {
+            self.s().i64_store(place).i32_const(0).i64_atomic_load(place);
+        } else {
+            self.s().i32_store(place).i32_const(0).i32_atomic_load(place);
+        }
     }
 
     /// Rearranges the bytes of the two v128 on the stack.

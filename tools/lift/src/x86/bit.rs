@@ -71,7 +71,7 @@ fn bit_number(e: &mut Emit, i: &Instruction, w: Width, bit: u32) {
     e.set(bit);
 }
 
-/// Only CF is defined, and ZF is kept; CPUs keep all others.
+/// Only CF changes: the manual promises ZF alone besides, processors leave all others too (`Flags::left_by`).
 pub(super) fn keep_other_flags(e: &mut Emit) {
     let kept = e.live_flags.without(CF);
     e.flags_to_locals(kept);
@@ -196,7 +196,7 @@ fn lzcnt(e: &mut Emit, i: &Instruction) {
     zero_count(e, i, leading_zeros);
 }
 
-/// CF: the source is 0; ZF: the result is 0; others undefined, 0 here (as of the result).
+/// CF: the source is 0; ZF: the result is 0; the others are undefined: 0, as on Intel's processors.
 fn zero_count(e: &mut Emit, i: &Instruction, count: impl FnOnce(&mut Emit, Width)) {
     let w = e.width(i, 0);
     let flags = e.live_flags.any();
@@ -212,13 +212,16 @@ fn zero_count(e: &mut Emit, i: &Instruction, count: impl FnOnce(&mut Emit, Width
     if flags {
         let r = e.flag_r(w);
         e.tee(r);
-        for f in [Flag::Of, Flag::Af] {
+        e.get(r);
+        e.eqz(w);
+        e.set_flag(Flag::Zf);
+        for f in [Flag::Of, Flag::Sf, Flag::Af, Flag::Pf] {
             if e.live_flags.has(f) {
                 e.c32(0);
                 e.set_flag(f);
             }
         }
-        e.lazy = Lazy::Result(w);
+        e.lazy = Lazy::Locals;
     }
     e.write(i.op0_register());
 }

@@ -4,10 +4,11 @@
 //! `sse_shuffle`, which see an MMX register as a vector with a zero upper half. The fact a newcomer gets wrong: any MMX instruction makes all x87
 //! registers valid and TOP zero, and a write fills the exponent with ones.
 
-use super::sse_float::round_current;
+use super::sse_convert::{convert_doubles, convert_singles};
 use super::{RowTable, Semantics};
 use crate::emit::{Emit, guest};
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use syscalls::abi::float;
 
 /// Forms of their own.
 pub(super) const ROWS: RowTable = &[
@@ -326,23 +327,13 @@ fn cvtpi2ps(e: &mut Emit, i: &Instruction) {
 }
 
 fn singles(e: &mut Emit, i: &Instruction, round: bool) {
-    let v = e.tv(0);
     e.low(i, 1, 8);
-    if round {
-        round_current(e, v, false, true);
-    }
-    e.set(v);
-    super::sse_convert::truncate_singles(e, v);
+    convert_singles(e, if round { float::CVTPS2DQ } else { float::CVTTPS2DQ });
     e.set_vector(i, 0);
 }
 
 fn doubles(e: &mut Emit, i: &Instruction, round: bool) {
-    let v = e.tv(0);
     e.vector(i, 1);
-    if round {
-        round_current(e, v, true, true);
-    }
-    e.set(v);
-    super::sse_convert::truncate_doubles(e, v);
+    convert_doubles(e, if round { float::CVTPD2DQ } else { float::CVTTPD2DQ });
     e.set_vector(i, 0);
 }

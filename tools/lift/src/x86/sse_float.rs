@@ -2,14 +2,14 @@
 //!
 //! Owns what computes on f32 and f64 lanes; conversions are in `sse_convert`, the bitwise instructions in `sse_integer`. Operands are pushed in x86 order, so
 //! that the host instruction propagates the same NaN. Arithmetic obeys the modes in the *host's* MXCSR (to nearest, unless the runtime loads the guest's
-//! there: then every form is exact, as the tests show); only roundings to integers, which WASM fixes, look at the guest's.
+//! there: then every form is exact, as the tests show). Where no operation of WASM raises the same exception flags, the instruction itself runs (`Emit::float`).
 //! The fact a newcomer gets wrong: min and max return the *source* when an operand is a NaN or both are zero.
 
 use super::Semantics;
-use crate::emit::{Emit, Lazy, Precision};
+use crate::emit::{Emit, Form, Lazy, Precision};
 use crate::registers::RegSet;
 use iced_x86::{Instruction, Mnemonic};
-use syscalls::abi::{SseOp, helper, offset};
+use syscalls::abi::{SseOp, float, helper};
 
 macro_rules! packed {
     ($($m:ident $op:ident,)*) => {
@@ -79,10 +79,10 @@ pub(super) const ROWS: &[(Mnemonic, Semantics)] = &[
             e.s().f64x2_pmax();
         })
     }),
-    (Mnemonic::Comisd, compare_double),
-    (Mnemonic::Ucomisd, compare_double),
-    (Mnemonic::Comiss, compare_single),
-    (Mnemonic::Ucomiss, compare_single),
+    (Mnemonic::Comisd, |e, i| compare(e, i, Precision::Double)),
+    (Mnemonic::Ucomisd, |e, i| compare(e, i, Precision::Double)),
+    (Mnemonic::Comiss, |e, i| compare(e, i, Precision::Single)),
+    (Mnemonic::Ucomiss, |e, i| compare(e, i, Precision::Single)),
     (Mnemonic::Cmpsd, cmpsd),
     (Mnemonic::Cmpss, cmpss),
     (Mnemonic::Cmppd, |e, i| compare_packed(e, i, true)),
@@ -135,6 +135,9 @@ fn choose_double(e: &mut Emit, i: &Instruction, minimum: bool) {
     e.tee(a);
     e.f64(i, 1);
     e.tee(b);
+    if e.form == Form::Resumable {
+        invalid_if_unordered(e, Precision::Double, (a, b));
+    }
     e.s().local_get(a).local_get(b);
     if minimum {
         e.s().f64_lt();
@@ -151,6 +154,9 @@ fn choose_single(e: &mut Emit, i: &Instruction, minimum: bool) {
     e.tee(a);
     e.f32(i, 1);
     e.tee(b);
+    if e.form == Form::Resumable {
+        invalid_if_unordered(e, Precision::Single, (a, b));
+    }
     e.s().local_get(a).local_get(b);
     if minimum {
         e.s().f32_lt();
@@ -169,35 +175,75 @@ fn choose_packed(e: &mut Emit, i: &Instruction, f: impl FnOnce(&mut Emit)) {
     e.set_vector(i, 0);
 }
 
-/// comis and ucomis: they differ in the exceptions they raise only. The operands are kept, conditions compare them.
-fn compare_double(e: &mut Emit, i: &Instruction) {
-    if !e.live_flags.any() {
-        return;
+/// comis and ucomis differ in the exceptions they raise only: comis calls any NaN invalid, ucomis and the comparisons of WASM only signalling ones. The operands are kept, conditions compare them.
+fn compare(e: &mut Emit, i: &Instruction, p: Precision) {
+    let (a, b) = e.float_flag_operands(p);
+    for (k, local) in [(0, a), (1, b)] {
+        match p {
+            Precision::Double => e.f64(i, k),
+            Precision::Single => e.f32(i, k),
+        }
+        e.set(local);
     }
-    let (a, b) = e.float_flag_operands(Precision::Double);
-    e.f64(i, 0);
-    e.set(a);
-    e.f64(i, 1);
-    e.set(b);
-    e.lazy = Lazy::Compare(Precision::Double);
+    let signalling = matches!(i.mnemonic(), Mnemonic::Comisd | Mnemonic::Comiss);
+    if !e.live_flags.any() {
+        // Nothing will compare them.
+        return run_comparison(e, p, signalling, (a, b));
+    }
+    if signalling {
+        invalid_if_unordered(e, p, (a, b));
+    }
+    e.lazy = Lazy::Compare(p);
 }
 
-fn compare_single(e: &mut Emit, i: &Instruction) {
-    if !e.live_flags.any() {
-        return;
+/// comis for its exception. LLVM puts the instruction itself here; in the other form it is a call, made for NaNs only.
+fn invalid_if_unordered(e: &mut Emit, p: Precision, operands: (u32, u32)) {
+    if e.form == Form::Structured {
+        return run_comparison(e, p, true, operands);
     }
-    let (a, b) = e.float_flag_operands(Precision::Single);
-    e.f32(i, 0);
-    e.set(a);
-    e.f32(i, 1);
-    e.set(b);
-    e.lazy = Lazy::Compare(Precision::Single);
+    unordered(e, p, operands);
+    e.if_then(|e| run_comparison(e, p, true, operands));
+}
+
+/// Pushes i32: is an operand a NaN?
+fn unordered(e: &mut Emit, p: Precision, (a, b): (u32, u32)) {
+    let mut s = e.s();
+    s.local_get(a).local_get(a);
+    match p {
+        Precision::Double => s.f64_ne().local_get(b).local_get(b).f64_ne().i32_or(),
+        Precision::Single => s.f32_ne().local_get(b).local_get(b).f32_ne().i32_or(),
+    };
+}
+
+/// The instruction itself, for its flags in MXCSR.
+fn run_comparison(e: &mut Emit, p: Precision, signalling: bool, (a, b): (u32, u32)) {
+    let operation = match (p, signalling) {
+        (Precision::Double, true) => float::COMISD,
+        (Precision::Double, false) => float::UCOMISD,
+        (Precision::Single, true) => float::COMISS,
+        (Precision::Single, false) => float::UCOMISS,
+    };
+    e.float(operation, |e| {
+        for local in [a, b] {
+            e.get(local);
+            match p {
+                Precision::Double => e.s().i64_reinterpret_f64(),
+                Precision::Single => e.s().i32_reinterpret_f32().i64_extend_i32_u(),
+            };
+        }
+    });
+    e.s().drop();
 }
 
 /// One of the eight comparison predicates, split into the test and whether it is negated: 0 eq, 1 lt, 2 le, 3 unord, 4 neq, 5 nlt, 6 nle, 7 ord.
 fn predicate(i: &Instruction) -> (u8, bool) {
     let p = i.immediate8() & 7;
     (p & 3, p & 4 != 0)
+}
+
+/// lt and le and their opposites call any NaN invalid, the others only signalling ones.
+fn signals(test: u8) -> bool {
+    matches!(test, 1 | 2)
 }
 
 /// The SSE2 cmpsd; the string instruction of the same name is in `string`.
@@ -208,6 +254,9 @@ fn cmpsd(e: &mut Emit, i: &Instruction) {
     e.set(a);
     e.f64(i, 1);
     e.set(b);
+    if signals(test) {
+        invalid_if_unordered(e, Precision::Double, (a, b));
+    }
     e.c64(0);
     e.s().local_get(a).local_get(b);
     match test {
@@ -230,6 +279,9 @@ fn cmpss(e: &mut Emit, i: &Instruction) {
     e.set(a);
     e.f32(i, 1);
     e.set(b);
+    if signals(test) {
+        invalid_if_unordered(e, Precision::Single, (a, b));
+    }
     e.c32(0);
     e.s().local_get(a).local_get(b);
     match test {
@@ -269,13 +321,6 @@ fn compare_packed(e: &mut Emit, i: &Instruction, double: bool) {
     e.set_vector(i, 0);
 }
 
-/// Pushes MXCSR's rounding mode << 13: 0 is the default, to nearest.
-fn rounding_mode(e: &mut Emit) {
-    e.cpu_load32(offset::MXCSR);
-    e.c32(0x6000);
-    e.s().i32_and();
-}
-
 /// Runs the host's instruction under the guest's MXCSR on scratch[0] (destination) and scratch[1] (source): result in scratch[2] or, for general registers, on the stack.
 fn host(e: &mut Emit, op: SseOp) {
     e.helper(helper::SSE, RegSet::EMPTY, RegSet::EMPTY, |e| {
@@ -307,53 +352,61 @@ fn round_constant(e: &mut Emit, mode: u8, double: bool, packed: bool) {
     };
 }
 
-/// Rounds the value on the stack by the mode in MXCSR, using `local`. Any mode but the default rounds twice: a second rounding changes nothing.
-pub(super) fn round_current(e: &mut Emit, local: u32, double: bool, packed: bool) {
-    e.set(local);
-    rounding_mode(e);
-    e.if_then(|e| {
-        for mode in 1..4_u8 {
-            rounding_mode(e);
-            e.c32(i32::from(mode) << 13);
-            e.s().i32_eq();
-            e.if_then(|e| {
-                e.get(local);
-                round_constant(e, mode, double, packed);
-                e.set(local);
-            });
-        }
-    });
-    e.get(local);
-    round_constant(e, 0, double, packed);
+/// Is a rounding of WASM what the immediate says? It fixes the mode, and bit 3 says whether an inexact result stays silent: it does as LLVM makes it, and raises PE as Cranelift does.
+fn is_wasm_rounding(e: &Emit, imm: u8) -> bool {
+    imm & 4 == 0 && (imm & 8 != 0) == (e.form == Form::Structured)
 }
 
 fn round_scalar(e: &mut Emit, i: &Instruction, double: bool) {
-    let imm = i.immediate8();
+    let imm = i.immediate8() & 15;
     let n = Emit::xmm_number(i, 0);
     if double {
         e.f64(i, 1)
     } else {
         e.f32(i, 1)
     }
-    if imm & 4 == 0 {
+    if is_wasm_rounding(e, imm) {
         round_constant(e, imm, double, false);
+    } else if double {
+        let bits = e.t64(0);
+        e.s().i64_reinterpret_f64().local_set(bits);
+        round_on_host(e, float::ROUNDSD, imm, |e| e.get(bits));
+        e.s().f64_reinterpret_i64();
     } else {
-        let local = if double { e.tf64(0) } else { e.tf32(0) };
-        round_current(e, local, double, false);
+        let bits = e.t32(0);
+        e.s().i32_reinterpret_f32().local_set(bits);
+        round_on_host(e, float::ROUNDPS, imm, |e| {
+            e.s().local_get(bits).i64_extend_i32_u();
+        });
+        e.s().i32_wrap_i64().f32_reinterpret_i32();
     }
     if double { e.set_f64(n) } else { e.set_f32(n) }
 }
 
 fn round_packed(e: &mut Emit, i: &Instruction, double: bool) {
-    let imm = i.immediate8();
+    let imm = i.immediate8() & 15;
     e.vector(i, 1);
-    if imm & 4 == 0 {
+    if is_wasm_rounding(e, imm) {
         round_constant(e, imm, double, true);
-    } else {
-        let local = e.tv(0);
-        round_current(e, local, double, true);
+        return e.set_vector(i, 0);
+    }
+    let x = e.tv(0);
+    e.s().local_set(x).v128_const(0);
+    for half in 0..2 {
+        round_on_host(e, if double { float::ROUNDSD } else { float::ROUNDPS }, imm, |e| {
+            e.s().local_get(x).i64x2_extract_lane(half);
+        });
+        e.s().i64x2_replace_lane(half);
     }
     e.set_vector(i, 0);
+}
+
+/// Rounds the double, or the two singles, whose bits `operand` pushes.
+fn round_on_host(e: &mut Emit, operation: u32, imm: u8, operand: impl FnOnce(&mut Emit)) {
+    e.float(operation + u32::from(imm), |e| {
+        operand(e);
+        e.c64(0);
+    });
 }
 
 /// Approximations have model-specific bits: the host's own instruction gives them.
@@ -391,26 +444,38 @@ fn horizontal(e: &mut Emit, i: &Instruction, bytes: u8, f: impl FnOnce(&mut Emit
     e.set_vector(i, 0);
 }
 
-/// Even lanes subtract, odd lanes add.
+/// Even lanes subtract, odd lanes add. What a lane does not do raises no exception: it is done to zeros.
 fn addsubps(e: &mut Emit, i: &Instruction) {
-    let (a, b) = (e.tv(0), e.tv(1));
-    e.vector(i, 0);
-    e.tee(a);
-    e.vector(i, 1);
-    e.tee(b);
-    e.s().f32x4_sub().local_get(a).local_get(b).f32x4_add();
-    e.shuffle([0, 1, 2, 3, 20, 21, 22, 23, 8, 9, 10, 11, 28, 29, 30, 31]);
-    e.set_vector(i, 0);
+    add_and_subtract(e, i, dword_mask(0b0101), |e, odd| {
+        if odd {
+            e.s().f32x4_add();
+        } else {
+            e.s().f32x4_sub();
+        }
+    });
 }
 
 fn addsubpd(e: &mut Emit, i: &Instruction) {
+    add_and_subtract(e, i, dword_mask(0b0011), |e, odd| {
+        if odd {
+            e.s().f64x2_add();
+        } else {
+            e.s().f64x2_sub();
+        }
+    });
+}
+
+fn add_and_subtract(e: &mut Emit, i: &Instruction, even: i128, operation: impl Fn(&mut Emit, bool)) {
     let (a, b) = (e.tv(0), e.tv(1));
     e.vector(i, 0);
-    e.tee(a);
+    e.set(a);
     e.vector(i, 1);
-    e.tee(b);
-    e.s().f64x2_sub().local_get(a).local_get(b).f64x2_add();
-    e.shuffle([0, 1, 2, 3, 4, 5, 6, 7, 24, 25, 26, 27, 28, 29, 30, 31]);
+    e.set(b);
+    for (odd, lanes) in [(true, !even), (false, even)] {
+        e.s().local_get(a).v128_const(lanes).v128_and().local_get(b).v128_const(lanes).v128_and();
+        operation(e, odd);
+    }
+    e.s().v128_const(!even).v128_bitselect();
     e.set_vector(i, 0);
 }
 
@@ -450,9 +515,11 @@ fn dppd(e: &mut Emit, i: &Instruction) {
     e.set_vector(i, 0);
 }
 
+/// Lanes outside the mask are zeros before the operation: it raises no exception for them.
 fn binary_masked(e: &mut Emit, i: &Instruction, mask: i128, f: impl FnOnce(&mut Emit)) {
-    e.vector(i, 0);
-    e.vector(i, 1);
+    for k in [0, 1] {
+        e.vector(i, k);
+        e.s().v128_const(mask).v128_and();
+    }
     f(e);
-    e.s().v128_const(mask).v128_and();
 }

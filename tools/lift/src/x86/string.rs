@@ -1,13 +1,13 @@
 //! String instructions (SDM vol. 1, 5.1.8): movs stos lods cmps scas with rep, repe, repne.
 //!
-//! The fact a newcomer gets wrong: rep movsb with an overlapping destination above the source repeats bytes, memory.copy does not. So the fast path is taken
-//! only when the ranges do not overlap that way and both end below 4 GiB; everything else runs element by element, exact at every fault.
+//! The fact a newcomer gets wrong: rep movsb with an overlapping destination above the source repeats bytes, memory.copy does not. So whole pieces are copied only within a page, forwards, and when
+//! the ranges do not overlap that way; everything else runs element by element. A fault leaves rcx, rsi and rdi as the processor does: behind the elements that are done.
 
 use super::RowTable;
-use crate::emit::{Alu, Emit, Lazy, Width};
+use crate::emit::{Alu, Emit, Form, Lazy, Width};
+use crate::registers::RegSet;
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use syscalls::abi::{import, offset};
-use wasm_encoder::MemArg;
 
 pub(super) const ROWS: RowTable = &[
     (Mnemonic::Movsb, movs),
@@ -87,16 +87,30 @@ fn pointer(e: &mut Emit, r: Register) {
     e.s().i32_wrap_i64();
 }
 
-/// Runs `body` while rcx is not 0, counting down; `more` pushes an i32: go on after this element?
-fn repeat(e: &mut Emit, body: impl FnOnce(&mut Emit), more: impl FnOnce(&mut Emit)) {
+/// Runs `body` while rcx is not 0, counting down; `pointers` are what it moves; `more` pushes an i32: go on after this element?
+fn repeat(e: &mut Emit, pointers: RegSet, body: impl FnOnce(&mut Emit), more: impl FnOnce(&mut Emit)) {
+    while_count(
+        e,
+        pointers,
+        |e| {
+            body(e);
+            count_down(e, |e| e.c64(1));
+        },
+        more,
+    );
+}
+
+/// Runs `body`, which counts rcx down, while rcx is not 0.
+fn while_count(e: &mut Emit, pointers: RegSet, body: impl FnOnce(&mut Emit), more: impl FnOnce(&mut Emit)) {
     e.read(RCX);
     e.s().i64_const(0).i64_ne();
     e.if_then(|e| {
         e.do_while(|e| {
             body(e);
-            e.read(RCX);
-            e.s().i64_const(-1).i64_add();
-            e.write(RCX);
+            // A handler that repairs a fault goes on at this instruction, which begins a block of the resumable form (`emit/restart.rs`), with these registers.
+            if e.form == Form::Resumable {
+                e.flush(pointers.or(RegSet::gpr(1)));
+            }
             e.read(RCX);
             e.s().i64_const(0).i64_ne();
             more(e);
@@ -104,12 +118,16 @@ fn repeat(e: &mut Emit, body: impl FnOnce(&mut Emit), more: impl FnOnce(&mut Emi
     });
 }
 
-fn repeated(i: &Instruction) -> bool {
-    i.has_rep_prefix() || i.has_repne_prefix()
+/// rcx -= what `count` pushes.
+fn count_down(e: &mut Emit, count: impl FnOnce(&mut Emit)) {
+    e.read(RCX);
+    count(e);
+    e.s().i64_sub();
+    e.write(RCX);
 }
 
-fn once_or_repeat(e: &mut Emit, i: &Instruction, body: impl FnOnce(&mut Emit)) {
-    if repeated(i) { repeat(e, body, |_| {}) } else { body(e) }
+fn repeated(i: &Instruction) -> bool {
+    i.has_rep_prefix() || i.has_repne_prefix()
 }
 
 fn movs(e: &mut Emit, i: &Instruction) {
@@ -118,41 +136,43 @@ fn movs(e: &mut Emit, i: &Instruction) {
 
 fn movs_flat(e: &mut Emit, i: &Instruction) {
     let w = width(i);
-    let element = |e: &mut Emit, step: u32| {
+    let step = step(e, w);
+    let first = |e: &mut Emit| {
         pointer(e, RDI);
         pointer(e, RSI);
         e.load(w, 0);
         e.store(w, 0);
+    };
+    let element = |e: &mut Emit| {
+        first(e);
         advance(e, RSI, step);
         advance(e, RDI, step);
     };
     if !repeated(i) {
-        let step = step(e, w);
-        return element(e, step);
+        return element(e);
     }
-    // Ranges in bounds, forwards, and not (src < dst < src + bytes).
-    let bytes = bulk_bytes(e, w);
-    in_bounds(e, RDI, bytes);
-    in_bounds(e, RSI, bytes);
-    e.s().i32_and();
-    pointer(e, RDI);
-    pointer(e, RSI);
-    e.s().i32_sub().i64_extend_i32_u().local_get(bytes).i64_ge_u().i32_and();
-    bulk(
+    while_count(
         e,
+        RegSet::gpr(6).or(RegSet::gpr(7)),
         |e| {
-            probe(e, RSI, bytes);
-            probe(e, RDI, bytes);
+            let bytes = piece(e, w, &[RSI, RDI]);
+            // Not (src < dst < src + bytes).
             pointer(e, RDI);
             pointer(e, RSI);
-            e.s().local_get(bytes).i32_wrap_i64().memory_copy(import::MEM_INDEX, import::MEM_INDEX);
-            advance(e, RSI, bytes);
-            advance(e, RDI, bytes);
+            e.s().i32_sub().i64_extend_i32_u().local_get(bytes).i64_ge_u();
+            bulk(e, w, bytes, element, |e| {
+                // A fault is this one's, in lifted code, and not one of the runtime's memmove. Its source may lie in its destination: it is not done twice.
+                element(e);
+                let rest = e.t64(3);
+                e.s().local_get(bytes).i64_const(i64::from(w.bytes())).i64_sub().local_set(rest);
+                pointer(e, RDI);
+                pointer(e, RSI);
+                e.s().local_get(rest).i32_wrap_i64().memory_copy(import::MEM_INDEX, import::MEM_INDEX);
+                advance(e, RSI, rest);
+                advance(e, RDI, rest);
+            });
         },
-        |e| {
-            let step = step(e, w);
-            repeat(e, |e| element(e, step), |_| {});
-        },
+        |_| {},
     );
 }
 
@@ -162,86 +182,102 @@ fn stos(e: &mut Emit, i: &Instruction) {
 
 fn stos_flat(e: &mut Emit, i: &Instruction) {
     let w = width(i);
-    let element = |e: &mut Emit, step: u32| {
+    let step = step(e, w);
+    let first = |e: &mut Emit| {
         pointer(e, RDI);
         e.read(accumulator(w));
         e.store(w, 0);
+    };
+    let element = |e: &mut Emit| {
+        first(e);
         advance(e, RDI, step);
     };
     if !repeated(i) {
-        let step = step(e, w);
-        return element(e, step);
+        return element(e);
     }
-    // memory.fill needs all bytes of the value equal.
-    let bytes = bulk_bytes(e, w);
-    in_bounds(e, RDI, bytes);
-    if w > Width::W8 {
-        let value = e.wide_temp(w, 2);
-        e.read(accumulator(w));
-        e.set(value);
-        e.s().local_get(value);
-        e.get(value);
-        e.constant(Width::W32.max(w), 0xff);
-        e.alu(w, Alu::And);
-        e.constant(w, 0x0101_0101_0101_0101);
-        e.alu(w, Alu::Mul);
-        e.zero_extend(w);
-        e.alu(w, Alu::Eq);
-        e.s().i32_and();
-    }
-    bulk(
+    let uniform = e.t32(0);
+    all_bytes_equal(e, w);
+    e.set(uniform);
+    while_count(
         e,
+        RegSet::gpr(7),
         |e| {
-            probe(e, RDI, bytes);
-            pointer(e, RDI);
-            e.read(Register::EAX);
-            e.s().local_get(bytes).i32_wrap_i64().memory_fill(import::MEM_INDEX);
-            advance(e, RDI, bytes);
+            let bytes = piece(e, w, &[RDI]);
+            e.get(uniform);
+            bulk(e, w, bytes, element, |e| {
+                first(e);
+                pointer(e, RDI);
+                e.read(Register::EAX);
+                e.s().local_get(bytes).i32_wrap_i64().memory_fill(import::MEM_INDEX);
+                advance(e, RDI, bytes);
+            });
         },
-        |e| {
-            let step = step(e, w);
-            repeat(e, |e| element(e, step), |_| {});
-        },
+        |_| {},
     );
 }
 
-/// rcx * width in a local, or 2^33 (never in bounds) if the count is beyond any memory. DF set counts as that too.
-fn bulk_bytes(e: &mut Emit, w: Width) -> u32 {
-    let bytes = e.t64(1);
+/// Pushes i32: are all bytes of the accumulator equal, as memory.fill needs them?
+fn all_bytes_equal(e: &mut Emit, w: Width) {
+    if w == Width::W8 {
+        return e.c32(1);
+    }
+    let value = e.wide_temp(w, 2);
+    e.read(accumulator(w));
+    e.tee(value);
+    e.get(value);
+    e.constant(Width::W32.max(w), 0xff);
+    e.alu(w, Alu::And);
+    e.constant(w, 0x0101_0101_0101_0101);
+    e.alu(w, Alu::Mul);
+    e.zero_extend(w);
+    e.alu(w, Alu::Eq);
+}
+
+const PAGE: i64 = 4096;
+
+/// Bytes of the elements still to do that lie in the pages where all `pointers` are, in a local; 0 when DF is set. Within a page the first access says whether the others fault.
+fn piece(e: &mut Emit, w: Width, pointers: &[Register]) -> u32 {
+    let (bytes, room) = (e.t64(1), e.t64(2));
+    let shift = i64::from(w.bytes().trailing_zeros());
+    // A count times the width may be beyond 64 bits.
     e.read(RCX);
-    e.s().i64_const(i64::from(w.bytes().trailing_zeros())).i64_shl().i64_const(1 << 33);
-    e.read(RCX);
-    e.s().i64_const(1 << 32).i64_lt_u();
+    e.set(room);
+    e.c64(PAGE);
+    e.set(bytes);
+    smaller(e, room, bytes);
+    e.s().i64_const(shift).i64_shl().local_set(bytes);
+    for r in pointers {
+        e.c64(PAGE);
+        e.read(*r);
+        e.s().i64_const(PAGE - 1).i64_and().i64_sub().local_set(room);
+        smaller(e, room, bytes);
+        e.set(bytes);
+    }
+    e.s().local_get(bytes).i64_const(-i64::from(w.bytes())).i64_and().i64_const(0);
     e.cpu_load32(offset::DF);
-    e.s().i32_eqz().i32_and().select().local_set(bytes);
+    e.s().i32_eqz().select().local_set(bytes);
     bytes
 }
 
-/// Pushes i32: is [register, register + bytes) not empty, and does it end at or below 4 GiB?
-fn in_bounds(e: &mut Emit, r: Register, bytes: u32) {
-    pointer(e, r);
-    e.s().i64_extend_i32_u().local_get(bytes).i64_add().i64_const(1 << 32).i64_le_u();
-    e.s().local_get(bytes).i64_const(0).i64_ne().i32_and();
+/// Pushes the smaller of two locals.
+fn smaller(e: &mut Emit, a: u32, b: u32) {
+    e.s().local_get(a).local_get(b).local_get(a).local_get(b).i64_lt_u().select();
 }
 
-/// Touches both ends of a range, so that a bad pointer faults in lifted code and not in the runtime's memmove. Atomic: a dead plain load would be removed.
-fn probe(e: &mut Emit, r: Register, bytes: u32) {
-    let m = MemArg { offset: 0, align: 0, memory_index: import::MEM_INDEX };
-    pointer(e, r);
-    e.s().i32_atomic_load8_u(m).drop();
-    pointer(e, r);
-    e.s().local_get(bytes).i32_wrap_i64().i32_add().i32_const(1).i32_sub().i32_atomic_load8_u(m).drop();
-}
-
-/// Pops "fast path possible". The fast path takes all of rcx.
-fn bulk(e: &mut Emit, fast: impl FnOnce(&mut Emit), slow: impl FnOnce(&mut Emit)) {
+/// Pops "as a whole if there is more than one element": `whole` does `bytes`, else `element` one; rcx counts them down.
+fn bulk(e: &mut Emit, w: Width, bytes: u32, element: impl FnOnce(&mut Emit), whole: impl FnOnce(&mut Emit)) {
+    e.s().local_get(bytes).i64_const(i64::from(w.bytes())).i64_gt_u().i32_and();
     e.if_else(
         |e| {
-            fast(e);
-            e.c64(0);
-            e.write(RCX);
+            whole(e);
+            count_down(e, |e| {
+                e.s().local_get(bytes).i64_const(i64::from(w.bytes().trailing_zeros())).i64_shr_u();
+            });
         },
-        slow,
+        |e| {
+            element(e);
+            count_down(e, |e| e.c64(1));
+        },
     );
 }
 
@@ -258,12 +294,18 @@ fn lods(e: &mut Emit, i: &Instruction) {
     with_registers(e, i, |e| {
         let w = width(i);
         let step = step(e, w);
-        once_or_repeat(e, i, |e| {
+        let element = |e: &mut Emit| {
             pointer(e, RSI);
             e.load(w, 0);
             e.write(accumulator(w));
             advance(e, RSI, step);
-        });
+        };
+        if repeated(i) {
+            // What was loaded last is seen by nobody unless a fault shows it.
+            repeat(e, RegSet::gpr(6).or(RegSet::RAX), element, |_| {});
+        } else {
+            element(e);
+        }
     });
 }
 
@@ -316,7 +358,8 @@ fn compare_flat(e: &mut Emit, i: &Instruction, operands: impl FnOnce(&mut Emit, 
     e.read(RCX);
     e.s().i64_const(0).i64_ne();
     e.if_then(|e| {
-        repeat(e, body, |e| {
+        let pointers = if both { RegSet::gpr(6).or(RegSet::gpr(7)) } else { RegSet::gpr(7) };
+        repeat(e, pointers, body, |e| {
             e.get(a);
             e.get(b);
             e.alu(w, if while_equal { Alu::Eq } else { Alu::Ne });

@@ -71,9 +71,9 @@ fn memory_operand(i: &Instruction) -> bool {
 }
 
 fn x87(e: &mut Emit, i: &Instruction) {
-    // The 16-bit layouts of environment and state: the helper knows the 32-bit ones only.
+    let Some(code) = opcode(i) else { return e.gap(i) };
     let short = matches!(i.code(), Code::Fldenv_m14byte | Code::Fnstenv_m14byte | Code::Frstor_m94byte | Code::Fnsave_m94byte);
-    let Some(code) = opcode(i).filter(|_| !short) else { return e.gap(i) };
+    let prefix = if short { helper::X87_SHORT } else { 0 };
     let registers = if code == 0xdfe0 { RegSet::RAX } else { RegSet::EMPTY };
     let read = Flags::read_by(i);
     if read.any() {
@@ -81,7 +81,7 @@ fn x87(e: &mut Emit, i: &Instruction) {
     }
     let sets_flags = matches!(i.mnemonic(), Mnemonic::Fcomi | Mnemonic::Fcomip | Mnemonic::Fucomi | Mnemonic::Fucomip);
     e.helper(helper::X87, registers, registers, |e| {
-        e.c64(i64::from(code));
+        e.c64((prefix | u64::from(code)).cast_signed());
         if memory_operand(i) { e.address_for_helper(i) } else { e.c64(0) }
     });
     e.s().drop();

@@ -7,7 +7,7 @@ use iced_x86::ConditionCode;
 use lift::emit::{Emit, Flag, Flags, Form as CodeForm, step};
 use lift::module::ModuleBuilder;
 use lift::registers::Effects;
-use syscalls::abi::{CpuState, SseOp, helper, import, offset};
+use syscalls::abi::{CpuState, SseOp, float, helper, import, offset};
 use wasmtime as w;
 
 /// Where the functions leave the sixteen conditions, in memory 1 behind `CpuState`.
@@ -164,6 +164,10 @@ fn conditions(e: &mut Emit) {
 /// The helpers that rows of these groups call, done by the host's own instructions on xmm1 (first operand) and xmm2.
 fn run_helper(cpu: &mut [u8], op: u32, a: u64, b: u64) -> u64 {
     let scratch = |cpu: &[u8], k: usize| u128::from_le_bytes(cpu[offset::scratch(k) as usize..][..16].try_into().expect("16 bytes"));
+    if (float::FIRST..=float::LAST).contains(&op) {
+        let s = State { xmm: operands(a, b), mxcsr: word(cpu, offset::MXCSR), ..State::default() };
+        return Cpu::once(&instruction(op), &s).gpr[1];
+    }
     let code: Vec<u8> = match op {
         helper::SSE => {
             let opcode = if a == SseOp::Rcpps as u64 || a == SseOp::Rcpss as u64 { 0x53 } else { 0x52 };
@@ -189,6 +193,44 @@ fn run_helper(cpu: &mut [u8], op: u32, a: u64, b: u64) -> u64 {
         }
     }
     out.gpr[1]
+}
+
+/// xmm1: a, with b above it; xmm2: b.
+fn operands(a: u64, b: u64) -> [u128; 16] {
+    let mut xmm = [0; 16];
+    (xmm[1], xmm[2]) = (u128::from(b) << 64 | u128::from(a), b.into());
+    xmm
+}
+
+/// The instruction of an operation of `syscalls::abi::float`, its result in rcx. Singles have zeros above them.
+fn instruction(op: u32) -> Vec<u8> {
+    use iced_x86::code_asm::*;
+    let mut a = CodeAssembler::new(64).expect("64-bit assembler");
+    let assembled = match op {
+        float::COMISS => a.comiss(xmm1, xmm2),
+        float::COMISD => a.comisd(xmm1, xmm2),
+        float::UCOMISS => a.ucomiss(xmm1, xmm2),
+        float::UCOMISD => a.ucomisd(xmm1, xmm2),
+        float::CVTSS2SI => a.cvtss2si(ecx, xmm1),
+        float::CVTSS2SI64 => a.cvtss2si(rcx, xmm1),
+        float::CVTSD2SI => a.cvtsd2si(ecx, xmm1),
+        float::CVTSD2SI64 => a.cvtsd2si(rcx, xmm1),
+        float::CVTTSS2SI => a.cvttss2si(ecx, xmm1),
+        float::CVTTSS2SI64 => a.cvttss2si(rcx, xmm1),
+        float::CVTTSD2SI => a.cvttsd2si(ecx, xmm1),
+        float::CVTTSD2SI64 => a.cvttsd2si(rcx, xmm1),
+        float::CVTPS2DQ => a.cvtps2dq(xmm1, xmm1),
+        float::CVTPD2DQ => a.cvtpd2dq(xmm1, xmm1),
+        float::CVTTPS2DQ => a.cvttps2dq(xmm1, xmm1),
+        float::CVTTPD2DQ => a.cvttpd2dq(xmm1, xmm1),
+        float::ROUNDPS..float::ROUNDSD => a.roundps(xmm1, xmm1, op - float::ROUNDPS),
+        _ => a.roundsd(xmm1, xmm1, op - float::ROUNDSD),
+    };
+    assembled.expect("assembles");
+    if op >= float::CVTPS2DQ {
+        a.movq(rcx, xmm1).expect("assembles");
+    }
+    a.assemble(0x1000).expect("assembles")
 }
 
 fn string(opcode: u8, imm: u64, wide: u64) -> Vec<u8> {

@@ -105,7 +105,7 @@ fn undefined(program: &[Instruction]) -> u32 {
 
 /// Flags undefined after `i`, from those before. A variable shift count may be 0, which changes none.
 pub fn still_undefined(before: u32, i: &Instruction) -> u32 {
-    before & !lift::emit::Flags::killed_by(i).0 | i.rflags_undefined()
+    before & !lift::emit::Flags::killed_by(i).0 | i.rflags_undefined() & !lift::emit::Flags::left_by(i).0
 }
 
 /// Points base registers of memory operands into `DATA`, with small indices.

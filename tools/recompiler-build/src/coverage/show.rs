@@ -94,6 +94,9 @@ pub fn gaps(objects: &[Certified<'_>]) -> String {
     out += &of("gaps in what only looks like code", &|c| &c.doubtful);
     out += &of("gated by cpuid bits that the guest is not shown", &|c| &c.gated);
     for o in objects {
+        for (start, end) in &o.certificate.unclaimed {
+            let _ = writeln!(out, "in a call frame, but not code: {}+{start:#x}..{end:#x}", clean(o.path));
+        }
         for site in o.certificate.sites.iter().filter(|s| s.unknown.is_some()) {
             let (address, why) = site.unknown.as_ref().expect("filtered");
             let _ = writeln!(out, "unknown number: {}+{:#x} in {} ({why}, {address:#x})", clean(o.path), site.address, clean(&site.function));

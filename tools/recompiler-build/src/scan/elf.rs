@@ -63,6 +63,11 @@ impl ElfFacts {
         !self.non_pie && !self.pie && (self.soname.is_some() || self.interpreter.is_none())
     }
 
+    /// Bytes of the file that it wants executable.
+    pub fn text_bytes(&self) -> u64 {
+        self.loads.iter().filter(|l| l.prot & 4 != 0).map(|l| l.filesz).sum()
+    }
+
     /// From the first to past the last byte in memory.
     pub fn span(&self) -> Range<u64> {
         let end = |l: &Load| l.vaddr + l.memsz;

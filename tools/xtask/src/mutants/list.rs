@@ -13,6 +13,15 @@ pub(crate) enum Target {
     Lift(&'static str),
     /// Integration tests, through a rebuilt image: minutes each, only with `--all`.
     Twin,
+    /// `cargo xtask suite blocks --smoke`: as `Twin`.
+    Blocks,
+}
+
+impl Target {
+    /// Needs programs and an image built anew.
+    pub(crate) fn rebuilds(self) -> bool {
+        matches!(self, Target::Twin | Target::Blocks)
+    }
 }
 
 pub(crate) struct Mutant {
@@ -26,7 +35,7 @@ pub(crate) struct Mutant {
     pub test: &'static str,
 }
 
-use Target::{Lib, Lift, Test, Twin};
+use Target::{Blocks, Lib, Lift, Test, Twin};
 
 const fn mutant(rule: &'static str, file: &'static str, from: &'static str, to: &'static str, target: Target, test: &'static str) -> Mutant {
     Mutant { rule, file, from, to, target, test }
@@ -228,6 +237,39 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         Lift("certificate"),
         "gaps_are_told",
     ),
-    mutant("fnstenv shows host addresses", "loader/src/helper/x87.rs", "            buffer[12..ENVIRONMENT - 2].fill(0);\n", "", Lib, "x87::tests"),
+    mutant(
+        "fnstenv shows host addresses",
+        "loader/src/helper/x87.rs",
+        "            buffer[if short { 6..SHORT_ENVIRONMENT } else { 12..ENVIRONMENT - 2 }].fill(0);\n",
+        "",
+        Lib,
+        "x87::tests",
+    ),
+    mutant(
+        "the 16-bit layouts are the 32-bit ones",
+        "loader/src/helper/x87.rs",
+        "if short { SHORT_ENVIRONMENT } else { ENVIRONMENT };",
+        "if short && false { SHORT_ENVIRONMENT } else { ENVIRONMENT };",
+        Lib,
+        "x87::tests",
+    ),
+    mutant("an unmasked floating-point exception is forgotten", "loader/src/helper/float.rs", "    if unmasked == 0 {", "    if unmasked == 0 || true {", Lib, "float::tests"),
+    mutant(
+        "flags that an instruction reads are dead before it",
+        "tools/lift/src/emit/flags.rs",
+        ".or(Self::read_by(i)).or(Self::kept_by(i, live))",
+        ".or(Self::kept_by(i, live))",
+        Blocks,
+        "",
+    ),
+    mutant(
+        "a repeated string instruction begins again",
+        "tools/lift/src/x86/string.rs",
+        "            if e.form == Form::Resumable {\n",
+        "            if e.form != Form::Resumable {\n",
+        Twin,
+        "repaired_faults",
+    ),
+    mutant("comis is ucomis", "tools/lift/src/x86/sse_float.rs", "    let signalling = matches!(", "    let signalling = false && matches!(", Twin, "rounding"),
     mutant("emms keeps TOP", "tools/lift/src/x86/x87.rs", "    e.enter_mmx();\n    e.c32(0);", "    e.c32(0);", Twin, "mmx"),
 ];

@@ -58,7 +58,7 @@ pub(super) fn run() -> anyhow::Result<Verdict> {
     let programs = compile(&i386::sources()?, &image.join(IN_IMAGE))?;
     let release = batch::build(&binaries, "avx", &image, &programs)?;
     say("running natively and lifted");
-    let native = batch::stable(forms(&batch::natively(&image, &programs)?), &forms(&batch::natively(&image, &programs)?));
+    let native = verdict::stable(forms(&batch::natively(&image, &programs)?), &forms(&batch::natively(&image, &programs)?));
     let (lifted, _) = batch::lifted(&release, &binaries, &programs)?;
     let lifted = forms(&lifted);
     let by_design = |name: &str| name.starts_with("gated/") && lifted.get(name).is_some_and(|r| r == REFUSED);

@@ -1,10 +1,10 @@
 //! Programs of a suite run one after another in one container by the guest's own shell, natively and lifted.
 //!
-//! Owns how a program's output and status are told apart from the next one's, the time limit of each, and the native side's surroundings (/proc and /dev as `vkernel run` gives them). What an output means is
-//! the suite's. The fact a newcomer gets wrong: only what is the same in two native runs is compared, so addresses and times need no filters.
+//! Owns how a program's output and status are told apart from the next one's, and the time limit of each. What an output means is the suite's. The fact a newcomer gets wrong: only what is the same in two native runs is compared, so addresses and times need no filters.
 
+use super::native;
 use super::verdict::Results;
-use crate::process::output;
+use crate::process::{self, output};
 use crate::release::{self, Release};
 use crate::setup::Binaries;
 use anyhow::{Context, ensure};
@@ -17,8 +17,9 @@ use std::process::Command;
 const TOOLS: &[&str] = &["/usr/bin/dash", "/usr/bin/timeout"];
 /// Linked into programs, so that what was printed before a crash is seen.
 pub(super) const LINE_BUFFERED: &str = "#include <stdio.h>\n__attribute__((constructor)) static void buffer_lines(void) { setvbuf(stdout, NULL, _IOLBF, 1 << 16); }\n";
+/// No batch runs longer on one side.
+const LIMIT_SECONDS: u32 = 1800;
 const MARK: &str = "@@batch";
-const NATIVE: &str = "mount -t proc proc \"$1/proc\" && mount --rbind /dev \"$1/dev\" && shift && exec chroot \"$@\"";
 
 /// One program of a batch.
 pub(super) struct Program {
@@ -46,14 +47,13 @@ pub(super) fn build(binaries: &Binaries, name: &str, image: &Path, programs: &[P
 }
 
 pub(super) fn natively(image: &Path, programs: &[Program]) -> anyhow::Result<Outcomes> {
-    let mut c = Command::new("unshare");
-    c.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", NATIVE, "native"]).arg(image).arg(image);
-    outcomes(c.args(["/usr/bin/dash", "-c", &script(programs)])).map(|(all, _)| all)
+    outcomes(&mut native::command(image, 0, LIMIT_SECONDS, false, native::ROOTS, ["/usr/bin/dash", "-c", &script(programs)])?).map(|(all, _)| all)
 }
 
 /// Also the lines the runtime itself printed, such as those that name a refused instruction.
 pub(super) fn lifted(release: &Release, binaries: &Binaries, programs: &[Program]) -> anyhow::Result<(Outcomes, Vec<String>)> {
-    let (all, errors) = outcomes(&mut release.run(binaries, &[], &["/usr/bin/dash", "-c", &script(programs)]))?;
+    let run = release.run(binaries, &[], &["/usr/bin/dash", "-c", &script(programs)]);
+    let (all, errors) = outcomes(&mut process::bounded(LIMIT_SECONDS, &run))?;
     let mut named: Vec<String> = errors.lines().filter(|l| l.starts_with("vkernel: ")).map(str::to_owned).collect();
     named.sort();
     named.dedup();
@@ -82,16 +82,6 @@ fn outcomes(command: &mut Command) -> anyhow::Result<(Outcomes, String)> {
         all.insert(name.to_owned(), Ended { stdout: text.to_owned(), status: end.trim().parse().context("a status is a number")? });
     }
     Ok((all, errors))
-}
-
-/// What two native runs agree on.
-pub(super) fn stable(first: Results, second: &Results) -> Results {
-    let all = first.len();
-    let kept: Results = first.into_iter().filter(|(name, result)| second.get(name) == Some(result)).collect();
-    if kept.len() < all {
-        println!("{} of {all} native results differ from run to run and are left out", all - kept.len());
-    }
-    kept
 }
 
 /// Lines a program may print before groups of them are one case.

@@ -5,7 +5,7 @@
 
 use super::scripted::{self, HOME, Scripted};
 use super::verdict::Verdict;
-use crate::process::{self, say, work};
+use crate::process;
 use crate::rootfs;
 use anyhow::{Context, ensure};
 use std::fs;
@@ -77,6 +77,12 @@ cases() { grep -l -E '^#! ?/(bin/sh|usr/bin/perl)' * | grep -v -x -E 'init.sh|no
     programs: "awk bash cmp dash diff egrep fgrep find getconf getent grep gzip locale perl sed setsid xargs",
     least: 60,
 };
+
+/// Sources of the library that are made are no prerequisites of their users in the Makefile.
+const CONFIGURE: &str = r"
+./configure --quiet --disable-nls
+for d in . lib; do test ! -e $d/Makefile || echo 'made: $(BUILT_SOURCES)' | make --silent -C $d -j2 -f Makefile -f - made; done
+test ! -e lib/Makefile || make --silent -j2 -C lib";
 
 /// After `tree`, `from` and the settings.
 const DRIVER: &str = r#"
@@ -151,23 +157,10 @@ fn install(package: &Package, tree: &Path, coreutils: &[String]) -> anyhow::Resu
 
 /// The sources after a native `configure` and a build of what tests need of it.
 fn configured(package: &Package) -> anyhow::Result<PathBuf> {
-    let source = scripted::source(package.name, ".orig.tar.xz")?;
-    let built = work().join(format!("sources/{}-built", package.name));
-    if !built.exists() {
-        say(&format!("configuring {}", package.name));
-        let partial = built.with_extension("partial");
-        let _ = fs::remove_dir_all(&partial);
-        process::run(Command::new("cp").arg("--archive").arg(source).arg(&partial))?;
-        // Sources of the library that are made are no prerequisites of their users in the Makefile.
-        let script = "set -e; ./configure --quiet --disable-nls; for d in . lib; do test ! -e $d/Makefile || echo 'made: $(BUILT_SOURCES)' | make --silent -C $d -j2 -f Makefile -f - made; done; \
-                      test ! -e lib/Makefile || make --silent -j2 -C lib; for made; do make --silent -j2 -C ${made%/*} ${made##*/} 2> /dev/null || make --silent -j2 $made; done";
-        let mut bash = Command::new("bash");
-        bash.args(["-c", script, "made"]).args(package.made).env("FORCE_UNSAFE_CONFIGURE", "1").current_dir(&partial);
-        process::run(&mut bash)?;
-        if !package.targets.is_empty() {
-            process::run(Command::new("bash").args(["-c", &format!("make --silent {}", package.targets)]).current_dir(&partial))?;
-        }
-        fs::rename(&partial, &built)?;
+    let mut script =
+        format!("{CONFIGURE}\nfor made in {}; do make --silent -j2 -C ${{made%/*}} ${{made##*/}} 2> /dev/null || make --silent -j2 $made; done\n", package.made.join(" "));
+    if !package.targets.is_empty() {
+        script += &format!("make --silent {}\n", package.targets);
     }
-    Ok(built)
+    scripted::built(package.name, ".orig.tar.xz", &script)
 }

@@ -47,7 +47,7 @@ pub(super) fn run() -> anyhow::Result<Verdict> {
     let programs = compile(&sources()?, &image.join(IN_IMAGE))?;
     let release = batch::build(&binaries, "i386", &image, &programs)?;
     say("running natively and lifted");
-    let native = batch::stable(batch::lines(&batch::natively(&image, &programs)?), &batch::lines(&batch::natively(&image, &programs)?));
+    let native = verdict::stable(batch::lines(&batch::natively(&image, &programs)?), &batch::lines(&batch::natively(&image, &programs)?));
     let (lifted, messages) = batch::lifted(&release, &binaries, &programs)?;
     messages.iter().for_each(|m| println!("{m}"));
     let verdict = verdict::judge("i386", &native, &batch::lines(&lifted), |r| r == "exit 0" || !r.starts_with("exit "))?;

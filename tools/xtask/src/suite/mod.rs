@@ -5,14 +5,24 @@
 mod avx;
 mod bash;
 mod batch;
+mod blocks;
 mod busybox;
-mod csmith;
+pub(crate) mod csmith;
+mod forked;
+mod gawk;
 mod gnu;
 mod i386;
+mod native;
+mod perl;
+mod programs;
+mod python;
 mod scripted;
+mod sqlite3;
 mod torture;
 mod valgrind;
 mod verdict;
+mod xz;
+mod zlib;
 
 use crate::process::say;
 use crate::{fuzz, gates, test};
@@ -21,7 +31,7 @@ use verdict::Verdict;
 
 #[derive(Subcommand)]
 pub(crate) enum Suite {
-    /// Every suite that compares natively with lifted, one after another
+    /// Every suite that compares natively with lifted, one after another: as each is by default, but every fourth case of torture only
     All {
         /// End with a table of all suites
         #[arg(long)]
@@ -68,6 +78,21 @@ pub(crate) enum Suite {
         #[arg(long, conflicts_with = "seeds")]
         smoke: bool,
     },
+    /// Random basic blocks, natively and lifted in both forms; a block that differs is shrunk and shown as assembly
+    Blocks {
+        /// How many
+        #[arg(long, default_value_t = blocks::USUAL.count)]
+        seeds: u64,
+        /// The first seed
+        #[arg(long, default_value_t = blocks::USUAL.first, conflicts_with = "fresh")]
+        first: u64,
+        /// Seeds from the clock (they are printed)
+        #[arg(long)]
+        fresh: bool,
+        /// A few only, in less than a minute
+        #[arg(long, conflicts_with_all = ["seeds", "first", "fresh"])]
+        smoke: bool,
+    },
     /// The tests of bash's source package on Debian's bash, run by the guest's own shell
     Bash {
         /// Only these `run-*` scripts
@@ -93,6 +118,41 @@ pub(crate) enum Suite {
         /// Only these scripts
         cases: Vec<String>,
     },
+    /// The tests of gawk's source package on Debian's gawk, run by Debian's make
+    Gawk {
+        /// Only these targets of its Makefile
+        cases: Vec<String>,
+    },
+    /// CPython's own tests (libpython3.11-testsuite) on Debian's python3.11
+    Python {
+        /// Only these modules (`test_json`); by default a broad choice of those that take seconds
+        cases: Vec<String>,
+        /// All 484 modules
+        #[arg(long, conflicts_with = "cases")]
+        all: bool,
+    },
+    /// The core language's tests of perl's source package on Debian's perl, assertion by assertion
+    Perl {
+        /// Only these files (`op/pack.t`)
+        cases: Vec<String>,
+    },
+    /// SQLite's Tcl tests: the source package's `testfixture`, lifted whole
+    Sqlite3 {
+        /// Only these files (`select1`); by default some of each part, of 1,148
+        cases: Vec<String>,
+    },
+    /// The programs of zlib's source package on Debian's libz
+    Zlib,
+    /// The tests of xz-utils' source package on Debian's xz and liblzma
+    Xz,
+    /// Real work of many Debian programs (nginx, redis, git, perl, Go …), natively and lifted, case by case
+    Programs {
+        /// Only these cases
+        cases: Vec<String>,
+        /// How the image is compiled; a fast one is made in a fraction of the time and runs the resumable form alone
+        #[arg(long, default_value = "full", value_parser = ["fast", "auto", "full"])]
+        tier: String,
+    },
     /// Every form of every lifted instruction with random operands through the whole pipeline
     Instructions,
 }
@@ -108,19 +168,32 @@ impl Suite {
             Suite::Avx => avx::run()?.check(),
             Suite::Valgrind => valgrind::run()?.check(),
             Suite::Csmith { seeds, first, fresh, smoke } => {
-                let count = if smoke { csmith::SMOKE } else { seeds };
+                let count = if smoke { csmith::SMOKE.count } else { seeds };
                 let seeds = if fresh { csmith::Seeds::fresh(count)? } else { csmith::Seeds { count, first } };
                 csmith::run(&seeds)?.check()
             }
+            Suite::Blocks { smoke: true, .. } => blocks::run(blocks::SMOKE),
+            Suite::Blocks { seeds, fresh: true, .. } => blocks::run(blocks::Seeds::fresh(seeds)?),
+            Suite::Blocks { seeds, first, .. } => blocks::run(blocks::Seeds { count: seeds, first }),
             Suite::Bash { cases } => bash::run(&cases)?.check(),
             Suite::Busybox { applets } => busybox::run(&applets)?.check(),
             Suite::Coreutils { cases } => gnu::run(&gnu::COREUTILS, &cases)?.check(),
             Suite::Sed { cases } => gnu::run(&gnu::SED, &cases)?.check(),
             Suite::Grep { cases } => gnu::run(&gnu::GREP, &cases)?.check(),
+            Suite::Gawk { cases } => gawk::run(&cases)?.check(),
+            Suite::Python { cases, all } => python::run(&cases, all)?.check(),
+            Suite::Perl { cases } => perl::run(&cases)?.check(),
+            Suite::Sqlite3 { cases } => sqlite3::run(&cases)?.check(),
+            Suite::Zlib => zlib::run()?.check(),
+            Suite::Xz => xz::run()?.check(),
+            Suite::Programs { cases, tier } => programs::run(&cases, &tier)?.check(),
             Suite::Instructions => test::instruction_suite(),
         }
     }
 }
+
+/// In `suite all`: the whole is a quarter of an hour of compiling by itself.
+const TORTURE_SAMPLE: usize = 4;
 
 /// Suites that compare, in the order of `suite all`.
 const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] = &[
@@ -128,12 +201,19 @@ const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] = &[
     ("avx", avx::run),
     ("valgrind", valgrind::run),
     ("csmith", || csmith::run(&csmith::USUAL)),
-    ("torture", || torture::run(1, "O2", false)),
+    ("torture", || torture::run(TORTURE_SAMPLE, "O2", false)),
     ("bash", || bash::run(&[])),
     ("busybox", || busybox::run(&[])),
     ("coreutils", || gnu::run(&gnu::COREUTILS, &[])),
     ("sed", || gnu::run(&gnu::SED, &[])),
     ("grep", || gnu::run(&gnu::GREP, &[])),
+    ("gawk", || gawk::run(&[])),
+    ("zlib", zlib::run),
+    ("xz", xz::run),
+    ("sqlite3", || sqlite3::run(&[])),
+    ("perl", || perl::run(&[])),
+    ("python", || python::run(&[], false)),
+    ("programs", || programs::run(&[], "full")),
 ];
 
 /// Runs all comparing suites; one that fails does not keep the others from running.
@@ -151,7 +231,7 @@ fn all(summary: bool) -> anyhow::Result<()> {
     }
     if summary {
         say("summary");
-        verdicts.iter().for_each(Verdict::print);
+        verdict::print(&verdicts);
     }
     failed.iter().for_each(|e| println!("FAILED {e:#}"));
     anyhow::ensure!(failed.is_empty(), "{} of {} suites failed", failed.len(), COMPARING.len());

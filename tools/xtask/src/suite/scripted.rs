@@ -1,10 +1,11 @@
 //! Suites whose cases are run by a script inside one container: the guest's own shell starts them, one after another, natively and lifted.
 //!
-//! Owns the container on the native side, which has the mounts, user and environment of `vkernel run`'s, and the two logs. Knows no suite. The fact a newcomer gets wrong: both sides work on an
-//! overlay that is dropped at the end, so the image is the same at every run, and the same for both.
+//! Owns the driver script's surroundings and the logs of both sides. Knows no suite. The fact a newcomer gets wrong: both sides work on an overlay that is dropped at the end, so what a case leaves behind is
+//! seen by later cases of the same run only.
 
+use super::native;
 use super::verdict::{self, Results, Verdict};
-use crate::process::{output, say, work};
+use crate::process::{self, output, say, work};
 use crate::release::{self, Release};
 use crate::setup::{self, Binaries};
 use crate::sources;
@@ -26,31 +27,13 @@ result() { # CASE RESULT OUTPUT-FILE
     echo "$1 $2"
     { echo "--- $1 $2"; cat "$3"; } >&2
 }
+check() { # CASE COMMAND...: its status and the checksum of what it printed
+    local name="$1"
+    shift
+    timeout --kill-after=5 120 "$@" > /tmp/printed 2>&1 < /dev/null
+    result $name "exit $? $(sha256sum < /tmp/printed | cut -c 1-16)" /tmp/printed
+}
 "#;
-/// Arguments: image, stage, user, then the program. Runs in mount, pid, net, ipc and uts namespaces of its own, without descriptors that the caller left open.
-const NATIVE: &str = r#"
-set -e
-for fd in /proc/self/fd/*; do fd=${fd##*/}; [ "$fd" -le 2 ] || eval "exec $fd>&-"; done
-image=$1 stage=$2 user=$3; shift 3
-mount --make-rprivate /
-mount -t tmpfs stage "$stage"
-cd "$stage"
-mkdir root upper work
-mount -t overlay -o "lowerdir=$image,upperdir=upper,workdir=work" overlay root
-cd root
-mount -t proc proc proc
-mount -t sysfs -o ro sysfs sys
-mount -t tmpfs -o mode=755,size=64k dev dev
-for node in null zero full random urandom tty; do : > dev/$node; mount --bind /dev/$node dev/$node; done
-mkdir dev/pts dev/shm
-mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,gid=5 devpts dev/pts
-mount -t tmpfs -o mode=1777,size=64m shm dev/shm
-ln -s pts/ptmx dev/ptmx
-ln -s /proc/self/fd dev/fd
-for n in 0:stdin 1:stdout 2:stderr; do ln -s /proc/self/fd/${n%:*} dev/${n#*:}; done
-exec chroot . /usr/bin/setpriv --no-new-privs --reuid "$user" --regid "$user" --clear-groups "$@"
-"#;
-
 /// A suite ready to run.
 pub(super) struct Scripted {
     name: &'static str,
@@ -58,31 +41,38 @@ pub(super) struct Scripted {
     binaries: Binaries,
     release: Release,
     environment: Vec<String>,
+    /// Is there a loopback interface?
+    loopback: bool,
 }
 
 impl Scripted {
     /// Writes the driver script into the image and builds a release of it, with every script that the programs can run.
     pub(super) fn build(name: &'static str, image: &Path, programs: &[String], driver: &str) -> anyhow::Result<Self> {
+        Self::build_with(name, image, programs, driver, &[])
+    }
+
+    /// The same with more options of `recompiler-build`.
+    pub(super) fn build_with(name: &'static str, image: &Path, programs: &[String], driver: &str, options: &[&str]) -> anyhow::Result<Self> {
         let binaries = setup::binaries()?;
         let home = image.join(HOME);
         fs::write(home.join("driver"), format!("{PRELUDE}{driver}exit 0\n"))?;
         give(&home)?;
         name_user(image)?;
-        let release = release::build_with_scripts(&binaries, &format!("suite-{name}"), image, programs)?;
+        let release = release::make(&binaries, &format!("suite-{name}"), image, programs, &[&["--scripts", "all"], options].concat())?;
         let environment = ["PATH=/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/home/suite", "TMPDIR=/tmp", "LC_ALL=C", "SHELL=/bin/sh", "TZ=UTC0"].map(str::to_owned).to_vec();
-        Ok(Self { name, image: image.to_path_buf(), binaries, release, environment })
+        Ok(Self { name, image: image.to_path_buf(), binaries, release, environment, loopback: false })
+    }
+
+    pub(super) fn with_loopback(self) -> Self {
+        Self { loopback: true, ..self }
     }
 
     /// Runs the driver twice natively, once lifted; `cases` are its arguments. Cases that do not give the same result natively twice are left out.
     pub(super) fn compare(&self, cases: &[String], passes: impl Fn(&str) -> bool) -> anyhow::Result<Verdict> {
         say(&format!("{}: natively, twice", self.name));
-        let mut native = self.results(self.natively(cases)?, "native")?;
-        let again = self.results(self.natively(cases)?, "native-again")?;
-        let unstable: Vec<String> = native.iter().filter(|(n, r)| again.get(*n) != Some(*r)).map(|(n, _)| n.clone()).collect();
-        native.retain(|n, _| !unstable.contains(n));
+        let native = verdict::stable(self.results(self.natively(cases)?, "native")?, &self.results(self.natively(cases)?, "native-again")?);
         say(&format!("{}: lifted", self.name));
         let lifted = self.results(self.lifted(cases), "lifted")?;
-        println!("{} cases left out, because they differ from run to run natively: {}", unstable.len(), unstable.join(" "));
         println!("what each case printed: {}", self.logs().display());
         verdict::judge(self.name, &native, &lifted, passes)
     }
@@ -97,23 +87,15 @@ impl Scripted {
     }
 
     fn natively(&self, cases: &[String]) -> anyhow::Result<Command> {
-        let stage = self.logs().join("stage");
-        fs::create_dir_all(&stage)?;
-        let mut c = limited();
-        c.args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc", "--uts", "bash", "-c", NATIVE, "native"]);
-        c.arg(&self.image).arg(&stage).arg(USER.to_string()).args(["/usr/bin/env", "-i"]).args(&self.environment).args(Self::words(cases));
-        Ok(c)
+        native::command(&self.image, USER, LIMIT_SECONDS, self.loopback, &self.environment, Self::words(cases))
     }
 
     fn lifted(&self, cases: &[String]) -> Command {
         let user = format!("{USER}:{USER}");
-        let mut options = vec!["--user", &user, "--network", "none"];
+        let mut options = vec!["--user", &user, "--network", if self.loopback { "loopback" } else { "none" }];
         self.environment.iter().for_each(|e| options.extend(["--env", e]));
         let words: Vec<&str> = Self::words(cases).collect();
-        let run = self.release.run(&self.binaries, &options, &words);
-        let mut c = limited();
-        c.arg(run.get_program()).args(run.get_args());
-        c
+        process::bounded(LIMIT_SECONDS, &self.release.run(&self.binaries, &options, &words))
     }
 
     fn results(&self, mut command: Command, log: &str) -> anyhow::Result<Results> {
@@ -128,10 +110,16 @@ impl Scripted {
     }
 }
 
-fn limited() -> Command {
-    let mut c = Command::new("timeout");
-    c.args(["--kill-after=10", &LIMIT_SECONDS.to_string()]);
-    c
+/// A suite's directory in its image, filled once.
+pub(super) fn tree(image: &Path, name: &str, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<PathBuf> {
+    let tree = image.join(HOME).join(name);
+    if !tree.exists() {
+        let partial = tree.with_extension("partial");
+        process::emptied(&partial)?;
+        fill(&partial)?;
+        fs::rename(&partial, &tree)?;
+    }
+    Ok(tree)
 }
 
 /// Programs ask for the user's name.
@@ -180,4 +168,11 @@ fn is_program(image: &Path, path: &str) -> bool {
 pub(super) fn source(name: &str, end: &str) -> anyhow::Result<PathBuf> {
     let archive = sources::file(name, end)?;
     sources::unpacked(&archive, &format!("{name}{}-unpacked", end.replace('.', "-")), r#"tar --extract --no-same-owner --strip-components=1 --file "$1" --directory "$2""#)
+}
+
+/// The sources of package `name` after `script`, a native build of what its tests need; made once.
+pub(super) fn built(name: &str, end: &str, script: &str) -> anyhow::Result<PathBuf> {
+    let unpacked = source(name, end)?;
+    let script = format!(r#"cp --archive "$1/." "$2"; cd "$2"; export FORCE_UNSAFE_CONFIGURE=1; {script}"#);
+    sources::unpacked(&unpacked, &format!("{name}-built"), &script)
 }

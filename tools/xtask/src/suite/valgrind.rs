@@ -34,7 +34,7 @@ pub(super) fn run() -> anyhow::Result<Verdict> {
     let refused = all - native.len();
     messages.iter().filter(|m| !GATED.iter().any(|g| m.contains(&format!("/{g}: ")))).for_each(|m| println!("{m}"));
     println!("{refused} programs of features beyond x86-64-v2 are refused by design, with SIGILL");
-    let native = batch::stable(batch::lines(&native), &batch::lines(&again));
+    let native = verdict::stable(batch::lines(&native), &batch::lines(&again));
     // A program may end with any status of its own, but not by a signal or for lack of time.
     let passes = |result: &str| result.strip_prefix("exit ").and_then(|s| s.parse::<i32>().ok()).is_none_or(|status| status < 124);
     let mut verdict = verdict::judge("valgrind", &native, &batch::lines(&lifted), passes)?;

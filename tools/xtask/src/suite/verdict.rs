@@ -28,22 +28,44 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    pub(crate) fn print(&self) {
-        let unexpected = self.passing - self.equal - self.expected;
-        let refused = if self.refused > 0 { format!(" {:>6} refused by design", self.refused) } else { String::new() };
-        println!(
-            "{:<24} {:>6} cases {:>6} pass natively {:>6} equal lifted {:>4} expected differences {unexpected:>4} unexpected{refused}",
-            self.suite, self.cases, self.passing, self.equal, self.expected
-        );
+    fn unexpected(&self) -> usize {
+        self.passing - self.equal - self.expected
+    }
+
+    fn row(&self) -> String {
+        let refused = if self.refused > 0 { format!(" ({} more are refused by design)", self.refused) } else { String::new() };
+        let (expected, unexpected) = (self.expected, self.unexpected());
+        format!("{:<12} {:>8} {:>16} {:>13} {expected:>18} {unexpected:>11}{refused}", self.suite, self.cases, self.passing, self.equal)
     }
 
     /// Strict: nothing differs unlisted, and nothing is listed in vain.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        let unexpected = self.passing - self.equal - self.expected;
+        let unexpected = self.unexpected();
         ensure!(unexpected == 0, "{}: {unexpected} cases differ and are not listed", self.suite);
         ensure!(self.stale.is_empty(), "{}: listed, but equal: {}", self.suite, self.stale.join(", "));
         Ok(())
     }
+}
+
+/// How many cases are named where all may be thousands.
+const NAMED: usize = 20;
+
+/// What two native runs agree on: addresses, times and races need no filters.
+pub(crate) fn stable(first: Results, second: &Results) -> Results {
+    let all = first.len();
+    let (kept, unstable): (Results, Results) = first.into_iter().partition(|(name, result)| second.get(name) == Some(result));
+    if !unstable.is_empty() {
+        let names: Vec<&str> = unstable.keys().take(NAMED).map(String::as_str).collect();
+        let more = if unstable.len() > NAMED { " …" } else { "" };
+        println!("{} of {all} native results differ from run to run and are left out: {}{more}", unstable.len(), names.join(" "));
+    }
+    kept
+}
+
+/// One row for each suite.
+pub(crate) fn print(verdicts: &[Verdict]) {
+    println!("{:<12} {:>8} {:>16} {:>13} {:>18} {:>11}", "suite", "cases", "pass natively", "equal lifted", "expected failures", "unexpected");
+    verdicts.iter().for_each(|v| println!("{}", v.row()));
 }
 
 /// Compares what passes natively (as `passes` says) case by case, and holds the differences against the list of `suite`.
@@ -71,7 +93,7 @@ pub(crate) fn judge(suite: &str, native: &Results, lifted: &Results, passes: imp
         refused: 0,
         stale,
     };
-    verdict.print();
+    print(std::slice::from_ref(&verdict));
     Ok(verdict)
 }
 

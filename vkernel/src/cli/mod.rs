@@ -1,20 +1,32 @@
 //! The command line. Owns names, defaults and help texts; the manual page is generated from here. The fact a newcomer gets wrong: bad usage is
 //! exit code 125 as with podman, not 2, because 2 could be the guest's.
 
+mod oci;
+mod run;
+
+pub use oci::{Create, Delete, Exec, Kill, List, Logs, Ps, Runtime, Stop};
+pub use run::{Life, NetworkChoice, Run, Shape};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Shown by --help and in the manual.
 const EXAMPLES: &str = "Examples:
   vkernel verify out/manifest.json --key build.pub
   vkernel run out/manifest.json --rootfs /srv/debian --key build.pub -- /usr/bin/ls -l /
-  vkernel run out/manifest.json --rootfs /srv/debian --audit audit.jsonl --strace -- /bin/bash";
+  vkernel run out/manifest.json --rootfs /srv/debian --audit audit.jsonl --strace -- /bin/bash
+  vkernel run out/manifest.json --rootfs /srv/debian --detach --name web --memory 512m -- /usr/bin/shop
+  vkernel exec --tty web /bin/bash";
 
 /// Run signed containers whose programs were translated to WebAssembly; nothing else ever executes.
 #[derive(Parser, Debug)]
 #[command(name = "vkernel", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
+    /// Where the records of containers are
+    #[arg(long, global = true, value_name = "DIR", default_value = crate::state::DEFAULT)]
+    pub root: PathBuf,
+    #[command(flatten)]
+    pub runtime: Runtime,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -24,6 +36,64 @@ pub struct Cli {
 pub enum Command {
     /// Run a program of a container and exit with its exit code
     Run(Run),
+    /// Run a further program in a running container
+    Exec(Exec),
+    /// List containers
+    Ps(Ps),
+    /// Print what a detached container has written
+    Logs(Logs),
+    /// Print everything that is known of a container, as JSON
+    Inspect {
+        /// The container
+        container: String,
+    },
+    /// Wait for the end of a container and print its exit code
+    Wait {
+        /// The container
+        container: String,
+    },
+    /// Send a signal to a container's first program
+    Kill(Kill),
+    /// Ask containers to end, and kill those that do not
+    Stop(Stop),
+    /// Remove containers that have ended
+    Rm {
+        /// Even if they run
+        #[arg(short, long)]
+        force: bool,
+        /// The containers
+        #[arg(required = true, value_name = "CONTAINER")]
+        containers: Vec<String>,
+    },
+    /// Freeze every process of a container
+    Pause {
+        /// The container
+        container: String,
+    },
+    /// Let a frozen container go on
+    #[command(alias = "unpause")]
+    Resume {
+        /// The container
+        container: String,
+    },
+    /// OCI runtime: make a container from a bundle; it waits for `start`
+    Create(Create),
+    /// OCI runtime: let a created container begin
+    Start {
+        /// The container
+        container: String,
+    },
+    /// OCI runtime: print a container's state
+    State {
+        /// The container
+        container: String,
+    },
+    /// OCI runtime: remove a container
+    Delete(Delete),
+    /// OCI runtime: list containers
+    List(List),
+    /// OCI runtime: print what this runtime can do
+    Features,
     /// Check a release: signatures, digests of all files, engine and CPU
     Verify(Verify),
     /// Print the system calls guests have, with support levels
@@ -61,50 +131,12 @@ pub struct Verify {
     pub trust: Trust,
 }
 
+/// Which release, and what of it is believed.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = RUN_EXAMPLES)]
-pub struct Run {
-    /// A manifest, whose files lie next to it, or an image that carries a release: docker://HOST/NAME[:TAG][@sha256:DIGEST], HOST/NAME:TAG, oci:DIR[:TAG]
-    #[arg(value_name = "MANIFEST|IMAGE")]
-    pub manifest: PathBuf,
-    #[command(flatten)]
-    pub registry: RegistryArgs,
-    /// The image's root directory [default: rootfs next to the manifest]
-    #[arg(long, value_name = "DIR")]
-    pub rootfs: Option<PathBuf>,
-    /// Let the guest change the root directory itself; by default changes go to memory and are lost at exit
-    #[arg(long)]
-    pub writable: bool,
-    /// Leave /proc, /dev and /sys as they are in the image
-    #[arg(long)]
-    pub bare: bool,
-    /// Host name in the container [default: the container's id]
-    #[arg(long, value_name = "NAME")]
-    pub hostname: Option<String>,
-    /// Working directory in the container
-    #[arg(short, long, value_name = "DIR", default_value = "/")]
-    pub workdir: String,
-    /// Set an environment variable; without a value, pass the caller's; may be repeated
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    pub env: Vec<String>,
-    /// User in the container: name or id, optionally with a group
-    #[arg(short, long, value_name = "USER[:GROUP]", default_value = "0")]
-    pub user: String,
-    /// Network: at most what the manifest allows [default: what the manifest allows]
-    #[arg(long, value_enum)]
-    pub network: Option<NetworkChoice>,
+pub struct Release {
     /// Append every decision as one JSON line
     #[arg(long, value_name = "FILE")]
     pub audit: Option<PathBuf>,
-    /// Give the program a terminal of its own; what it shows and reads is passed through standard output and input
-    #[arg(short, long, conflicts_with = "bare")]
-    pub tty: bool,
-    /// Print the guest's system calls to standard error
-    #[arg(long)]
-    pub strace: bool,
-    /// Code to run: `resumable` is slow and leaves nothing to an optimising compiler; to find out whether a fault lies there
-    #[arg(long, value_enum, default_value_t)]
-    pub form: CodeForm,
     /// Run only the release of this name, or with this digest (of the manifest, or the container id); may be repeated
     #[arg(long, value_name = "NAME|DIGEST")]
     pub pin: Vec<policy::Pin>,
@@ -119,15 +151,7 @@ pub struct Run {
     pub store: PathBuf,
     #[command(flatten)]
     pub trust: Trust,
-    /// The program and its arguments
-    #[arg(last = true, required = true, value_name = "PROGRAM ARGS")]
-    pub command: Vec<OsString>,
 }
-
-const RUN_EXAMPLES: &str = "Examples:
-  vkernel run out/manifest.json --rootfs /srv/debian -- /usr/bin/ls -l /
-  vkernel run registry.example/shop:1 --key build.pub -- /usr/bin/shop
-  vkernel run docker://registry.example/shop@sha256:4bf9… --pull never -- /usr/bin/shop";
 
 /// How an image is got.
 #[derive(Args, Clone, Debug)]
@@ -154,17 +178,6 @@ pub enum CodeForm {
     Both,
     /// Resumable code only
     Resumable,
-}
-
-/// From tight to wide.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum NetworkChoice {
-    /// No interface but a loopback that is down
-    None,
-    /// Loopback only
-    Loopback,
-    /// The host's network
-    Host,
 }
 
 /// vkernel(1).
@@ -209,8 +222,21 @@ Signals sent to
 are passed on to the guest's first program. It is pid 1 of its namespace, so Linux discards signals it has no handler for, as with podman.
 .SH "AUDIT LOG"
 One JSON object per line with the members time, container, event, decision, reason, and where they apply pid, hash, path, detail, latency_us and from_worker.
-Events: policy-load, signature-failure, container-start, container-stop, exec, library, native-exec, syscall, guest, dropped.
+Events: policy-load, signature-failure, container-start, container-stop, exec, library, native-exec, syscall, guest, out-of-memory, dropped.
 Records with from_worker come from inside the container and are as trustworthy as it is.
+.SH "OCI RUNTIME"
+.B create, start, state, kill, delete, exec, list, features, pause
+and
+.B resume
+take the arguments of runc, before the command
+.BR \-\-root ", " \-\-log " and " \-\-log\-format .
+The release of a bundle is named by
+.BR \-\-manifest ,
+by the annotation
+.BR io.vkernel.manifest ,
+or lies in the image as
+.IR /.vkernel/manifest.json ;
+it is verified like any other. Whatever a bundle says, mounts are nosuid, nodev and noexec, /proc and /sys are read-only, there is a user namespace, and no_new_privs is set. AppArmor profiles and SELinux labels are ignored with a warning in the log.
 .SH SECURITY
 Host root is trusted: it can hand an open host binary to a process in the container. Against a worker that was taken over the container's kernel limits hold, per-binary lists do not.
 .SH FILES
@@ -226,6 +252,9 @@ verified copies of artifacts; may be deleted when nothing runs
 .TP
 .I /var/lib/vkernel/serials
 the highest serial of each release that ran; an older release of the same name is refused
+.TP
+.I /run/vkernel/containers
+records and logs of containers
 .TP
 .I /var/lib/vkernel/images, /var/lib/vkernel/blobs
 images that were run by name, and their downloads; may be deleted when nothing runs
@@ -247,7 +276,7 @@ mod tests {
     fn options_of_the_guest_program_stay_its_own() {
         let cli = Cli::try_parse_from(["vkernel", "run", "m.json", "--strace", "--", "/bin/ls", "--audit", "-l"]).unwrap();
         let Command::Run(run) = cli.command else { panic!("not run") };
-        assert!(run.strace && run.audit.is_none());
+        assert!(run.strace && run.release.audit.is_none());
         assert_eq!(run.command, ["/bin/ls", "--audit", "-l"]);
     }
 }

@@ -1,0 +1,96 @@
+//! Compiling the shards of a build: all modules side by side, through the cache.
+//!
+//! Owns the order of jobs and what is a job: of modules that are equal only one is compiled. Refuses to own engines and options (`compile`). The fact a newcomer gets wrong: the figures of a finished stage count
+//! an object's text once, whether one of its forms was compiled now or both.
+
+use crate::assemble::Made;
+use crate::compile::{self, CompileError, Compiled, Job, TARGET};
+use crate::cost::Work;
+use crate::lifting::Shard;
+use crate::pipeline::{Build, Placed, form_name};
+use crate::progress;
+use crate::remote_cache::Entry;
+use policy::Digest;
+use policy::manifest::Form;
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+pub type MadeCode = (Made, Compiled);
+
+/// What the stage made, and what is needed to speak about it.
+#[derive(Default)]
+pub struct Native {
+    pub code: Vec<MadeCode>,
+    /// How many modules were compiled now.
+    pub fresh: usize,
+    /// The cache's names of all.
+    pub entries: Vec<Entry>,
+    pub work: Work,
+}
+
+/// Native code of both forms of every shard, largest first so that no long job is left to one core at the end.
+pub fn compile(b: &Build, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Result<Native> {
+    let forms = |(p, s): (&'_ Placed<'_>, &'_ Shard)| {
+        let digest = megabinary::shard_digest(&s.structured, &s.resumable);
+        [(digest, Form::Structured), (digest, Form::Resumable)].map(|(d, f)| (d, f, p.object.path.clone()))
+    };
+    let modules = shards.iter().flat_map(|s| [&s.structured[..], &s.resumable[..]]);
+    // Executables at fixed addresses that differ in their data only have the same code: it is made, and stands in the manifest, once.
+    let mut seen = BTreeSet::new();
+    let (names, modules): (Vec<_>, Vec<_>) = placed.iter().zip(shards).flat_map(forms).zip(modules).filter(|((digest, form, _), _)| seen.insert((*digest, *form))).unzip();
+    let jobs: Vec<_> = names.iter().zip(modules).map(|((_, form, name), module)| Job { name, form: *form, module }).collect();
+    let entries: Vec<Entry> = jobs.iter().map(|j| (compile::KIND, compile::key(j))).collect();
+    b.remote.fill(&b.cache, &entries)?;
+    let bar = progress::bar("compile", jobs.len());
+    let mut done: Vec<Option<Compiled>> = jobs.par_iter().map(|j| compile::cached(&b.cache, j)).collect();
+    let mut todo: Vec<usize> = (0..jobs.len()).filter(|&i| done[i].is_none()).collect();
+    bar.inc((jobs.len() - todo.len()) as u64);
+    todo.sort_by_key(|&i| std::cmp::Reverse(jobs[i].module.len() * if jobs[i].form == Form::Structured { 10 } else { 1 }));
+    let one = |i: usize| {
+        bar.set_message(jobs[i].name.to_owned());
+        let compiled = compile::compile(&b.cache, &jobs[i], b.jobs)?;
+        bar.inc(1);
+        Ok((i, compiled))
+    };
+    let fresh: Vec<Result<_, CompileError>> = side_by_side(b.jobs, &todo, one);
+    let mut work = Work::default();
+    let mut texts: BTreeMap<Digest, u64> = placed.iter().zip(shards).map(|(p, s)| (megabinary::shard_digest(&s.structured, &s.resumable), p.object.facts.text_bytes())).collect();
+    for made in fresh {
+        let (i, compiled) = made?;
+        work.made_bytes += compiled.bytes.len() as u64;
+        work.text_bytes += texts.remove(&names[i].0).unwrap_or(0);
+        done[i] = Some(compiled);
+    }
+    bar.finish_and_clear();
+    drop(jobs);
+    let made = names.into_iter().zip(done).map(|((shard, form, _), compiled)| {
+        let compiled = compiled.expect("every job is done");
+        let file = format!("aot/{TARGET}/{}.{}.{}", shard.hex(), form_name(form), compile::EXTENSION);
+        let made = Made { shard, form, file, digest: Digest::blake3(&compiled.bytes), engine: compiled.engine.clone() };
+        (made, compiled)
+    });
+    Ok(Native { code: made.collect(), fresh: todo.len(), entries, work })
+}
+
+/// Does `work` on threads of their own, in order, until one fails. Not on rayon's: a thread of one rayon pool that waits for another (the compiler has its own) takes up the next job meanwhile, and the next,
+/// until all modules are in memory at once.
+fn side_by_side<R: Send, E: Send>(threads: NonZero<usize>, todo: &[usize], work: impl Fn(usize) -> Result<R, E> + Sync) -> Vec<Result<R, E>> {
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let worker = || {
+        let mut made = Vec::new();
+        while !failed.load(Ordering::Relaxed)
+            && let Some(&i) = todo.get(next.fetch_add(1, Ordering::Relaxed))
+        {
+            let result = work(i);
+            failed.fetch_or(result.is_err(), Ordering::Relaxed);
+            made.push(result);
+        }
+        made
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads.get()).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|w| w.join().expect("a compiler thread ends with a result")).collect()
+    })
+}

@@ -1,0 +1,112 @@
+//! The code of a release in a container's process: which files are mapped for which entry number, and what exec and mmap need to know of each object. Owns the way from a manifest to
+//! `loader`'s shards. The fact a newcomer gets wrong: this runs in the container's own process before it is locked down; nothing executable is mapped later (07, S4).
+
+use crate::failure::Failure;
+use crate::ring::Ring;
+use crate::store::Store;
+use crate::verify;
+use crate::worker::{self, Image, Worker};
+use loader::{Mapped, Megabinary, ShardInput};
+use policy::manifest::{Elf, Form};
+use policy::{Digest, Verified};
+use std::ffi::CString;
+use std::path::PathBuf;
+use syscalls::process::AllowList;
+use syscalls::{Object, Segment, table};
+
+/// Maps everything. `files`: the megabinary, then the artifacts in manifest order. Without a `store` that holds still, code is mapped from copies.
+pub fn load(verified: &Verified, files: &[PathBuf], store: Option<&Store>, ring: Option<&'static Ring>) -> Result<Worker, Failure> {
+    let failure = |e: loader::LoadError| Failure::new("load container", worker::chain(&e), "rebuild it, or see `vkernel verify`");
+    let path_of = |shard: &Digest, form: Form| {
+        let mut artifacts = verify::artifacts(verified).zip(&files[1..]);
+        artifacts.find(|(a, _)| a.shard == *shard && a.form == form).map(|(_, path)| path.clone()).expect("misfits() found an artifact for every shard")
+    };
+    let entries = entries(verified);
+    let inputs = entries.iter().map(|e| {
+        let text = e.elf.segments.iter().filter(|s| s.prot.execute);
+        let base = text.clone().map(|s| e.elf.base + s.vaddr).min().unwrap_or(e.elf.base);
+        let end = text.map(|s| e.elf.base + s.vaddr + s.memsz).max().unwrap_or(base);
+        ShardInput {
+            name: e.digest.to_string(),
+            // The manifest's rules keep objects below 2^30.
+            base: base as u32,
+            text_len: (end - base) as u32,
+            structured: path_of(&e.shard, Form::Structured),
+            resumable: path_of(&e.shard, Form::Resumable),
+        }
+    });
+    let mapped = Mapped::new(inputs.collect(), store.is_some()).map_err(failure)?;
+    let index = store.and_then(|store| {
+        let made_of = [verified.digest().hex().as_bytes(), &mapped.index_layout()].concat();
+        store.derived(&format!("index-{}", Digest::blake3(&made_of).hex()), |file| mapped.write_index(file))
+    });
+    let megabinary: &'static Megabinary = Box::leak(Box::new(mapped.finish(index).map_err(failure)?));
+    let shards = entries.iter().map(|e| megabinary.by_name(&e.digest.to_string()).expect("just loaded under this name")).collect();
+    let image = Image::map(&files[0]).map_err(|e| Failure::new("map megabinary", e, "check memory limits"))?;
+    Ok(Worker::new(entries.iter().map(|e| e.object()).collect(), shards, megabinary, image, ring))
+}
+
+/// What an entry number stands for, in order. Scripts have entry numbers too, but the supervisor never grants them: they become nothing.
+struct Entry<'a> {
+    digest: Digest,
+    path: &'a str,
+    elf: &'a Elf,
+    shard: Digest,
+    allow: AllowList,
+}
+
+fn entries(verified: &Verified) -> Vec<Entry<'_>> {
+    let m = verified.manifest();
+    let entry = |digest: Digest| {
+        let binary = m.binaries.get(&digest).filter(|b| b.elf.is_some());
+        let library = m.libraries.get(&digest);
+        let path = binary.map(|b| &b.path).or(library.map(|l| &l.path))?;
+        let elf = binary.and_then(|b| b.elf.as_ref()).or(library.map(|l| &l.elf))?;
+        let shard = binary.and_then(|b| b.shard).or(library.map(|l| l.shard))?;
+        let mut allow = AllowList::NONE;
+        for name in binary.map(|b| m.allowed_syscalls(b)).unwrap_or_default() {
+            if let Some(row) = table::by_name(name) {
+                allow.insert(row.nr);
+            }
+        }
+        Some(Entry { digest, path, elf, shard, allow })
+    };
+    m.entry_order().into_iter().filter_map(entry).collect()
+}
+
+const PAGE: u64 = 4096;
+
+impl Entry<'_> {
+    /// Facts for exec and mmap: page-rounded, the load bias added.
+    fn object(&self) -> Object {
+        let base = self.elf.base;
+        let down = |a: u64| a / PAGE * PAGE;
+        let up = |a: u64| a.next_multiple_of(PAGE);
+        let segment = |s: &policy::manifest::Segment| {
+            let start = down(base + s.vaddr);
+            Segment {
+                start,
+                mem_len: up(base + s.vaddr + s.memsz) - start,
+                image_len: if s.filesz == 0 { 0 } else { base + s.vaddr - start + s.filesz },
+                image_offset: s.image_offset,
+                file_offset: down(s.file_offset),
+                prot: s.prot.bits() as i32,
+            }
+        };
+        let segments: Vec<Segment> = self.elf.segments.iter().map(segment).collect();
+        let c = |text: &str| CString::new(text.replace('\0', "")).expect("NULs were removed");
+        Object {
+            path: c(self.path),
+            base,
+            start: segments.first().map_or(base, |s| s.start),
+            end: segments.last().map_or(base, |s| s.start + s.mem_len),
+            entry: base + self.elf.entry,
+            phdr: base + self.elf.phdr,
+            phent: 56,
+            phnum: u64::from(self.elf.phnum),
+            interpreter: self.elf.interpreter.as_deref().map(c),
+            segments,
+            allow: self.allow,
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! `ps`, `inspect`, `logs`, `wait`, `stop` and `rm`: what an operator does with containers that run in the background. Owns waiting and what is printed.
+//!
+//! The fact a newcomer gets wrong: these commands ask nobody. They read records, look at processes, and send signals; a supervisor that hangs stops none of them.
+
+use crate::cli::{Logs, Ps};
+use crate::failure::Failure;
+use crate::log::{self, FILE};
+use crate::state::{self, Entry, Status};
+use crate::{oci, sys};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The containers of this host.
+pub fn ps(options: &Ps, root: &Path) -> String {
+    let shown = |e: &Entry| options.all || !matches!(e.status(), Status::Stopped);
+    let entries: Vec<Entry> = state::all(root).into_iter().filter(shown).collect();
+    if options.quiet {
+        return entries.iter().map(|e| format!("{}\n", e.record.id)).collect();
+    }
+    if options.format == "json" {
+        return format!("{}\n", Value::from(entries.iter().map(row).collect::<Vec<_>>()));
+    }
+    let mut text = format!("{:<14} {:<10} {:<8} {:<28} {:<16} COMMAND\n", "CONTAINER", "STATUS", "PID", "CREATED", "NAME");
+    for e in &entries {
+        let r = row(e);
+        let word = |key: &str| r[key].as_str().map_or_else(|| r[key].to_string(), str::to_owned);
+        let status = match &e.record.exit {
+            Some(exit) if e.status() == Status::Stopped => format!("exit {}", exit.code),
+            _ => word("status"),
+        };
+        let name = e.record.name.as_deref().unwrap_or("-");
+        text += &format!("{:<14.14} {status:<10} {:<8} {:<28} {name:<16} {}\n", word("id"), word("pid"), word("created"), word("command"));
+    }
+    text
+}
+
+fn row(e: &Entry) -> Value {
+    let status = e.status();
+    let args = e.record.spec.process().as_ref().and_then(|p| p.args().clone()).unwrap_or_default();
+    json!({
+        "id": e.record.id, "name": e.record.name, "status": status, "pid": if status == Status::Stopped { 0 } else { e.record.init.pid }, "created": e.record.created,
+        "command": args.join(" "), "exitCode": e.record.exit.as_ref().map(|x| x.code), "manifest": e.record.release.digest,
+    })
+}
+
+/// Everything that is known of one, but for what it was told in its environment.
+pub fn inspect(entry: &Entry) -> Value {
+    let mut state = row(entry);
+    let mut spec = serde_json::to_value(&entry.record.spec).unwrap_or_default();
+    if let Some(env) = spec["process"]["env"].as_array_mut() {
+        // Values are often secrets; names are enough to see what was set.
+        env.iter_mut().for_each(|e| *e = e.as_str().unwrap_or_default().split('=').next().unwrap_or_default().into());
+    }
+    state["bundle"] = json!(entry.record.bundle);
+    state["spec"] = spec;
+    state["cgroup"] = json!(entry.record.cgroup);
+    state["release"] = json!(entry.record.release.manifest);
+    state["supervisor"] = json!(entry.record.supervisor.pid);
+    state["oomKilled"] = json!(entry.record.exit.as_ref().is_some_and(|e| e.oom_killed));
+    state["finished"] = json!(entry.record.exit.as_ref().map(|e| &e.at));
+    state
+}
+
+/// What a detached container has written, each line to the stream that it was written to.
+pub fn logs(options: &Logs, entry: &Entry) -> Result<(), Failure> {
+    let path = entry.path(FILE);
+    if !path.exists() {
+        return Err(Failure::new(format!("logs of {}", entry.record.id), "there are none", "only containers of `vkernel run --detach` are logged"));
+    }
+    let mut text = std::fs::read(log::older(&path)).unwrap_or_default();
+    text.extend(std::fs::read(&path).unwrap_or_default());
+    let lines: Vec<&[u8]> = text.split_inclusive(|b| *b == b'\n').collect();
+    let skipped = options.tail.map_or(0, |n| lines.len().saturating_sub(n));
+    lines[skipped..].iter().try_for_each(|line| show(line, options.timestamps))?;
+    if options.follow { follow(options, entry, &path) } else { Ok(()) }
+}
+
+/// Prints what comes, until the container has ended and nothing more can come.
+fn follow(options: &Logs, entry: &Entry, path: &Path) -> Result<(), Failure> {
+    let mut seen = std::fs::metadata(path).map_or(0, |m| m.len());
+    loop {
+        let ended = entry.again().is_none_or(|e| e.status() == Status::Stopped);
+        let now = std::fs::read(path).unwrap_or_default();
+        // A shorter one is a new file.
+        let from = if (now.len() as u64) < seen { 0 } else { seen as usize };
+        let whole = now.iter().rposition(|b| *b == b'\n').map_or(from, |n| n + 1);
+        now[from..whole.max(from)].split_inclusive(|b| *b == b'\n').try_for_each(|line| show(line, options.timestamps))?;
+        seen = whole.max(from) as u64;
+        if ended {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn show(line: &[u8], timestamps: bool) -> Result<(), Failure> {
+    let Some((time, stream, whole, text)) = log::parse(line.strip_suffix(b"\n").unwrap_or(line)) else { return Ok(()) };
+    let mut out = if timestamps { format!("{time} ").into_bytes() } else { Vec::new() };
+    out.extend_from_slice(text);
+    if whole {
+        out.push(b'\n');
+    }
+    let written = if stream == "stderr" { std::io::stderr().write_all(&out) } else { std::io::stdout().write_all(&out) };
+    match written {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new("standard output", e, "")),
+        _ => Ok(()),
+    }
+}
+
+/// Waits until init is gone, or until the time is over; whether it is gone.
+fn gone_within(entry: &Entry, limit: Option<Duration>) -> bool {
+    let Some(init) = entry.record.init.open() else { return true };
+    let begun = Instant::now();
+    loop {
+        let left = limit.map(|l| l.saturating_sub(begun.elapsed()));
+        let timeout = left.map_or(PollTimeout::NONE, |l| PollTimeout::try_from(l).unwrap_or(PollTimeout::MAX));
+        match poll(&mut [PollFd::new(init.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) if limit.is_some_and(|l| begun.elapsed() >= l) => return false,
+            Ok(0) | Err(nix::Error::EINTR) => {}
+            _ => return true,
+        }
+    }
+}
+
+/// Waits for the end; the exit code, or 255 if nobody knows it: init was not our supervisor's child.
+pub fn wait(entry: &Entry) -> i32 {
+    gone_within(entry, None);
+    // Its supervisor writes the code down a moment later, or forgets the container.
+    let limit = Instant::now() + Duration::from_secs(5);
+    let mut last = entry.clone();
+    while let Some(now) = entry.again() {
+        last = now;
+        if last.record.exit.is_some() || !last.record.supervisor.is_alive() || Instant::now() > limit {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    last.record.exit.map_or(255, |exit| exit.code)
+}
+
+/// The stop signal first; then, when the time is over, the end.
+pub fn stop(entry: &Entry, seconds: u32) -> Result<(), Failure> {
+    if entry.status() == Status::Stopped {
+        return Ok(());
+    }
+    if entry.status() == Status::Paused {
+        oci::freeze(entry, false)?;
+    }
+    if let Some(init) = entry.record.init.open() {
+        let _ = sys::pidfd_send_signal(init.as_fd(), entry.record.stop_signal);
+        if !gone_within(entry, Some(Duration::from_secs(seconds.into()))) {
+            let _ = sys::pidfd_send_signal(init.as_fd(), libc::SIGKILL);
+            gone_within(entry, Some(Duration::from_secs(10)));
+        }
+    }
+    wait(entry);
+    Ok(())
+}
+
+/// `rm`: as `delete`, and the supervisor has time to end first.
+pub fn rm(entry: &Entry, force: bool) -> Result<(), Failure> {
+    if force && entry.status() != Status::Stopped {
+        let _ = oci::kill(entry, libc::SIGKILL, false);
+        wait(entry);
+    }
+    match entry.again() {
+        Some(entry) => oci::delete(&entry, force),
+        // Forgotten by itself.
+        None => Ok(()),
+    }
+}

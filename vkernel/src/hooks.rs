@@ -1,0 +1,129 @@
+//! Hooks of a description: programs of the host that are run at fixed moments of a container's life, with its state as JSON on standard input. Owns starting them and their
+//! deadlines. The fact a newcomer gets wrong: `startContainer` hooks would be native programs inside the container, where nothing native runs; a description that has any is
+//! refused when the container is created (07, S23).
+
+use crate::failure::Failure;
+use nix::unistd::Pid;
+use oci_spec::runtime::{Hook, Hooks, Spec};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// When.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// The namespaces exist, nothing is mounted; on the host. The older name is `prestart`.
+    CreateRuntime,
+    /// The same moment in the container's namespaces.
+    CreateContainer,
+    /// The program was told to begin.
+    PostStart,
+    /// The container was deleted.
+    PostStop,
+}
+
+/// Who a container is to its hooks.
+#[derive(Clone, Debug, Default)]
+pub struct Subject {
+    pub id: String,
+    pub bundle: PathBuf,
+}
+
+fn at(hooks: &Hooks, moment: Moment) -> Vec<Hook> {
+    let lists = match moment {
+        Moment::CreateRuntime => vec![hooks.prestart(), hooks.create_runtime()],
+        Moment::CreateContainer => vec![hooks.create_container()],
+        Moment::PostStart => vec![hooks.poststart()],
+        Moment::PostStop => vec![hooks.poststop()],
+    };
+    lists.into_iter().flatten().flatten().cloned().collect()
+}
+
+/// Refuses what would have to run natively inside.
+pub fn check(spec: &Spec) -> Result<(), Failure> {
+    match spec.hooks().as_ref().and_then(|h| h.start_container().as_ref()).and_then(|h| h.first()) {
+        None => Ok(()),
+        Some(hook) => Err(Failure::new(
+            format!("startContainer hook {}", hook.path().display()),
+            "would run natively inside the container",
+            "use createContainer, or the guest's own start script",
+        )),
+    }
+}
+
+/// Runs all hooks of a moment; the first that fails is the failure.
+pub fn run(spec: &Spec, subject: &Subject, moment: Moment, pid: Option<Pid>) -> Result<(), Failure> {
+    let Some(hooks) = spec.hooks() else { return Ok(()) };
+    let status = match moment {
+        Moment::CreateRuntime | Moment::CreateContainer => "creating",
+        Moment::PostStart => "running",
+        Moment::PostStop => "stopped",
+    };
+    let state = serde_json::json!({
+        "ociVersion": spec.version(), "id": subject.id, "status": status, "pid": pid.map_or(0, Pid::as_raw), "bundle": subject.bundle, "annotations": spec.annotations(),
+    });
+    at(hooks, moment).iter().try_for_each(|hook| one(hook, moment, state.to_string().as_bytes()))
+}
+
+fn one(hook: &Hook, moment: Moment, state: &[u8]) -> Result<(), Failure> {
+    use std::os::unix::process::CommandExt;
+    let failure = |why: String| Failure::new(format!("{moment:?} hook {}", hook.path().display()), why, "");
+    let mut command = Command::new(hook.path());
+    command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.envs(hook.env().iter().flatten().filter_map(|e| e.split_once('=')));
+    if let [name, rest @ ..] = hook.args().as_deref().unwrap_or_default() {
+        command.arg0(name).args(rest);
+    }
+    let mut child = command.spawn().map_err(|e| failure(e.to_string()))?;
+    // A hook may end without reading its state.
+    let _ = child.stdin.take().map(|mut input| input.write_all(state));
+    if let Some(seconds) = hook.timeout() {
+        wait(&mut child, Duration::from_secs(seconds.max(0) as u64)).map_err(failure)?;
+    }
+    let out = child.wait_with_output().map_err(|e| failure(e.to_string()))?;
+    if out.status.success() { Ok(()) } else { Err(failure(format!("{}: {}", out.status, String::from_utf8_lossy(&out.stderr).trim()))) }
+}
+
+fn wait(child: &mut Child, limit: Duration) -> Result<(), String> {
+    let begun = Instant::now();
+    while child.try_wait().is_ok_and(|status| status.is_none()) {
+        if begun.elapsed() > limit {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(format!("did not end within {limit:?}"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(hook: serde_json::Value) -> Spec {
+        serde_json::from_value(serde_json::json!({"ociVersion": "1.2.0", "hooks": hook})).unwrap()
+    }
+
+    fn run_one(path: &str, args: &[&str]) -> Result<(), Failure> {
+        let subject = Subject { id: "c1".into(), bundle: "/b".into() };
+        run(&spec(serde_json::json!({"createRuntime": [{"path": path, "args": args, "timeout": 1}]})), &subject, Moment::CreateRuntime, Some(Pid::from_raw(77)))
+    }
+
+    #[test]
+    fn a_hook_reads_the_state_and_its_failure_is_told_in_its_own_words() {
+        let script = "read -r s; case $s in *'\"id\":\"c1\"'*'\"pid\":77'*'\"status\":\"creating\"'*) exit 0;; esac; echo got $s >&2; exit 3";
+        run_one("/bin/bash", &["hook", "-c", script]).unwrap();
+        let told = run_one("/bin/sh", &["hook", "-c", "echo because >&2; exit 3"]).unwrap_err().to_string();
+        assert!(told.contains("because") && told.contains('3'), "{told}");
+        assert!(run_one("/bin/sleep", &["sleep", "30"]).unwrap_err().to_string().contains("did not end"));
+    }
+
+    #[test]
+    fn hooks_that_would_run_inside_are_refused() {
+        let inside = serde_json::json!({"startContainer": [{"path": "/bin/true"}]});
+        assert!(check(&spec(inside)).unwrap_err().to_string().contains("natively"));
+        check(&spec(serde_json::json!({"createContainer": [{"path": "/bin/true"}]}))).unwrap();
+    }
+}

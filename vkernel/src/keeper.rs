@@ -1,0 +1,92 @@
+//! The keeper: a small process beside each supervisor that cleans up if the supervisor dies before the container. Owns waiting for that and nothing else: what is cleaned up stands in
+//! the container's record.
+//!
+//! The fact a newcomer gets wrong: a supervisor that is killed leaves no unapproved exec behind (its listener closes and every exec fails), but it would leave a container that can
+//! start nothing, and its control groups. The keeper ends both. It holds no listener; a daemon that takes containers over would (07, S19).
+
+use crate::failure::Failure;
+use crate::state::{Entry, Exit, Status};
+use nix::unistd::{ForkResult, fork, pipe, setsid};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// The supervisor's end. Dropping it without `dismiss` is what the supervisor's death looks like.
+pub struct Keeper(OwnedFd);
+
+impl Keeper {
+    /// Must be called before the caller has threads.
+    pub fn fork(entry: &Entry) -> Result<Self, Failure> {
+        let failure = |e: nix::Error| Failure::new("start keeper", e.desc(), "");
+        let (reader, writer) = pipe().map_err(failure)?;
+        // SAFETY: single-threaded caller; the child ends in `_exit`.
+        match unsafe { fork() }.map_err(failure)? {
+            ForkResult::Parent { .. } => Ok(Self(writer)),
+            ForkResult::Child => {
+                drop(writer);
+                keep(entry, reader)
+            }
+        }
+    }
+
+    /// The container is cleaned up, or handed to somebody who does it.
+    pub fn dismiss(self) {
+        let _ = nix::unistd::write(&self.0, b"d");
+    }
+}
+
+fn keep(entry: &Entry, reader: OwnedFd) -> ! {
+    let _ = setsid();
+    alone(&reader);
+    let mut word = [0];
+    let mut read = nix::unistd::read(&reader, &mut word);
+    while read == Err(nix::Error::EINTR) {
+        read = nix::unistd::read(&reader, &mut word);
+    }
+    if read == Ok(0) {
+        clean_up(entry);
+    }
+    // SAFETY: ends the process without the supervisor's exit handlers.
+    unsafe { libc::_exit(0) }
+}
+
+/// Lets go of everything inherited but the pipe, so that nobody waits for the end of a stream we hold, and takes a name of its own.
+fn alone(reader: &OwnedFd) {
+    quiet();
+    let keep = reader.as_raw_fd() as u32;
+    // SAFETY: this process owns no other descriptor objects that it will use.
+    unsafe {
+        if keep > 3 {
+            libc::syscall(libc::SYS_close_range, 3, keep - 1, 0);
+        }
+        libc::syscall(libc::SYS_close_range, keep + 1, u32::MAX, 0);
+        libc::prctl(libc::PR_SET_NAME, c"vkernel-keeper".as_ptr());
+    }
+}
+
+/// The standard streams of a process that nobody looks at.
+pub fn quiet() {
+    use std::os::fd::IntoRawFd;
+    if let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
+        let fd = null.into_raw_fd();
+        // SAFETY: plain descriptor numbers; 0 to 2 are nobody's objects here.
+        unsafe {
+            for stream in 0..3 {
+                libc::dup2(fd, stream);
+            }
+            if fd > 2 {
+                libc::close(fd);
+            }
+        }
+    }
+}
+
+fn clean_up(entry: &Entry) {
+    // The record as the supervisor left it: it knows the processes, ours does not.
+    let Some(mut entry) = entry.again() else { return };
+    entry.destroy();
+    if entry.record.forget {
+        return entry.remove();
+    }
+    entry.record.status = Status::Stopped;
+    entry.record.exit = Some(Exit { code: 128 + libc::SIGKILL, oom_killed: false, at: crate::audit::timestamp(std::time::SystemTime::now()) });
+    let _ = entry.save();
+}

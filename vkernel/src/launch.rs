@@ -1,0 +1,137 @@
+//! From a release and a description to a process that is served: the common way of `run`, `create` and `exec`. Owns putting the parts together; each step is another module's.
+//!
+//! The fact a newcomer gets wrong: everything that can fail for reasons of the release, the description or the host fails before the fork; what fails after it is reported through the
+//! handshake, so there is always exactly one line of error.
+
+use crate::audit::{Audit, Decision, Event, Record};
+use crate::cgroup::Cgroup;
+use crate::cli::CodeForm;
+use crate::container::{Begun, Container, Place, Started, start_with};
+use crate::decide::Decider;
+use crate::failure::Failure;
+use crate::hooks::{self, Moment, Subject};
+use crate::listener::Listener;
+use crate::namespaces::{self, Network};
+use crate::release::{self, Release};
+use crate::ring::Ring;
+use crate::signals::Signals;
+use crate::supervisor::{Supervisor, Until};
+use crate::worker::Program;
+use crate::{lockdown, profile};
+use nix::unistd::Pid;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use std::ffi::CString;
+use std::path::PathBuf;
+use syscalls::table;
+
+/// How a guest is run; not a matter of its container.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    pub form: CodeForm,
+    pub strace: bool,
+    /// Descriptors from 3 on that the guest inherits.
+    pub preserved_fds: u32,
+    /// It dies with the process that starts it.
+    pub tied: bool,
+}
+
+/// The container a process belongs to.
+pub struct Home {
+    pub subject: Subject,
+    pub place: Place,
+    pub cgroup: Cgroup,
+    /// Host trees the guest gets to write.
+    pub written: Vec<PathBuf>,
+}
+
+/// A process about to start.
+pub struct Launch {
+    pub release: Release,
+    pub container: Container,
+    manner: Manner,
+    written: Vec<PathBuf>,
+    ring: &'static Ring,
+}
+
+impl Launch {
+    pub fn new(release: Release, spec: Spec, home: Home, signals: &Signals, manner: Manner) -> Result<Self, Failure> {
+        let Home { subject, place, cgroup, written } = home;
+        hooks::check(&spec)?;
+        let network = match place {
+            Place::New(_) => release.network(network(&spec, &release))?,
+            Place::Of(_) => Network::Host,
+        };
+        let profile = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref()).map(profile::compile).transpose()?;
+        let container = Container {
+            subject,
+            cgroup,
+            profile,
+            tied: manner.tied,
+            preserved_fds: manner.preserved_fds,
+            ..Container::new(spec, place, network, release.allow()?, signals.inherited)?
+        };
+        let ring = Box::leak(Box::new(Ring::new().map_err(|e| Failure::new("audit ring", e, ""))?));
+        Ok(Self { release, container, manner, written, ring })
+    }
+
+    /// Forks the process; hooks of the host run while it waits.
+    pub fn start(&self, audit: &Audit) -> Result<Started, Failure> {
+        let program = program(&self.container.spec, self.manner.strace)?;
+        let ring = audit.enabled().then_some(self.ring);
+        let load = |_: &Container| release::prepared(self.release.load(&self.written, ring)?, self.manner.form, program);
+        let between = |pid: Pid| match self.container.place {
+            Place::New(_) => hooks::run(&self.container.spec, &self.container.subject, Moment::CreateRuntime, Some(pid)),
+            Place::Of(_) => Ok(()),
+        };
+        start_with(&self.container, load, between)
+    }
+
+    /// Answers its execs until the end; the exit code is known only to the process's parent.
+    pub fn serve(&self, begun: Begun, audit: &mut Audit, signals: &Signals, until: Until) -> Result<Option<i32>, Failure> {
+        let supervisor = Supervisor {
+            pidfd: begun.pidfd,
+            listener: Listener::new(begun.listener),
+            decider: Decider::new(&self.release.verified, begun.root),
+            audit,
+            signals,
+            ring: Some(self.ring),
+            cgroup: &self.container.cgroup,
+            until,
+            syscall_name: &|nr| table::row(nr.into()).map(|r| r.name),
+        };
+        supervisor.serve()
+    }
+}
+
+/// The network a description asks for. One of its own has loopback up wherever the manifest allows that, as runc's have.
+fn network(spec: &Spec, release: &Release) -> Network {
+    match namespaces::described(spec, LinuxNamespaceType::Network) {
+        None => Network::Host,
+        Some(Some(path)) => Network::Path(path),
+        Some(None) if release.widest_network() == Network::None || spec.annotations().as_ref().is_some_and(|a| a.contains_key(NO_LOOPBACK)) => Network::None,
+        Some(None) => Network::Loopback,
+    }
+}
+
+/// Annotation of a container whose loopback stays down.
+pub const NO_LOOPBACK: &str = "io.vkernel.no-loopback";
+
+fn program(spec: &Spec, strace: bool) -> Result<Program, Failure> {
+    let process = spec.process().as_ref().ok_or_else(|| Failure::new("description", "names no process", "add \"process\" to config.json"))?;
+    let c = |text: &String| CString::new(text.as_str()).map_err(|_| Failure::new("command line", "holds a NUL byte", "leave it out"));
+    let argv = process.args().iter().flatten().map(c).collect::<Result<Vec<_>, _>>()?;
+    if argv.is_empty() {
+        return Err(Failure::new("description", "names no program", "add \"args\" to its process"));
+    }
+    Ok(Program { argv, env: process.env().iter().flatten().map(c).collect::<Result<_, _>>()?, strace, limits: lockdown::emulated_limits(spec) })
+}
+
+/// The end of a container, for the audit log.
+pub fn stopped(result: &Result<Option<i32>, Failure>) -> Record {
+    let mut record = Record::new(Event::ContainerStop, Decision::Noted, if result.is_ok() { "exited" } else { "failed" });
+    record.detail = match result {
+        Ok(code) => code.map(|code| format!("exit code {code}")),
+        Err(failure) => Some(failure.to_string()),
+    };
+    record
+}

@@ -1,0 +1,218 @@
+//! The namespaces of a container: which are new, which are joined, and whose ids they map. Owns the user namespace's making and the order of entering.
+//!
+//! The fact a newcomer gets wrong: the user namespace is made *first*, by a child that ends at once, and entered *last*. So the other namespaces and the mounts belong to real
+//! root and not to guest root, and yet mounts can be given the guest's owners while they are made.
+
+use crate::failure::Failure;
+use crate::sys;
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, fork, pipe};
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// How many ids a namespace that nobody described maps: to themselves, so that files show the owners they have on disk, as in a chroot.
+const ALL_IDS: u32 = 65536;
+
+/// Which host ids stand behind the ids of the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owners {
+    users: Vec<[u32; 3]>,
+    groups: Vec<[u32; 3]>,
+}
+
+impl Owners {
+    pub fn of(spec: &Spec) -> Self {
+        let lines = |maps: Option<&Vec<LinuxIdMapping>>| match maps {
+            Some(maps) if !maps.is_empty() => maps.iter().map(|m| [m.container_id(), m.host_id(), m.size()]).collect(),
+            _ => vec![[0, 0, ALL_IDS]],
+        };
+        let linux = spec.linux().as_ref();
+        Self { users: lines(linux.and_then(|l| l.uid_mappings().as_ref())), groups: lines(linux.and_then(|l| l.gid_mappings().as_ref())) }
+    }
+
+    /// Every id is itself.
+    pub fn are_the_hosts(&self) -> bool {
+        self.users.iter().chain(&self.groups).all(|[guest, host, _]| guest == host)
+    }
+
+    /// The host's number of a guest's id.
+    fn host(maps: &[[u32; 3]], id: u32) -> Option<u32> {
+        maps.iter().find(|[guest, _, size]| id >= *guest && id - guest < *size).map(|[guest, host, _]| host + (id - guest))
+    }
+
+    /// Owners in mount data are read by the namespace that mounts, which is the host's; and what names no owner would be the host's root.
+    pub fn translate(&self, data: &mut Vec<String>) {
+        if self.are_the_hosts() {
+            return;
+        }
+        for (key, maps) in [("uid=", &self.users), ("gid=", &self.groups)] {
+            let named = data.iter().find_map(|d| d.strip_prefix(key)).map_or(Some(0), |v| v.parse().ok());
+            data.retain(|d| !d.starts_with(key));
+            data.extend(named.and_then(|id| Self::host(maps, id)).map(|id| format!("{key}{id}")));
+        }
+    }
+
+    fn text(maps: &[[u32; 3]]) -> String {
+        maps.iter().map(|[guest, host, size]| format!("{guest} {host} {size}\n")).collect()
+    }
+
+    /// A user namespace with these maps.
+    pub fn namespace(&self) -> Result<OwnedFd, Failure> {
+        let failure = |what: &'static str| move |e: nix::Error| Failure::new(format!("user namespace: {what}"), e.desc(), "see `vkernel check`");
+        let (reader, writer) = pipe().map_err(failure("pipe"))?;
+        // SAFETY: the child makes plain system calls only and ends in `_exit`.
+        match unsafe { fork() }.map_err(failure("fork"))? {
+            ForkResult::Child => {
+                let made = unshare(CloneFlags::CLONE_NEWUSER);
+                let errno = made.err().map_or(0, |e| e as i32 as u8);
+                let _ = nix::unistd::write(&writer, &[errno]);
+                // Until it is killed: the namespace lives as long as somebody is in it or holds it.
+                loop {
+                    nix::unistd::pause();
+                }
+            }
+            ForkResult::Parent { child } => {
+                drop(writer);
+                let held = self.hold(child, &reader);
+                let _ = kill(child, Signal::SIGKILL);
+                let _ = waitpid(child, None);
+                held
+            }
+        }
+    }
+
+    fn hold(&self, child: Pid, reader: &OwnedFd) -> Result<OwnedFd, Failure> {
+        let mut answer = [1u8];
+        match nix::unistd::read(reader, &mut answer) {
+            Ok(1) if answer == [0] => {}
+            _ => return Err(Failure::new("user namespace", std::io::Error::from_raw_os_error(answer[0].into()), "raise /proc/sys/user/max_user_namespaces")),
+        }
+        for (file, maps) in [("uid_map", &self.users), ("gid_map", &self.groups)] {
+            let path = format!("/proc/{child}/{file}");
+            std::fs::write(&path, Self::text(maps)).map_err(|e| Failure::new(format!("write {file}"), e, "map ids that this user namespace has, each once"))?;
+        }
+        open(Path::new(&format!("/proc/{child}/ns/user")))
+    }
+}
+
+pub fn open(path: &Path) -> Result<OwnedFd, Failure> {
+    std::fs::File::open(path).map(OwnedFd::from).map_err(|e| Failure::new(format!("namespace {}", path.display()), e, "name a namespace that exists"))
+}
+
+/// What the guest's network namespace holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// An empty namespace, even loopback down.
+    None,
+    /// An empty namespace with loopback up.
+    Loopback,
+    /// The host's.
+    Host,
+    /// One that somebody else made.
+    Path(PathBuf),
+}
+
+/// A namespace of the description: `None` if it has none of this kind, else the path it names.
+pub fn described(spec: &Spec, kind: LinuxNamespaceType) -> Option<Option<PathBuf>> {
+    let all = spec.linux().as_ref()?.namespaces().as_ref()?;
+    all.iter().find(|n| n.typ() == kind).map(|n| n.path().clone())
+}
+
+/// Namespaces that a container always has of its own or of a neighbour's, never the host's: without them nothing here holds.
+const OWN: [(LinuxNamespaceType, CloneFlags); 4] = [
+    (LinuxNamespaceType::Mount, CloneFlags::CLONE_NEWNS),
+    (LinuxNamespaceType::Uts, CloneFlags::CLONE_NEWUTS),
+    (LinuxNamespaceType::Ipc, CloneFlags::CLONE_NEWIPC),
+    (LinuxNamespaceType::Cgroup, CloneFlags::CLONE_NEWCGROUP),
+];
+
+/// Enters the namespaces of a new container but user and pid; those nobody described are made too.
+pub fn enter(spec: &Spec, network: &Network) -> Result<(), Failure> {
+    let failure = |e: nix::Error| Failure::new("enter namespaces", e.desc(), "run as root, see `vkernel check`");
+    let mut new = CloneFlags::empty();
+    let mut joined = Vec::new();
+    for (kind, flag) in OWN {
+        match described(spec, kind).flatten() {
+            Some(path) if kind != LinuxNamespaceType::Mount => joined.push((open(&path)?, flag)),
+            _ => new |= flag,
+        }
+    }
+    match network {
+        Network::None | Network::Loopback => new |= CloneFlags::CLONE_NEWNET,
+        Network::Path(path) => joined.push((open(path)?, CloneFlags::CLONE_NEWNET)),
+        Network::Host => {}
+    }
+    for (fd, flag) in &joined {
+        setns(fd, *flag).map_err(failure)?;
+    }
+    unshare(new).map_err(failure)?;
+    if *network == Network::Loopback {
+        loopback_up().map_err(|e| Failure::new("loopback", e, "use --network none"))?;
+    }
+    Ok(())
+}
+
+/// Enters those of a running container but user and pid.
+pub fn join(init: &OwnedFd) -> Result<(), Failure> {
+    let all = OWN.iter().fold(CloneFlags::CLONE_NEWNET, |all, (_, flag)| all | *flag);
+    setns(init, all).map_err(|e| Failure::new("enter the container", e.desc(), "it may have ended"))
+}
+
+fn loopback_up() -> std::io::Result<()> {
+    let socket = nix::sys::socket::socket(nix::sys::socket::AddressFamily::Inet, nix::sys::socket::SockType::Datagram, nix::sys::socket::SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: an all-zero ifreq is valid; the ioctls read a name and flags from it.
+    unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[0] = b'l' as libc::c_char;
+        request.ifr_name[1] = b'o' as libc::c_char;
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+        sys::check(libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket.as_fd()), libc::SIOCSIFFLAGS, &raw const request).into()).map(drop)
+    }
+}
+
+/// Kernel settings that belong to a namespace of the container: all others are the host's.
+pub fn set_kernel(spec: &Spec, network: &Network) -> Result<(), Failure> {
+    let Some(settings) = spec.linux().as_ref().and_then(|l| l.sysctl().clone()) else { return Ok(()) };
+    for (name, value) in settings {
+        let path = name.replace('.', "/");
+        let ipc = ["kernel/msg", "kernel/shm", "kernel/sem", "fs/mqueue/"].iter().any(|p| path.starts_with(p));
+        let own = ipc || (path.starts_with("net/") && *network != Network::Host) || path == "kernel/domainname";
+        if !own || path.split('/').any(|part| part.is_empty() || part == "..") {
+            return Err(Failure::new(format!("sysctl {name}"), "is the host's", "name settings of the container's own network or IPC namespace"));
+        }
+        std::fs::write(Path::new("/proc/sys").join(&path), value).map_err(|e| Failure::new(format!("sysctl {name}"), e, "leave it out"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_in_mount_data_are_translated_and_missing_ones_are_guest_root() {
+        let owners = Owners { users: vec![[0, 100_000, 1000]], groups: vec![[0, 200_000, 10]] };
+        let mut data = vec!["mode=755".to_owned(), "gid=5".to_owned()];
+        owners.translate(&mut data);
+        assert_eq!(data, ["mode=755", "uid=100000", "gid=200005"]);
+        let mut unmapped = vec!["gid=50".to_owned()];
+        owners.translate(&mut unmapped);
+        assert_eq!(unmapped, ["uid=100000"]);
+        let mut same = vec!["gid=5".to_owned()];
+        Owners::of(&Spec::default()).translate(&mut same);
+        assert_eq!(same, ["gid=5"]);
+    }
+
+    #[test]
+    fn a_user_namespace_has_the_maps_it_was_asked_for() {
+        let owners = Owners { users: vec![[0, 100_000, 1000]], groups: vec![[0, 0, 5], [5, 200_000, 10]] };
+        let held = owners.namespace().unwrap();
+        let kind = std::fs::read_link(crate::mounts::path_of(&held)).unwrap();
+        assert!(kind.to_string_lossy().starts_with("user:["), "{kind:?}");
+        let twice = Owners { users: vec![[0, 0, 10], [5, 100, 10]], groups: vec![[0, 0, 1]] };
+        assert!(twice.namespace().unwrap_err().to_string().contains("uid_map"));
+    }
+}

@@ -1,0 +1,190 @@
+//! A release on this host: verified, newest, fitting, its files admitted to the store. Owns the order of these checks for every command that starts a process, and what the manifest
+//! allows a container at most. The fact a newcomer gets wrong: a further process of a running container must come from the very manifest its first one came from; a newer one in the
+//! same place is refused (07, S15).
+
+use crate::audit::{Audit, Decision, Event, Record};
+use crate::cli;
+use crate::container::GuestMain;
+use crate::failure::Failure;
+use crate::filter::{self, Program};
+use crate::namespaces::Network;
+use crate::ring::Ring;
+use crate::serial::{self, Passed};
+use crate::store::Store;
+use crate::worker::{self, Worker};
+use crate::{code, keys, verify};
+use policy::Verified;
+use policy::manifest::Networking;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use syscalls::table;
+
+/// Where a release is and whom to believe about it: what a further process needs to find it again.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Source {
+    pub manifest: PathBuf,
+    pub keys: Vec<PathBuf>,
+    pub threshold: usize,
+    pub store: PathBuf,
+    pub serials: PathBuf,
+    pub audit: Option<PathBuf>,
+    /// Of the manifest, once it was verified.
+    pub digest: Option<String>,
+}
+
+impl Source {
+    pub fn new(options: &cli::Release, manifest: &Path) -> Result<Self, Failure> {
+        let absolute = |path: &Path| std::path::absolute(path).map_err(|e| Failure::new(path.display().to_string(), e, "name an existing file"));
+        Ok(Self {
+            manifest: absolute(manifest)?,
+            keys: options.trust.keys.iter().map(|k| absolute(k)).collect::<Result<_, _>>()?,
+            threshold: options.trust.threshold,
+            store: absolute(&options.store)?,
+            serials: absolute(&options.serials)?,
+            audit: options.audit.as_deref().map(absolute).transpose()?,
+            digest: None,
+        })
+    }
+
+    pub fn audit(&self, id: &str) -> Result<Audit, Failure> {
+        Audit::open(id, self.audit.as_deref()).map_err(|e| {
+            let path = self.audit.clone().unwrap_or_default();
+            Failure::new(format!("audit log {}", path.display()), e, "name a writable file with --audit")
+        })
+    }
+}
+
+/// A release that may run here.
+pub struct Release {
+    pub source: Source,
+    pub verified: Verified,
+    store: Store,
+    /// The megabinary, then the artifacts in manifest order, in the store.
+    files: Vec<PathBuf>,
+}
+
+impl Release {
+    /// For a new container.
+    pub fn open(source: Source, options: &cli::Release, audit: &mut Audit) -> Result<Self, Failure> {
+        let verified = verified(&source, audit)?;
+        newest(&source, options, &verified, audit)?;
+        Self::admitted(source, verified)
+    }
+
+    /// For a further process of a container that runs.
+    pub fn again(source: Source, audit: &mut Audit) -> Result<Self, Failure> {
+        let verified = verified(&source, audit)?;
+        let digest = verified.digest().to_string();
+        if source.digest.as_ref() != Some(&digest) {
+            let why = format!("is {digest}, the container runs {}", source.digest.as_deref().unwrap_or("nothing"));
+            return Err(Failure::new(format!("manifest {}", source.manifest.display()), why, "restart the container to run the other release"));
+        }
+        Self::admitted(source, verified)
+    }
+
+    fn admitted(mut source: Source, verified: Verified) -> Result<Self, Failure> {
+        if let Some(misfit) = verify::misfits(&verified).into_iter().next() {
+            return Err(misfit);
+        }
+        let items = verify::items(&verified, &source.manifest);
+        let store = Store::open(&source.store)?;
+        let files = store.admit(&verified.digest(), &items)?;
+        source.digest = Some(verified.digest().to_string());
+        Ok(Self { source, verified, store, files })
+    }
+
+    /// In a container's process: maps everything that is executable.
+    pub fn load(&self, written: &[PathBuf], ring: Option<&'static Ring>) -> Result<Worker, Failure> {
+        let kept = self.store.holds_still(written).then_some(&self.store);
+        code::load(&self.verified, &self.files, kept, ring)
+    }
+
+    /// The container's kernel filter: every syscall any of its binaries may make (07, S9: per-binary lists hold against guests, not against a worker that was taken over).
+    pub fn allow(&self) -> Result<Program, Failure> {
+        let m = self.verified.manifest();
+        let overrides = m.binaries.values().flat_map(|b| &b.overrides.syscalls);
+        let names = m.global_policies.default_syscalls.iter().chain(overrides);
+        let union: BTreeSet<i64> = names.filter_map(|n| table::by_name(n)).map(|row| i64::from(row.nr)).collect();
+        filter::allow_program(&union)
+    }
+
+    /// The widest network the manifest allows. CIDR lists are not supported yet, so `restricted` gets no network.
+    pub fn widest_network(&self) -> Network {
+        match self.verified.manifest().global_policies.networking {
+            Networking::None | Networking::Restricted => Network::None,
+            Networking::Loopback => Network::Loopback,
+            Networking::Host => Network::Host,
+        }
+    }
+
+    /// The caller may tighten what the manifest allows, never widen it.
+    pub fn network(&self, asked: Network) -> Result<Network, Failure> {
+        let rank = |n: &Network| match n {
+            Network::None => 0,
+            Network::Loopback => 1,
+            Network::Host | Network::Path(_) => 2,
+        };
+        let widest = self.widest_network();
+        if rank(&asked) > rank(&widest) {
+            let name = |n: &Network| if let Network::Path(p) = n { format!("netns:{}", p.display()) } else { format!("{n:?}").to_lowercase() };
+            return Err(Failure::new(format!("--network {}", name(&asked)), format!("the manifest allows {}", name(&widest)), "sign a manifest that allows it"));
+        }
+        Ok(asked)
+    }
+
+    pub fn started(&self, pid: u32) -> Record {
+        let mut record = Record::new(Event::ContainerStart, Decision::Noted, "started");
+        record.pid = Some(pid);
+        record.hash = Some(self.verified.manifest().container_id.to_string());
+        record.detail = Some(format!("{} serial {}", self.verified.manifest().name, self.verified.manifest().serial));
+        record
+    }
+}
+
+/// The code form and the first thread's machine.
+pub fn prepared(mut worker: Worker, form: cli::CodeForm, program: worker::Program) -> Result<GuestMain, Failure> {
+    worker.form = match form {
+        cli::CodeForm::Both => loader::Form::Both,
+        cli::CodeForm::Resumable => loader::Form::ResumableOnly,
+    };
+    worker::prepare(worker, program)
+}
+
+fn verified(source: &Source, audit: &mut Audit) -> Result<Verified, Failure> {
+    let path = Some(source.manifest.display().to_string());
+    let verified = keys::manifest(&source.manifest, &source.keys, source.threshold).inspect_err(|failure| {
+        let mut record = Record::new(Event::SignatureFailure, Decision::Denied, "not-verified");
+        record.path.clone_from(&path);
+        record.detail = Some(failure.to_string());
+        audit.write(record);
+    })?;
+    let mut record = Record::new(Event::PolicyLoad, Decision::Allowed, "verified");
+    record.path = path;
+    record.hash = Some(verified.digest().to_string());
+    record.detail = Some(format!("signed by {}", verified.signers().iter().cloned().collect::<Vec<_>>().join(", ")));
+    audit.write(record);
+    Ok(verified)
+}
+
+/// The release must be the one that is wanted, and no step back.
+fn newest(source: &Source, options: &cli::Release, verified: &Verified, audit: &mut Audit) -> Result<(), Failure> {
+    let mut note = |decision, reason: &str, detail: String| {
+        let mut record = Record::new(Event::PolicyLoad, decision, reason);
+        record.path = Some(source.manifest.display().to_string());
+        record.hash = Some(verified.digest().to_string());
+        record.detail = Some(detail);
+        audit.write(record);
+    };
+    match serial::admit(verified, &options.pin, &source.serials, options.allow_rollback) {
+        Ok(Passed::Newest) => Ok(()),
+        Ok(Passed::Rollback { highest }) => {
+            note(Decision::Allowed, "rollback", format!("serial {} although {highest} has run: --allow-rollback", verified.manifest().serial));
+            Ok(())
+        }
+        Err(refusal) => {
+            note(Decision::Denied, refusal.reason, refusal.failure.to_string());
+            Err(refusal.failure)
+        }
+    }
+}

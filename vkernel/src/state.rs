@@ -1,0 +1,267 @@
+//! What is known of containers on this host: one directory each, with a record that every command reads. Owns names, records, and telling a live process from another that got its
+//! number. The fact a newcomer gets wrong: a record says what was last written, not what is; whether a container runs is asked of the kernel each time.
+
+use crate::cgroup::Cgroup;
+use crate::failure::Failure;
+use crate::release::Source;
+use crate::sys;
+use nix::unistd::Pid;
+use oci_spec::runtime::Spec;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// Where records are unless `--root` says otherwise.
+pub const DEFAULT: &str = "/run/vkernel/containers";
+
+/// How far a container has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    #[default]
+    Creating,
+    Created,
+    Running,
+    Paused,
+    Stopped,
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// A process of this host, by number and moment of its start: numbers are used again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    pub pid: i32,
+    since: u64,
+}
+
+impl Process {
+    pub fn of(pid: Pid) -> Self {
+        Self { pid: pid.as_raw(), since: Self::look(pid.as_raw()).map_or(0, |(_, since)| since) }
+    }
+
+    /// State letter and start time (proc(5)); the name before them may hold anything.
+    fn look(pid: i32) -> Option<(u8, u64)> {
+        let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let end = text.iter().rposition(|b| *b == b')')?;
+        let rest = String::from_utf8_lossy(&text[end + 1..]).into_owned();
+        let mut fields = rest.split_ascii_whitespace();
+        let state = *fields.next()?.as_bytes().first()?;
+        Some((state, fields.nth(18)?.parse().ok()?))
+    }
+
+    pub fn is_alive(&self) -> bool {
+        self.pid > 0 && Self::look(self.pid).is_some_and(|(state, since)| since == self.since && !matches!(state, b'Z' | b'X'))
+    }
+
+    /// A descriptor of it, if it is still there: signals through it reach no other process.
+    pub fn open(&self) -> Option<OwnedFd> {
+        let fd = sys::pidfd_open(u32::try_from(self.pid).ok()?, 0).ok()?;
+        self.is_alive().then_some(fd)
+    }
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    pub code: i32,
+    pub oom_killed: bool,
+    pub at: String,
+}
+
+/// Everything a later command may need.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Record {
+    pub id: String,
+    pub name: Option<String>,
+    pub bundle: PathBuf,
+    pub created: String,
+    pub status: Status,
+    pub init: Process,
+    pub supervisor: Process,
+    pub spec: Spec,
+    /// Host trees its guest gets to write.
+    pub written: Vec<PathBuf>,
+    pub cgroup: Cgroup,
+    pub release: Source,
+    pub stop_signal: i32,
+    /// The record goes when the container ends.
+    pub forget: bool,
+    pub exit: Option<Exit>,
+}
+
+/// A record and its directory.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    dir: PathBuf,
+    pub record: Record,
+}
+
+fn failure(what: &str, path: &Path) -> impl Fn(std::io::Error) -> Failure {
+    let what = format!("{what} {}", path.display());
+    move |e| Failure::new(&what, e, "choose another place with --root DIR")
+}
+
+/// As runc's: what is safe in a path.
+fn is_id(id: &str) -> bool {
+    let safe = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
+    !id.is_empty() && id.len() <= 255 && id.chars().all(safe) && !id.starts_with('.')
+}
+
+impl Entry {
+    /// Makes the directory; an id or name that is taken is refused.
+    pub fn create(root: &Path, record: Record) -> Result<Self, Failure> {
+        for name in std::iter::once(&record.id).chain(&record.name) {
+            if !is_id(name) {
+                return Err(Failure::new(format!("container {name:?}"), "is no name", "use letters, digits, and _ + - ."));
+            }
+            if let Some(other) = all(root).iter().find(|e| e.record.id == *name || e.record.name.as_ref() == Some(name)) {
+                return Err(Failure::new(format!("container {name}"), format!("exists ({})", other.status()), "remove it with `vkernel rm`, or choose another name"));
+            }
+        }
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(failure("make", root))?;
+        let dir = root.join(&record.id);
+        fs::DirBuilder::new().mode(0o700).create(&dir).map_err(failure("make", &dir))?;
+        let entry = Self { dir, record };
+        entry.save().inspect_err(|_| entry.remove())?;
+        Ok(entry)
+    }
+
+    /// By id, by name, or by the beginning of one id.
+    pub fn find(root: &Path, name: &str) -> Result<Self, Failure> {
+        let unknown = || Failure::new(format!("container {name}"), "does not exist", "see `vkernel ps --all`");
+        if is_id(name)
+            && let Some(entry) = Self::read(&root.join(name))
+        {
+            return Ok(entry);
+        }
+        let entries = all(root);
+        let mut found = entries.iter().filter(|e| e.record.name.as_deref() == Some(name));
+        if let Some(entry) = found.next() {
+            return Ok(entry.clone());
+        }
+        let mut found = entries.into_iter().filter(|e| name.len() >= 3 && e.record.id.starts_with(name));
+        match (found.next(), found.next()) {
+            (Some(entry), None) => Ok(entry),
+            (Some(_), Some(_)) => Err(Failure::new(format!("container {name}"), "is the beginning of several ids", "write more of it")),
+            _ => Err(unknown()),
+        }
+    }
+
+    fn read(dir: &Path) -> Option<Self> {
+        let bytes = fs::read(dir.join("record.json")).ok()?;
+        let record = serde_json::from_slice(&bytes).ok()?;
+        Some(Self { dir: dir.to_owned(), record })
+    }
+
+    /// A file of the container's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// What another command has written meanwhile.
+    pub fn again(&self) -> Option<Self> {
+        Self::read(&self.dir)
+    }
+
+    /// Replaces the record as a whole.
+    pub fn save(&self) -> Result<(), Failure> {
+        let new = self.dir.join(format!(".record-{}", std::process::id()));
+        let bytes = serde_json::to_vec(&self.record).map_err(|e| Failure::new("container record", e, ""))?;
+        fs::write(&new, bytes).and_then(|()| fs::rename(&new, self.dir.join("record.json"))).map_err(failure("write", &self.dir))
+    }
+
+    pub fn remove(&self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+
+    /// What it is now.
+    pub fn status(&self) -> Status {
+        match self.record.status {
+            Status::Creating if self.record.supervisor.is_alive() => Status::Creating,
+            Status::Created | Status::Running | Status::Paused if self.record.init.is_alive() => {
+                if self.record.cgroup.is_frozen() {
+                    return Status::Paused;
+                }
+                self.record.status
+            }
+            _ => Status::Stopped,
+        }
+    }
+
+    /// Ends whatever is left of it: its first process, and with that everything in its pid namespace, and its control group.
+    pub fn destroy(&self) {
+        if let Some(init) = self.record.init.open() {
+            let _ = self.record.cgroup.is_frozen().then(|| self.record.cgroup.freeze(false));
+            let _ = sys::pidfd_send_signal(std::os::fd::AsFd::as_fd(&init), libc::SIGKILL);
+            let mut fds = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&init), nix::poll::PollFlags::POLLIN)];
+            let _ = nix::poll::poll(&mut fds, 10_000u16);
+        }
+        self.record.cgroup.kill();
+        self.record.cgroup.remove();
+    }
+}
+
+/// All containers, oldest first. Odd files are nobody's.
+pub fn all(root: &Path) -> Vec<Entry> {
+    let mut found: Vec<Entry> = fs::read_dir(root).into_iter().flatten().flatten().filter_map(|e| Entry::read(&e.path())).collect();
+    found.sort_by(|a, b| a.record.created.cmp(&b.record.created));
+    found
+}
+
+/// Removes what supervisors and keepers that were killed left behind: records that were to be forgotten and whose processes are gone.
+pub fn sweep(root: &Path) {
+    for entry in all(root) {
+        let r = &entry.record;
+        if r.forget && !r.supervisor.is_alive() && !r.init.is_alive() && r.supervisor != Process::default() {
+            entry.destroy();
+            entry.remove();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(id: &str, name: Option<&str>) -> Record {
+        Record { id: id.into(), name: name.map(str::to_owned), ..Record::default() }
+    }
+
+    #[test]
+    fn containers_are_found_by_id_name_and_beginning_and_names_are_taken_once() {
+        let root = std::env::temp_dir().join(format!("vkernel-state-{}", std::process::id()));
+        let a = Entry::create(&root, record("abcdef", Some("web"))).unwrap();
+        Entry::create(&root, record("abc123", None)).unwrap();
+        let id = |name: &str| Entry::find(&root, name).map(|e| e.record.id);
+        assert_eq!((id("abcdef").unwrap(), id("web").unwrap(), id("abcd").unwrap()), ("abcdef".into(), "abcdef".into(), "abcdef".into()));
+        assert!(id("abc").unwrap_err().to_string().contains("several") && id("zzz").is_err() && id("../x").is_err());
+        for (taken, name) in [("abcdef", None), ("new", Some("web")), ("web", None)] {
+            assert!(Entry::create(&root, record(taken, name)).unwrap_err().to_string().contains("exists"), "{taken}");
+        }
+        assert!(Entry::create(&root, record("../up", None)).unwrap_err().to_string().contains("no name"));
+        a.remove();
+        assert_eq!(all(&root).len(), 1);
+        fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn a_process_is_not_taken_for_another_with_its_number() {
+        let me = Process::of(Pid::this());
+        assert!(me.is_alive() && me.open().is_some());
+        let other = Process { since: me.since + 1, ..me };
+        assert!(!other.is_alive() && other.open().is_none() && !Process::default().is_alive());
+    }
+}
