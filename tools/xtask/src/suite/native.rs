@@ -35,7 +35,14 @@ exec chroot . /usr/bin/setpriv --no-new-privs --reuid "$user" --regid "$user" --
 pub(super) const ROOTS: &[&str] = &["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"];
 
 /// `program` as `user` on the image, with a loopback interface or without, for no longer than `seconds`; it ends when xtask does.
-pub(super) fn command<'a>(image: &Path, user: u32, seconds: u32, loopback: bool, environment: &[impl AsRef<str>], program: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Command> {
+pub(super) fn command<'a>(
+    image: &Path,
+    user: u32,
+    seconds: u32,
+    loopback: bool,
+    environment: &[impl AsRef<str>],
+    program: impl IntoIterator<Item = &'a str>,
+) -> anyhow::Result<Command> {
     // A mount over this directory is seen in its own namespace only.
     let stage = work().join("stage");
     fs::create_dir_all(&stage)?;
