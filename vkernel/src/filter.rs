@@ -91,6 +91,7 @@ fn argument_rules() -> Result<Rules, seccompiler::BackendError> {
     for nr in [libc::SYS_mmap, libc::SYS_mprotect, libc::SYS_pkey_mprotect] {
         rules.push((nr, vec![no_exec(2)?]));
     }
+    rules.push((libc::SYS_shmat, vec![when(&[(2, Len::Dword, Op::MaskedEq(libc::SHM_EXEC as u64), 0)])?]));
     // Threads and forks, but no namespaces.
     const NAMESPACES: u64 =
         (libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNET) as u64 | 0x80;
@@ -146,7 +147,6 @@ pub const NEVER: &[i64] = &[
     libc::SYS_seccomp,
     libc::SYS_ptrace,
     libc::SYS_personality,
-    libc::SYS_shmat,
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,

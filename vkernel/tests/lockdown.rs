@@ -63,7 +63,7 @@ fn verified() -> Verified {
             file: "aot/x".into(),
             digest: Digest::blake3(b"artifact"),
         }],
-        global_policies: GlobalPolicies { default_syscalls: BTreeSet::from(["read".into()]), networking: Networking::None },
+        global_policies: GlobalPolicies { default_syscalls: BTreeSet::from(["read".into(), "shmat".into()]), networking: Networking::None },
         binaries: BTreeMap::from([(Digest::blake3(TOOL), binary)]),
         libraries: BTreeMap::from([(Digest::blake3(LIBRARY), library)]),
         scripts: BTreeMap::new(),
@@ -283,6 +283,7 @@ fn a_locked_down_worker_cannot_escape() {
                 (libc::SYS_mmap, [0, 4096, 5, 0x22, u64::MAX, 0]),
                 (libc::SYS_mprotect, [board_page(&shared), 4096, 5, 0, 0, 0]),
                 (libc::SYS_pkey_mprotect, [board_page(&shared), 4096, 5, u64::MAX, 0, 0]),
+                (libc::SYS_shmat, [0, 0, libc::SHM_EXEC as u64, 0, 0, 0]),
                 // A listener of its own, and other filters.
                 (libc::SYS_seccomp, [1, 8, 0, 0, 0, 0]),
                 (libc::SYS_prctl, [libc::PR_SET_SECCOMP as u64, 2, 0, 0, 0, 0]),
@@ -308,6 +309,8 @@ fn a_locked_down_worker_cannot_escape() {
             }
             shared.set(30, raw(libc::SYS_clone3, [0; 6]));
             shared.set(31, raw(0x4000_0000 | 39, [0; 6]));
+            // There is no segment 0: what is asked without SHM_EXEC reaches the kernel.
+            shared.set(29, raw(libc::SYS_shmat, [0; 6]));
             // Writing to executable memory through procfs.
             shared.set(32, raw(libc::SYS_open, [c"/proc/self/mem".as_ptr() as u64, libc::O_RDWR as u64, 0, 0, 0, 0]));
             shared.set(33, raw(libc::SYS_open, [c"/proc/sys/kernel/core_pattern".as_ptr() as u64, libc::O_WRONLY as u64, 0, 0, 0, 0]));
@@ -324,10 +327,11 @@ fn a_locked_down_worker_cannot_escape() {
         },
     );
     assert_eq!(code, 0);
-    let refused: Vec<i64> = (0..24).map(|i| board.get(i)).collect();
-    let mut want = vec![E(libc::EPERM); 24];
+    let refused: Vec<i64> = (0..25).map(|i| board.get(i)).collect();
+    let mut want = vec![E(libc::EPERM); 25];
     want[..3].fill(E(libc::EACCES));
     assert_eq!(refused, want);
+    assert_eq!(board.get(29), E(libc::EINVAL));
     assert_eq!(board.get(30), E(libc::ENOSYS));
     assert_eq!(board.get(31), E(libc::ENOSYS));
     assert!(matches!(-board.get(32) as i32, libc::EROFS | libc::EACCES | libc::EPERM), "{}", board.get(32));

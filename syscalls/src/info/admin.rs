@@ -5,10 +5,6 @@
 use crate::pass::refused;
 
 refused! {
-    29 "shmget" ENOSYS "System V shared memory is not offered; use mmap or POSIX shared memory";
-    30 "shmat" ENOSYS "see shmget";
-    31 "shmctl" ENOSYS "see shmget";
-    67 "shmdt" ENOSYS "see shmget";
     103 "syslog" EPERM "the host's kernel log";
     134 "uselib" ENOSYS "obsolete";
     153 "vhangup" EPERM "host administration";

@@ -9,6 +9,7 @@ mod map;
 mod objects;
 mod remap;
 mod rows;
+mod segments;
 
 use crate::errno::Errno;
 use crate::guest::Window;
@@ -19,7 +20,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 pub(crate) use objects::file_identity;
-pub use rows::ROWS;
+
+crate::pass::family! { rows::ROWS, segments::ROWS }
 
 pub const PAGE: u64 = 4096;
 /// Nothing is ever mapped below: a null pointer with an offset faults.

@@ -15,7 +15,7 @@ macro_rules! row {
     };
 }
 
-pub const ROWS: &[Row] = &[
+pub(super) const ROWS: &[Row] = &[
     row!(mmap, SYS_mmap, [Ptr, Len, Flags, Flags, Fd, Hex], Emulate, "PROT_EXEC only of signed libraries; no MAP_HUGETLB; 4 GiB in all"),
     row!(munmap, SYS_munmap, [Ptr, Len], Emulate, ""),
     row!(mprotect, SYS_mprotect, [Ptr, Len, Flags], Emulate, "PROT_EXEC only on the text of signed objects"),
