@@ -46,11 +46,12 @@ pub fn load(engine: &Engine, path: &Path, in_place: bool) -> Result<Artifact, Ar
     if !(in_place && only_root_can_change(&file.metadata().map_err(read)?)) {
         file = sealed_copy(&mut file).map_err(|source| ArtifactError::Seal { path: path.into(), source })?;
     }
+    let open = descriptors_of(&file).map_err(read)?;
     // By descriptor, so that what was checked is what is mapped.
     // SAFETY: the caller vouches for the content, which nobody but host root can change after this point.
     let module = unsafe { Module::deserialize_from_file(engine, format!("/proc/self/fd/{}", file.as_raw_fd())) };
     let module = module.map_err(|source| ArtifactError::Engine { path: path.into(), source })?;
-    close_duplicates(&file).map_err(read)?;
+    close_others(&file, &open).map_err(read)?;
     Ok(Artifact { module, file })
 }
 
@@ -80,17 +81,23 @@ pub(crate) fn seal(file: &File) -> io::Result<()> {
     Ok(rustix::fs::fcntl_add_seals(file, seals)?)
 }
 
-/// Closes the descriptors wasmer keeps of the file it has just mapped (07 S7). New descriptors get the lowest free numbers, so they stand close to `file`'s.
-fn close_duplicates(file: &File) -> io::Result<()> {
+/// Descriptors of this file close to `file`'s: new ones get the lowest free numbers.
+fn descriptors_of(file: &File) -> io::Result<Vec<i32>> {
     const AROUND: i32 = 8;
     let (own, ours) = (file.as_raw_fd(), file.metadata()?);
-    for fd in (own - AROUND..own + AROUND).filter(|fd| *fd > 2 && *fd != own) {
+    let is_ours = |fd: &i32| {
         // SAFETY: only looked at; a number that is not open gives an error.
-        let Ok(stat) = rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(fd) }) else { continue };
-        if (stat.st_dev, stat.st_ino) == (ours.dev(), ours.ino()) {
-            // SAFETY: a descriptor of the file just mapped, which this thread alone works on; its owner (a wasmer module) is never used for I/O nor dropped.
-            unsafe { libc::close(fd) };
-        }
+        let stat = rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(*fd) });
+        stat.is_ok_and(|s| (s.st_dev, s.st_ino) == (ours.dev(), ours.ino()))
+    };
+    Ok((own - AROUND..own + AROUND).filter(|fd| *fd > 2).filter(is_ours).collect())
+}
+
+/// Closes the descriptors wasmer keeps of the file it has just mapped (07 S7): all but those that were `open` before. Shards with the same code share a file, whose descriptors their artifacts hold.
+fn close_others(file: &File, open: &[i32]) -> io::Result<()> {
+    for fd in descriptors_of(file)?.into_iter().filter(|fd| !open.contains(fd)) {
+        // SAFETY: a descriptor of the file just mapped, which this thread alone works on; its owner (a wasmer module) is never used for I/O nor dropped.
+        unsafe { libc::close(fd) };
     }
     Ok(())
 }
