@@ -99,12 +99,9 @@ impl Memory {
 
     /// shmdt(2): whatever is left of the segment that was attached at `addr`.
     fn detach(&mut self, host: &dyn Host, addr: u64) -> Result<(), Errno> {
-        let Some((start, Area { backing: backing @ Backing::File { path, .. }, offset: 0, .. })) = self.areas.at(addr) else { return Err(Errno::EINVAL) };
-        if start != addr || !path.starts_with(NAME) {
-            return Err(Errno::EINVAL);
-        }
-        let of_it = |at: u64, area: &Area| area.backing == *backing && area.offset == at - addr;
-        let parts: Vec<(u64, u64)> = self.areas.iter().filter(|(at, area)| *at >= addr && of_it(*at, area)).map(|(at, area)| (at, area.end)).collect();
+        let attached = |at: u64, area: &Area| at >= addr && area.offset == at - addr && matches!(&area.backing, Backing::File { path, .. } if path.starts_with(NAME));
+        let Some((_, first)) = self.areas.iter().find(|(at, area)| attached(*at, area)) else { return Err(Errno::EINVAL) };
+        let parts: Vec<(u64, u64)> = self.areas.iter().filter(|(at, area)| attached(*at, area) && area.backing == first.backing).map(|(at, area)| (at, area.end)).collect();
         parts.into_iter().try_for_each(|(at, end)| self.munmap(host, at, end - at))
     }
 }
