@@ -29,6 +29,11 @@ impl Code {
                 }
             }
         }
+        drop(world);
+        drop(store);
+        // What the instances held would otherwise be copied by every fork of this process.
+        // SAFETY: a request to the allocator, which every thread may make at any time.
+        unsafe { libc::malloc_trim(0) };
         Ok(Self { addresses: addresses.into() })
     }
 
