@@ -7,12 +7,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Arguments: image, stage, user, then the program. Runs in mount, pid, net, ipc and uts namespaces of its own, without descriptors that the caller left open.
+/// Arguments: image, stage, loopback interface up or down, user, then the program. Runs in mount, pid, net, ipc and uts namespaces of its own, without descriptors that the caller left open.
 const CONTAINER: &str = r#"
 set -e
 for fd in /proc/self/fd/*; do fd=${fd##*/}; [ "$fd" -le 2 ] || eval "exec $fd>&-"; done
-image=$1 stage=$2 user=$3; shift 3
-ip link set lo "$LOOPBACK"
+image=$1 stage=$2 loopback=$3 user=$4; shift 4
+ip link set lo "$loopback"
 mount --make-rprivate /
 mount -t tmpfs stage "$stage"
 cd "$stage"
@@ -48,7 +48,6 @@ pub(super) fn command<'a>(
     fs::create_dir_all(&stage)?;
     let mut c = Command::new("unshare");
     c.args(["--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc", "--uts", "bash", "-c", CONTAINER, "native"]);
-    c.env("LOOPBACK", if loopback { "up" } else { "down" });
-    c.arg(image).arg(&stage).arg(user.to_string()).args(["/usr/bin/env", "-i"]).args(environment.iter().map(AsRef::as_ref)).args(program);
+    c.arg(image).arg(&stage).arg(if loopback { "up" } else { "down" }).arg(user.to_string()).args(["/usr/bin/env", "-i"]).args(environment.iter().map(AsRef::as_ref)).args(program);
     Ok(process::bounded(seconds, &c))
 }
