@@ -100,10 +100,14 @@ impl Drop for Place {
         if self.path("storage").exists() {
             self.podman(&["rm", "--all", "--force", "--time", "0"]);
         }
-        // Parents of groups, which runtimes leave; not empty if somebody else uses them.
+        // Parents of groups, which runtimes leave; not empty if somebody else uses them, or for a moment more, until conmon has ended.
+        let limit = Instant::now() + Duration::from_secs(2);
         for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            for parent in ["vkernel-test", "libpod_parent"] {
-                let _ = std::fs::remove_dir(hierarchy.path().join(parent));
+            for parent in ["vkernel-test", "libpod_parent/conmon", "libpod_parent"] {
+                let parent = hierarchy.path().join(parent);
+                while parent.exists() && std::fs::remove_dir(&parent).is_err() && Instant::now() < limit {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
             }
         }
     }
