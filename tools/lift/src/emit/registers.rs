@@ -177,11 +177,6 @@ impl Emit {
         }
     }
 
-    /// The local of rsp in functions without static stack.
-    pub fn gpr_of_rsp(&mut self) -> u32 {
-        self.gpr_local(RSP)
-    }
-
     /// rsp += bytes.
     pub fn rsp_add(&mut self, bytes: i32) {
         if let Some(s) = &mut self.stack {

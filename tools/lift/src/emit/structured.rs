@@ -176,12 +176,7 @@ impl Writer<'_> {
 
     fn prologue(&mut self) {
         self.e.valid = RegSet(u32::MAX);
-        match &self.stack {
-            Some(s) => {
-                self.e.stack = Some(StaticStack { delta: 0, bias: s.bias });
-            }
-            None => self.e.stack = None,
-        }
+        self.e.stack = self.stack.as_ref().map(|s| StaticStack { delta: 0, bias: s.bias });
         self.e.entry_rsp();
         self.e.set_rsp32();
         let loads = self.facts.live_in[&self.f.entry].minus(RegSet::PARAMETERS).minus(RegSet::RSP);
@@ -456,8 +451,8 @@ impl Writer<'_> {
         self.e.get(results.pc);
         self.e.c64(next as i64);
         self.e.s().i64_ne();
-        let clobbered = callee.may_write;
         self.pass_on_if(results);
+        let clobbered = callee.may_write;
         let taken = locals::taken(callee);
         self.e.dirty = self.e.dirty.minus(clobbered).or(taken);
         let reload = clobbered.minus(taken).and(live_after);
