@@ -3,7 +3,7 @@
 //! Owns how the two sides are started and what is compared (stdout, stderr, exit status). Builds nothing: `cargo xtask test` does, and hands over the places in environment
 //! variables. The fact a newcomer gets wrong: the native side runs twice, and a program whose own two runs differ is reported as unfit, not as passed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// What `cargo xtask test` made.
@@ -91,6 +91,12 @@ pub fn twin_with(options: &[&str], program: &[&str]) {
 fn short(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     if lines.len() <= 60 { text.to_owned() } else { format!("{}\n… {} lines more", lines[..60].join("\n"), lines.len() - 60) }
+}
+
+/// Copies a program or script to where it will be executed, by another process: a descriptor open for writing here would be inherited by what other tests start at that moment, and the kernel executes no file that somebody may write (ETXTBSY).
+pub fn install(source: &Path, at: &Path) {
+    let out = Command::new("install").arg("-m755").args([source, at]).output().expect("install starts");
+    assert!(out.status.success(), "{}", show(&out));
 }
 
 /// Everything that is compared, readable in a diff.

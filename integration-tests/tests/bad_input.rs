@@ -1,6 +1,6 @@
 //! Bad input of `vkernel`: one line that says what, why and what to do; exit code 125; nothing left behind.
 
-use integration_tests::{Setup, finish, show};
+use integration_tests::{Setup, finish, install, show};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -198,7 +198,7 @@ fn for_everybody(program: &Path) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().expect("a directory can be made");
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("ours");
     let copy = dir.path().join("vkernel");
-    fs::copy(program, &copy).expect("room for a copy");
+    install(program, &copy);
     (dir, copy)
 }
 

@@ -1,6 +1,6 @@
 //! The OCI runtime command line: the life of a bundle beside runc's on the same description, bundles of umoci, and Debian's podman with vkernel as its runtime.
 
-use integration_tests::{Setup, finish, show};
+use integration_tests::{Setup, finish, install, show};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -59,9 +59,9 @@ impl Place {
             setup.vkernel.display(),
             self.text("containers")
         );
-        let path = self.path("runtime");
-        std::fs::write(&path, script).expect("written");
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+        let (source, path) = (self.path("runtime.bash"), self.path("runtime"));
+        std::fs::write(&source, script).expect("written");
+        install(&source, &path);
         path.to_string_lossy().into_owned()
     }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: unit tests of all crates, then the integration tests on a release made for them.
 
 use crate::process::{self, root, say, work};
-use crate::suite::csmith;
+use crate::suite::{blocks, csmith};
 use crate::{demo, fuzz, gates, mutants, release, rootfs, setup};
 use anyhow::Context;
 use std::fs;
@@ -72,6 +72,7 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
         filter,
     )?;
     if filter.is_none() {
+        blocks::run(blocks::SMOKE)?.check()?;
         csmith::run(&csmith::SMOKE)?.check()?;
     }
     Ok(())

@@ -2420,6 +2420,16 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
         Ok(true)
     }
 
+    /// A sum or product. On x86-64 the machine instruction itself: of two NaNs the first operand's is the result, and LLVM would swap the operands where that saves a load or a copy.
+    fn ordered(&mut self, operation: FunctionValue<'ctx>, mnemonic: &str, a: BasicValueEnum<'ctx>, b: BasicValueEnum<'ctx>) -> Result<BasicValueEnum<'ctx>, CompileError> {
+        if self.config.closed_world.is_none() || self.target_triple.architecture != Architecture::X86_64 {
+            let arguments = [a.into(), b.into(), self.intrinsics.fp_rounding_md, self.intrinsics.fp_exception_md];
+            return Ok(self.build_call_with_param_attributes(operation, &arguments, "")?.try_as_basic_value().unwrap_basic());
+        }
+        let avx = self.cpu_features.contains(CpuFeature::AVX);
+        host_instruction::binary(self.context, &self.builder, mnemonic, avx, a, b)
+    }
+
     /// A conversion of a signed integer that rounds as MXCSR says: without this, LLVM rounds constants to nearest.
     fn constrained_conversion(&mut self, conversion: FunctionValue<'ctx>, v: BasicValueEnum<'ctx>) -> Result<BasicValueEnum<'ctx>, CompileError> {
         let arguments = [v.into(), self.intrinsics.fp_rounding_md, self.intrinsics.fp_exception_md];
@@ -6413,19 +6423,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
         match op {
             Operator::F32Add => {
                 let ((v1, i1), (v2, i2)) = self.state.pop2_extra()?;
-                let res = self
-                    .build_call_with_param_attributes(
-                        self.intrinsics.add_f32,
-                        &[
-                            v1.into(),
-                            v2.into(),
-                            self.intrinsics.fp_rounding_md,
-                            self.intrinsics.fp_exception_md,
-                        ],
-                        "",
-                    )?
-                    .try_as_basic_value()
-                    .unwrap_basic();
+                let res = self.ordered(self.intrinsics.add_f32, "addss", v1.into(), v2.into())?;
                 self.state.push1_extra(
                     res,
                     ((i1.strip_pending() & i2.strip_pending())? | ExtraInfo::pending_f32_nan())?,
@@ -6434,19 +6432,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
             Operator::F64Add => {
                 let ((v1, i1), (v2, i2)) = self.state.pop2_extra()?;
                 let (v1, v2) = (v1.into_float_value(), v2.into_float_value());
-                let res = self
-                    .build_call_with_param_attributes(
-                        self.intrinsics.add_f64,
-                        &[
-                            v1.into(),
-                            v2.into(),
-                            self.intrinsics.fp_rounding_md,
-                            self.intrinsics.fp_exception_md,
-                        ],
-                        "",
-                    )?
-                    .try_as_basic_value()
-                    .unwrap_basic();
+                let res = self.ordered(self.intrinsics.add_f64, "addsd", v1.into(), v2.into())?;
                 self.state.push1_extra(
                     res,
                     ((i1.strip_pending() & i2.strip_pending())? | ExtraInfo::pending_f64_nan())?,
@@ -6456,19 +6442,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                 let ((v1, i1), (v2, i2)) = self.state.pop2_extra()?;
                 let (v1, i1) = self.v128_into_f32x4(v1, i1)?;
                 let (v2, i2) = self.v128_into_f32x4(v2, i2)?;
-                let res = self
-                    .build_call_with_param_attributes(
-                        self.intrinsics.add_f32x4,
-                        &[
-                            v1.into(),
-                            v2.into(),
-                            self.intrinsics.fp_rounding_md,
-                            self.intrinsics.fp_exception_md,
-                        ],
-                        "",
-                    )?
-                    .try_as_basic_value()
-                    .unwrap_basic();
+                let res = self.ordered(self.intrinsics.add_f32x4, "addps", v1.into(), v2.into())?;
                 let res = err!(
                     self.builder
                         .build_bit_cast(res, self.intrinsics.i128_ty, "")
@@ -6482,19 +6456,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                 let ((v1, i1), (v2, i2)) = self.state.pop2_extra()?;
                 let (v1, i1) = self.v128_into_f64x2(v1, i1)?;
                 let (v2, i2) = self.v128_into_f64x2(v2, i2)?;
-                let res = self
-                    .build_call_with_param_attributes(
-                        self.intrinsics.add_f64x2,
-                        &[
-                            v1.into(),
-                            v2.into(),
-                            self.intrinsics.fp_rounding_md,
-                            self.intrinsics.fp_exception_md,
-                        ],
-                        "",
-                    )?
-                    .try_as_basic_value()
-                    .unwrap_basic();
+                let res = self.ordered(self.intrinsics.add_f64x2, "addpd", v1.into(), v2.into())?;
                 let res = err!(
                     self.builder
                         .build_bit_cast(res, self.intrinsics.i128_ty, "")
@@ -6601,19 +6563,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
             Operator::F32Mul => {
                 let ((v1, i1), (v2, i2)) = self.state.pop2_extra()?;
                 let (v1, v2) = (v1.into_float_value(), v2.into_float_value());
-                let res = self
-                    .build_call_with_param_attributes(
-                        self.intrinsics.mul_f32,
-                        &[
-                            v1.into(),
-                            v2.into(),
-                            self.intrinsics.fp_rounding_md,
-                            self.intrinsics.fp_exception_md,
-                        ],
-                        "",
-                    )?
-                    .try_as_basic_value()
-                    .unwrap_basic();
+                let res = self.ordered(self.intrinsics.mul_f32, "mulss", v1.into(), v2.into())?;
                 self.state.push1_extra(
                     res,
                     ((i1.strip_pending() & i2.strip_pending())? | ExtraInfo::pending_f32_nan())?,
@@ -6622,19 +6572,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
             Operator::F64Mul => {
                 let ((v1, i1), (v2, i2)) = self.state.pop2_extra()?;
                 let (v1, v2) = (v1.into_float_value(), v2.into_float_value());
-                let res = self
-                    .build_call_with_param_attributes(
-                        self.intrinsics.mul_f64,
-                        &[
-                            v1.into(),
-                            v2.into(),
-                            self.intrinsics.fp_rounding_md,
-                            self.intrinsics.fp_exception_md,
-                        ],
-                        "",
-                    )?
-                    .try_as_basic_value()
-                    .unwrap_basic();
+                let res = self.ordered(self.intrinsics.mul_f64, "mulsd", v1.into(), v2.into())?;
                 self.state.push1_extra(
                     res,
                     ((i1.strip_pending() & i2.strip_pending())? | ExtraInfo::pending_f64_nan())?,
@@ -6644,19 +6582,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                 let ((v1, i1), (v2, i2)) = self.state.pop2_extra()?;
                 let (v1, i1) = self.v128_into_f32x4(v1, i1)?;
                 let (v2, i2) = self.v128_into_f32x4(v2, i2)?;
-                let res = self
-                    .build_call_with_param_attributes(
-                        self.intrinsics.mul_f32x4,
-                        &[
-                            v1.into(),
-                            v2.into(),
-                            self.intrinsics.fp_rounding_md,
-                            self.intrinsics.fp_exception_md,
-                        ],
-                        "",
-                    )?
-                    .try_as_basic_value()
-                    .unwrap_basic();
+                let res = self.ordered(self.intrinsics.mul_f32x4, "mulps", v1.into(), v2.into())?;
                 let res = err!(
                     self.builder
                         .build_bit_cast(res, self.intrinsics.i128_ty, "")
@@ -6751,19 +6677,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                 let ((v1, i1), (v2, i2)) = self.state.pop2_extra()?;
                 let (v1, i1) = self.v128_into_f64x2(v1, i1)?;
                 let (v2, i2) = self.v128_into_f64x2(v2, i2)?;
-                let res = self
-                    .build_call_with_param_attributes(
-                        self.intrinsics.mul_f64x2,
-                        &[
-                            v1.into(),
-                            v2.into(),
-                            self.intrinsics.fp_rounding_md,
-                            self.intrinsics.fp_exception_md,
-                        ],
-                        "",
-                    )?
-                    .try_as_basic_value()
-                    .unwrap_basic();
+                let res = self.ordered(self.intrinsics.mul_f64x2, "mulpd", v1.into(), v2.into())?;
                 let res = err!(
                     self.builder
                         .build_bit_cast(res, self.intrinsics.i128_ty, "")

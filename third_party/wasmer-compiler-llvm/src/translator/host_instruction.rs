@@ -14,7 +14,7 @@ use inkwell::{
     builder::Builder,
     context::Context,
     types::{BasicMetadataTypeEnum, BasicType, BasicTypeEnum},
-    values::{BasicMetadataValueEnum, BasicValue, BasicValueEnum, IntValue},
+    values::{BasicMetadataValueEnum, BasicValue, BasicValueEnum, CallSiteValue, IntValue},
 };
 use wasmer_types::CompileError;
 
@@ -66,10 +66,7 @@ pub(super) fn emit<'ctx>(
     let assembly = context.create_inline_asm(ty, text, constraints, true, false, Some(InlineAsmDialect::Intel), false);
     let arguments: Vec<BasicMetadataValueEnum<'ctx>> = operands.into_iter().map(Into::into).collect();
     let call = err!(builder.build_indirect_call(ty, assembly, &arguments, ""));
-    for (name, value) in [("nounwind", 0), ("memory", OUTSIDE_MEMORY)] {
-        let kind = Attribute::get_named_enum_kind_id(name);
-        call.add_attribute(AttributeLoc::Function, context.create_enum_attribute(kind, value));
-    }
+    touches_no_memory(context, call);
     let value = call.try_as_basic_value().basic();
     Ok(match (instruction.result, value) {
         (HostResult::Word, Some(v)) => err!(builder.build_int_z_extend(v.into_int_value(), intrinsics.i64_ty, "")).into(),
@@ -81,4 +78,33 @@ pub(super) fn emit<'ctx>(
         (HostResult::Quad, Some(v)) => v,
         (_, _) => intrinsics.i64_zero.into(),
     })
+}
+
+/// Emits an arithmetic instruction on two registers of one type; `a` is its destination operand, or with AVX its first source.
+pub(super) fn binary<'ctx>(
+    context: &'ctx Context,
+    builder: &Builder<'ctx>,
+    mnemonic: &str,
+    avx: bool,
+    a: BasicValueEnum<'ctx>,
+    b: BasicValueEnum<'ctx>,
+) -> Result<BasicValueEnum<'ctx>, CompileError> {
+    let (text, constraints) = match avx {
+        // The assembler, too, swaps the sources, where that gives the two-byte prefix.
+        true => (format!("{{vex3}} v{mnemonic} $0, $1, $2"), "=x,x,x"),
+        false => (format!("{mnemonic} $0, $2"), "=x,0,x"),
+    };
+    let ty = a.get_type().fn_type(&[a.get_type().into(), b.get_type().into()], false);
+    let assembly = context.create_inline_asm(ty, text, constraints.to_owned(), true, false, Some(InlineAsmDialect::Intel), false);
+    let call = err!(builder.build_indirect_call(ty, assembly, &[a.into(), b.into()], ""));
+    touches_no_memory(context, call);
+    Ok(call.try_as_basic_value().unwrap_basic())
+}
+
+/// The exception flags are a result that LLVM does not see, so that the instruction stays where it is.
+fn touches_no_memory<'ctx>(context: &'ctx Context, call: CallSiteValue<'ctx>) {
+    for (name, value) in [("nounwind", 0), ("memory", OUTSIDE_MEMORY)] {
+        let kind = Attribute::get_named_enum_kind_id(name);
+        call.add_attribute(AttributeLoc::Function, context.create_enum_attribute(kind, value));
+    }
 }

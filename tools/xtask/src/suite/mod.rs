@@ -5,7 +5,7 @@
 mod avx;
 mod bash;
 mod batch;
-mod blocks;
+pub(crate) mod blocks;
 mod busybox;
 pub(crate) mod csmith;
 mod forked;
@@ -172,9 +172,9 @@ impl Suite {
                 let seeds = if fresh { csmith::Seeds::fresh(count)? } else { csmith::Seeds { count, first } };
                 csmith::run(&seeds)?.check()
             }
-            Suite::Blocks { smoke: true, .. } => blocks::run(blocks::SMOKE),
-            Suite::Blocks { seeds, fresh: true, .. } => blocks::run(blocks::Seeds::fresh(seeds)?),
-            Suite::Blocks { seeds, first, .. } => blocks::run(blocks::Seeds { count: seeds, first }),
+            Suite::Blocks { smoke: true, .. } => blocks::run(blocks::SMOKE)?.check(),
+            Suite::Blocks { seeds, fresh: true, .. } => blocks::run(blocks::Seeds::fresh(seeds)?)?.check(),
+            Suite::Blocks { seeds, first, .. } => blocks::run(blocks::Seeds { count: seeds, first })?.check(),
             Suite::Bash { cases } => bash::run(&cases)?.check(),
             Suite::Busybox { applets } => busybox::run(&applets)?.check(),
             Suite::Coreutils { cases } => gnu::run(&gnu::COREUTILS, &cases)?.check(),
@@ -200,6 +200,7 @@ const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] = &[
     ("i386", i386::run),
     ("avx", avx::run),
     ("valgrind", valgrind::run),
+    ("blocks", || blocks::run(blocks::USUAL)),
     ("csmith", || csmith::run(&csmith::USUAL)),
     ("torture", || torture::run(TORTURE_SAMPLE, "O2", false)),
     ("bash", || bash::run(&[])),
