@@ -214,8 +214,9 @@ pub mod helper {
     /// High 64 bits of the unsigned / signed product a*b.
     pub const MULHI_U: u32 = 4;
     pub const MULHI_S: u32 = 5;
-    /// 128/64 division: a = divisor; dividend in rdx:rax; quotient → rax, remainder → rdx; returns 1 on #DE (nothing written), else 0.
+    /// Unsigned 128/64 division: a = divisor; the dividend's high half is b < a, the low one in rax; returns the quotient. In the structured form the instruction itself, as those of `float`.
     pub const DIV64: u32 = 6;
+    /// Signed 128/64 division: a = divisor; dividend in rdx:rax; quotient → rax, remainder → rdx; returns 1 on #DE (nothing written), else 0.
     pub const IDIV64: u32 = 7;
     /// cmpxchg16b: a = address; rdx:rax, rcx:rbx as in the manual; returns ZF; writes rax, rdx when ZF = 0.
     pub const CMPXCHG16B: u32 = 8;

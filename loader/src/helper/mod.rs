@@ -43,7 +43,7 @@ fn operate(cpu: &mut CpuState, guest: Guest, operation: u32, a: u64, b: u64) -> 
         op::XGETBV => return Ok(save::XCR0),
         op::MULHI_U => return Ok(((u128::from(a) * u128::from(b)) >> 64) as u64),
         op::MULHI_S => return Ok(((i128::from(a.cast_signed()) * i128::from(b.cast_signed())) >> 64) as u64),
-        op::DIV64 => return Ok(divide::unsigned(cpu, a)),
+        op::DIV64 => return Ok(divide::unsigned(cpu, a, b)),
         op::IDIV64 => return Ok(divide::signed(cpu, a.cast_signed())),
         op::CMPXCHG16B => return guest.cmpxchg16b(cpu, a),
         op::LOCK_ADD..=43 => return guest.locked(operation, cpu.scratch[0][0], a, b),

@@ -148,7 +148,7 @@ pub struct HostInstruction {
     pub result: HostResult,
 }
 
-/// What the bits a and b of a call become; each operand is in a vector register.
+/// What the bits a and b of a call become; each operand but `Integers` is in a vector register.
 #[derive(Debug, Clone, Copy)]
 pub enum HostOperands {
     /// The low halves of a and of b.
@@ -161,6 +161,8 @@ pub enum HostOperands {
     Double,
     /// One vector: a is its low lane, b the high one.
     Lanes,
+    /// a and b in general registers other than rax and rdx.
+    Integers,
 }
 
 /// Where the result's bits are.
@@ -175,6 +177,8 @@ pub enum HostResult {
     Double,
     /// The low 64 bits of a vector register.
     LowLane,
+    /// rax, of an instruction that also writes rdx and reads memory.
+    Rax,
 }
 
 #[derive(Debug, Clone)]

@@ -1,8 +1,9 @@
-//! The floating-point instructions that LLVM puts in the place of helper calls (`syscalls::abi::float`).
+//! The instructions that LLVM puts in the place of helper calls (`syscalls::abi::float`, and `DIV64`, which no operation of WASM is).
 //!
-//! Owns their text for LLVM. The loader has the same instructions as a helper (`loader/src/helper/float.rs`), for code that Cranelift made; the instruction twins run both.
+//! Owns their text for LLVM. The loader has the same instructions as a helper (`loader/src/helper/{float,divide}.rs`), for code that Cranelift made; the instruction twins run both.
 
-use syscalls::abi::{float, import};
+use core::mem::offset_of;
+use syscalls::abi::{CpuState, float, helper, import};
 use wasmer_compiler_llvm::{HostInstruction, HostInstructions, HostOperands as Takes, HostResult as Gives};
 
 pub(crate) fn host_instructions() -> HostInstructions {
@@ -28,6 +29,9 @@ pub(crate) fn host_instructions() -> HostInstructions {
         list.push(one(float::ROUNDPS + immediate, &format!("roundps $0, $1, {immediate}"), Takes::Lanes, Gives::LowLane));
         list.push(one(float::ROUNDSD + immediate, &format!("roundsd $0, $1, {immediate}"), Takes::Double, Gives::Double));
     }
+    // The low half of the dividend is where `DIV64` expects it: rax in `CpuState`, which is at GS.
+    let division = format!("mov rdx, $2\n\tmov rax, qword ptr gs:[{}]\n\tdiv $1", offset_of!(CpuState, gpr));
+    list.push(one(helper::DIV64, &division, Takes::Integers, Gives::Rax));
     HostInstructions { function: import::HELPER_INDEX, list }
 }
 

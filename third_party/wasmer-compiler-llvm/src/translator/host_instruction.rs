@@ -1,7 +1,7 @@
 //! Calls of an imported function that stand for one machine instruction (`config::HostInstructions`).
 //!
 //! Owns how operands and results get between the integers of the call and the instruction's registers. The fact a newcomer gets wrong: the instruction is volatile (its exception flags are a result that LLVM does
-//! not see), but it touches no memory, and saying so lets loads and stores move across it.
+//! not see), but all except divisions touch no memory, and saying so lets loads and stores move across them.
 
 use crate::{
     config::{HostInstruction, HostOperands, HostResult},
@@ -47,9 +47,11 @@ pub(super) fn emit<'ctx>(
         HostOperands::Single => vec![single(a)?],
         HostOperands::Double => vec![double(a)?],
         HostOperands::Lanes => vec![vector(a, b)?],
+        HostOperands::Integers => vec![a.into(), b.into()],
     };
     let types: Vec<BasicMetadataTypeEnum<'ctx>> = operands.iter().map(|v| v.get_type().into()).collect();
-    let inputs = vec!["x"; operands.len()].join(",");
+    let register = if matches!(instruction.operands, HostOperands::Integers) { "r" } else { "x" };
+    let inputs = vec![register; operands.len()].join(",");
     let (result, constraints): (Option<BasicTypeEnum<'ctx>>, String) = match instruction.result {
         // A comparison: its flags of RFLAGS go over those of others.
         HostResult::Nothing => (None, format!("{inputs},~{{flags}}")),
@@ -57,6 +59,7 @@ pub(super) fn emit<'ctx>(
         HostResult::Quad => (Some(intrinsics.i64_ty.into()), format!("=r,{inputs}")),
         HostResult::Double => (Some(intrinsics.f64_ty.into()), format!("=x,{inputs}")),
         HostResult::LowLane => (Some(intrinsics.i64x2_ty.into()), format!("=x,{inputs}")),
+        HostResult::Rax => (Some(intrinsics.i64_ty.into()), format!("=&{{rax}},{inputs},~{{rdx}},~{{flags}}")),
     };
     let ty = match result {
         Some(ty) => ty.fn_type(&types, false),
@@ -66,7 +69,9 @@ pub(super) fn emit<'ctx>(
     let assembly = context.create_inline_asm(ty, text, constraints, true, false, Some(InlineAsmDialect::Intel), false);
     let arguments: Vec<BasicMetadataValueEnum<'ctx>> = operands.into_iter().map(Into::into).collect();
     let call = err!(builder.build_indirect_call(ty, assembly, &arguments, ""));
-    touches_no_memory(context, call);
+    if !matches!(instruction.result, HostResult::Rax) {
+        touches_no_memory(context, call);
+    }
     let value = call.try_as_basic_value().basic();
     Ok(match (instruction.result, value) {
         (HostResult::Word, Some(v)) => err!(builder.build_int_z_extend(v.into_int_value(), intrinsics.i64_ty, "")).into(),
@@ -75,7 +80,7 @@ pub(super) fn emit<'ctx>(
             let first = intrinsics.i32_ty.const_zero();
             err!(builder.build_extract_element(v.into_vector_value(), first, ""))
         }
-        (HostResult::Quad, Some(v)) => v,
+        (HostResult::Quad | HostResult::Rax, Some(v)) => v,
         (_, _) => intrinsics.i64_zero.into(),
     })
 }

@@ -278,26 +278,43 @@ fn divide_64(e: &mut Emit, i: &Instruction, divisor: u32, signed: bool) {
             e.get(divisor);
             quotient(e, signed);
             e.set(q);
-            e.read(rax);
-            e.s().local_get(q).local_get(divisor).i64_mul().i64_sub();
-            e.write(rdx);
-            e.get(q);
-            e.write(rax);
+            remainder_and_quotient(e, q, divisor);
         },
         |e| {
             // The copies in CpuState may be stale here even where this path thinks them clean.
             e.dirty = dirty.or(both);
-            let op = if signed { helper::IDIV64 } else { helper::DIV64 };
-            e.helper(op, both, both, |e| {
-                e.get(divisor);
-                e.c64(0);
-            });
-            e.s().i32_wrap_i64();
+            if signed {
+                e.helper(helper::IDIV64, both, both, |e| {
+                    e.get(divisor);
+                    e.c64(0);
+                });
+                e.s().i32_wrap_i64();
+                return divide_error(e, i);
+            }
+            // The quotient fits if the high half is less than the divisor, which is then not 0.
+            e.read(rdx);
+            e.s().local_get(divisor).i64_ge_u();
             divide_error(e, i);
+            e.helper(helper::DIV64, RegSet::RAX, RegSet(0), |e| {
+                e.get(divisor);
+                e.read(rdx);
+            });
+            let q = e.t64(2);
+            e.set(q);
+            remainder_and_quotient(e, q, divisor);
         },
     );
     e.valid = valid.or(both);
     e.dirty = dirty.or(both);
+}
+
+/// rdx and rax from the quotient and the low half of the dividend: the remainder fits, so that the high half does not matter.
+fn remainder_and_quotient(e: &mut Emit, q: u32, divisor: u32) {
+    e.read(Register::RAX);
+    e.s().local_get(q).local_get(divisor).i64_mul().i64_sub();
+    e.write(Register::RDX);
+    e.get(q);
+    e.write(Register::RAX);
 }
 
 fn quotient(e: &mut Emit, signed: bool) {

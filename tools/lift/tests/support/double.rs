@@ -18,7 +18,7 @@ pub fn helper(mut caller: Caller<'_, Option<Memories>>, op: i32, a: i64, b: i64)
 
 fn operate(op: u32, a: u64, b: u64, s: &mut CpuState, memory: &mut [u8]) -> u64 {
     match op {
-        helper::DIV64 => divide(s, a),
+        helper::DIV64 => ((u128::from(b) << 64 | u128::from(s.gpr[0])) / u128::from(a)) as u64,
         helper::IDIV64 => divide_signed(s, a as i64),
         helper::CMPXCHG16B => compare_exchange_16(s, memory, a as usize),
         helper::LOCK_ADD..helper::LOCK_CMPXCHG => {
@@ -31,18 +31,6 @@ fn operate(op: u32, a: u64, b: u64, s: &mut CpuState, memory: &mut [u8]) -> u64 
         }
         helper::CRC32..=55 => crc32(a as u32, b, 1 << (op & 3)).into(),
         _ => panic!("helper {op} has no double in tests/support/double.rs"),
-    }
-}
-
-fn divide(s: &mut CpuState, divisor: u64) -> u64 {
-    let n = u128::from(s.gpr[2]) << 64 | u128::from(s.gpr[0]);
-    match n.checked_div(divisor.into()).map(u64::try_from) {
-        Some(Ok(q)) => {
-            s.gpr[2] = (n % u128::from(divisor)) as u64;
-            s.gpr[0] = q;
-            0
-        }
-        _ => 1,
     }
 }
 
