@@ -2,6 +2,7 @@ use std::num::NonZero;
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
+    selector::Selectors,
     host_instruction,
     intrinsics::{
         CtxType, FunctionCache, GlobalCache, Intrinsics, MemoryCache, tbaa_label, type_to_llvm,
@@ -469,6 +470,7 @@ impl FuncTranslator {
             binary_fmt: self.binary_fmt,
             cpu_features: self.cpu_features,
             non_volatile_memory_ops: self.non_volatile_memory_ops,
+            selectors: Selectors::default(),
         };
 
         fcg.ctx.add_func(
@@ -1445,6 +1447,10 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
         Ok(result)
     }
 
+    fn is_segment_memory(&self, memory: u32) -> bool {
+        self.config.closed_world.as_ref().is_some_and(|world| world.segment_memory == memory)
+    }
+
     fn build_annotated_atomic_load(
         &mut self,
         outer_ty: IntType<'ctx>,
@@ -1485,9 +1491,14 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
         let load = result.into_int_value();
         let load_inst = load.as_instruction_value().unwrap();
         self.annotate_user_memaccess(memory_index, memarg, alignment, load_inst)?;
-        load_inst
-            .set_atomic_ordering(AtomicOrdering::SequentiallyConsistent)
-            .unwrap();
+        if inner_size == 1 && self.is_segment_memory(memarg.memory) {
+            // The load of a poll: on x86-64 the same instruction, but LLVM folds no atomic load into the comparison that follows.
+            load_inst.set_volatile(true).unwrap();
+        } else {
+            load_inst
+                .set_atomic_ordering(AtomicOrdering::SequentiallyConsistent)
+                .unwrap();
+        }
 
         if inner_size < outer_size {
             Ok(err_nt!(
@@ -2749,6 +2760,7 @@ pub struct LLVMFunctionCodeGenerator<'ctx, 'a> {
     binary_fmt: target_lexicon::BinaryFormat,
     cpu_features: EnumSet<CpuFeature>,
     non_volatile_memory_ops: bool,
+    selectors: Selectors<'ctx>,
 }
 
 impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
@@ -3104,7 +3116,9 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                     phi.add_incoming(&[(&value, current_block)]);
                 }
 
-                err!(self.builder.build_unconditional_branch(*frame.br_dest()));
+                let loop_frame = self.state.control_stack.len() - 1 - relative_depth as usize;
+                let destination = if frame.is_loop() && len == 0 { self.selectors.destination(loop_frame) } else { None };
+                err!(self.builder.build_unconditional_branch(destination.unwrap_or(*frame.br_dest())));
 
                 self.state.popn(len)?;
                 self.state.reachable = false;
@@ -3196,11 +3210,15 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                     })
                     .collect::<Result<_, _>>()?;
 
+                let default = *default_frame.br_dest();
                 err!(self.builder.build_switch(
                     index.into_int_value(),
-                    *default_frame.br_dest(),
+                    default,
                     &cases[..],
                 ));
+                if args.is_empty() {
+                    self.selectors.table(cases.iter().map(|(_, to)| *to).chain([default]));
+                }
 
                 let args_len = args.len();
                 self.state.popn(args_len)?;
@@ -12520,6 +12538,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
             }
         }
 
+        self.selectors.note(&op, self.state.control_stack.len());
         match op {
             Operator::Block { .. }
             | Operator::Loop { .. }
