@@ -270,6 +270,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         Twin,
         "repaired_faults",
     ),
+    mutant("sums swap their operands", "third_party/wasmer-compiler-llvm/src/translator/host_instruction.rs", "v{mnemonic} $0, $1, $2", "v{mnemonic} $0, $2, $1", Blocks, ""),
+    mutant("div divides what does not fit", "tools/lift/src/x86/multiply.rs", "local_get(divisor).i64_ge_u();", "local_get(divisor).i64_gt_u();", Blocks, ""),
+    mutant(
+        "a selector sends to its last block",
+        "third_party/wasmer-compiler-llvm/src/translator/selector.rs",
+        "selector.targets.get(k)",
+        "selector.targets.get(k + 1)",
+        Twin,
+        "shared_table",
+    ),
     mutant("comis is ucomis", "tools/lift/src/x86/sse_float.rs", "    let signalling = matches!(", "    let signalling = false && matches!(", Twin, "rounding"),
     mutant("emms keeps TOP", "tools/lift/src/x86/x87.rs", "    e.enter_mmx();\n    e.c32(0);", "    e.c32(0);", Twin, "mmx"),
 ];
