@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use thiserror::Error;
 
-/// Guest addresses that slots may take: above where non-PIE executables live, below the code limit.
+/// Guest addresses that slots may take: above where most non-PIE executables live, below the code limit.
 pub const RANGE: Range<u64> = 0x0100_0000..0x3fff_0000;
 
 /// Slots begin at multiples of this.
@@ -29,7 +29,7 @@ pub struct Object {
 pub enum SlotError {
     #[error("{path}: {bytes} bytes do not fit between the other objects' addresses: include fewer programs")]
     Full { path: String, bytes: u64 },
-    #[error("{path}: its fixed addresses {start:#x}..{end:#x} are outside 0x10000..0x1000000: relink it as PIE")]
+    #[error("{path}: its fixed addresses {start:#x}..{end:#x} are outside 0x10000..0x3fff0000: relink it as PIE")]
     Fixed { path: String, start: u64, end: u64 },
     #[error("{path}: a segment alignment of {align:#x} is not a power of two up to 0x200000: relink it")]
     Align { path: String, align: u64 },
@@ -41,12 +41,11 @@ pub enum SlotError {
 pub fn allocate(objects: &[Object]) -> Result<Vec<u64>, SlotError> {
     let mut order: Vec<usize> = (0..objects.len()).collect();
     order.sort_by(|&a, &b| objects[a].path.cmp(&objects[b].path));
-    let mut taken: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut taken = fixed(objects)?;
     let mut bases = vec![0; objects.len()];
     for i in order {
         let object = &objects[i];
         if object.non_pie {
-            fixed(object)?;
             continue;
         }
         let align = object.align.max(GRANULE_BYTES);
@@ -62,11 +61,21 @@ pub fn allocate(objects: &[Object]) -> Result<Vec<u64>, SlotError> {
     Ok(bases)
 }
 
-fn fixed(object: &Object) -> Result<(), SlotError> {
-    if object.span.start < GRANULE_BYTES || object.span.end > RANGE.start {
-        return Err(SlotError::Fixed { path: object.path.clone(), start: object.span.start, end: object.span.end });
+/// What the executables at fixed addresses take, start to end, disjoint. They may share addresses with each other, never with a library.
+fn fixed(objects: &[Object]) -> Result<BTreeMap<u64, u64>, SlotError> {
+    let mut spans: Vec<&Object> = objects.iter().filter(|o| o.non_pie).collect();
+    spans.sort_by_key(|o| o.span.start);
+    let mut taken: BTreeMap<u64, u64> = BTreeMap::new();
+    for Object { path, span, .. } in spans {
+        if span.start < GRANULE_BYTES || span.end > RANGE.end {
+            return Err(SlotError::Fixed { path: path.clone(), start: span.start, end: span.end });
+        }
+        match taken.last_entry() {
+            Some(mut last) if span.start <= *last.get() => *last.get_mut() = span.end.max(*last.get()),
+            _ => drop(taken.insert(span.start, span.end)),
+        }
     }
-    Ok(())
+    Ok(taken)
 }
 
 /// A quarter more, rounded up: security updates of a library seldom grow it beyond that.
@@ -134,8 +143,23 @@ mod tests {
     fn fixed_executables_keep_their_addresses_and_may_share_them() {
         let fixed = |path: &str| Object { path: path.into(), span: 0x400000..0x500000, align: 4096, non_pie: true };
         assert_eq!(allocate(&[fixed("/a"), fixed("/b")]).unwrap(), [0, 0]);
-        let high = Object { span: 0x400000..0x2000000, ..fixed("/c") };
+        let high = Object { span: 0x400000..0x4000_0000, ..fixed("/c") };
         assert!(matches!(allocate(&[high]), Err(SlotError::Fixed { .. })));
+    }
+
+    #[test]
+    fn libraries_keep_off_large_executables_at_fixed_addresses() {
+        let fixed = |path: &str, span: Range<u64>| Object { path: path.into(), span, align: 4096, non_pie: true };
+        let mut objects: Vec<_> = (0..300).map(|i| object(&format!("/lib/{i}"), 1 << 20)).collect();
+        let before = allocate(&objects).unwrap();
+        objects.extend([fixed("/cc1", 0x400000..0x256_cd20), fixed("/a", 0x400000..0x500000), fixed("/high", 0x2000_0000..0x2100_0000)]);
+        let bases = allocate(&objects).unwrap();
+        let clear = |b: u64| b >= 0x256_cd20 && (b + (1 << 20) <= 0x2000_0000 || b >= 0x2100_0000);
+        assert!(bases[..300].iter().all(|b| clear(*b)));
+        assert_eq!(bases[300..], [0, 0, 0]);
+        // Who was out of the way stays where it was, but for what now probes before it.
+        let stayed = before.iter().zip(&bases).filter(|(a, b)| a == b).count();
+        assert!(stayed > 250, "{stayed}");
     }
 
     #[test]

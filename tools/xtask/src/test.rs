@@ -154,7 +154,12 @@ fn compile(source: &Path, into: &Path) -> anyhow::Result<()> {
         Some("cpp") => "g++",
         _ => return Ok(()),
     };
-    process::run(Command::new(compiler).args(["-O2", "-w", "-pthread", "-o"]).arg(into.join(name)).arg(source).args(["-lm", "-ldl", "-lutil", "-lrt"]))
+    // A program may ask for options in its first line.
+    let text = fs::read_to_string(source)?;
+    let own = text.lines().next().and_then(|l| l.strip_prefix("// gcc: ")).unwrap_or_default();
+    process::run(
+        Command::new(compiler).args(["-O2", "-w", "-pthread"]).args(own.split_whitespace()).arg("-o").arg(into.join(name)).arg(source).args(["-lm", "-ldl", "-lutil", "-lrt"]),
+    )
 }
 
 /// Paths of the test programs inside the image, and libraries they open at run time.
