@@ -187,3 +187,45 @@ fn ids_of_a_container_are_mapped_as_asked() {
     assert_eq!(String::from_utf8_lossy(&out.stdout), "0\n0:0\n 0 200000 65536\n", "{}", show(&out));
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(shared.path().join("file")).expect("written")), 200_000);
 }
+
+#[test]
+fn capabilities_are_what_the_container_was_given_whoever_enters_it() {
+    let host = Host::new();
+    let effective = |out: &Output| show(out).lines().find_map(|l| l.strip_prefix("CapEff:\t").map(str::to_owned));
+    let status = "while read -r line; do echo \"$line\"; done < /proc/self/status";
+    // Another user than root, with one capability.
+    assert_eq!(effective(&host.run(&["--user", "7", "--cap-add", "kill"], status)).as_deref(), Some("0000000000000020"));
+    assert_eq!(effective(&host.run(&["--user", "7"], status)).as_deref(), Some("0000000000000000"));
+    let id = host.detach(&["--cap-drop", "ALL"], "while :; do /usr/bin/sleep 0.05; done");
+    for options in [&["--user", "0"][..], &[]] {
+        let words: Vec<&str> = std::iter::once("exec").chain(options.iter().copied()).chain([id.as_str(), "/bin/bash", "-c", status]).collect();
+        assert_eq!(effective(&host.call(&words)).as_deref(), Some("0000000000000000"), "{options:?}");
+    }
+}
+
+#[test]
+fn who_waits_for_a_container_that_forgets_itself_is_told_its_code() {
+    let host = Host::new();
+    let id = host.detach(&["--rm"], "/usr/bin/sleep 0.5; exit 7");
+    assert_eq!(host.told(&["wait", &id]), "7\n");
+    assert!(!host.call(&["inspect", &id]).status.success());
+}
+
+#[test]
+fn a_supervisor_of_descendants_sleeps_while_they_live() {
+    let host = Host::new();
+    let id = host.detach(&[], "while :; do /usr/bin/sleep 0.05; done");
+    host.told(&["exec", "-d", &id, "/bin/bash", "-c", "/usr/bin/sleep 30 & exit 0"]);
+    std::thread::sleep(Duration::from_millis(300));
+    // CPU time of all supervisors of this test's records, in ticks of 10 ms (proc(5)).
+    let ours = format!("--root\0{}", host.root().display());
+    let spent = || -> u64 {
+        let processes = std::fs::read_dir("/proc").expect("procfs").flatten().map(|e| e.path());
+        let supervisors = processes.filter(|p| std::fs::read(p.join("cmdline")).is_ok_and(|c| String::from_utf8_lossy(&c).contains(&ours)));
+        let times = supervisors.filter_map(|p| std::fs::read_to_string(p.join("stat")).ok());
+        times.filter_map(|s| s.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum::<u64>())).sum()
+    };
+    let before = spent();
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(spent() - before < 30, "a supervisor spins");
+}

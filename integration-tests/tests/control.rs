@@ -12,12 +12,12 @@ macro_rules! twins { ($($name:ident)*) => {
 } }
 
 twins! {
-    cancel_in_read counted_loops deep_recursion dlopen_in_thread exec_from_thread fork_in_threads large_fixed lazy_calls qsort_callbacks rounding shared_table siglongjmp_from_alarm siglongjmp_from_segv
-    spawn_missing swapcontext_same_site threads_and_mutexes throw_through_alloca
+    cancel_in_read counted_loops deep_recursion dlopen_in_thread exec_from_thread fork_in_threads forwarded_results large_fixed lazy_calls qsort_callbacks rounding shared_table siglongjmp_from_alarm siglongjmp_from_segv
+    spawn_missing swapcontext_same_site threads_and_mutexes throw_before_ud2 throw_through_alloca
 }
 
 /// The resumable form alone repeats accesses: it knows every register at every fault.
-const REPAIRED: [&str; 2] = ["faulting_strings", "repaired_faults"];
+const REPAIRED: [&str; 3] = ["faulting_strings", "repaired_exceptions", "repaired_faults"];
 
 #[test]
 fn repaired_faults() {

@@ -231,7 +231,82 @@ fn hooks_are_run_in_their_order_and_a_failing_one_ends_the_create() {
     config["hooks"] = json!({"startContainer": [{"path": "/usr/bin/true"}]});
     let bundle = place.bundle("inside", &config);
     assert!(!runtime.create(&bundle, "h3", &[]).status.success() && runtime.written("h3").contains("natively"));
+    // What hooks made before the failure others take away, each of them; a failing one is a warning.
+    config["hooks"] = json!({"createContainer": [{"path": "/bin/false"}], "poststop": [{"path": "/bin/false"}, note("taken away")[0]]});
+    let bundle = place.bundle("undone", &config);
+    assert!(!runtime.create(&bundle, "h4", &[]).status.success());
+    assert!(std::fs::read_to_string(place.path("notes")).expect("a hook ran").ends_with("taken away \"stopped\"\n"));
     assert_eq!(runtime.call(&["list", "-q"]).stdout, b"", "nothing is left of those that failed");
+}
+
+/// As CVE-2024-21626: at that moment the runtime's own descriptors are directories of the host.
+#[test]
+fn a_working_directory_leads_nowhere_but_into_the_image() {
+    let place = Place::new();
+    let runtime = Runtime::vkernel(&place);
+    for fd in 3..24 {
+        let mut config = place.config("ls -a; cat ../../../../etc/hostname");
+        config["process"]["cwd"] = json!(format!("/proc/self/fd/{fd}"));
+        let (id, bundle) = (format!("w{fd}"), place.bundle(&format!("w{fd}"), &config));
+        assert!(!runtime.create(&bundle, &id, &[]).status.success(), "descriptor {fd}");
+        assert!(runtime.written(&id).contains("working directory"), "{}", runtime.written(&id));
+    }
+    assert_eq!(runtime.call(&["list", "-q"]).stdout, b"");
+}
+
+#[test]
+fn what_belongs_to_others_is_refused_and_untouched() {
+    let place = Place::new();
+    let runtime = Runtime::vkernel(&place);
+    let refused = |id: &str, change: &dyn Fn(&mut Value), options: &[&str], why: &str| {
+        let mut config = place.config("echo program");
+        change(&mut config);
+        let created = runtime.create(&place.bundle(id, &config), id, options);
+        assert!(!created.status.success() && runtime.written(id).contains(why), "{id}: {}", runtime.written(id));
+    };
+    for (id, kind) in [("host-pid", "pid"), ("host-net", "network"), ("host-ipc", "ipc"), ("host-uts", "uts"), ("host-user", "user")] {
+        let file = if kind == "network" { "net" } else { kind };
+        let namespace = move |config: &mut Value| {
+            let list = config["linux"]["namespaces"].as_array_mut().expect("a list");
+            list.retain(|n| n["type"] != kind);
+            list.push(json!({"type": kind, "path": format!("/proc/{}/ns/{file}", std::process::id())}));
+        };
+        refused(id, &namespace, &[], "is the host's");
+    }
+    refused("root-group", &|c| c["linux"]["cgroupsPath"] = json!("/"), &[], "below the root");
+    refused("fds", &|_| {}, &["--preserve-fds", "2"], "is not open");
+    // The group of a running container is not another's, and what becomes of that one does not touch the first.
+    let mut config = place.config("while :; do /usr/bin/sleep 0.05; done");
+    config["linux"]["cgroupsPath"] = json!("/vkernel/shared-group");
+    let bundle = place.bundle("first", &config);
+    assert!(runtime.create(&bundle, "web-db", &[]).status.success(), "{}", runtime.written("web-db"));
+    assert!(runtime.call(&["start", "web-db"]).status.success());
+    refused("second", &|c| c["linux"]["cgroupsPath"] = json!("/vkernel/shared-group"), &[], "has processes");
+    assert_eq!(runtime.status("web-db"), "running");
+    // Nor is a name that only begins another's.
+    assert!(runtime.call(&["delete", "--force", "web"]).status.success());
+    assert!(!runtime.call(&["state", "web"]).status.success());
+    assert_eq!(runtime.status("web-db"), "running");
+    assert!(runtime.call(&["delete", "--force", "web-db"]).status.success());
+    assert_eq!(runtime.status("web-db"), "none");
+}
+
+#[test]
+fn binds_are_the_bundles_and_the_kernels_files_are_read_only() {
+    let place = Place::new();
+    let runtime = Runtime::vkernel(&place);
+    let mut config = place.config("cat /mnt/word; echo x > /srv/sys/kernel/core_pattern");
+    let binds = [json!({"destination": "/mnt", "source": "words", "options": ["bind"]}), json!({"destination": "/srv", "source": "/proc", "options": ["rbind", "rw"]})];
+    config["mounts"].as_array_mut().expect("a list").extend(binds);
+    let bundle = place.bundle("binds", &config);
+    std::fs::create_dir(Path::new(&bundle).join("words")).expect("ours");
+    std::fs::write(Path::new(&bundle).join("words/word"), "of the bundle\n").expect("ours");
+    assert!(runtime.create(&bundle, "b1", &[]).status.success(), "{}", runtime.written("b1"));
+    assert!(runtime.call(&["start", "b1"]).status.success());
+    runtime.until("b1", "stopped");
+    let written = runtime.written("b1");
+    assert!(written.starts_with("of the bundle\n") && written.contains("Read-only file system"), "{written}");
+    assert!(runtime.call(&["delete", "b1"]).status.success());
 }
 
 #[test]

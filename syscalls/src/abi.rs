@@ -155,6 +155,14 @@ pub struct CpuState {
     pub scratch: [[u64; 2]; 4],
 }
 
+impl CpuState {
+    /// A status word of the x87 as the processor keeps one: without TOP, which has a field of its own, and with ES and B as the exceptions that the control word does not mask make them (Intel SDM, "x87 FPU Status Register").
+    pub const fn summarised(fsw: u16, fcw: u16) -> u16 {
+        let summary = if fsw & !fcw & 0x3f != 0 { 0x8080 } else { 0 };
+        fsw & !0xb880 | summary
+    }
+}
+
 /// Byte offsets into `CpuState` (memory 1).
 pub mod offset {
     use super::CpuState;

@@ -72,14 +72,22 @@ impl Cgroup {
         };
         if let [slice, prefix, name] = described.split(':').collect::<Vec<_>>()[..] {
             let scope = if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
-            return Path::new(if slice.is_empty() { "system.slice" } else { slice }).join(scope);
+            return slices(if slice.is_empty() { "system.slice" } else { slice }).join(scope);
         }
         Path::new(&described).components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect()
     }
 
     /// Makes the directories and writes the limits. A host without control groups is a failure only if there are limits to keep.
     pub fn make(path: &Path, resources: Option<&LinuxResources>) -> Result<Self, Failure> {
+        let failure = |why: &str| Failure::new(format!("control group {}", path.display()), why, "name a group of the container's own");
+        if path.as_os_str().is_empty() || !path.components().all(|c| matches!(c, std::path::Component::Normal(_))) {
+            return Err(failure("is no group below the root"));
+        }
         let hosts = of_host();
+        // Whoever is in it would end with the container.
+        if hosts.iter().any(|h| is_populated(&h.at.join(path))) {
+            return Err(failure("has processes already"));
+        }
         let wanted = resources.map(|r| (writes(r, Version::V1), writes(r, Version::V2))).unwrap_or_default();
         let limited = |h: &Hierarchy| wanted.0.iter().any(|w| h.has(w.controller));
         let mut made = Self::default();
@@ -201,6 +209,18 @@ impl Cgroup {
     }
 }
 
+fn is_populated(group: &Path) -> bool {
+    let read = |file: &str| fs::read_to_string(group.join(file)).unwrap_or_default();
+    !read("cgroup.procs").is_empty() || read("cgroup.events").contains("populated 1")
+}
+
+/// Where systemd keeps a slice: `a-b.slice` is below `a.slice`. What is no slice's name is taken as it stands.
+fn slices(name: &str) -> PathBuf {
+    let Some(parts) = name.strip_suffix(".slice").filter(|n| !n.split('-').any(str::is_empty)) else { return name.into() };
+    let ends = parts.match_indices('-').map(|(at, _)| at).chain([parts.len()]);
+    ends.map(|end| format!("{}.slice", &parts[..end])).collect()
+}
+
 impl Hierarchy {
     fn make(&self, path: &Path, made: &mut Vec<PathBuf>) -> std::io::Result<()> {
         let dir = self.at.join(path);
@@ -283,7 +303,28 @@ mod tests {
         assert_eq!(path("/libpod_parent/libpod-1"), "libpod_parent/libpod-1");
         assert_eq!(path("../../x"), "x");
         assert_eq!(path("machine.slice:libpod:7f"), "machine.slice/libpod-7f.scope");
+        assert_eq!(path("kubepods-burstable-pod7.slice:cri:7f"), "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod7.slice/cri-7f.scope");
         assert_eq!(Cgroup::path(None, "id"), Path::new("vkernel/id"));
+    }
+
+    #[test]
+    fn groups_of_others_are_not_taken() {
+        for path in ["/", "..", "../..", "/tmp:a:b", "../x:a:b"] {
+            let told = Cgroup::make(&Cgroup::path(Some(Path::new(path)), "id"), None).unwrap_err().to_string();
+            assert!(told.contains("below the root"), "{path}: {told}");
+        }
+        let path = Path::new(DEFAULT_PARENT).join(format!("taken-{}", std::process::id()));
+        let group = Cgroup::make(&path, None).unwrap();
+        let mut inside = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        for dir in &group.0 {
+            fs::write(dir.join("cgroup.procs"), inside.id().to_string()).unwrap();
+        }
+        let again = Cgroup::make(&path, None);
+        let alive = inside.try_wait().unwrap().is_none();
+        inside.kill().unwrap();
+        inside.wait().unwrap();
+        group.remove();
+        assert!(alive && again.unwrap_err().to_string().contains("processes"));
     }
 
     #[test]

@@ -128,6 +128,8 @@ fn gone_within(entry: &Entry, limit: Option<Duration>) -> bool {
 
 /// Waits for the end; the exit code, or 255 if nobody knows it: init was not our supervisor's child.
 pub fn wait(entry: &Entry) -> i32 {
+    // A container that is to be forgotten takes its record along; this file is open by then.
+    let code = std::fs::File::open(entry.path(state::EXIT));
     gone_within(entry, None);
     // Its supervisor writes the code down a moment later, or forgets the container.
     let limit = Instant::now() + Duration::from_secs(5);
@@ -139,7 +141,8 @@ pub fn wait(entry: &Entry) -> i32 {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    last.record.exit.map_or(255, |exit| exit.code)
+    let written = || code.ok().and_then(|file| std::io::read_to_string(file).ok()).and_then(|text| text.parse().ok());
+    last.record.exit.map(|exit| exit.code).or_else(written).unwrap_or(255)
 }
 
 /// The stop signal first; then, when the time is over, the end.
@@ -162,13 +165,13 @@ pub fn stop(entry: &Entry, seconds: u32) -> Result<(), Failure> {
 }
 
 /// `rm`: as `delete`, and the supervisor has time to end first.
-pub fn rm(entry: &Entry, force: bool) -> Result<(), Failure> {
+pub fn rm(entry: &Entry, force: bool, log: &oci::Log) -> Result<(), Failure> {
     if force && entry.status() != Status::Stopped {
         let _ = oci::kill(entry, libc::SIGKILL, false);
         wait(entry);
     }
     match entry.again() {
-        Some(entry) => oci::delete(&entry, force),
+        Some(entry) => oci::delete(&entry, force, log),
         // Forgotten by itself.
         None => Ok(()),
     }

@@ -159,7 +159,7 @@ impl Doors {
 fn user_namespace(container: &Container) -> Result<OwnedFd, Failure> {
     match (&container.place, namespaces::described(&container.spec, LinuxNamespaceType::User).flatten()) {
         (Place::Of(pid), _) => namespaces::open(format!("/proc/{pid}/ns/user").as_ref()),
-        (Place::New(_), Some(path)) => namespaces::open(&path),
+        (Place::New(_), Some(path)) => namespaces::open_foreign(&path, "user"),
         (Place::New(_), None) => Owners::of(&container.spec).namespace(),
     }
 }
@@ -167,7 +167,7 @@ fn user_namespace(container: &Container) -> Result<OwnedFd, Failure> {
 fn pid_namespace(container: &Container) -> Result<Option<OwnedFd>, Failure> {
     match (&container.place, namespaces::described(&container.spec, LinuxNamespaceType::Pid)) {
         (Place::Of(pid), _) => namespaces::open(format!("/proc/{pid}/ns/pid").as_ref()).map(Some),
-        (Place::New(_), Some(Some(path))) => namespaces::open(&path).map(Some),
+        (Place::New(_), Some(Some(path))) => namespaces::open_foreign(&path, "pid").map(Some),
         (Place::New(_), Some(None)) => Ok(None),
         (Place::New(_), None) => Err(Failure::new("pid namespace", "the description has none", "the host's processes are never shown to a guest; add {\"type\": \"pid\"}")),
     }

@@ -3,11 +3,14 @@
 //! refused when the container is created (07, S23).
 
 use crate::failure::Failure;
+use crate::oci::Log;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 use oci_spec::runtime::{Hook, Hooks, Spec};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// When.
@@ -52,9 +55,17 @@ pub fn check(spec: &Spec) -> Result<(), Failure> {
     }
 }
 
-/// Runs all hooks of a moment; the first that fails is the failure.
+/// Runs the hooks of a moment before the program begins; the first that fails is the failure.
 pub fn run(spec: &Spec, subject: &Subject, moment: Moment, pid: Option<Pid>) -> Result<(), Failure> {
-    let Some(hooks) = spec.hooks() else { return Ok(()) };
+    all(spec, subject, moment, pid).collect()
+}
+
+/// Runs all hooks of a moment after it; runtime-spec: those that fail are worth a warning each.
+pub fn run_warning(spec: &Spec, subject: &Subject, moment: Moment, pid: Option<Pid>, log: &Log) {
+    all(spec, subject, moment, pid).filter_map(Result::err).for_each(|failure| log.warn(&failure.to_string()));
+}
+
+fn all(spec: &Spec, subject: &Subject, moment: Moment, pid: Option<Pid>) -> impl Iterator<Item = Result<(), Failure>> {
     let status = match moment {
         Moment::CreateRuntime | Moment::CreateContainer => "creating",
         Moment::PostStart => "running",
@@ -63,8 +74,11 @@ pub fn run(spec: &Spec, subject: &Subject, moment: Moment, pid: Option<Pid>) -> 
     let state = serde_json::json!({
         "ociVersion": spec.version(), "id": subject.id, "status": status, "pid": pid.map_or(0, Pid::as_raw), "bundle": subject.bundle, "annotations": spec.annotations(),
     });
-    at(hooks, moment).iter().try_for_each(|hook| one(hook, moment, state.to_string().as_bytes()))
+    spec.hooks().iter().flat_map(|hooks| at(hooks, moment)).collect::<Vec<_>>().into_iter().map(move |hook| one(&hook, moment, state.to_string().as_bytes()))
 }
+
+/// How much of what a hook says on standard error is told.
+const TOLD: usize = 4096;
 
 fn one(hook: &Hook, moment: Moment, state: &[u8]) -> Result<(), Failure> {
     use std::os::unix::process::CommandExt;
@@ -75,27 +89,39 @@ fn one(hook: &Hook, moment: Moment, state: &[u8]) -> Result<(), Failure> {
     if let [name, rest @ ..] = hook.args().as_deref().unwrap_or_default() {
         command.arg0(name).args(rest);
     }
+    // A supervisor's blocked signals are not the hook's.
+    // SAFETY: one system call, safe after fork.
+    unsafe { command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(Into::into)) };
     let mut child = command.spawn().map_err(|e| failure(e.to_string()))?;
     // A hook may end without reading its state.
     let _ = child.stdin.take().map(|mut input| input.write_all(state));
-    if let Some(seconds) = hook.timeout() {
-        wait(&mut child, Duration::from_secs(seconds.max(0) as u64)).map_err(failure)?;
-    }
-    let out = child.wait_with_output().map_err(|e| failure(e.to_string()))?;
-    if out.status.success() { Ok(()) } else { Err(failure(format!("{}: {}", out.status, String::from_utf8_lossy(&out.stderr).trim()))) }
+    let limit = hook.timeout().map(|seconds| Duration::from_secs(seconds.max(0) as u64));
+    let (status, told) = wait(&mut child, limit).map_err(failure)?;
+    if status.success() { Ok(()) } else { Err(failure(format!("{status}: {}", String::from_utf8_lossy(&told).trim()))) }
 }
 
-fn wait(child: &mut Child, limit: Duration) -> Result<(), String> {
+/// Waits for the end of a hook, reading what it says meanwhile: a full pipe would stop it. Who inherited the pipe from it is not waited for.
+fn wait(child: &mut Child, limit: Option<Duration>) -> Result<(ExitStatus, Vec<u8>), String> {
     let begun = Instant::now();
-    while child.try_wait().is_ok_and(|status| status.is_none()) {
-        if begun.elapsed() > limit {
+    let mut errors = child.stderr.take().expect("it is a pipe");
+    fcntl(&errors, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| e.to_string())?;
+    let mut told = Vec::new();
+    loop {
+        let status = child.try_wait().map_err(|e| e.to_string())?;
+        let mut piece = [0; 4096];
+        while let Ok(n @ 1..) = errors.read(&mut piece) {
+            told.extend_from_slice(&piece[..n.min(TOLD - told.len())]);
+        }
+        if let Some(status) = status {
+            return Ok((status, told));
+        }
+        if limit.is_some_and(|limit| begun.elapsed() > limit) {
             let _ = child.kill();
             let _ = child.wait();
-            return Err(format!("did not end within {limit:?}"));
+            return Err(format!("did not end within {:?}", limit.unwrap_or_default()));
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -118,6 +144,9 @@ mod tests {
         let told = run_one("/bin/sh", &["hook", "-c", "echo because >&2; exit 3"]).unwrap_err().to_string();
         assert!(told.contains("because") && told.contains('3'), "{told}");
         assert!(run_one("/bin/sleep", &["sleep", "30"]).unwrap_err().to_string().contains("did not end"));
+        // More than a pipe holds, and a child that keeps the pipe.
+        run_one("/bin/bash", &["hook", "-c", "head -c 200000 /dev/zero >&2; sleep 2 & exit 0"]).unwrap();
+        run_one("/bin/bash", &["hook", "-c", "trap 'exit 0' TERM; kill -TERM $$; sleep 5; exit 1"]).unwrap();
     }
 
     #[test]

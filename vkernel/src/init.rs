@@ -12,7 +12,10 @@ use crate::namespaces::{self, Owners};
 use crate::{rootfs, sys, terminal};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
+use std::ffi::CString;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// The child's whole life.
 pub fn live(container: &Container, channel: &Channel, doors: Doors, load: impl FnOnce(&Container) -> Result<GuestMain, Failure>) -> ! {
@@ -84,13 +87,11 @@ fn lock_down(container: &Container, channel: &Channel, who: &Credentials) -> Res
     channel.send(Kind::Listener, &[listener.as_fd(), root.as_fd()], &[])?;
     // A worker that kept it could answer its own requests.
     drop(listener);
-    drop(root);
     lockdown::refuse_exec_gain()?;
     lockdown::refuse_execute()?;
     lockdown::take_credentials(who, container.tied)?;
     let cwd = container.spec.process().as_ref().map_or("/".as_ref(), |p| p.cwd().as_path());
-    // As the guest's user: a directory it may not enter is its error.
-    std::env::set_current_dir(cwd).map_err(|e| Failure::new(format!("working directory {}", cwd.display()), e, "choose another with --workdir").with_code(127))?;
+    enter(root, cwd).map_err(|e| Failure::new(format!("working directory {}", cwd.display()), e, "choose another with --workdir").with_code(127))?;
     channel.send(Kind::Ready, &[], &[])?;
     channel.expect(Kind::Go, 0)?;
     nix::sys::signal::sigprocmask(nix::sys::signal::SigmaskHow::SIG_SETMASK, Some(&container.signal_mask), None).map_err(|e| Failure::new("sigprocmask", e.desc(), ""))?;
@@ -99,6 +100,14 @@ fn lock_down(container: &Container, channel: &Channel, who: &Credentials) -> Res
         lockdown::install_profile(profile)?;
     }
     lockdown::install_allow_list(&container.allow)
+}
+
+/// Changes the working directory as the guest's user: one it may not enter is its error. The image says which, and descriptors of this process may still be directories of the host: no magic link leads out through them
+/// (CVE-2024-21626 of runc).
+fn enter(root: std::fs::File, cwd: &Path) -> std::io::Result<()> {
+    let path = CString::new(cwd.as_os_str().as_bytes()).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+    let directory = sys::open_in_root(root.as_fd(), &path, libc::O_PATH | libc::O_DIRECTORY)?;
+    nix::unistd::fchdir(&directory).map_err(Into::into)
 }
 
 /// As a program started by exec would find them; before `load`, which installs handlers of its own.

@@ -88,5 +88,5 @@ fn clean_up(entry: &Entry) {
     }
     entry.record.status = Status::Stopped;
     entry.record.exit = Some(Exit { code: 128 + libc::SIGKILL, oom_killed: false, at: crate::audit::timestamp(std::time::SystemTime::now()) });
-    let _ = entry.save();
+    entry.save_if_there();
 }

@@ -106,6 +106,8 @@ pub fn take_credentials(who: &Credentials, tied: bool) -> Result<(), Failure> {
             caps::drop(None, CapSet::Bounding, cap).map_err(cap_failure)?;
         }
     }
+    // Without it, becoming another user than root clears every set before what is given can be chosen.
+    sys::prctl(libc::PR_SET_KEEPCAPS, 1, 0).map_err(failure("PR_SET_KEEPCAPS"))?;
     // SAFETY: `groups` is valid for its length; the others take plain numbers.
     unsafe {
         sys::check(libc::setgroups(who.groups.len(), who.groups.as_ptr()).into()).map_err(failure("setgroups"))?;
@@ -116,9 +118,11 @@ pub fn take_credentials(who: &Credentials, tied: bool) -> Result<(), Failure> {
     let within = |set: &CapsHashSet| set.intersection(&who.bounding).copied().collect::<CapsHashSet>();
     let permitted = within(&who.permitted);
     let effective = within(&who.effective).intersection(&permitted).copied().collect();
+    sys::prctl(libc::PR_SET_KEEPCAPS, 0, 0).map_err(failure("PR_SET_KEEPCAPS"))?;
     caps::set(None, CapSet::Effective, &effective).map_err(cap_failure)?;
-    caps::set(None, CapSet::Permitted, &permitted).map_err(cap_failure)?;
+    // Only what is permitted can become inheritable.
     caps::set(None, CapSet::Inheritable, &within(&who.inheritable)).map_err(cap_failure)?;
+    caps::set(None, CapSet::Permitted, &permitted).map_err(cap_failure)?;
     for cap in within(&who.ambient).intersection(&within(&who.inheritable)).filter(|c| permitted.contains(c)) {
         caps::raise(None, CapSet::Ambient, *cap).map_err(cap_failure)?;
     }

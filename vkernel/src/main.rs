@@ -32,6 +32,7 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli, log: &Log) -> Result<i32, Failure> {
     let find = |name: &str| Entry::find(&cli.root, name);
+    let named = |name: &str| Entry::named(&cli.root, name);
     let done = |result: Result<(), Failure>| result.map(|()| 0);
     match &cli.command {
         Command::Run(options) => run::run(options, &cli.root),
@@ -45,16 +46,16 @@ fn dispatch(cli: &Cli, log: &Log) -> Result<i32, Failure> {
             done(oci::kill(&find(&options.container)?, signal, options.all))
         }
         Command::Stop(options) => done(options.containers.iter().try_for_each(|c| commands::stop(&find(c)?, options.time))),
-        Command::Rm { force, containers } => done(containers.iter().try_for_each(|c| commands::rm(&find(c)?, *force))),
+        Command::Rm { force, containers } => done(containers.iter().try_for_each(|c| commands::rm(&find(c)?, *force, log))),
         Command::Pause { container } => done(oci::freeze(&find(container)?, true)),
         Command::Resume { container } => done(oci::freeze(&find(container)?, false)),
         Command::Create(options) => done(oci::create(options, &cli.root, log)),
-        Command::Start { container } => done(oci::start(&find(container)?)),
-        Command::State { container } => json(&oci::state(&find(container)?)),
-        Command::Delete(options) => match find(&options.container) {
+        Command::Start { container } => done(oci::start(&named(container)?, log)),
+        Command::State { container } => json(&oci::state(&named(container)?)),
+        Command::Delete(options) => match named(&options.container) {
             // As runc: callers clean up what they are not sure of.
             Err(_) if options.force => Ok(0),
-            found => done(oci::delete(&found?, options.force)),
+            found => done(oci::delete(&found?, options.force, log)),
         },
         Command::List(options) => print(oci::list(&cli.root, options.format == "json", options.quiet).as_bytes()),
         Command::Features => json(&oci::features()),

@@ -129,6 +129,12 @@ pub fn detached(source: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
     sys::clone_tree(here, &c(source.as_os_str().as_bytes())?, recursive).map_err(failure)
 }
 
+/// Whether a tree is procfs, sysfs or control groups: what is written there goes to the kernel, whoever bound it where.
+pub fn is_kernels(tree: &OwnedFd) -> bool {
+    use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
+    fstatfs(tree).is_ok_and(|s| [CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&s.filesystem_type()))
+}
+
 /// Whether a tree's root is a directory.
 pub fn kind(tree: &OwnedFd) -> Kind {
     let is_directory = std::fs::metadata(path_of(tree)).is_ok_and(|m| m.is_dir());

@@ -102,6 +102,21 @@ pub fn open(path: &Path) -> Result<OwnedFd, Failure> {
     std::fs::File::open(path).map(OwnedFd::from).map_err(|e| Failure::new(format!("namespace {}", path.display()), e, "name a namespace that exists"))
 }
 
+/// One that a description names: a neighbour's, but not the host's (`kind` as in /proc/self/ns), in which guest root would be more than a guest. Must be called in the host's.
+pub fn open_foreign(path: &Path, kind: &str) -> Result<OwnedFd, Failure> {
+    let found = open(path)?;
+    let own = open(&Path::new("/proc/self/ns").join(kind))?;
+    let id = |fd: &OwnedFd| sys::fstat(fd.as_fd()).map(|st| (st.st_dev, st.st_ino)).map_err(|e| Failure::new(format!("namespace {}", path.display()), e, ""));
+    if id(&found)? == id(&own)? {
+        return Err(Failure::new(
+            format!("namespace {}", path.display()),
+            format!("is the host's {kind} namespace"),
+            "leave the path out for one of its own, or name another container's",
+        ));
+    }
+    Ok(found)
+}
+
 /// What the guest's network namespace holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Network {
@@ -136,13 +151,13 @@ pub fn enter(spec: &Spec, network: &Network) -> Result<(), Failure> {
     let mut joined = Vec::new();
     for (kind, flag) in OWN {
         match described(spec, kind).flatten() {
-            Some(path) if kind != LinuxNamespaceType::Mount => joined.push((open(&path)?, flag)),
+            Some(path) if kind != LinuxNamespaceType::Mount => joined.push((open_foreign(&path, &kind.to_string())?, flag)),
             _ => new |= flag,
         }
     }
     match network {
         Network::None | Network::Loopback => new |= CloneFlags::CLONE_NEWNET,
-        Network::Path(path) => joined.push((open(path)?, CloneFlags::CLONE_NEWNET)),
+        Network::Path(path) => joined.push((open_foreign(path, "net")?, CloneFlags::CLONE_NEWNET)),
         Network::Host => {}
     }
     for (fd, flag) in &joined {

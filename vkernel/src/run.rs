@@ -19,7 +19,7 @@ use crate::signals::Signals;
 use crate::state::{self, Entry, Exit, Process, Record, Status};
 use crate::supervisor::Until;
 use crate::terminal::{self, Foreground, Relay};
-use crate::{audit, check, describe, fetch, log};
+use crate::{audit, check, describe, fetch, log, sys};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,8 @@ pub fn run(options: &Run, root: &Path) -> Result<i32, Failure> {
     if !options.life.detach {
         return audited(options, root, &id, None);
     }
+    // A supervisor in the background holds nothing of its caller's: no lock, no end of a pipe.
+    sys::close_from(3).map_err(|e| Failure::new("close_range", e, "see `vkernel check`"))?;
     detached::launch(|ready| audited(options, root, &id, Some(ready)).map(drop))?;
     println!("{id}");
     Ok(0)
@@ -106,6 +108,7 @@ impl Ending {
     fn ended(&mut self, code: i32) {
         let oom_killed = self.0.record.cgroup.oom_kills() > 0;
         self.0.record.exit = Some(Exit { code, oom_killed, at: audit::timestamp(std::time::SystemTime::now()) });
+        let _ = std::fs::write(self.0.path(state::EXIT), code.to_string());
     }
 }
 
@@ -166,5 +169,5 @@ fn describe(options: &Run, root: &Path, id: &str, release: &Release) -> Result<S
 
 fn container_id() -> Result<String, Failure> {
     let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(|e| Failure::new("container id", e, "mount /proc"))?;
-    Ok(uuid.chars().filter(char::is_ascii_hexdigit).take(12).collect())
+    Ok(uuid.chars().filter(char::is_ascii_hexdigit).take(state::ID_LENGTH).collect())
 }

@@ -16,6 +16,13 @@ use std::path::{Path, PathBuf};
 /// Where records are unless `--root` says otherwise.
 pub const DEFAULT: &str = "/run/vkernel/containers";
 
+/// Characters of the ids that `vkernel run` makes.
+pub const ID_LENGTH: usize = 12;
+/// The file that the exit code is written to, in place: who waits has it open when the directory goes.
+pub const EXIT: &str = "exit";
+/// What directories are called while they are made or removed; the number of the process follows.
+const HALF: &str = ".half-";
+
 /// How far a container has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -120,6 +127,10 @@ fn is_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= 255 && id.chars().all(safe) && !id.starts_with('.')
 }
 
+fn unknown(name: &str) -> Failure {
+    Failure::new(format!("container {name}"), "does not exist", "see `vkernel ps --all`")
+}
+
 impl Entry {
     /// Makes the directory; an id or name that is taken is refused.
     pub fn create(root: &Path, record: Record) -> Result<Self, Failure> {
@@ -132,16 +143,25 @@ impl Entry {
             }
         }
         fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(failure("make", root))?;
-        let dir = root.join(&record.id);
-        fs::DirBuilder::new().mode(0o700).create(&dir).map_err(failure("make", &dir))?;
-        let entry = Self { dir, record };
-        entry.save().inspect_err(|_| entry.remove())?;
+        // The directory appears with its record in it, so that a command that is killed here leaves no id that is taken by nothing.
+        let (dir, new) = (root.join(&record.id), root.join(format!("{HALF}{}-{}", std::process::id(), record.id)));
+        let mut entry = Self { dir: new, record };
+        fs::DirBuilder::new().mode(0o700).create(&entry.dir).map_err(failure("make", &entry.dir))?;
+        let made = fs::write(entry.path(EXIT), "").map_err(failure("write", &entry.dir)).and_then(|()| entry.save());
+        made.and_then(|()| fs::rename(&entry.dir, &dir).map_err(failure("make", &dir))).inspect_err(|_| drop(fs::remove_dir_all(&entry.dir)))?;
+        entry.dir = dir;
         Ok(entry)
     }
 
-    /// By id, by name, or by the beginning of one id.
+    /// By id or name, as callers of a runtime expect it: what they mean may be gone, and another's id may begin with it.
+    pub fn named(root: &Path, name: &str) -> Result<Self, Failure> {
+        let entry = Self::find(root, name)?;
+        let exact = entry.record.id == name || entry.record.name.as_deref() == Some(name);
+        exact.then_some(entry).ok_or_else(|| unknown(name))
+    }
+
+    /// By id, by name, or by the beginning of an id that `vkernel run` made.
     pub fn find(root: &Path, name: &str) -> Result<Self, Failure> {
-        let unknown = || Failure::new(format!("container {name}"), "does not exist", "see `vkernel ps --all`");
         if is_id(name)
             && let Some(entry) = Self::read(&root.join(name))
         {
@@ -152,11 +172,12 @@ impl Entry {
         if let Some(entry) = found.next() {
             return Ok(entry.clone());
         }
-        let mut found = entries.into_iter().filter(|e| name.len() >= 3 && e.record.id.starts_with(name));
+        let made_here = |id: &str| id.len() == ID_LENGTH && id.bytes().all(|b| b.is_ascii_hexdigit());
+        let mut found = entries.into_iter().filter(|e| name.len() >= 3 && made_here(&e.record.id) && e.record.id.starts_with(name));
         match (found.next(), found.next()) {
             (Some(entry), None) => Ok(entry),
             (Some(_), Some(_)) => Err(Failure::new(format!("container {name}"), "is the beginning of several ids", "write more of it")),
-            _ => Err(unknown()),
+            _ => Err(unknown(name)),
         }
     }
 
@@ -176,6 +197,13 @@ impl Entry {
         Self::read(&self.dir)
     }
 
+    /// `save`, unless the container was deleted meanwhile, or is another one of the same id.
+    pub fn save_if_there(&self) {
+        if self.again().is_some_and(|e| e.record.created == self.record.created) {
+            let _ = self.save();
+        }
+    }
+
     /// Replaces the record as a whole.
     pub fn save(&self) -> Result<(), Failure> {
         let new = self.dir.join(format!(".record-{}", std::process::id()));
@@ -183,8 +211,12 @@ impl Entry {
         fs::write(&new, bytes).and_then(|()| fs::rename(&new, self.dir.join("record.json"))).map_err(failure("write", &self.dir))
     }
 
+    /// At once: a supervisor that writes its last word meanwhile finds no directory.
     pub fn remove(&self) {
-        let _ = fs::remove_dir_all(&self.dir);
+        let gone = self.dir.with_file_name(format!("{HALF}{}-{}", std::process::id(), self.record.id));
+        if fs::rename(&self.dir, &gone).is_ok() {
+            let _ = fs::remove_dir_all(&gone);
+        }
     }
 
     /// What it is now.
@@ -216,13 +248,21 @@ impl Entry {
 
 /// All containers, oldest first. Odd files are nobody's.
 pub fn all(root: &Path) -> Vec<Entry> {
-    let mut found: Vec<Entry> = fs::read_dir(root).into_iter().flatten().flatten().filter_map(|e| Entry::read(&e.path())).collect();
+    let whole = |e: &fs::DirEntry| !e.file_name().to_string_lossy().starts_with('.');
+    let mut found: Vec<Entry> = fs::read_dir(root).into_iter().flatten().flatten().filter(whole).filter_map(|e| Entry::read(&e.path())).collect();
     found.sort_by(|a, b| a.record.created.cmp(&b.record.created));
     found
 }
 
-/// Removes what supervisors and keepers that were killed left behind: records that were to be forgotten and whose processes are gone.
+/// Removes what supervisors, keepers and commands that were killed left behind: records that were to be forgotten and whose processes are gone, and directories half made or half removed.
 pub fn sweep(root: &Path) {
+    for half in fs::read_dir(root).into_iter().flatten().flatten() {
+        let name = half.file_name().to_string_lossy().into_owned();
+        let maker = name.strip_prefix(HALF).and_then(|rest| rest.split('-').next()).and_then(|pid| pid.parse().ok());
+        if maker.is_some_and(|pid| Process::look(pid).is_none()) {
+            let _ = fs::remove_dir_all(half.path());
+        }
+    }
     for entry in all(root) {
         let r = &entry.record;
         if r.forget && !r.supervisor.is_alive() && !r.init.is_alive() && r.supervisor != Process::default() {
@@ -243,17 +283,40 @@ mod tests {
     #[test]
     fn containers_are_found_by_id_name_and_beginning_and_names_are_taken_once() {
         let root = std::env::temp_dir().join(format!("vkernel-state-{}", std::process::id()));
-        let a = Entry::create(&root, record("abcdef", Some("web"))).unwrap();
-        Entry::create(&root, record("abc123", None)).unwrap();
+        let (first, second) = ("abcdef123456", "abc123123456");
+        let a = Entry::create(&root, record(first, Some("web"))).unwrap();
+        Entry::create(&root, record(second, None)).unwrap();
+        Entry::create(&root, record("abc-of-a-runtimes-caller", None)).unwrap().remove();
         let id = |name: &str| Entry::find(&root, name).map(|e| e.record.id);
-        assert_eq!((id("abcdef").unwrap(), id("web").unwrap(), id("abcd").unwrap()), ("abcdef".into(), "abcdef".into(), "abcdef".into()));
+        assert_eq!((id(first).unwrap(), id("web").unwrap(), id("abcd").unwrap()), (first.into(), first.into(), first.into()));
+        let named = |name: &str| Entry::named(&root, name).map(|e| e.record.id);
+        assert_eq!((named(first).unwrap(), named("web").unwrap()), (first.into(), first.into()));
+        assert!(named("abcd").unwrap_err().to_string().contains("does not exist"));
         assert!(id("abc").unwrap_err().to_string().contains("several") && id("zzz").is_err() && id("../x").is_err());
-        for (taken, name) in [("abcdef", None), ("new", Some("web")), ("web", None)] {
+        for (taken, name) in [(first, None), ("new", Some("web")), ("web", None)] {
             assert!(Entry::create(&root, record(taken, name)).unwrap_err().to_string().contains("exists"), "{taken}");
         }
         assert!(Entry::create(&root, record("../up", None)).unwrap_err().to_string().contains("no name"));
         a.remove();
+        a.save_if_there();
         assert_eq!(all(&root).len(), 1);
+        fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn only_ids_made_here_are_shortened_and_what_was_half_made_goes() {
+        let root = std::env::temp_dir().join(format!("vkernel-half-{}", std::process::id()));
+        Entry::create(&root, record("web-db", None)).unwrap();
+        assert!(Entry::find(&root, "web").unwrap_err().to_string().contains("does not exist"));
+        fs::create_dir(root.join(format!("{HALF}{}-x", i32::MAX))).unwrap();
+        fs::create_dir(root.join(format!("{HALF}{}-y", std::process::id()))).unwrap();
+        fs::create_dir(root.join("killed")).unwrap();
+        sweep(&root);
+        let mut left: Vec<_> = fs::read_dir(&root).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        assert_eq!(left, [format!("{HALF}{}-y", std::process::id()), "killed".into(), "web-db".into()]);
+        // An empty directory is no container.
+        Entry::create(&root, record("killed", None)).unwrap();
         fs::remove_dir_all(&root).unwrap();
     }
 

@@ -48,10 +48,14 @@ impl Supervisor<'_> {
         let mut listening = true;
         let mut killed = self.cgroup.oom_kills();
         loop {
-            let wanted = if self.until == Until::End || !listening { PollFlags::POLLIN } else { PollFlags::empty() };
-            let mut fds = vec![PollFd::new(self.pidfd.as_fd(), wanted), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
             if listening {
                 fds.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
+            }
+            // Not merely with no events wanted: a process that was waited for reports POLLHUP for ever.
+            let watched = self.until == Until::End || !listening;
+            if watched {
+                fds.push(PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN));
             }
             let timeout = if self.ring.is_some() && self.audit.enabled() { PollTimeout::from(250u16) } else { PollTimeout::NONE };
             match poll(&mut fds, timeout) {
@@ -59,7 +63,9 @@ impl Supervisor<'_> {
                 Err(e) => return Err(Failure::new("supervise container", e.desc(), "")),
             }
             let ready = |i: usize| fds.get(i).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
-            let (ended, signalled, asked) = (!ready(0).is_empty(), !ready(1).is_empty(), ready(2));
+            let signalled = !ready(0).is_empty();
+            let asked = if listening { ready(1) } else { PollFlags::empty() };
+            let ended = watched && !ready(fds.len() - 1).is_empty();
             if asked.contains(PollFlags::POLLIN) {
                 self.serve_one()?;
             } else if asked.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {

@@ -362,7 +362,7 @@ fn the_container_is_a_small_world_of_its_own() {
         |c| {
             let process = c.spec.process_mut().as_mut().unwrap();
             process.user_mut().set_uid(8).set_gid(12);
-            process.set_capabilities(serde_json::from_value(describe::capabilities(&[], &[], 8).unwrap()).ok());
+            process.set_capabilities(serde_json::from_value(describe::capabilities(&describe::KEPT, &[], &[], 8).unwrap()).ok());
         },
         move || {
             let read = |p: &str| std::fs::read_to_string(p).unwrap_or_default();

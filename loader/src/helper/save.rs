@@ -54,7 +54,7 @@ impl Region {
         let fsw = self.half(2);
         cpu.fcw = self.half(0);
         cpu.ftop = fsw >> 11 & 7;
-        cpu.fsw = fsw & !0x3800;
+        cpu.fsw = CpuState::summarised(fsw, cpu.fcw);
         cpu.fempty = u16::from(!self.0[4]);
         for i in 0..8 {
             let at = ST_AT + 16 * i;

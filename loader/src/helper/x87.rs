@@ -9,8 +9,6 @@ use core::arch::{global_asm, naked_asm};
 use syscalls::abi::CpuState;
 
 const STUB_BYTES: usize = 8;
-/// ES: an unmasked exception is pending.
-const FSW_ES: u16 = 0x80;
 const FNSTSW_AX: u16 = 0xdfe0;
 /// Bytes of the environment with and without an operand-size prefix, and of the eight registers that fnsave and frstor have behind it.
 const ENVIRONMENT: usize = 28;
@@ -27,8 +25,10 @@ enum Operand {
 
 /// `short`: with an operand-size prefix, which four instructions look at.
 pub(super) fn execute(cpu: &mut CpuState, guest: Guest, code: u16, short: bool, addr: u64) -> Result<(), GuestFault> {
-    if waits(code) && cpu.fsw & FSW_ES != 0 {
-        return Err(GuestFault::floating_point(cpu.fsw & !cpu.fcw & 0x3f));
+    // Not by ES, which is a summary: whoever loads a status word does not have to keep it true.
+    let pending = cpu.fsw & !cpu.fcw & 0x3f;
+    if waits(code) && pending != 0 {
+        return Err(GuestFault::floating_point(pending));
     }
     let environment = if short { SHORT_ENVIRONMENT } else { ENVIRONMENT };
     let operand = operand(code, environment).ok_or(GuestFault::illegal())?;

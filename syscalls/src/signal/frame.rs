@@ -207,7 +207,7 @@ fn fxrstor(cpu: &mut CpuState, area: &[u8; FXSAVE_BYTES as usize]) {
     let u64_at = |i: usize| u64::from_le_bytes(area[i..i + 8].try_into().expect("eight bytes"));
     cpu.fcw = u16_at(0);
     cpu.ftop = u16_at(2) >> 11 & 7;
-    cpu.fsw = u16_at(2) & !0x3800;
+    cpu.fsw = CpuState::summarised(u16_at(2), cpu.fcw);
     cpu.fempty = u16::from(!area[4]);
     // Reserved bits would be #GP at fxrstor; the kernel masks them off.
     cpu.mxcsr = (u64_at(24) as u32) & 0xffff;

@@ -19,7 +19,7 @@ pub const VERSION: &str = "1.2.0";
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Root inside the container has these and no others unless it is told to; none of them reaches beyond the container's user namespace.
-const KEPT: [&str; 8] = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_NET_BIND_SERVICE"];
+pub const KEPT: [&str; 8] = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_NET_BIND_SERVICE"];
 
 /// Places of procfs and sysfs that tell of the host, or reach it.
 const MASKED: [&str; 13] = [
@@ -71,7 +71,7 @@ pub fn spec(options: &Run, root: &Path, id: &str) -> Result<Spec, Failure> {
             "args": options.command,
             "env": environment(shape, &user)?,
             "cwd": shape.workdir,
-            "capabilities": capabilities(&shape.cap_add, &shape.cap_drop, user.uid)?,
+            "capabilities": capabilities(&KEPT, &shape.cap_add, &shape.cap_drop, user.uid)?,
             "rlimits": limits::rlimits(&shape.ulimit)?,
             "noNewPrivileges": true,
             "oomScoreAdj": shape.oom_score_adj,
@@ -94,7 +94,7 @@ pub fn plain(root: &Path) -> Result<Spec, Failure> {
         "ociVersion": VERSION,
         "root": {"path": root},
         "mounts": furniture(root),
-        "process": {"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["true"], "capabilities": capabilities(&[], &[], 0)?},
+        "process": {"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["true"], "capabilities": capabilities(&KEPT, &[], &[], 0)?},
         "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}], "maskedPaths": MASKED},
     }))
 }
@@ -190,7 +190,7 @@ fn namespaces(shape: &Shape) -> Result<Vec<Value>, Failure> {
 }
 
 /// Sets of the first program: for root what it keeps, for others only what was added for them.
-pub fn capabilities(add: &[String], drop: &[String], uid: u32) -> Result<Value, Failure> {
+pub fn capabilities(kept: &[impl AsRef<str>], add: &[String], drop: &[String], uid: u32) -> Result<Value, Failure> {
     let known: Vec<String> = caps::all().into_iter().map(|c| c.to_string()).collect();
     let name = |option: &str, c: &String| {
         let full = c.to_uppercase();
@@ -201,8 +201,8 @@ pub fn capabilities(add: &[String], drop: &[String], uid: u32) -> Result<Value, 
     let drop = drop.iter().map(|c| name("--cap-drop", c)).collect::<Result<Vec<_>, _>>()?;
     let all = |list: &[String]| list.iter().any(|c| c == "ALL");
     let added: Vec<&String> = known.iter().filter(|c| all(&add) || add.contains(c)).collect();
-    let kept = |c: &&String| KEPT.contains(&c.as_str()) && !all(&drop);
-    let set: Vec<&String> = known.iter().filter(|c| (kept(c) && !drop.contains(c)) || added.contains(c)).collect();
+    let stays = |c: &&String| kept.iter().any(|k| k.as_ref() == c.as_str()) && !all(&drop);
+    let set: Vec<&String> = known.iter().filter(|c| (stays(c) && !drop.contains(c)) || added.contains(c)).collect();
     Ok(match uid {
         0 => json!({"bounding": set, "effective": set, "permitted": set}),
         _ => json!({"bounding": set, "effective": added, "permitted": added, "inheritable": added, "ambient": added}),

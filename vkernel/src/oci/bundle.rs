@@ -46,6 +46,7 @@ impl Bundle {
         let manifest = find(&spec, &rootfs, manifest)?;
         let warnings = warnings(&spec);
         own_user_namespace(&mut spec);
+        sources(&mut spec, &dir);
         hide(&mut spec);
         home(&mut spec, &rootfs);
         Ok(Self { dir, spec, rootfs, manifest, warnings })
@@ -101,6 +102,16 @@ fn own_user_namespace(spec: &mut Spec) {
         linux.set_gid_mappings(None);
     }
     linux.set_namespaces(Some(all));
+}
+
+/// Relative sources of binds are the bundle's, not the caller's.
+fn sources(spec: &mut Spec, dir: &Path) {
+    for mount in spec.mounts_mut().iter_mut().flatten() {
+        let is_bind = mount.options().iter().flatten().any(|o| o == "bind" || o == "rbind");
+        if let Some(source) = mount.source().clone().filter(|s| is_bind && s.is_relative()) {
+            mount.set_source(Some(dir.join(source)));
+        }
+    }
 }
 
 /// The guest has no business with its release.

@@ -22,7 +22,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{ForkResult, Pid, fork, setsid};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
@@ -34,8 +34,7 @@ const START: &[u8] = b"start";
 /// Makes a container that waits for `start`.
 pub fn create(options: &Create, root: &Path, log: &Log) -> Result<(), Failure> {
     check::require()?;
-    // What the caller left open is not the guest's, but for what it was told to inherit (07, S16).
-    sys::close_from(3 + options.preserve_fds).map_err(|e| Failure::new("close_range", e, "see `vkernel check`"))?;
+    keep_only(options.preserve_fds)?;
     state::sweep(root);
     let bundle = Bundle::read(&options.bundle, options.manifest.as_deref())?;
     bundle.warnings.iter().for_each(|w| log.warn(w));
@@ -47,7 +46,7 @@ pub fn create(options: &Create, root: &Path, log: &Log) -> Result<(), Failure> {
     let source = Source::new(&options.release, &bundle.manifest)?;
     let mut audit = source.audit(&options.id)?;
     let release = Release::open(source, &options.release, &mut audit)?;
-    let mut making = Making(Some(Entry::create(root, record(options, &bundle, &release))?));
+    let mut making = Making(Some(Entry::create(root, record(options, &bundle, &release))?), log);
     let created = made(options, bundle, release, making.entry(), &mut audit, terminal);
     if created.is_ok() {
         making.0 = None;
@@ -55,20 +54,19 @@ pub fn create(options: &Create, root: &Path, log: &Log) -> Result<(), Failure> {
     created.inspect_err(|failure| audit.write(launch::stopped(&Err(failure.clone()))))
 }
 
-/// A container that could not be made leaves nothing.
-struct Making(Option<Entry>);
+/// A container that could not be made leaves nothing: its hooks, too, may have made something that others take away.
+struct Making<'a>(Option<Entry>, &'a Log);
 
-impl Making {
+impl Making<'_> {
     fn entry(&mut self) -> &mut Entry {
         self.0.as_mut().expect("taken only at the end")
     }
 }
 
-impl Drop for Making {
+impl Drop for Making<'_> {
     fn drop(&mut self) {
         if let Some(entry) = &self.0 {
-            entry.destroy();
-            entry.remove();
+            let _ = super::delete(entry, true, self.1);
         }
     }
 }
@@ -101,8 +99,10 @@ fn made(options: &Create, bundle: Bundle, release: Release, entry: &mut Entry, a
     let manner = Manner { preserved_fds: options.preserve_fds, ..Manner::default() };
     let mut launch = Launch::new(release, bundle.spec, home, &signals, manner)?;
     launch.container.session = if terminal { Session::Terminal } else { Session::Own };
-    let (_dir, path) = socket(entry)?;
-    let control = UnixListener::bind(path).map_err(|e| Failure::new("control socket", e, "choose another place with --root DIR"))?;
+    let control = {
+        let (_dir, path) = socket(entry)?;
+        UnixListener::bind(path).map_err(|e| Failure::new("control socket", e, "choose another place with --root DIR"))?
+    };
     let started = launch.start(audit)?;
     let pid = started.pid;
     entry.record.init = Process::of(pid);
@@ -138,6 +138,17 @@ fn hand_over(options: &Create, launch: Launch, mut started: Started, entry: &mut
     }
 }
 
+/// What the caller left open is not the guest's, but for what it was told to inherit (07, S16). A number that is not open would become a descriptor of ours, and the guest would inherit that.
+pub(super) fn keep_only(preserved: u32) -> Result<(), Failure> {
+    // SAFETY: the number is only asked about.
+    let is_open = |fd: u32| nix::fcntl::fcntl(unsafe { BorrowedFd::borrow_raw(fd as i32) }, nix::fcntl::FcntlArg::F_GETFD).is_ok();
+    let closed = (3..3u32.saturating_add(preserved)).find(|fd| !is_open(*fd));
+    if let Some(fd) = closed {
+        return Err(Failure::new(format!("--preserve-fds {preserved}"), format!("descriptor {fd} is not open"), "pass it, or preserve fewer"));
+    }
+    sys::close_from(3 + preserved).map_err(|e| Failure::new("close_range", e, "see `vkernel check`"))
+}
+
 /// A supervisor has nothing of its caller's: no session, no stream, no descriptor meant for the guest.
 pub(super) fn leave(preserved_fds: u32) {
     let _ = setsid();
@@ -163,15 +174,14 @@ fn supervise(launch: Launch, started: Started, entry: &mut Entry, control: &Unix
             Err(failure) => return drop(caller.write_all(&failure.encode())),
         };
         entry.record.status = Status::Running;
-        let _ = entry.save();
+        entry.save_if_there();
         let _ = caller.write_all(b"ok");
         drop(caller);
         let result = launch.serve(begun, audit, signals, Until::End);
         audit.write(launch::stopped(&result));
     }
     entry.record.status = Status::Stopped;
-    // Unless it was deleted meanwhile.
-    let _ = entry.save();
+    entry.save_if_there();
     if let Ok(keeper) = keeper {
         keeper.dismiss();
     }
@@ -209,7 +219,7 @@ fn socket(entry: &Entry) -> Result<(File, String), Failure> {
 }
 
 /// Lets a created container begin.
-pub fn start(entry: &Entry) -> Result<(), Failure> {
+pub fn start(entry: &Entry, log: &Log) -> Result<(), Failure> {
     let what = || format!("start {}", entry.record.id);
     match entry.status() {
         Status::Created => {}
@@ -227,5 +237,6 @@ pub fn start(entry: &Entry) -> Result<(), Failure> {
         told => return Err(Failure::decode(told)),
     }
     let subject = Subject { id: entry.record.id.clone(), bundle: entry.record.bundle.clone() };
-    hooks::run(&entry.record.spec, &subject, Moment::PostStart, Some(Pid::from_raw(entry.record.init.pid)))
+    hooks::run_warning(&entry.record.spec, &subject, Moment::PostStart, Some(Pid::from_raw(entry.record.init.pid)), log);
+    Ok(())
 }

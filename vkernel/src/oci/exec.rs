@@ -4,7 +4,7 @@
 //! The facts a newcomer gets wrong: it has a listener of its own, so it needs the release too, and only the very one the container runs (07, S15); and descendants that outlive an
 //! attached one can start nothing any more, because their listener went with the caller.
 
-use super::create::{leave, pid_file};
+use super::create::{keep_only, leave, pid_file};
 use crate::audit::Audit;
 use crate::cli::Exec;
 use crate::container::{Place, Session, Started};
@@ -16,7 +16,6 @@ use crate::release::Release;
 use crate::signals::Signals;
 use crate::state::{Entry, Status};
 use crate::supervisor::Until;
-use crate::sys;
 use crate::terminal::{self, Foreground, Relay};
 use crate::user::Database;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -29,7 +28,7 @@ use std::path::Path;
 
 /// Starts it; the result is its exit code, or 0 once a detached one runs.
 pub fn exec(options: &Exec, entry: &Entry) -> Result<i32, Failure> {
-    sys::close_from(3 + options.preserve_fds).map_err(|e| Failure::new("close_range", e, "see `vkernel check`"))?;
+    keep_only(options.preserve_fds)?;
     match entry.status() {
         Status::Running | Status::Created => {}
         status => return Err(Failure::new(format!("exec in {}", entry.record.id), format!("the container is {status}"), "it must run")),
@@ -118,7 +117,10 @@ fn process(options: &Exec, entry: &Entry) -> Result<Process, Failure> {
         user.set_uid(found.uid).set_gid(found.gid).set_additional_gids(Some(found.groups));
     }
     if options.user.is_some() || !options.cap.is_empty() {
-        let sets = describe::capabilities(&options.cap, &[], uid)?;
+        // What the container was given, and no more: `--cap-drop` holds for whoever enters it.
+        let held = process.capabilities().as_ref().and_then(|c| c.bounding().clone()).unwrap_or_default();
+        let held: Vec<String> = held.iter().map(|c| format!("CAP_{}", c.to_string().trim_start_matches("CAP_"))).collect();
+        let sets = describe::capabilities(&held, &options.cap, &[], uid)?;
         process.set_capabilities(serde_json::from_value(sets).ok());
     }
     process.set_env(Some(env));

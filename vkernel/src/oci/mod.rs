@@ -23,7 +23,8 @@ use std::os::fd::AsFd;
 
 /// `kill`: to init, or to everything in the container.
 pub fn kill(entry: &Entry, signal: i32, all: bool) -> Result<(), Failure> {
-    let stopped = || Failure::new(format!("kill {}", entry.record.id), "the container is not running", "");
+    // containerd looks for these words, which are runc's.
+    let stopped = || Failure::new(format!("kill {}", entry.record.id), "container not running", "");
     if entry.status() == Status::Stopped && !all {
         return Err(stopped());
     }
@@ -39,7 +40,7 @@ pub fn kill(entry: &Entry, signal: i32, all: bool) -> Result<(), Failure> {
 }
 
 /// `delete`: what runs is only deleted with `force`; its `poststop` hooks run then.
-pub fn delete(entry: &Entry, force: bool) -> Result<(), Failure> {
+pub fn delete(entry: &Entry, force: bool, log: &Log) -> Result<(), Failure> {
     let status = entry.status();
     // As runc: one that was created and never started can be deleted.
     if !matches!(status, Status::Stopped | Status::Created) && !force {
@@ -48,7 +49,8 @@ pub fn delete(entry: &Entry, force: bool) -> Result<(), Failure> {
     entry.destroy();
     entry.remove();
     let subject = Subject { id: entry.record.id.clone(), bundle: entry.record.bundle.clone() };
-    hooks::run(&entry.record.spec, &subject, Moment::PostStop, None)
+    hooks::run_warning(&entry.record.spec, &subject, Moment::PostStop, None, log);
+    Ok(())
 }
 
 /// `pause` and `resume`.

@@ -1484,6 +1484,11 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
             })?,
         )?;
 
+        let is_poll = inner_size == 1 && self.is_segment_memory(memarg.memory);
+        if is_poll {
+            // Other memory may have changed whenever the poll is asked: guests spin on it. For the compiler only, it is no instruction.
+            err!(self.builder.build_fence(AtomicOrdering::AcquireRelease, true, ""));
+        }
         let result = err!(
             self.builder
                 .build_load(inner_ty, effective_address, "atomic_load")
@@ -1491,8 +1496,8 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
         let load = result.into_int_value();
         let load_inst = load.as_instruction_value().unwrap();
         self.annotate_user_memaccess(memory_index, memarg, alignment, load_inst)?;
-        if inner_size == 1 && self.is_segment_memory(memarg.memory) {
-            // The load of a poll: on x86-64 the same instruction, but LLVM folds no atomic load into the comparison that follows.
+        if is_poll {
+            // On x86-64 the same instruction as an atomic one, which LLVM folds into no comparison.
             load_inst.set_volatile(true).unwrap();
         } else {
             load_inst
@@ -9923,10 +9928,8 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                     ]),
                     "",
                 ));
-                let res = err!(
-                    self.builder
-                        .build_float_ext(low, self.intrinsics.f64x2_ty, "")
-                );
+                let arguments = [low.into(), self.intrinsics.fp_exception_md];
+                let res = self.build_call_with_param_attributes(self.intrinsics.fpext_f32x2, &arguments, "")?.try_as_basic_value().unwrap_basic();
                 let res = err!(
                     self.builder
                         .build_bit_cast(res, self.intrinsics.i128_ty, "")
@@ -9937,7 +9940,8 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                 let (v, i) = self.state.pop1_extra()?;
                 let (v, _) = self.v128_into_f64x2(v, i)?;
                 let f32x2_ty = self.intrinsics.f32_ty.vec_type(2);
-                let res = err!(self.builder.build_float_trunc(v, f32x2_ty, ""));
+                let arguments = [v.into(), self.intrinsics.fp_rounding_md, self.intrinsics.fp_exception_md];
+                let res = self.build_call_with_param_attributes(self.intrinsics.fptrunc_f64x2, &arguments, "")?.try_as_basic_value().unwrap_basic().into_vector_value();
                 let zeros = f32x2_ty.const_zero();
                 let res = err!(self.builder.build_shuffle_vector(
                     res,

@@ -148,6 +148,8 @@ pub struct Intrinsics<'ctx> {
     pub sitofp_f64_i64: FunctionValue<'ctx>,
     pub sitofp_f32x4_i32x4: FunctionValue<'ctx>,
     pub fptrunc_f64: FunctionValue<'ctx>,
+    pub fptrunc_f64x2: FunctionValue<'ctx>,
+    pub fpext_f32x2: FunctionValue<'ctx>,
 
     pub nearbyint_f32: FunctionValue<'ctx>,
     pub nearbyint_f64: FunctionValue<'ctx>,
@@ -790,6 +792,16 @@ impl<'ctx> Intrinsics<'ctx> {
                 None,
             ),
 
+            fptrunc_f64x2: add_function_with_attrs(
+                "llvm.experimental.constrained.fptrunc.v2f32.v2f64",
+                f32_ty.vec_type(2).fn_type(&[f64_ty.vec_type(2).into(), md_ty_basic_md, md_ty_basic_md], false),
+                None,
+            ),
+            fpext_f32x2: add_function_with_attrs(
+                "llvm.experimental.constrained.fpext.v2f64.v2f32",
+                f64_ty.vec_type(2).fn_type(&[f32_ty.vec_type(2).into(), md_ty_basic_md], false),
+                None,
+            ),
             fpext_f32: add_function_with_attrs(
                 "llvm.experimental.constrained.fpext.f64.f32",
                 ret_f64_take_f32_md,

@@ -261,7 +261,8 @@ fn block_liveness(f: &Function, b: &Block, events: &[Event], s: &Summaries, live
             Event::Call { operand, target, leftovers } => {
                 let callee = summary(s, *target);
                 if let Some(t) = target {
-                    needs.push((*t, l.reads));
+                    // What is only passed on to an unknown callee, too, is a result: of a string's length in rdx, of a number in xmm0.
+                    needs.push((*t, l.reads.or(l.forwards.and(RegSet::RESULTS))));
                 }
                 l = l.minus(callee.may_write).reading(callee.reads.or(*operand)).forwarding(callee.forwards.minus(*leftovers));
             }

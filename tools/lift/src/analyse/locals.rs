@@ -287,6 +287,8 @@ impl BlockView<'_> {
             Terminator::TailJump(t) => tail(t),
             Terminator::TailBranch { taken, .. } => tail(taken),
             Terminator::IndirectJump => RegSet::PARAMETERS,
+            // After a call that does not return: what unwinds through this frame takes them for its caller's.
+            Terminator::Stop => RegSet::CALLEE_SAVED,
             _ => RegSet::EMPTY,
         }
     }

@@ -1,7 +1,7 @@
 //! Effective addresses and guest memory access.
 
 use super::{Emit, guest, operand::Width};
-use iced_x86::{Instruction, Register};
+use iced_x86::{Instruction, OpKind, Register};
 use syscalls::abi::offset;
 
 /// Displacements below this fold into the memarg offset: the guest's lowest and highest 64 KiB are never mapped, so a sum that wraps faults either way.
@@ -12,22 +12,18 @@ impl Emit {
     pub fn address(&mut self, i: &Instruction) -> u64 {
         if i.is_ip_rel_memory_operand() {
             self.c32(i.ip_rel_memory_address() as i32);
+            if let Some(base) = segment_base(i) {
+                self.cpu_load64(base);
+                self.s().i32_wrap_i64().i32_add();
+            }
             return 0;
         }
         let mut disp = i64::from(i.memory_displacement64() as i32);
         let mut parts = 0;
-        match i.segment_prefix() {
-            Register::FS => {
-                self.cpu_load64(offset::FS_BASE);
-                self.s().i32_wrap_i64();
-                parts += 1;
-            }
-            Register::GS => {
-                self.cpu_load64(offset::GS_BASE);
-                self.s().i32_wrap_i64();
-                parts += 1;
-            }
-            _ => {}
+        if let Some(base) = segment_base(i) {
+            self.cpu_load64(base);
+            self.s().i32_wrap_i64();
+            parts += 1;
         }
         // fs:[-8] and the like: no folding, thread pointers have data on both sides.
         let segment = parts > 0;
@@ -66,6 +62,14 @@ impl Emit {
         self.c32(disp as i32);
         self.s().i32_add();
         0
+    }
+
+    /// Reads what an instruction reads of memory and forgets it: Go's check for nil is a `test` that nothing looks at.
+    pub fn touch(&mut self, i: &Instruction) {
+        for k in (0..i.op_count()).filter(|k| i.op_kind(*k) == OpKind::Memory) {
+            self.operand(i, k);
+            self.s().drop();
+        }
     }
 
     /// Pushes the full 64-bit effective address without segment base (lea).
@@ -145,5 +149,14 @@ impl Emit {
         self.set(t);
         self.rsp_add(8);
         self.get(t);
+    }
+}
+
+/// Where in `CpuState` the base of an operand's segment is, if it has one: fs and gs alone do.
+fn segment_base(i: &Instruction) -> Option<u64> {
+    match i.segment_prefix() {
+        Register::FS => Some(offset::FS_BASE),
+        Register::GS => Some(offset::GS_BASE),
+        _ => None,
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{Emit, Flags, Form, step};
 use crate::registers::Effects;
-use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess};
+use iced_x86::{CpuidFeature, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind};
 
 /// What has happened in the piece so far.
 pub(super) struct Restart {
@@ -45,7 +45,7 @@ impl Restart {
             writes |= !matches!(access, OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess);
         }
         self.read |= reads;
-        self.final_ |= writes && self.read || calls_host || repeats;
+        self.final_ |= writes && self.read || calls_host || repeats || writes_state(i);
         begins
     }
 
@@ -60,11 +60,95 @@ impl Restart {
     }
 }
 
-/// Can the instruction meet memory that is not there?
+/// Does it write, at once, what lives in `CpuState` only? MMX registers and DF do.
+fn writes_state(i: &Instruction) -> bool {
+    let mmx = (0..i.op_count()).any(|k| i.op_kind(k) == OpKind::Register && i.op_register(k).is_mm());
+    mmx || matches!(i.mnemonic(), Mnemonic::Std | Mnemonic::Cld | Mnemonic::Popfq | Mnemonic::Emms)
+}
+
+/// Can it raise a floating-point exception that the guest has unmasked?
+fn may_raise(i: &Instruction) -> bool {
+    use Mnemonic::*;
+    let sse = matches!(
+        i.mnemonic(),
+        Addps
+            | Addpd
+            | Addss
+            | Addsd
+            | Subps
+            | Subpd
+            | Subss
+            | Subsd
+            | Mulps
+            | Mulpd
+            | Mulss
+            | Mulsd
+            | Divps
+            | Divpd
+            | Divss
+            | Divsd
+            | Sqrtps
+            | Sqrtpd
+            | Sqrtss
+            | Sqrtsd
+            | Minps
+            | Minpd
+            | Minss
+            | Minsd
+            | Maxps
+            | Maxpd
+            | Maxss
+            | Maxsd
+            | Cmpps
+            | Cmppd
+            | Cmpss
+            | Cmpsd
+            | Comiss
+            | Comisd
+            | Ucomiss
+            | Ucomisd
+            | Addsubps
+            | Addsubpd
+            | Haddps
+            | Haddpd
+            | Hsubps
+            | Hsubpd
+            | Dpps
+            | Dppd
+            | Roundps
+            | Roundpd
+            | Roundss
+            | Roundsd
+            | Cvtdq2ps
+            | Cvtpd2dq
+            | Cvtpd2pi
+            | Cvtpd2ps
+            | Cvtpi2ps
+            | Cvtps2dq
+            | Cvtps2pd
+            | Cvtps2pi
+            | Cvtsd2si
+            | Cvtsd2ss
+            | Cvtsi2sd
+            | Cvtsi2ss
+            | Cvtss2sd
+            | Cvtss2si
+            | Cvttpd2dq
+            | Cvttpd2pi
+            | Cvttps2dq
+            | Cvttps2pi
+            | Cvttsd2si
+            | Cvttss2si
+    );
+    sse || i.cpuid_features().contains(&CpuidFeature::FPU)
+}
+
+/// Can the instruction meet memory that is not there, or an unmasked exception?
 pub(super) fn may_fault(i: &Instruction) -> bool {
-    let memory = (0..i.op_count()).any(|k| i.op_kind(k) == iced_x86::OpKind::Memory);
+    let memory = (0..i.op_count()).any(|k| i.op_kind(k) == OpKind::Memory);
     (memory && !matches!(i.mnemonic(), Mnemonic::Lea | Mnemonic::Nop))
         || i.is_stack_instruction()
         || i.is_string_instruction()
         || matches!(i.mnemonic(), Mnemonic::Maskmovdqu | Mnemonic::Maskmovq | Mnemonic::Xlatb)
+        || may_raise(i)
 }

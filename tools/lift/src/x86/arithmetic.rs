@@ -72,7 +72,7 @@ fn sub(e: &mut Emit, i: &Instruction) {
 
 fn cmp(e: &mut Emit, i: &Instruction) {
     if !e.live_flags.any() {
-        return;
+        return e.touch(i);
     }
     let w = e.width(i, 0);
     e.operand(i, 0);

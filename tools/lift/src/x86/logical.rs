@@ -63,7 +63,7 @@ fn not(e: &mut Emit, i: &Instruction) {
 
 fn test(e: &mut Emit, i: &Instruction) {
     if !e.live_flags.any() {
-        return;
+        return e.touch(i);
     }
     let w = e.width(i, 0);
     e.operand(i, 0);

@@ -326,8 +326,10 @@ fn cvtpi2ps(e: &mut Emit, i: &Instruction) {
     e.set_vector(i, 0);
 }
 
+/// The upper two of an xmm register are no operands: converting them could raise exceptions.
 fn singles(e: &mut Emit, i: &Instruction, round: bool) {
     e.low(i, 1, 8);
+    e.s().v128_const(i128::from(u64::MAX)).v128_and();
     convert_singles(e, if round { float::CVTPS2DQ } else { float::CVTTPS2DQ });
     e.set_vector(i, 0);
 }

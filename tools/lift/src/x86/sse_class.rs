@@ -44,8 +44,7 @@ fn operand(i: &Instruction, k: u32) -> Needs {
         Movss | Addss | Subss | Mulss | Divss | Sqrtss | Minss | Maxss | Ucomiss | Comiss | Cmpss | Roundss | Cvtsi2ss | Cvttss2si | Cvtss2si | Movd => F32,
         Cvtss2sd => [F64, F32][k as usize & 1],
         Cvtsd2ss => [F32, F64][k as usize & 1],
-        // Between a general register or memory and the low half; between xmm registers it is a copy.
-        Movq if i.op_count() == 2 && (0..2).all(|k| i.op_kind(k) == OpKind::Register && i.op_register(k).is_xmm()) => Needs::Any,
+        // The low half, also between xmm registers: of two singles a copy of the first alone would lose the second.
         Movq => F64,
         Movaps | Movapd | Movdqa | Movups | Movupd | Movdqu if i.op0_kind() != OpKind::Memory => Needs::Any,
         Andps | Andpd | Andnps | Andnpd | Orps | Orpd | Xorps | Xorpd | Pand | Pandn | Por | Pxor => Needs::Any,

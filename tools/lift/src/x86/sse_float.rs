@@ -353,8 +353,9 @@ fn round_constant(e: &mut Emit, mode: u8, double: bool, packed: bool) {
 }
 
 /// Is a rounding of WASM what the immediate says? It fixes the mode, and bit 3 says whether an inexact result stays silent: it does as LLVM makes it, and raises PE as Cranelift does.
+/// To nearest LLVM rounds as MXCSR says, whatever that is.
 fn is_wasm_rounding(e: &Emit, imm: u8) -> bool {
-    imm & 4 == 0 && (imm & 8 != 0) == (e.form == Form::Structured)
+    imm & 4 == 0 && (imm & 8 != 0) == (e.form == Form::Structured) && (imm & 3 != 0 || e.form == Form::Resumable)
 }
 
 fn round_scalar(e: &mut Emit, i: &Instruction, double: bool) {
