@@ -264,12 +264,11 @@ fn what_belongs_to_others_is_refused_and_untouched() {
         let created = runtime.create(&place.bundle(id, &config), id, options);
         assert!(!created.status.success() && runtime.written(id).contains(why), "{id}: {}", runtime.written(id));
     };
-    for (id, kind) in [("host-pid", "pid"), ("host-net", "network"), ("host-ipc", "ipc"), ("host-uts", "uts"), ("host-user", "user")] {
-        let file = if kind == "network" { "net" } else { kind };
+    for (id, kind) in [("host-pid", "pid"), ("host-ipc", "ipc"), ("host-uts", "uts"), ("host-user", "user")] {
         let namespace = move |config: &mut Value| {
             let list = config["linux"]["namespaces"].as_array_mut().expect("a list");
             list.retain(|n| n["type"] != kind);
-            list.push(json!({"type": kind, "path": format!("/proc/{}/ns/{file}", std::process::id())}));
+            list.push(json!({"type": kind, "path": format!("/proc/{}/ns/{kind}", std::process::id())}));
         };
         refused(id, &namespace, &[], "is the host's");
     }

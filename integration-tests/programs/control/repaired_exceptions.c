@@ -28,6 +28,7 @@ static void give(int s, siginfo_t *i, void *u) {
 static void handle(int s, void (*f)(int, siginfo_t *, void *)) { sigaction(s, &(struct sigaction){.sa_sigaction = f, .sa_flags = SA_SIGINFO}, 0); }
 
 int main(void) {
+    setvbuf(stdout, 0, _IONBF, 0);
     page = sysconf(_SC_PAGESIZE);
     handle(SIGFPE, mask_sse);
     // The addition to memory must happen once.
