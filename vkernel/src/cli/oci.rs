@@ -21,6 +21,20 @@ pub struct Runtime {
     pub debug: bool,
 }
 
+/// What a runtime's caller gives a new process, and wants of it.
+#[derive(Args, Clone, Debug)]
+pub struct Handed {
+    /// Write the process's number into a file
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Socket that receives the terminal
+    #[arg(long, value_name = "PATH")]
+    pub console_socket: Option<PathBuf>,
+    /// How many descriptors from 3 on the process inherits
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u32,
+}
+
 #[derive(Args, Clone, Debug)]
 pub struct Create {
     /// Directory of the bundle
@@ -29,15 +43,8 @@ pub struct Create {
     /// The manifest of the bundle's release [default: annotation io.vkernel.manifest, or /.vkernel/manifest.json in the image]
     #[arg(long, value_name = "FILE")]
     pub manifest: Option<PathBuf>,
-    /// Write init's process number into a file
-    #[arg(long, value_name = "FILE")]
-    pub pid_file: Option<PathBuf>,
-    /// Socket that receives the terminal
-    #[arg(long, value_name = "PATH")]
-    pub console_socket: Option<PathBuf>,
-    /// How many descriptors from 3 on the container inherits
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub preserve_fds: u32,
+    #[command(flatten)]
+    pub handed: Handed,
     #[arg(long, hide = true)]
     pub no_pivot: bool,
     #[arg(long, hide = true)]
@@ -74,15 +81,8 @@ pub struct Exec {
     /// Do not wait for it
     #[arg(short, long)]
     pub detach: bool,
-    /// Write its process number into a file
-    #[arg(long, value_name = "FILE")]
-    pub pid_file: Option<PathBuf>,
-    /// Socket that receives the terminal
-    #[arg(long, value_name = "PATH")]
-    pub console_socket: Option<PathBuf>,
-    /// How many descriptors from 3 on it inherits
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub preserve_fds: u32,
+    #[command(flatten)]
+    pub handed: Handed,
     /// Print its system calls to standard error
     #[arg(long)]
     pub strace: bool,

@@ -34,12 +34,12 @@ const START: &[u8] = b"start";
 /// Makes a container that waits for `start`.
 pub fn create(options: &Create, root: &Path, log: &Log) -> Result<(), Failure> {
     check::require()?;
-    keep_only(options.preserve_fds)?;
+    keep_only(options.handed.preserve_fds)?;
     state::sweep(root);
     let bundle = Bundle::read(&options.bundle, options.manifest.as_deref())?;
     bundle.warnings.iter().for_each(|w| log.warn(w));
     let terminal = bundle.spec.process().as_ref().is_some_and(|p| p.terminal() == Some(true));
-    if terminal != options.console_socket.is_some() {
+    if terminal != options.handed.console_socket.is_some() {
         let why = if terminal { "the process wants a terminal, and there is no socket to send it to" } else { "the process wants no terminal" };
         return Err(Failure::new("--console-socket", why, "give it exactly if process.terminal is true"));
     }
@@ -96,7 +96,7 @@ fn made(options: &Create, bundle: Bundle, release: Release, entry: &mut Entry, a
     let signals = Signals::take_over()?;
     let subject = Subject { id: options.id.clone(), bundle: bundle.dir };
     let home = Home { subject, place: Place::New(layout), cgroup, written: entry.record.written.clone() };
-    let manner = Manner { preserved_fds: options.preserve_fds, ..Manner::default() };
+    let manner = Manner { preserved_fds: options.handed.preserve_fds, ..Manner::default() };
     let mut launch = Launch::new(release, bundle.spec, home, &signals, manner)?;
     launch.container.session = if terminal { Session::Terminal } else { Session::Own };
     let control = {
@@ -116,7 +116,7 @@ fn made(options: &Create, bundle: Bundle, release: Release, entry: &mut Entry, a
 }
 
 fn hand_over(options: &Create, launch: Launch, mut started: Started, entry: &mut Entry, control: UnixListener, audit: &mut Audit, signals: Signals) -> Result<(), Failure> {
-    if let (Some(master), Some(socket)) = (started.terminal.take(), &options.console_socket) {
+    if let (Some(master), Some(socket)) = (started.terminal.take(), &options.handed.console_socket) {
         super::exec::send_terminal(socket, master.as_fd())?;
     }
     let pid = started.pid;
@@ -126,11 +126,11 @@ fn hand_over(options: &Create, launch: Launch, mut started: Started, entry: &mut
         ForkResult::Parent { child } => {
             entry.record.supervisor = Process::of(child);
             entry.save()?;
-            pid_file(options.pid_file.as_deref(), pid)
+            pid_file(options.handed.pid_file.as_deref(), pid)
         }
         ForkResult::Child => {
             entry.record.supervisor = Process::of(Pid::this());
-            leave(options.preserve_fds);
+            leave(options.handed.preserve_fds);
             supervise(launch, started, entry, &control, audit, &signals);
             // SAFETY: ends the process without the caller's exit handlers.
             unsafe { libc::_exit(0) }

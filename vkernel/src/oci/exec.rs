@@ -28,7 +28,7 @@ use std::path::Path;
 
 /// Starts it; the result is its exit code, or 0 once a detached one runs.
 pub fn exec(options: &Exec, entry: &Entry) -> Result<i32, Failure> {
-    keep_only(options.preserve_fds)?;
+    keep_only(options.handed.preserve_fds)?;
     match entry.status() {
         Status::Running | Status::Created => {}
         status => return Err(Failure::new(format!("exec in {}", entry.record.id), format!("the container is {status}"), "it must run")),
@@ -46,18 +46,18 @@ pub fn exec(options: &Exec, entry: &Entry) -> Result<i32, Failure> {
         (false, false) => terminal::plan(),
     };
     signals.terminal_is_shared = session == Session::Shared;
-    let manner = Manner { tied: !options.detach, preserved_fds: options.preserve_fds, strace: options.strace, ..Manner::default() };
+    let manner = Manner { tied: !options.detach, preserved_fds: options.handed.preserve_fds, strace: options.strace, ..Manner::default() };
     let subject = Subject { id: entry.record.id.clone(), bundle: entry.record.bundle.clone() };
     let place = Place::Of(Pid::from_raw(entry.record.init.pid));
     let home = Home { subject, place, cgroup: entry.record.cgroup.clone(), written: entry.record.written.clone() };
     let mut launch = Launch::new(release, spec, home, &signals, manner)?;
     launch.container.session = session;
     let mut started = launch.start(&audit)?;
-    if let Some(socket) = &options.console_socket {
+    if let Some(socket) = &options.handed.console_socket {
         let master = started.terminal.take().ok_or_else(|| Failure::new("--console-socket", "the process wants no terminal", "give it with --tty only"))?;
         send_terminal(socket, std::os::fd::AsFd::as_fd(&master))?;
     }
-    pid_file(options.pid_file.as_deref(), started.pid)?;
+    pid_file(options.handed.pid_file.as_deref(), started.pid)?;
     if options.detach { detached(options, launch, started, &mut audit, &signals) } else { attached(launch, started, &mut audit, signals) }
 }
 
@@ -77,7 +77,7 @@ fn detached(options: &Exec, launch: Launch, started: Started, audit: &mut Audit,
     match unsafe { fork() }.map_err(|e| Failure::new("start supervisor", e.desc(), ""))? {
         ForkResult::Parent { .. } => Ok(0),
         ForkResult::Child => {
-            leave(options.preserve_fds);
+            leave(options.handed.preserve_fds);
             let _ = started.go().and_then(|begun| launch.serve(begun, audit, signals, Until::Nobody));
             // SAFETY: ends the process without the caller's exit handlers.
             unsafe { libc::_exit(0) }
