@@ -129,6 +129,11 @@ impl Cgroup {
         }
     }
 
+    /// Is it the group of this path below a hierarchy's root?
+    pub fn is_at(&self, path: &Path) -> bool {
+        self.0.iter().any(|dir| dir.ends_with(path))
+    }
+
     /// Moves the calling process; namespaces made afterwards have this group as their root.
     pub fn enter(&self) -> Result<(), Failure> {
         for dir in &self.0 {

@@ -93,20 +93,29 @@ fn one(hook: &Hook, moment: Moment, state: &[u8]) -> Result<(), Failure> {
     // SAFETY: one system call, safe after fork.
     unsafe { command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(Into::into)) };
     let mut child = command.spawn().map_err(|e| failure(e.to_string()))?;
-    // A hook may end without reading its state.
-    let _ = child.stdin.take().map(|mut input| input.write_all(state));
     let limit = hook.timeout().map(|seconds| Duration::from_secs(seconds.max(0) as u64));
-    let (status, told) = wait(&mut child, limit).map_err(failure)?;
+    let (status, told) = wait(&mut child, state, limit).map_err(failure)?;
     if status.success() { Ok(()) } else { Err(failure(format!("{status}: {}", String::from_utf8_lossy(&told).trim()))) }
 }
 
-/// Waits for the end of a hook, reading what it says meanwhile: a full pipe would stop it. Who inherited the pipe from it is not waited for.
-fn wait(child: &mut Child, limit: Option<Duration>) -> Result<(ExitStatus, Vec<u8>), String> {
+/// Waits for the end of a hook, writing its state and reading what it says meanwhile: a full pipe would stop one of us. It may end without reading; who inherited a pipe from it is not waited for.
+fn wait(child: &mut Child, state: &[u8], limit: Option<Duration>) -> Result<(ExitStatus, Vec<u8>), String> {
     let begun = Instant::now();
     let mut errors = child.stderr.take().expect("it is a pipe");
     fcntl(&errors, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| e.to_string())?;
-    let mut told = Vec::new();
+    let mut input = child.stdin.take();
+    if let Some(pipe) = &input {
+        fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| e.to_string())?;
+    }
+    let (mut told, mut left) = (Vec::new(), state);
     loop {
+        while let Some(pipe) = &mut input {
+            match pipe.write(left) {
+                Ok(n) if n < left.len() => left = &left[n..],
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
+                _ => input = None,
+            }
+        }
         let status = child.try_wait().map_err(|e| e.to_string())?;
         let mut piece = [0; 4096];
         while let Ok(n @ 1..) = errors.read(&mut piece) {

@@ -107,6 +107,8 @@ impl Launch {
 fn network(spec: &Spec, release: &Release) -> Network {
     match namespaces::described(spec, LinuxNamespaceType::Network) {
         None => Network::Host,
+        // So Docker says "the host's".
+        Some(Some(path)) if namespaces::is_own(&path, "net") => Network::Host,
         Some(Some(path)) => Network::Path(path),
         Some(None) if release.widest_network() == Network::None || spec.annotations().as_ref().is_some_and(|a| a.contains_key(NO_LOOPBACK)) => Network::None,
         Some(None) => Network::Loopback,

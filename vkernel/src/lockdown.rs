@@ -116,8 +116,11 @@ pub fn take_credentials(who: &Credentials, tied: bool) -> Result<(), Failure> {
     }
     // Of what the description asks for, what the bounding set leaves.
     let within = |set: &CapsHashSet| set.intersection(&who.bounding).copied().collect::<CapsHashSet>();
-    let permitted = within(&who.permitted);
-    let effective = within(&who.effective).intersection(&permitted).copied().collect();
+    let given = within(&who.permitted);
+    // What execve(2) would leave, which nobody calls here: of another user than root the ambient ones.
+    let kept = |set: &CapsHashSet| -> CapsHashSet { set.iter().filter(|c| who.uid == 0 || who.ambient.contains(c) && who.inheritable.contains(c)).copied().collect() };
+    let permitted = kept(&given);
+    let effective: CapsHashSet = if who.uid == 0 { within(&who.effective).intersection(&permitted).copied().collect() } else { permitted.clone() };
     sys::prctl(libc::PR_SET_KEEPCAPS, 0, 0).map_err(failure("PR_SET_KEEPCAPS"))?;
     caps::set(None, CapSet::Effective, &effective).map_err(cap_failure)?;
     // Only what is permitted can become inheritable.

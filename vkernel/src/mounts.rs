@@ -9,7 +9,7 @@ use nix::mount::{MsFlags, mount};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Everything a container mounts has these: nothing in it is executed natively, is a device, or raises privileges (04, point 8).
 pub const LOCKED: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
@@ -129,10 +129,35 @@ pub fn detached(source: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
     sys::clone_tree(here, &c(source.as_os_str().as_bytes())?, recursive).map_err(failure)
 }
 
-/// Whether a tree is procfs, sysfs or control groups: what is written there goes to the kernel, whoever bound it where.
-pub fn is_kernels(tree: &OwnedFd) -> bool {
-    use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
-    fstatfs(tree).is_ok_and(|s| [CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&s.filesystem_type()))
+/// File systems in which a write goes to the kernel, or to everybody.
+const KERNELS: [&str; 14] =
+    ["proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "bpf", "binfmt_misc", "securityfs", "selinuxfs", "configfs", "efivarfs", "pstore", "fusectl"];
+
+/// Makes read-only what of a detached tree of `source` is the kernel's: the tree itself, or what is mounted below. Files there ask for the host's root, which guest root may be.
+pub fn guard_kernels(tree: &OwnedFd, source: &Path) -> Result<(), Failure> {
+    let failure = |e: std::io::Error| Failure::new(format!("bind {}", source.display()), e, "name another file or directory of this host");
+    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let source = source.canonicalize().map_err(failure)?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(failure)?;
+    let of_kernel = |line: &str| {
+        let (head, tail) = line.split_once(" - ")?;
+        KERNELS.contains(&tail.split(' ').next()?).then(|| head.split(' ').nth(4).map(PathBuf::from)).flatten()
+    };
+    // The last mount over a place is the one that is seen there.
+    let holds = |line: &str| line.split(' ').nth(4).is_some_and(|at| source.starts_with(at));
+    if mounts.lines().filter(|l| holds(l)).max_by_key(|l| l.split(' ').nth(4).map_or(0, str::len)).and_then(of_kernel).is_some() {
+        return sys::set_tree(tree.as_fd(), &attributes).map_err(failure);
+    }
+    for at in mounts.lines().filter_map(of_kernel) {
+        let Ok(below) = at.strip_prefix(&source) else { continue };
+        match sys::open_plain(tree.as_fd(), &c(below.as_os_str().as_bytes())?, libc::O_PATH) {
+            Ok(place) => sys::set_tree(place.as_fd(), &attributes).map_err(failure)?,
+            // Not taken along, or covered.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {}
+            Err(e) => return Err(failure(e)),
+        }
+    }
+    Ok(())
 }
 
 /// Whether a tree's root is a directory.

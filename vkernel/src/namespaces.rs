@@ -4,7 +4,7 @@
 //! root and not to guest root, and yet mounts can be given the guest's owners while they are made.
 
 use crate::failure::Failure;
-use crate::sys;
+use crate::{mounts, sys};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
@@ -102,12 +102,17 @@ pub fn open(path: &Path) -> Result<OwnedFd, Failure> {
     std::fs::File::open(path).map(OwnedFd::from).map_err(|e| Failure::new(format!("namespace {}", path.display()), e, "name a namespace that exists"))
 }
 
+/// Is it the caller's?
+pub fn is_own(path: &Path, kind: &str) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |path: &Path| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+    id(path).is_some_and(|found| Some(found) == id(&Path::new("/proc/self/ns").join(kind)))
+}
+
 /// One that a description names: a neighbour's, but not the host's (`kind` as in /proc/self/ns), in which guest root would be more than a guest. Must be called in the host's.
 pub fn open_foreign(path: &Path, kind: &str) -> Result<OwnedFd, Failure> {
     let found = open(path)?;
-    let own = open(&Path::new("/proc/self/ns").join(kind))?;
-    let id = |fd: &OwnedFd| sys::fstat(fd.as_fd()).map(|st| (st.st_dev, st.st_ino)).map_err(|e| Failure::new(format!("namespace {}", path.display()), e, ""));
-    if id(&found)? == id(&own)? {
+    if is_own(mounts::path_of(&found).as_ref(), kind) {
         return Err(Failure::new(
             format!("namespace {}", path.display()),
             format!("is the host's {kind} namespace"),

@@ -164,9 +164,7 @@ impl Plan {
         let source = m.source().clone().unwrap_or_else(|| "none".into());
         let name = m.typ().clone().unwrap_or_default();
         let tree = options.bind.then(|| mounts::detached(&source, options.recursive)).transpose()?;
-        if tree.as_ref().is_some_and(mounts::is_kernels) {
-            options.flags |= MsFlags::MS_RDONLY;
-        }
+        tree.as_ref().map_or(Ok(()), |tree| mounts::guard_kernels(tree, &source))?;
         match name.as_str() {
             // Opening `mem` for writing is then EROFS, whatever else is found (07, S5).
             "proc" | "sysfs" | "cgroup" | "cgroup2" => options.flags |= MsFlags::MS_RDONLY,

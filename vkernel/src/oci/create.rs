@@ -47,7 +47,7 @@ pub fn create(options: &Create, root: &Path, log: &Log) -> Result<(), Failure> {
     let mut audit = source.audit(&options.id)?;
     let release = Release::open(source, &options.release, &mut audit)?;
     let mut making = Making(Some(Entry::create(root, record(options, &bundle, &release))?), log);
-    let created = made(options, bundle, release, making.entry(), &mut audit, terminal);
+    let created = made(options, root, bundle, release, making.entry(), &mut audit, terminal);
     if created.is_ok() {
         making.0 = None;
     }
@@ -85,9 +85,13 @@ fn record(options: &Create, bundle: &Bundle, release: &Release) -> Record {
     }
 }
 
-fn made(options: &Create, bundle: Bundle, release: Release, entry: &mut Entry, audit: &mut Audit, terminal: bool) -> Result<(), Failure> {
+fn made(options: &Create, root: &Path, bundle: Bundle, release: Release, entry: &mut Entry, audit: &mut Audit, terminal: bool) -> Result<(), Failure> {
     let linux = bundle.spec.linux().as_ref();
     let path = Cgroup::path(linux.and_then(|l| l.cgroups_path().as_deref()), &options.id);
+    // An empty one, too: whoever deletes its owner ends what is in it.
+    if let Some(owner) = state::all(root).iter().find(|e| e.record.cgroup.is_at(&path)) {
+        return Err(Failure::new(format!("control group {}", path.display()), format!("is that of container {}", owner.record.id), "delete that one first"));
+    }
     let cgroup = Cgroup::make(&path, linux.and_then(|l| l.resources().as_ref()))?;
     let layout = Layout { root: bundle.rootfs, writable: true };
     entry.record.written = rootfs::written(&bundle.spec, &layout);

@@ -222,7 +222,7 @@ impl BlockView<'_> {
                 Event::Syscall => l.minus(SYSCALL_WRITES).or(dirty[k].and(SYSCALL_READS)),
                 Event::Call { operand, target, leftovers } => {
                     let callee = callee(self.s, *target, *leftovers);
-                    l.minus(callee.may_write).or(callee.reads.and(dirty[k].or(RegSet::PARAMETERS))).or(*operand)
+                    l.minus(callee.may_write).or(callee.reads.and(dirty[k].or(RegSet::PARAMETERS))).or(*operand).or(RegSet::CALLEE_SAVED)
                 }
             };
             out[k] = l;
@@ -287,8 +287,6 @@ impl BlockView<'_> {
             Terminator::TailJump(t) => tail(t),
             Terminator::TailBranch { taken, .. } => tail(taken),
             Terminator::IndirectJump => RegSet::PARAMETERS,
-            // After a call that does not return: what unwinds through this frame takes them for its caller's.
-            Terminator::Stop => RegSet::CALLEE_SAVED,
             _ => RegSet::EMPTY,
         }
     }

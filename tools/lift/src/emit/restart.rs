@@ -140,7 +140,7 @@ fn may_raise(i: &Instruction) -> bool {
             | Cvttsd2si
             | Cvttss2si
     );
-    sse || i.mnemonic() == Wait || i.cpuid_features().contains(&CpuidFeature::FPU)
+    sse || i.mnemonic() == Wait || i.cpuid_features().iter().any(|f| matches!(f, CpuidFeature::FPU | CpuidFeature::FPU287 | CpuidFeature::FPU387))
 }
 
 /// Can the instruction meet memory that is not there, or an unmasked exception?

@@ -390,7 +390,8 @@ impl Writer<'_> {
         self.e.push64();
         let dirty = self.e.dirty;
         self.e.flush(locals::call_flush(dirty, live_after, callee));
-        let kept = live_after.and(RegSet::CALLEE_SAVED);
+        // Not only what lives after the return: an exception ends the call elsewhere, in a handler of this frame or of its callers.
+        let kept = RegSet::CALLEE_SAVED;
         match target {
             Some(target) => match self.o.index.get(&target).copied() {
                 Some(index) if !self.o.slots.contains_key(&target) => {
