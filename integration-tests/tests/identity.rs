@@ -3,6 +3,7 @@
 use integration_tests::{Running, Setup, finish, show};
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -148,6 +149,18 @@ fn a_process_sees_neither_its_own_host_side_nor_another_processs_memory() {
     }
 }
 
+/// A guest's process executes the host's program, and guest root may be its owner by number.
+#[test]
+fn nobody_changes_the_program_that_guests_run_in() {
+    let setup = Setup::get();
+    let before = fs::metadata(&setup.vkernel).expect("it is there");
+    let script = "for p in /proc/self/exe /proc/1/exe; do chmod 4777 $p; chown 1:1 $p; touch -d 1999-01-01 $p; done; echo tried";
+    let out = finish(setup.vkernel_run(&["--cap-add", "ALL"], &["/bin/bash", "-c", script]));
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "tried\n", "{}", show(&out));
+    let after = fs::metadata(&setup.vkernel).expect("it is there");
+    assert_eq!((after.mode(), after.uid(), after.mtime()), (before.mode(), before.uid(), before.mtime()), "{}", show(&out));
+}
+
 #[test]
 fn a_worker_is_not_dumpable_and_leaves_no_core() {
     let setup = Setup::get();
@@ -160,7 +173,7 @@ fn a_worker_is_not_dumpable_and_leaves_no_core() {
     let core: Vec<_> = limits.lines().find(|l| l.starts_with("Max core file size")).expect("a limit").split_whitespace().collect();
     assert_eq!(core[4..6], ["0", "0"]);
     // Files of a process that is not dumpable belong to root, whoever it is.
-    let owner = |file: &str| std::os::unix::fs::MetadataExt::uid(&fs::metadata(init.join(file)).expect("it is there"));
+    let owner = |file: &str| MetadataExt::uid(&fs::metadata(init.join(file)).expect("it is there"));
     let status = fs::read_to_string(init.join("status")).expect("root reads it");
     assert!(status.contains("Uid:\t65534\t65534"), "{status}");
     assert_eq!((owner("environ"), owner("maps")), (0, 0));

@@ -7,13 +7,13 @@ use crate::native::{self, Context};
 use crate::reservation::{FixedMemory, Reservation};
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use syscalls::abi::import;
 use wasmer::sys::engine::Engine as SysEngine;
 use wasmer::{AsStoreMut, Extern, FunctionType, Global, Imports, Instance, Module, Store, TableType, Type, VMExternToExtern, Value};
 use wasmer_vm::{
     InternalStoreHandle, LinearMemory, MaybeInstanceOwned, TableStyle, VMCallerCheckedAnyfunc, VMContext, VMExtern, VMFunction, VMFunctionBody, VMFunctionContext, VMFunctionKind,
-    VMMemory, VMTable,
+    VMMemory, VMSignatureHash, VMTable,
 };
 
 pub(crate) struct World {
@@ -63,7 +63,9 @@ impl World {
 fn host_function(store: &mut Store, body: *const (), env: *mut Context, params: &[Type], results: &[Type]) -> Extern {
     let signature = FunctionType::new(params.to_vec(), results.to_vec());
     let engine: &SysEngine = store.engine().as_sys();
-    let type_signature_hash = engine.register_signature(&signature);
+    // Once, in the zygote: the engine's lock must not be held by another thread when this process forks.
+    static HASHES: [OnceLock<VMSignatureHash>; 2] = [const { OnceLock::new() }; 2];
+    let type_signature_hash = *HASHES[results.len()].get_or_init(|| engine.register_signature(&signature));
     let record = VMCallerCheckedAnyfunc {
         func_ptr: body.cast::<VMFunctionBody>(),
         type_signature_hash,

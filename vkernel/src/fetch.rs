@@ -5,9 +5,10 @@
 
 use crate::cli::{RegistryArgs, Run};
 use crate::failure::Failure;
+use crate::own_file;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// Where pulled images and blobs are unless `--images` says otherwise.
@@ -36,10 +37,9 @@ fn is_image(text: &str) -> bool {
 }
 
 fn program() -> Result<PathBuf, Failure> {
-    let own = std::env::current_exe().map_err(|e| Failure::new("find this program", e, "mount /proc"))?;
-    let beside = own.parent().map(Path::to_path_buf);
-    let found = beside.into_iter().chain([INSTALLED.into()]).map(|d| d.join(PROGRAM)).find(|p| p.is_file());
-    found.ok_or_else(|| Failure::new(PROGRAM, format!("is neither beside {} nor in {INSTALLED}", own.display()), "install it, or name a manifest on this host"))
+    let beside = own_file::directory().ok_or_else(|| Failure::new("find this program", "it has no path", "mount /proc"))?;
+    let found = [beside.clone(), INSTALLED.into()].into_iter().map(|d| d.join(PROGRAM)).find(|p| p.is_file());
+    found.ok_or_else(|| Failure::new(PROGRAM, format!("is neither in {} nor in {INSTALLED}", beside.display()), "install it, or name a manifest on this host"))
 }
 
 /// The directory that holds the release and its rootfs.

@@ -31,6 +31,7 @@ pub mod log;
 pub mod mounts;
 pub mod namespaces;
 pub mod oci;
+pub mod own_file;
 pub mod profile;
 pub mod protocol;
 pub mod release;

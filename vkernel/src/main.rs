@@ -7,7 +7,7 @@ use vkernel::cli::{Cli, Command, Verify};
 use vkernel::failure::Failure;
 use vkernel::oci::{self, Log};
 use vkernel::state::Entry;
-use vkernel::{check, cli, commands, describe, keys, listing, run, verify};
+use vkernel::{check, cli, commands, describe, keys, listing, own_file, run, verify};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -17,6 +17,14 @@ fn main() -> ExitCode {
             return if e.use_stderr() { ExitCode::from(125) } else { ExitCode::SUCCESS };
         }
     };
+    // Guests never get to this program's file. Who is not root is told so by the command itself.
+    if matches!(cli.command, Command::Run(_) | Command::Create(_) | Command::Exec(_))
+        && nix::unistd::geteuid().is_root()
+        && let Err(failure) = own_file::protect()
+    {
+        eprintln!("vkernel: {failure}");
+        return ExitCode::from(125);
+    }
     let log = Log { file: cli.runtime.log.clone(), json: cli.runtime.log_format == "json" };
     let result = dispatch(&cli, &log);
     match result {

@@ -78,6 +78,8 @@ pub(crate) fn become_program(t: &mut Thread, p: Prepared) -> Result<(), Errno> {
     let host = &*process.host;
     // Before the stack goes: the parent takes over what the child changed on it.
     crate::process::vfork_done(t);
+    // Locks that the old program holds are given up, as at a thread's end.
+    crate::thread::walk_robust_list(t);
     host.becoming(p.id, &p.path, &p.argv);
     host.unbind_all();
     let limits = process.limits();

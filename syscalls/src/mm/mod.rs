@@ -34,6 +34,8 @@ pub const CODE: std::ops::Range<u64> = 0x0100_0000..0x4000_0000;
 pub const HEAP_START: u64 = 0x4000_0000;
 /// Unmapped pages kept below the main stack.
 pub const STACK_GUARD: u64 = 1 << 20;
+/// Room that is kept for a main stack whose limit is raised later.
+pub const STACK_GROWN: u64 = 128 << 20;
 /// Longest stack whatever RLIMIT_STACK says.
 pub const STACK_MAX: u64 = 256 << 20;
 
@@ -82,9 +84,22 @@ impl Memory {
         Ok(())
     }
 
-    /// Ceiling of the mmap area.
+    /// Ceiling of the mmap area: below what the stack may yet grow to.
     pub fn top(&self) -> u64 {
-        self.stack_low - STACK_GUARD
+        self.stack_low.min(self.stack_high - STACK_GROWN) - STACK_GUARD
+    }
+
+    /// RLIMIT_STACK was raised while the program runs (gcc's cc1 does): the stack gets its room at once, as far as nothing is in the way.
+    pub fn grow_stack(&mut self, limit: u64) -> Result<(), Errno> {
+        let low = self.stack_high - page_up(limit.min(STACK_GROWN)).unwrap_or(STACK_GROWN);
+        if low >= self.stack_low || !self.areas.is_free(low - STACK_GUARD, self.stack_low) {
+            return Ok(());
+        }
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        self.host_map(low, self.stack_low - low, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE)?;
+        self.areas.insert(low, Area { end: self.stack_low, prot, shared: false, offset: 0, backing: Backing::Stack });
+        self.stack_low = low;
+        Ok(())
     }
 
     /// A place for `len` bytes, from the top down.

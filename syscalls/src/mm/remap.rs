@@ -18,7 +18,7 @@ impl Memory {
         let (fixed, may_move, keep) = (flags & libc::MREMAP_FIXED != 0, flags & libc::MREMAP_MAYMOVE != 0, flags & libc::MREMAP_DONTUNMAP != 0);
         let known = libc::MREMAP_FIXED | libc::MREMAP_MAYMOVE | libc::MREMAP_DONTUNMAP;
         let (old_len, new_len) = (page_up(old_len).ok_or(Errno::EINVAL)?, page_up(new_len).ok_or(Errno::EINVAL)?);
-        if flags & !known != 0 || (fixed && !may_move) || (keep && (!may_move || old_len != new_len)) || old % PAGE != 0 || new_len == 0 {
+        if flags & !known != 0 || (fixed && !may_move) || (keep && (!may_move || old_len != new_len)) || old % PAGE != 0 || new_len == 0 || new_len > WINDOW_BYTES {
             return Err(Errno::EINVAL);
         }
         let old_end = old.checked_add(old_len).filter(|e| *e <= WINDOW_BYTES).ok_or(Errno::EFAULT)?;

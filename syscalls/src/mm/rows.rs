@@ -88,8 +88,19 @@ fn madvise(t: &mut Thread, [addr, len, advice, ..]: [u64; 6]) -> SysResult {
     if len == 0 {
         return if addr % PAGE == 0 { Ok(0) } else { Err(Errno::EINVAL) };
     }
-    let (at, len) = mapped_range(t, addr, len)?;
-    crate::host_call(libc::SYS_madvise, [at, len, advice, 0, 0, 0])
+    match mapped_range(t, addr, len) {
+        // Over holes Linux advises what is mapped, and then says that there were holes.
+        Err(Errno::ENOMEM) => {
+            let end = page_up(len).and_then(|len| addr.checked_add(len)).unwrap_or(u64::MAX).min(WINDOW_BYTES);
+            let parts: Vec<(u64, u64)> = t.process.memory().areas.overlapping(addr, end).map(|(start, area)| (start.max(addr), area.end.min(end))).collect();
+            for (start, end) in parts {
+                let at = t.window().range(start, end - start)? as u64;
+                crate::host_call(libc::SYS_madvise, [at, end - start, advice, 0, 0, 0])?;
+            }
+            Err(Errno::ENOMEM)
+        }
+        range => range.and_then(|(at, len)| crate::host_call(libc::SYS_madvise, [at, len, advice, 0, 0, 0])),
+    }
 }
 
 fn msync(t: &mut Thread, [addr, len, flags, ..]: [u64; 6]) -> SysResult {

@@ -107,6 +107,22 @@ fn setsockopt(t: &mut Thread, a: [u64; 6]) -> SysResult {
     t.host(libc::SYS_setsockopt, &[a[0], a[1], a[2], at(value.as_slice()), len as u64])
 }
 
+/// IP_MSFILTER and MCAST_MSFILTER: the kernel writes as many sources as the value's own count says (`struct ip_msfilter`, `struct group_filter`), whatever the length. So the count is made to fit.
+fn bound_sources(a: &[u64; 6], value: &mut [u8]) -> Result<(), Errno> {
+    const MCAST_MSFILTER: i32 = 48;
+    // Where the count is, where the sources begin, and the size of one.
+    let (count, first, each) = match (a[1] as i32, a[2] as i32) {
+        (libc::IPPROTO_IP, libc::IP_MSFILTER) => (12, 16, 4),
+        (libc::IPPROTO_IP | libc::IPPROTO_IPV6, MCAST_MSFILTER) => (140, 144, 128),
+        _ => return Ok(()),
+    };
+    let room = value.len().checked_sub(first).ok_or(Errno::EINVAL)? / each;
+    let field = &mut value[count..count + 4];
+    let asked = u32::from_ne_bytes([field[0], field[1], field[2], field[3]]);
+    field.copy_from_slice(&asked.min(room as u32).to_ne_bytes());
+    Ok(())
+}
+
 fn getsockopt(t: &mut Thread, a: [u64; 6]) -> SysResult {
     decide(&a)?;
     let len = t.window().read::<i32>(a[4])?;
@@ -116,6 +132,7 @@ fn getsockopt(t: &mut Thread, a: [u64; 6]) -> SysResult {
     let given = (len as usize).min(VALUE_MAX);
     // Some options read the value first (IP_MSFILTER, TCP_INFO's relatives): start from the guest's bytes where there are any.
     let mut value = if a[3] == 0 { vec![0; given] } else { t.read_array::<u8>(a[3], given)? };
+    bound_sources(&a, &mut value)?;
     let mut own_len = given as i32;
     let r = t.host(libc::SYS_getsockopt, &[a[0], a[1], a[2], at_mut(value.as_mut_slice()), at_mut(&mut own_len)]);
     // ERANGE (SO_PEERGROUPS, SO_PEERSEC) also tells the length needed.

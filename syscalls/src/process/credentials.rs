@@ -2,7 +2,7 @@
 //!
 //! The fact a newcomer gets wrong: set*id acts on one host thread only, and that is right: the guest's C library does the rest itself.
 
-use crate::pass::{passes, quick, rows};
+use crate::pass::{at, at_mut, passes, quick, rows};
 use crate::table::SysResult;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -67,4 +67,47 @@ fn changed(result: SysResult) -> SysResult {
         }
     }
     result
+}
+
+/// User and group ids, groups and capabilities of one thread.
+pub(crate) struct Credentials {
+    users: [u32; 3],
+    groups: [u32; 3],
+    further: Vec<u32>,
+    /// Effective, permitted, inheritable, low words and then high ones (`struct __user_cap_data_struct`).
+    capabilities: [u32; 6],
+}
+
+/// `struct __user_cap_header_struct` of version 3, for the calling thread.
+const CAPABILITY_HEADER: [u32; 2] = [0x2008_0522, 0];
+
+impl Credentials {
+    pub(crate) fn of_this_thread() -> Self {
+        let mut c = Self { users: [0; 3], groups: [0; 3], further: vec![0; 65536], capabilities: [0; 6] };
+        let three = |ids: &mut [u32; 3]| -> Vec<u64> { ids.iter_mut().map(|id| std::ptr::from_mut(id) as u64).collect() };
+        let _ = quick(libc::SYS_getresuid, &three(&mut c.users));
+        let _ = quick(libc::SYS_getresgid, &three(&mut c.groups));
+        let n = quick(libc::SYS_getgroups, &[c.further.len() as u64, at_mut(c.further.as_mut_slice())]).unwrap_or(0);
+        c.further.truncate(n as usize);
+        let mut header = CAPABILITY_HEADER;
+        let _ = quick(libc::SYS_capget, &[at_mut(header.as_mut_slice()), at_mut(c.capabilities.as_mut_slice())]);
+        c
+    }
+
+    /// Makes them the calling thread's; what it already has need not be allowed.
+    pub(crate) fn take(&self) -> SysResult {
+        let now = Self::of_this_thread();
+        if now.further != self.further {
+            quick(libc::SYS_setgroups, &[self.further.len() as u64, at(self.further.as_slice())])?;
+        }
+        if now.groups != self.groups {
+            changed(quick(libc::SYS_setresgid, &self.groups.map(u64::from)))?;
+        }
+        if now.users != self.users {
+            changed(quick(libc::SYS_setresuid, &self.users.map(u64::from)))?;
+        }
+        let mut header = CAPABILITY_HEADER;
+        let same = Self::of_this_thread().capabilities == self.capabilities;
+        if same { Ok(0) } else { changed(quick(libc::SYS_capset, &[at_mut(header.as_mut_slice()), at(self.capabilities.as_slice())])) }
+    }
 }

@@ -142,7 +142,10 @@ fn parent(t: &Thread, c: &CloneArgs, pid: libc::pid_t) {
 }
 
 fn child(t: &mut Thread, c: &CloneArgs, mailbox: Option<Mailbox>) {
-    // A mailbox of an outer vfork belongs to this process's parent.
+    // A mailbox of an outer vfork belongs to this process's parent, which alone tells of its end.
+    if let Some(outer) = t.vfork.take() {
+        outer.leave();
+    }
     t.vfork = mailbox;
     if let Some(mailbox) = &mut t.vfork {
         mailbox.join();

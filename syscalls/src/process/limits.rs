@@ -33,7 +33,12 @@ fn limit(t: &mut Thread, pid: i32, resource: u32, new: u64, old: u64) -> SysResu
     // SAFETY: getpid has no preconditions.
     let own = pid == 0 || pid == unsafe { libc::getpid() };
     let before = match emulated(&t.process, resource, if own { wanted } else { None })? {
-        Some(before) if own => before,
+        Some(before) if own => {
+            if let (libc::RLIMIT_STACK, Some([soft, _])) = (resource, wanted) {
+                t.process.memory().grow_stack(soft)?;
+            }
+            before
+        }
         Some(_) => return Err(Errno::EPERM),
         None => {
             let mut before = [0u64; 2];

@@ -10,6 +10,7 @@ mod prctl;
 mod rows;
 pub(crate) mod vfork;
 
+pub(crate) use credentials::Credentials;
 pub use credentials::tie_to_parent;
 
 use crate::guest::Window;

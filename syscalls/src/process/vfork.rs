@@ -81,6 +81,11 @@ impl Mailbox {
         }
     }
 
+    /// In a child of the child: it has nothing to report.
+    pub(crate) fn leave(mut self) {
+        self.joined = false;
+    }
+
     /// In the child, at exec or exit: reports the changes and lets the parent go.
     pub(crate) fn done(self, window: Window) {
         self.report(window);

@@ -205,6 +205,21 @@ pub(crate) fn restore_mask(old: u64) {
     let _ = crate::blocking::host_call_now(libc::SYS_rt_sigprocmask, args);
 }
 
+/// Sends a recorded signal to this process again, unless it was meant for the calling thread alone.
+pub(super) fn queue_to_process(signal: i32, info: &Info) {
+    let code = i32::from_le_bytes([info[8], info[9], info[10], info[11]]);
+    if code == libc::SI_TKILL {
+        return;
+    }
+    // SAFETY: plain numbers and a live siginfo. Other threads than the leader may not send what only the kernel says; then its number has to do.
+    unsafe {
+        let pid = libc::getpid();
+        if libc::syscall(libc::SYS_rt_sigqueueinfo, pid, signal, info.as_ptr()) != 0 {
+            libc::kill(pid, signal);
+        }
+    }
+}
+
 /// Sends a recorded signal to this thread again, for the kernel to act on.
 pub(super) fn resend(signal: i32, info: &Info) {
     // SAFETY: plain numbers and a live siginfo; to oneself any si_code may be sent.

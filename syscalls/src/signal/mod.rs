@@ -170,6 +170,13 @@ impl ThreadSignals {
         self.apply_mask();
     }
 
+    /// What was recorded for a thread that ends, and was meant for its process, another thread gets.
+    pub(crate) fn pass_on(&self) {
+        if let Some((signal, info)) = self.record.take() {
+            host::queue_to_process(signal, &info);
+        }
+    }
+
     /// This host thread no longer runs a guest thread.
     pub(crate) fn detach(&self) {
         host::block_all();
@@ -260,6 +267,9 @@ pub fn stop(t: &mut Thread) -> Next {
     fault(t, Fault { signal, code, address, exact: true })
 }
 
+const SEGV_MAPERR: i32 = 1;
+const SEGV_ACCERR: i32 = 2;
+
 /// A synchronous fault at `CpuState.rip`: the guest's handler runs, or the process dies of the signal.
 pub fn fault(t: &mut Thread, f: Fault) -> Next {
     let action = t.process.actions().get(f.signal);
@@ -272,7 +282,10 @@ pub fn fault(t: &mut Thread, f: Fault) -> Next {
     }
     let mut info: Info = [0; 128];
     info[0..4].copy_from_slice(&f.signal.to_le_bytes());
-    info[8..12].copy_from_slice(&f.code.to_le_bytes());
+    // Every page of the window is mapped on the host: whether the guest mapped it is the ledger's to say.
+    let unmapped = f.signal == libc::SIGSEGV && f.code == SEGV_ACCERR && t.process.memory().areas.at(f.address).is_none();
+    let code = if unmapped { SEGV_MAPERR } else { f.code };
+    info[8..12].copy_from_slice(&code.to_le_bytes());
     info[16..24].copy_from_slice(&f.address.to_le_bytes());
     let trap = match f.signal {
         libc::SIGSEGV if f.code == 0x80 => 13,

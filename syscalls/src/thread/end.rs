@@ -3,9 +3,10 @@
 //! The fact a newcomer gets wrong: after execve the pid's *leader* runs the new program, whichever thread called it. The calling thread waits until
 //! only it and the leader are left, hands the image over and ends.
 
-use super::{Next, Thread};
+use super::{Handover, Next, Thread};
 use crate::exec::Prepared;
 use crate::mm::ledger::Ledger;
+use crate::process::Credentials;
 use crate::table::SysResult;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -41,16 +42,20 @@ pub(crate) fn ending(t: &mut Thread) -> Option<Next> {
         finish(t);
         return Some(Next::ThreadExit(0));
     }
-    let (prepared, mask) = await_handover(t, by)?;
+    let Handover { prepared, mask, credentials } = await_handover(t, by)?;
     wait_for(t, &[t.tid]);
     t.process.threads().exec_by = None;
     t.signals.mask = mask;
+    if credentials.take().is_err() {
+        // Never the new program with more rights than its caller's.
+        crate::signal::die(libc::SIGKILL);
+    }
     enter(t, *prepared);
     None
 }
 
 /// The image from the thread that called execve; `None` when that exec was called off.
-fn await_handover(t: &Thread, by: libc::pid_t) -> Option<(Box<Prepared>, u64)> {
+fn await_handover(t: &Thread, by: libc::pid_t) -> Option<Handover> {
     loop {
         let mut list = t.process.threads();
         if let Some(handed) = list.handover.take() {
@@ -81,7 +86,7 @@ pub(crate) fn exec_alone(t: &mut Thread, prepared: Prepared) -> SysResult {
         let leader = unsafe { libc::getpid() };
         if t.tid != leader && t.process.threads().tids.contains(&leader) {
             wait_for(t, &[t.tid, leader]);
-            t.process.threads().handover = Some((Box::new(prepared), t.signals.mask));
+            t.process.threads().handover = Some(Handover { prepared: Box::new(prepared), mask: t.signals.mask, credentials: Credentials::of_this_thread() });
             crate::signal::host::kick(leader);
             return exit(t, 0);
         }
@@ -116,6 +121,7 @@ fn wait_for(t: &Thread, stay: &[libc::pid_t]) {
 /// What Linux does for a dying task: robust list, clear_child_tid. Afterwards the guest may free the thread's stack.
 fn finish(t: &mut Thread) {
     t.signals.detach();
+    t.signals.pass_on();
     crate::process::vfork_done(t);
     walk_robust_list(t);
     if t.clear_child_tid != 0 && t.window().write(t.clear_child_tid, &0u32).is_ok() {

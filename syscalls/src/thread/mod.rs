@@ -136,14 +136,21 @@ impl NewThread {
     }
 }
 
+/// What execve(2) keeps of the thread that called it.
+pub(crate) struct Handover {
+    pub prepared: Box<crate::exec::Prepared>,
+    pub mask: u64,
+    pub credentials: crate::process::Credentials,
+}
+
 /// The live threads of a process.
 #[derive(Default)]
 pub struct ThreadList {
     pub tids: Vec<libc::pid_t>,
     /// A thread is executing a program: the others end.
     pub(crate) exec_by: Option<libc::pid_t>,
-    /// The image a non-leader hands to the leader, with its mask.
-    pub(crate) handover: Option<(Box<crate::exec::Prepared>, u64)>,
+    /// The image a non-leader hands to the leader, with its mask and credentials.
+    pub(crate) handover: Option<Handover>,
 }
 
 impl Process {
