@@ -280,7 +280,7 @@ fn what_belongs_to_others_is_refused_and_untouched() {
     let bundle = place.bundle("first", &config);
     assert!(runtime.create(&bundle, "web-db", &[]).status.success(), "{}", runtime.written("web-db"));
     assert!(runtime.call(&["start", "web-db"]).status.success());
-    refused("second", &|c| c["linux"]["cgroupsPath"] = json!("/vkernel/shared-group"), &[], "has processes");
+    refused("second", &|c| c["linux"]["cgroupsPath"] = json!("/vkernel/shared-group"), &[], "web-db");
     assert_eq!(runtime.status("web-db"), "running");
     // Nor is a name that only begins another's.
     assert!(runtime.call(&["delete", "--force", "web"]).status.success());

@@ -17,16 +17,8 @@ fn main() -> ExitCode {
             return if e.use_stderr() { ExitCode::from(125) } else { ExitCode::SUCCESS };
         }
     };
-    // Guests never get to this program's file. Who is not root is told so by the command itself.
-    if matches!(cli.command, Command::Run(_) | Command::Create(_) | Command::Exec(_))
-        && nix::unistd::geteuid().is_root()
-        && let Err(failure) = own_file::protect()
-    {
-        eprintln!("vkernel: {failure}");
-        return ExitCode::from(125);
-    }
     let log = Log { file: cli.runtime.log.clone(), json: cli.runtime.log_format == "json" };
-    let result = dispatch(&cli, &log);
+    let result = protected(&cli).and_then(|()| dispatch(&cli, &log));
     match result {
         // Exit codes are bytes: what wait(2) keeps of them.
         Ok(code) => ExitCode::from(code as u8),
@@ -36,6 +28,15 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// Guests must not get to this program's file: commands that start them go on in a second execution.
+fn protected(cli: &Cli) -> Result<(), Failure> {
+    if !matches!(cli.command, Command::Run(_) | Command::Create(_) | Command::Exec(_)) {
+        return Ok(());
+    }
+    check::require()?;
+    own_file::protect()
 }
 
 fn dispatch(cli: &Cli, log: &Log) -> Result<i32, Failure> {

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -99,10 +100,10 @@ static void robust_exec(void) {
 }
 
 static volatile int code;
-static void *volatile at;
+static sigjmp_buf again;
 static void seen(int s, siginfo_t *i, void *u) {
     code = i->si_code;
-    mmap(at, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    siglongjmp(again, 1);
 }
 static void memory(void) {
     char *p = mmap(0, 4 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -112,11 +113,10 @@ static void memory(void) {
     say("madvise over a hole", madvise(p, 4 * 4096, MADV_DONTNEED));
     printf("advised all the same: %d %d %d\n", p[0], p[2 * 4096], p[3 * 4096]);
     sigaction(SIGSEGV, &(struct sigaction){.sa_sigaction = seen, .sa_flags = SA_SIGINFO}, 0);
-    at = p + 4096;
-    *(volatile char *)at = 1;
+    if (!sigsetjmp(again, 1)) *(volatile char *)(p + 4096) = 1;
     printf("not mapped: %d\n", code);
-    mprotect(at = p, 4096, PROT_READ);
-    *(volatile char *)at = 1;
+    mprotect(p, 4096, PROT_READ);
+    if (!sigsetjmp(again, 1)) *(volatile char *)p = 1;
     printf("not writable: %d\n", code);
 }
 

@@ -5,7 +5,7 @@
 
 use super::{Limits, Process};
 use crate::errno::Errno;
-use crate::pass::{at_mut, opt_at, rows};
+use crate::pass::{at_mut, opt_at, quick, rows};
 use crate::table::SysResult;
 use crate::thread::Thread;
 use std::sync::PoisonError;
@@ -39,7 +39,12 @@ fn limit(t: &mut Thread, pid: i32, resource: u32, new: u64, old: u64) -> SysResu
             }
             before
         }
-        Some(_) => return Err(Errno::EPERM),
+        // Of another process: asked only whether there is one.
+        Some(_) if pid < 0 => return Err(Errno::ESRCH),
+        Some(_) => {
+            quick(libc::SYS_kill, &[pid as u64, 0])?;
+            return Err(Errno::EPERM);
+        }
         None => {
             let mut before = [0u64; 2];
             t.host(libc::SYS_prlimit64, &[pid as u64, u64::from(resource), opt_at(wanted.as_ref()), at_mut(&mut before)])?;

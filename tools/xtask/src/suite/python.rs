@@ -28,7 +28,7 @@ const PACKAGES: &[&str] = &[
 const MODULES: &str = "usr/lib/python3.11/lib-dynload";
 /// Extension modules whose libraries are not in the image.
 const WITHOUT_LIBRARY: &[&str] = &["_hashlib.", "_ssl.", "nis."];
-const PROGRAMS: &str = "awk bash cat chmod cp cut dash date echo env false getent id ln ls mkdir mv rm sed setsid sleep timeout touch tr true tty uname wc";
+const PROGRAMS: &str = "awk bash cat chmod cp cut dash date echo env false getent id ln ls mkdir mv rm sed setsid sleep tar timeout touch tr true tty uname wc";
 /// By default: what exercises the interpreter, the standard library and the system calls, each module in a few seconds natively. Left out are modules that need a network, OpenSSL, a display, idle, lib2to3 or a compiler, and
 /// those that take more than ten seconds: asyncio, concurrent_futures, multiprocessing, io, logging, subprocess and others that start hundreds of interpreters. `--all` runs everything.
 const USUAL: &str = "__all__ __future__ _locale _opcode abc abstract_numbers aifc argparse array ast asyncgen atexit audioop audit augassign base64 baseexception bdb bigaddrspace binascii binop \
@@ -68,7 +68,8 @@ pub(super) fn run(cases: &[String], all: bool) -> anyhow::Result<Verdict> {
     let image = rootfs::copy(&rootfs::debian()?, "python-rootfs")?;
     scripted::tree(&image, "python", |_| install(&image))?;
     let mut programs = scripted::named(PROGRAMS);
-    programs.push("/usr/bin/python3.11".to_owned());
+    // The last two are what pthread_exit and ctypes.util.find_library look for.
+    programs.extend(["/usr/bin/python3.11", "/usr/lib/x86_64-linux-gnu/libgcc_s.so.1", "/usr/sbin/ldconfig"].map(str::to_owned));
     for entry in fs::read_dir(image.join(MODULES))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if !WITHOUT_LIBRARY.iter().any(|w| name.starts_with(w)) {
