@@ -171,6 +171,15 @@ impl Runtime {
     }
 }
 
+/// Whatever a test that failed has left running.
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        for id in String::from_utf8_lossy(&self.call(&["list", "-q"]).stdout).lines() {
+            self.call(&["delete", "--force", id]);
+        }
+    }
+}
+
 /// What a caller sees of a container's life: success of each call and the status after it.
 fn life(runtime: &Runtime, bundle: &str, pid_file: &str) -> Vec<String> {
     let id = "life-1";
