@@ -214,7 +214,7 @@ fn who_waits_for_a_container_that_forgets_itself_is_told_its_code() {
 #[test]
 fn a_supervisor_of_descendants_sleeps_while_they_live() {
     let host = Host::new();
-    let id = host.detach(&[], "while :; do /usr/bin/sleep 0.05; done");
+    let id = host.detach(&[], "/usr/bin/sleep 60");
     host.told(&["exec", "-d", &id, "/bin/bash", "-c", "/usr/bin/sleep 30 & exit 0"]);
     std::thread::sleep(Duration::from_millis(300));
     // CPU time of all supervisors of this test's records, in ticks of 10 ms (proc(5)).
@@ -227,5 +227,5 @@ fn a_supervisor_of_descendants_sleeps_while_they_live() {
     };
     let before = spent();
     std::thread::sleep(Duration::from_millis(700));
-    assert!(spent() - before < 30, "a supervisor spins");
+    assert!(spent().saturating_sub(before) < 40, "a supervisor spins");
 }
