@@ -51,8 +51,12 @@ pub(crate) fn run(seeds: Seeds) -> anyhow::Result<Verdict> {
     say(&format!("{count} random blocks: `suite blocks --first {first} --seeds {count}`"));
     let kept = fs::read_to_string(root().join(KEPT))?;
     let made = generator(&["generate", &first.to_string(), &count.to_string()])?;
+    ensure!(made.lines().count() as u64 == count, "{} blocks were made", made.lines().count());
     let lines: Vec<&str> = kept.lines().filter(|l| !l.starts_with('#')).chain(made.lines()).collect();
     let differing = runner.differing(&lines)?;
+    if !differing.is_empty() {
+        println!("{} differ: {}", differing.len(), differing.iter().map(|(l, _)| name(l)).collect::<Vec<_>>().join(" "));
+    }
     for (line, what) in differing.iter().take(SHRUNK) {
         let shrunk = runner.shrink(line)?;
         println!("DIFFERS {what}\n{}", runner.shown(&shrunk)?);
