@@ -4,6 +4,7 @@
 //! `syscall` instruction form one assembly range; the host handler moves a pc found inside it to an abort label (02, "What review changed", 6).
 
 use crate::errno::Errno;
+use crate::pass::quick;
 use crate::table::SysResult;
 use libc::c_long;
 use std::sync::atomic::AtomicU32;
@@ -79,23 +80,18 @@ fn result(r: i64) -> SysResult {
 }
 
 /// A host syscall with host addresses. Calls that can block are interruptible by a signal for the guest and may answer `Errno::RESTART` or
-/// `Errno::NOT_STARTED`, which rows pass on; a row that has already done something irrevocable uses `host_call_now`.
+/// `Errno::NOT_STARTED`, which rows pass on; a row that has already done something irrevocable uses `pass::quick`.
 pub fn host_call(nr: c_long, args: [u64; 6]) -> SysResult {
     match crate::signal::poll_word() {
         Some(poll) if may_block(nr) => interruptible(nr, args, poll),
-        _ => host_call_now(nr, args),
+        // Not through the routine above: a handler would take a call that is about to begin for one that has to be left.
+        _ => quick(nr, &args),
     }
 }
 
 pub(crate) fn interruptible(nr: c_long, args: [u64; 6], poll: *const AtomicU32) -> SysResult {
     // SAFETY: the row checked and translated every pointer among the arguments; `poll` is the live word of this thread.
     result(unsafe { vkernel_interruptible(nr, args.as_ptr(), poll) })
-}
-
-/// A host syscall that signals do not stop from starting.
-pub fn host_call_now(nr: c_long, args: [u64; 6]) -> SysResult {
-    // Not through the routine above: a handler would take a call that is about to begin for one that has to be left.
-    crate::pass::quick(nr, &args)
 }
 
 /// Calls that can wait for something outside the kernel.

@@ -5,7 +5,7 @@
 
 use crate::failure::Failure;
 use crate::limits::{Version, writes};
-use crate::mounts::{self, LOCKED};
+use crate::mounts::{self, LOCKED, Mounted};
 use nix::mount::MsFlags;
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
@@ -36,11 +36,8 @@ impl Hierarchy {
 /// What /proc/self/mountinfo lists; controllers of version 2 are asked from the hierarchy itself.
 fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
-    for line in mountinfo.lines() {
-        let Some((head, tail)) = line.split_once(" - ") else { continue };
-        let (mut head, mut tail) = (head.split(' '), tail.split(' '));
-        let Some(at) = head.nth(4).map(PathBuf::from) else { continue };
-        let (kind, options) = (tail.next().unwrap_or_default(), tail.nth(1).unwrap_or_default());
+    for Mounted { at, kind, options } in mounts::mounted(mountinfo) {
+        let at = at.to_path_buf();
         let hierarchy = match kind {
             "cgroup" => Hierarchy { version: Version::V1, controllers: options.split(',').filter(|o| *o != "rw" && *o != "xattr").map(str::to_owned).collect(), at },
             "cgroup2" => {

@@ -51,10 +51,15 @@ impl Credentials {
     }
 }
 
+/// As capabilities(7) spells it.
+pub fn capability_name(c: &oci_spec::runtime::Capability) -> String {
+    serde_json::to_value(c).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
 /// The two crates spell capabilities alike.
 fn named<'a>(all: impl Iterator<Item = &'a oci_spec::runtime::Capability>) -> Result<CapsHashSet, Failure> {
     let one = |c: &oci_spec::runtime::Capability| {
-        let value = serde_json::to_value(c).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+        let value = capability_name(c);
         value.parse().map_err(|e| Failure::new(format!("capability {value}"), e, "see capabilities(7)"))
     };
     all.map(one).collect()

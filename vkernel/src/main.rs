@@ -35,8 +35,8 @@ fn protected(cli: &Cli) -> Result<(), Failure> {
     if !matches!(cli.command, Command::Run(_) | Command::Create(_) | Command::Exec(_)) {
         return Ok(());
     }
-    check::require()?;
-    own_file::protect()
+    // What the kernel lacks, or who is not root, explains more than what failed first.
+    own_file::protect().map_err(|failure| check::require().err().unwrap_or(failure))
 }
 
 fn dispatch(cli: &Cli, log: &Log) -> Result<i32, Failure> {

@@ -9,7 +9,7 @@ use nix::mount::{MsFlags, mount};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Everything a container mounts has these: nothing in it is executed natively, is a device, or raises privileges (04, point 8).
 pub const LOCKED: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
@@ -129,6 +129,23 @@ pub fn detached(source: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
     sys::clone_tree(here, &c(source.as_os_str().as_bytes())?, recursive).map_err(failure)
 }
 
+/// A mount of this mount namespace (proc(5), mountinfo).
+pub struct Mounted<'a> {
+    pub at: &'a Path,
+    /// Its file system, and that one's own options.
+    pub kind: &'a str,
+    pub options: &'a str,
+}
+
+/// What the text of /proc/self/mountinfo lists, in its order.
+pub fn mounted(mountinfo: &str) -> impl Iterator<Item = Mounted<'_>> {
+    mountinfo.lines().filter_map(|line| {
+        let (head, tail) = line.split_once(" - ")?;
+        let mut tail = tail.split(' ');
+        Some(Mounted { at: Path::new(head.split(' ').nth(4)?), kind: tail.next()?, options: tail.nth(1).unwrap_or_default() })
+    })
+}
+
 /// File systems in which a write goes to the kernel, or to everybody.
 const KERNELS: [&str; 14] =
     ["proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "bpf", "binfmt_misc", "securityfs", "selinuxfs", "configfs", "efivarfs", "pstore", "fusectl"];
@@ -136,22 +153,17 @@ const KERNELS: [&str; 14] =
 /// Makes read-only what of a detached tree of `source` is the kernel's: the tree itself, or what is mounted below. Files there ask for the host's root, which guest root may be.
 pub fn guard_kernels(tree: &OwnedFd, source: &Path) -> Result<(), Failure> {
     let failure = |e: std::io::Error| Failure::new(format!("bind {}", source.display()), e, "name another file or directory of this host");
-    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
     let source = source.canonicalize().map_err(failure)?;
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(failure)?;
-    let of_kernel = |line: &str| {
-        let (head, tail) = line.split_once(" - ")?;
-        KERNELS.contains(&tail.split(' ').next()?).then(|| head.split(' ').nth(4).map(PathBuf::from)).flatten()
-    };
+    let text = std::fs::read_to_string("/proc/self/mountinfo").map_err(failure)?;
+    let is_kernels = |m: &Mounted| KERNELS.contains(&m.kind);
     // The last mount over a place is the one that is seen there.
-    let holds = |line: &str| line.split(' ').nth(4).is_some_and(|at| source.starts_with(at));
-    if mounts.lines().filter(|l| holds(l)).max_by_key(|l| l.split(' ').nth(4).map_or(0, str::len)).and_then(of_kernel).is_some() {
-        return sys::set_tree(tree.as_fd(), &attributes).map_err(failure);
+    if mounted(&text).filter(|m| source.starts_with(m.at)).max_by_key(|m| m.at.as_os_str().len()).is_some_and(|m| is_kernels(&m)) {
+        return sys::make_read_only(tree.as_fd()).map_err(failure);
     }
-    for at in mounts.lines().filter_map(of_kernel) {
-        let Ok(below) = at.strip_prefix(&source) else { continue };
+    for m in mounted(&text).filter(is_kernels) {
+        let Ok(below) = m.at.strip_prefix(&source) else { continue };
         match sys::open_plain(tree.as_fd(), &c(below.as_os_str().as_bytes())?, libc::O_PATH) {
-            Ok(place) => sys::set_tree(place.as_fd(), &attributes).map_err(failure)?,
+            Ok(place) => sys::make_read_only(place.as_fd()).map_err(failure)?,
             // Not taken along, or covered.
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {}
             Err(e) => return Err(failure(e)),

@@ -4,10 +4,10 @@
 //! So commands that start guests execute the program once more, from a detached read-only copy of its mount. The fact a newcomer gets wrong: from then on the program's own path says nothing (`directory`).
 
 use crate::failure::Failure;
-use crate::sys;
+use crate::{mounts, sys};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use std::ffi::{CString, OsString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -34,11 +34,8 @@ pub fn protect() -> Result<(), Failure> {
     let path = std::fs::read_link(LINK).map_err(failure)?;
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return Err(failure("it has no path")) };
     let c = |text: OsString| CString::new(text.into_vec()).map_err(failure);
-    // SAFETY: the number is a constant of the call's convention.
-    let here = unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) };
-    let tree = sys::clone_tree(here, &c(directory.as_os_str().to_owned())?, false).map_err(failure)?;
-    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
-    sys::set_tree(tree.as_fd(), &attributes).map_err(failure)?;
+    let tree = mounts::detached(directory, false)?;
+    sys::make_read_only(tree.as_fd()).map_err(failure)?;
     let name = c(name.to_owned())?;
     let file = sys::open_plain(tree.as_fd(), &name, libc::O_PATH).map_err(failure)?;
     let (found, own) = (sys::fstat(file.as_fd()).map_err(failure)?, std::fs::metadata(LINK).map_err(failure)?);

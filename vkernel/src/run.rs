@@ -19,13 +19,14 @@ use crate::signals::Signals;
 use crate::state::{self, Entry, Exit, Process, Record, Status};
 use crate::supervisor::Until;
 use crate::terminal::{self, Foreground, Relay};
-use crate::{audit, describe, fetch, log, sys};
+use crate::{audit, check, describe, fetch, log, sys};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 use std::path::{Path, PathBuf};
 
 /// Runs the container; the result is the guest's exit code, or 0 once a detached one runs.
 pub fn run(options: &Run, root: &Path) -> Result<i32, Failure> {
+    check::require()?;
     let options = &fetch::fetched(options)?;
     state::sweep(root);
     let id = container_id()?;

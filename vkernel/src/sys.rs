@@ -112,6 +112,11 @@ pub fn set_tree(tree: BorrowedFd<'_>, attributes: &libc::mount_attr) -> io::Resu
     check(unsafe { libc::syscall(libc::SYS_mount_setattr, tree.as_raw_fd(), c"".as_ptr(), flags, &raw const *attributes, size_of::<libc::mount_attr>()) }).map(drop)
 }
 
+/// Lets nothing be written through a detached tree and what is mounted below it.
+pub fn make_read_only(tree: BorrowedFd<'_>) -> io::Result<()> {
+    set_tree(tree, &libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 })
+}
+
 /// `move_mount(2)`: attaches a detached tree on the open place `to`.
 pub fn attach(tree: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;

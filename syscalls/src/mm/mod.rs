@@ -76,11 +76,15 @@ impl Memory {
     pub fn map_stack(&mut self, limit: u64) -> Result<(), Errno> {
         let len = page_up(limit.clamp(128 << 10, STACK_MAX)).unwrap_or(STACK_MAX);
         self.stack_high = HIGHEST;
-        self.stack_low = HIGHEST - len;
+        self.stack_pages(HIGHEST - len, HIGHEST)
+    }
+
+    /// Maps `low..end` as the lowest part of the main stack.
+    fn stack_pages(&mut self, low: u64, end: u64) -> Result<(), Errno> {
         let prot = libc::PROT_READ | libc::PROT_WRITE;
-        self.host_map(self.stack_low, len, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE)?;
-        let area = Area { end: HIGHEST, prot, shared: false, offset: 0, backing: Backing::Stack };
-        self.areas.insert(self.stack_low, area);
+        self.host_map(low, end - low, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE)?;
+        self.areas.insert(low, Area { end, prot, shared: false, offset: 0, backing: Backing::Stack });
+        self.stack_low = low;
         Ok(())
     }
 
@@ -95,11 +99,7 @@ impl Memory {
         if low >= self.stack_low || !self.areas.is_free(low - STACK_GUARD, self.stack_low) {
             return Ok(());
         }
-        let prot = libc::PROT_READ | libc::PROT_WRITE;
-        self.host_map(low, self.stack_low - low, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE)?;
-        self.areas.insert(low, Area { end: self.stack_low, prot, shared: false, offset: 0, backing: Backing::Stack });
-        self.stack_low = low;
-        Ok(())
+        self.stack_pages(low, self.stack_low)
     }
 
     /// A place for `len` bytes, from the top down.

@@ -130,7 +130,7 @@ impl Mailbox {
             // A child killed before it registered wakes nobody: look again now and then.
             let timeout = libc::timespec { tv_sec: 0, tv_nsec: 100_000_000 };
             let args = [(&raw const *state) as u64, libc::FUTEX_WAIT as u64, u64::from(value), (&raw const timeout) as u64, 0, 0];
-            let _ = crate::blocking::host_call_now(libc::SYS_futex, args);
+            let _ = crate::pass::quick(libc::SYS_futex, &args);
         }
         self.take_over(window);
     }
@@ -160,7 +160,7 @@ impl Drop for Mailbox {
             let state = &self.shared().state;
             state.store(DONE, Ordering::SeqCst);
             let args = [(&raw const *state) as u64, libc::FUTEX_WAKE as u64, 1, 0, 0, 0];
-            let _ = crate::blocking::host_call_now(libc::SYS_futex, args);
+            let _ = crate::pass::quick(libc::SYS_futex, &args);
             // SAFETY: takes back the registration made in `join`; the runtime uses no robust mutexes.
             unsafe { libc::syscall(libc::SYS_set_robust_list, std::ptr::null::<u8>(), 24usize) };
         }

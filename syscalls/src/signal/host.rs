@@ -174,13 +174,13 @@ pub(super) fn set_disposition(signal: i32, disposition: Disposition, flags: u64)
     let passed = flags & (libc::SA_NOCLDSTOP | libc::SA_NOCLDWAIT) as u64;
     let flags = passed | (libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART) as u64 | SA_RESTORER;
     let action = KernelAction { handler, flags, restorer: vkernel_restorer as *const () as u64, mask: host_mask(!0) };
-    crate::blocking::host_call_now(libc::SYS_rt_sigaction, [signal as u64, (&raw const action) as u64, 0, 8, 0, 0]).map(|_| ())
+    crate::pass::quick(libc::SYS_rt_sigaction, &[signal as u64, (&raw const action) as u64, 0, 8, 0, 0]).map(|_| ())
 }
 
 /// Whether the host ignores a signal now (inherited dispositions).
 pub(super) fn is_ignored(signal: i32) -> bool {
     let mut action = KernelAction::default();
-    let asked = crate::blocking::host_call_now(libc::SYS_rt_sigaction, [signal as u64, 0, (&raw mut action) as u64, 8, 0, 0]);
+    let asked = crate::pass::quick(libc::SYS_rt_sigaction, &[signal as u64, 0, (&raw mut action) as u64, 8, 0, 0]);
     asked.is_ok() && action.handler == 1
 }
 
@@ -195,14 +195,14 @@ pub(super) fn apply_mask(record: &Record, guest: u64) -> Result<(), Errno> {
 pub(crate) fn block_all() -> u64 {
     let (all, mut old) = (!0u64, 0u64);
     let args = [libc::SIG_SETMASK as u64, (&raw const all) as u64, (&raw mut old) as u64, 8, 0, 0];
-    let _ = crate::blocking::host_call_now(libc::SYS_rt_sigprocmask, args);
+    let _ = crate::pass::quick(libc::SYS_rt_sigprocmask, &args);
     old
 }
 
 /// Undoes `block_all`.
 pub(crate) fn restore_mask(old: u64) {
     let args = [libc::SIG_SETMASK as u64, (&raw const old) as u64, 0, 8, 0, 0];
-    let _ = crate::blocking::host_call_now(libc::SYS_rt_sigprocmask, args);
+    let _ = crate::pass::quick(libc::SYS_rt_sigprocmask, &args);
 }
 
 /// Sends a recorded signal to this process again, unless it was meant for the calling thread alone.

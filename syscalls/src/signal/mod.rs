@@ -318,7 +318,7 @@ fn fault_ceiling(t: &mut Thread) -> u64 {
     let mut resident = vec![0u8; ((end - low) / PAGE) as usize];
     let Ok(at) = t.window().range(low, end - low) else { return u64::MAX };
     let args = [at as u64, end - low, resident.as_mut_ptr() as u64, 0, 0, 0];
-    if crate::blocking::host_call_now(libc::SYS_mincore, args).is_err() {
+    if crate::pass::quick(libc::SYS_mincore, &args).is_err() {
         return u64::MAX;
     }
     let untouched = resident.iter().position(|page| page & 1 != 0).unwrap_or(resident.len()) as u64;

@@ -133,7 +133,7 @@ fn finish(t: &mut Thread) {
 
 fn wake(t: &Thread, futex: u64) {
     if let Ok(at) = t.window().range(futex, 4) {
-        let _ = crate::blocking::host_call_now(libc::SYS_futex, [at as u64, libc::FUTEX_WAKE as u64, 1, 0, 0, 0]);
+        let _ = crate::pass::quick(libc::SYS_futex, &[at as u64, libc::FUTEX_WAKE as u64, 1, 0, 0, 0]);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::rootfs::{self, Layout};
 use crate::signals::Signals;
 use crate::state::{self, Entry, Process, Record, Status};
 use crate::supervisor::Until;
-use crate::{mounts, sys};
+use crate::{check, mounts, sys};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{ForkResult, Pid, fork, setsid};
 use std::fs::File;
@@ -33,6 +33,7 @@ const START: &[u8] = b"start";
 
 /// Makes a container that waits for `start`.
 pub fn create(options: &Create, root: &Path, log: &Log) -> Result<(), Failure> {
+    check::require()?;
     keep_only(options.handed.preserve_fds)?;
     state::sweep(root);
     let bundle = Bundle::read(&options.bundle, options.manifest.as_deref())?;

@@ -12,6 +12,7 @@ use crate::describe;
 use crate::failure::Failure;
 use crate::hooks::Subject;
 use crate::launch::{Home, Launch, Manner};
+use crate::lockdown;
 use crate::release::Release;
 use crate::signals::Signals;
 use crate::state::{Entry, Status};
@@ -119,7 +120,7 @@ fn process(options: &Exec, entry: &Entry) -> Result<Process, Failure> {
     if options.user.is_some() || !options.cap.is_empty() {
         // What the container was given, and no more: `--cap-drop` holds for whoever enters it.
         let held = process.capabilities().as_ref().and_then(|c| c.bounding().clone()).unwrap_or_default();
-        let held: Vec<String> = held.iter().map(|c| format!("CAP_{}", c.to_string().trim_start_matches("CAP_"))).collect();
+        let held: Vec<String> = held.iter().map(lockdown::capability_name).collect();
         let sets = describe::capabilities(&held, &options.cap, &[], uid)?;
         process.set_capabilities(serde_json::from_value(sets).ok());
     }

@@ -2,11 +2,11 @@ use std::num::NonZero;
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    selector::Selectors,
     host_instruction,
     intrinsics::{
         CtxType, FunctionCache, GlobalCache, Intrinsics, MemoryCache, tbaa_label, type_to_llvm,
     },
+    selector::Selectors,
     // stackmap::{StackmapEntry, StackmapEntryKind, StackmapRegistry, ValueSemantic},
     state::{ControlFrame, ExtraInfo, IfElseState, State, TagCatchInfo},
 };
@@ -2446,7 +2446,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
         host_instruction::binary(self.context, &self.builder, mnemonic, avx, a, b)
     }
 
-    /// A conversion of a signed integer that rounds as MXCSR says: without this, LLVM rounds constants to nearest.
+    /// A conversion that rounds as MXCSR says: without this, LLVM rounds constants to nearest.
     fn constrained_conversion(&mut self, conversion: FunctionValue<'ctx>, v: BasicValueEnum<'ctx>) -> Result<BasicValueEnum<'ctx>, CompileError> {
         let arguments = [v.into(), self.intrinsics.fp_rounding_md, self.intrinsics.fp_exception_md];
         Ok(self.build_call_with_param_attributes(conversion, &arguments, "")?.try_as_basic_value().unwrap_basic())
@@ -9940,8 +9940,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                 let (v, i) = self.state.pop1_extra()?;
                 let (v, _) = self.v128_into_f64x2(v, i)?;
                 let f32x2_ty = self.intrinsics.f32_ty.vec_type(2);
-                let arguments = [v.into(), self.intrinsics.fp_rounding_md, self.intrinsics.fp_exception_md];
-                let res = self.build_call_with_param_attributes(self.intrinsics.fptrunc_f64x2, &arguments, "")?.try_as_basic_value().unwrap_basic().into_vector_value();
+                let res = self.constrained_conversion(self.intrinsics.fptrunc_f64x2, v.into())?.into_vector_value();
                 let zeros = f32x2_ty.const_zero();
                 let res = err!(self.builder.build_shuffle_vector(
                     res,
