@@ -28,6 +28,8 @@ pub enum Terminator {
     TailJump(u64),
     /// jmp through a register or memory with unknown target.
     IndirectJump,
+    /// Nothing follows the call that is the block's last instruction, while the structured form is emitted: what it calls never returns.
+    NoReturn,
     /// Nothing follows: ud2, hlt, int3, undecodable bytes, or the end of the segment. `StopKind` says what the guest sees.
     Stop,
 }
@@ -77,6 +79,8 @@ pub struct Function {
     pub unreached: Vec<u64>,
     /// May be called from outside the object or through a pointer: exported, address-taken, or the target of a relocation.
     pub address_taken: bool,
+    /// An exception may end one of its calls in a handler of its own, to which no edge leads.
+    pub catches: bool,
 }
 
 impl Function {

@@ -54,6 +54,8 @@ pub struct Frame {
     pub end: u64,
     /// The CFA at `start` is not rsp+8: this is the cold part of a function, entered by a jump with the frame set up.
     pub mid_frame: bool,
+    /// Exceptions may end a call here in a handler of this frame: it has language-specific data, whether or not its landing pads could be read.
+    pub catches: bool,
     pub landing_pads: Vec<u64>,
 }
 

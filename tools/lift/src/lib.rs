@@ -15,4 +15,4 @@ mod shard;
 pub mod x86;
 
 pub use certificate::Certificate;
-pub use shard::{Error, LIFTER_VERSION, Report, Shard, Structured, certify, lift, lift_forms, lift_program, no_structured_functions};
+pub use shard::{Error, LIFTER_VERSION, Report, Shard, Structured, certify, lift, lift_forms, no_structured_functions};

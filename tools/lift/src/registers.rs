@@ -87,6 +87,8 @@ impl std::fmt::Debug for RegSet {
 pub struct Effect {
     pub reads: RegSet,
     pub writes: RegSet,
+    /// Registers of `reads` of which only the part that is not written matters.
+    pub keeps: RegSet,
 }
 
 /// Computes `Effect`s; keeps iced's factory.
@@ -109,8 +111,11 @@ impl Effects {
             let partial = reg.is_gpr() && reg.size() < 4;
             match used.access() {
                 OpAccess::Read | OpAccess::CondRead => e.reads = e.reads.or(bit),
-                OpAccess::Write if !partial => e.writes = e.writes.or(bit),
-                OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite => {
+                OpAccess::Write => {
+                    e.writes = e.writes.or(bit);
+                    e.keeps = if partial { e.keeps.or(bit) } else { e.keeps };
+                }
+                OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite => {
                     e.reads = e.reads.or(bit);
                     e.writes = e.writes.or(bit);
                 }
@@ -118,6 +123,8 @@ impl Effects {
             }
         }
         adjust(i, &mut e);
+        e.keeps = e.keeps.minus(e.reads);
+        e.reads = e.reads.or(e.keeps);
         e
     }
 }
@@ -138,13 +145,16 @@ fn adjust(i: &Instruction, e: &mut Effect) {
         Nop | Reservednop | Endbr64 | Endbr32 | Rdsspd | Rdsspq | Prefetcht0 | Prefetcht1 | Prefetcht2 | Prefetchnta | Prefetchw => *e = Effect::default(),
         // Scalar conversions, square roots and moves keep the upper lanes of the destination.
         Cvtsi2sd | Cvtsi2ss | Cvtsd2ss | Cvtss2sd | Sqrtsd | Sqrtss | Rcpss | Rsqrtss | Roundsd | Roundss => {
-            e.reads = e.reads.or(RegSet::of(i.op0_register()));
+            keeps_destination(i, e);
         }
         Movsd | Movss | Movlps | Movlpd | Movhps | Movhpd | Movlhps | Movhlps
             if i.op0_kind() == OpKind::Register && !(matches!(i.mnemonic(), Movsd | Movss) && i.op1_kind() == OpKind::Memory) =>
         {
-            e.reads = e.reads.or(RegSet::of(i.op0_register()));
+            keeps_destination(i, e);
         }
+        // What they compute does not depend on the register; a part of one keeps the rest.
+        Sbb | Sub | Xor if i.op0_kind() == OpKind::Register && i.op1_kind() == OpKind::Register && i.op0_register() == i.op1_register() => independent(i, e),
+        Or if i.op0_kind() == OpKind::Register && i.op1_kind() != OpKind::Register && i.try_immediate(1).is_ok_and(|v| v == u64::MAX) => independent(i, e),
         // Saving and restoring the extended state covers every xmm register; which ones a masked restore leaves alone is not known.
         Fxsave | Fxsave64 | Xsave | Xsave64 | Xsaveopt | Xsaveopt64 | Xsavec | Xsavec64 => e.reads = e.reads.or(RegSet::XMM),
         Fxrstor | Fxrstor64 | Xrstor | Xrstor64 => {
@@ -152,5 +162,21 @@ fn adjust(i: &Instruction, e: &mut Effect) {
             e.writes = e.writes.or(RegSet::XMM);
         }
         _ => {}
+    }
+}
+
+fn keeps_destination(i: &Instruction, e: &mut Effect) {
+    let register = RegSet::of(i.op0_register());
+    if i.op1_kind() != OpKind::Register || RegSet::of(i.op1_register()) != register {
+        e.reads = e.reads.minus(register);
+    }
+    e.keeps = e.keeps.or(register);
+}
+
+fn independent(i: &Instruction, e: &mut Effect) {
+    let register = RegSet::of(i.op0_register());
+    e.reads = e.reads.minus(register);
+    if i.op0_register().size() < 4 {
+        e.keeps = e.keeps.or(register);
     }
 }

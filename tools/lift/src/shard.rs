@@ -1,6 +1,8 @@
 //! From an ELF file to a shard: the one public entry of the lifter.
 
 use crate::analyse::liveness;
+use crate::analyse::returns::Endless;
+use crate::analyse::stack;
 use crate::certificate::{self, Certificate};
 use crate::discover;
 use crate::emit::{resumable, structured};
@@ -79,9 +81,21 @@ pub fn lift(bytes: &[u8], base: u64, name: &str) -> Result<Shard, Error> {
 /// The same, with the structured form of some functions only.
 pub fn lift_forms(bytes: &[u8], base: u64, name: &str, structured: Structured) -> Result<Shard, Error> {
     let (image, program) = discovered(bytes, base, name)?;
-    let mut shard = in_deep_stacks(|| emit_program(&program, structured));
-    shard.certificate = certificate::certify(&image, &program, &shard.report.gap_list);
-    Ok(shard)
+    let mut report = Report { functions: program.functions.len() as u64, language: program.language, discovery: program.stats.clone(), ..Report::default() };
+    let resumable = in_deep_stacks(|| resumable_module(&program, &mut report));
+    let certificate = certificate::certify(&image, &program, &report.gap_list);
+    let structured = match structured {
+        Structured::None => no_structured_functions(),
+        _ if program.language.is_some() => no_structured_functions(),
+        wanted => {
+            let endless = Endless::assumed(&program, &image);
+            let functions = program.functions.into_iter().map(|(entry, f)| (entry, endless.cut(f))).collect();
+            in_deep_stacks(|| structured_module(&Program { functions, ..Program::default() }, wanted, &mut report))
+        }
+    };
+    report.structured_bytes = structured.len() as u64;
+    report.resumable_bytes = resumable.len() as u64;
+    Ok(Shard { structured, resumable, report, certificate })
 }
 
 /// The certificate that `lift` would give, without making the shard.
@@ -101,36 +115,9 @@ fn discovered(bytes: &[u8], base: u64, name: &str) -> Result<(Image, Program), E
 /// Structuring recurses along the dominator tree: large functions need deep stacks.
 const EMIT_STACK_BYTES: usize = 512 << 20;
 
-/// Emits both modules of a discovered program; its certificate stays empty.
-pub fn lift_program(program: &Program) -> Shard {
-    in_deep_stacks(|| emit_program(program, Structured::All))
-}
-
 fn in_deep_stacks<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let pool = rayon::ThreadPoolBuilder::new().stack_size(EMIT_STACK_BYTES).build().expect("threads can be made");
     pool.install(work)
-}
-
-fn emit_program(program: &Program, structured: Structured) -> Shard {
-    let functions: Vec<_> = program.functions.values().collect();
-    let resumed: Vec<resumable::Resumable> = functions.par_iter().map(|f| resumable::emit(f)).collect();
-    let mut report = Report { functions: functions.len() as u64, language: program.language, discovery: program.stats.clone(), ..Report::default() };
-    let mut gaps: Vec<(u64, String)> = resumed.iter().flat_map(|r| r.body.2.iter().cloned()).collect();
-    gaps.sort();
-    gaps.dedup();
-    for (_, text) in &gaps {
-        *report.gaps.entry(text.split(' ').next().unwrap_or_default().to_owned()).or_default() += 1;
-    }
-    report.gap_list = gaps;
-    let resumable = resumable_module(&resumed);
-    let structured = match structured {
-        Structured::None => no_structured_functions(),
-        _ if program.language.is_some() => no_structured_functions(),
-        wanted => structured_module(program, wanted, &mut report),
-    };
-    report.structured_bytes = structured.len() as u64;
-    report.resumable_bytes = resumable.len() as u64;
-    Shard { structured, resumable, report, certificate: Certificate::default() }
 }
 
 /// The structured module of an object that has the resumable form alone.
@@ -138,9 +125,18 @@ pub fn no_structured_functions() -> Vec<u8> {
     structured_module(&Program::default(), Structured::All, &mut Report::default())
 }
 
-fn resumable_module(functions: &[resumable::Resumable]) -> Vec<u8> {
+fn resumable_module(program: &Program, report: &mut Report) -> Vec<u8> {
+    let functions: Vec<_> = program.functions.values().collect();
+    let functions: Vec<resumable::Resumable> = functions.par_iter().map(|f| resumable::emit(f)).collect();
+    let mut gaps: Vec<(u64, String)> = functions.iter().flat_map(|r| r.body.2.iter().cloned()).collect();
+    gaps.sort();
+    gaps.dedup();
+    for (_, text) in &gaps {
+        *report.gaps.entry(text.split(' ').next().unwrap_or_default().to_owned()).or_default() += 1;
+    }
+    report.gap_list = gaps;
     let mut m = ModuleBuilder::resumable();
-    for f in functions {
+    for f in &functions {
         m.function(&f.body);
     }
     let blocks: Vec<Vec<u64>> = functions.iter().map(|f| f.blocks.clone()).collect();
@@ -152,7 +148,7 @@ fn structured_module(program: &Program, wanted: Structured, report: &mut Report)
     let mut events: BTreeMap<u64, _> = program.functions.values().map(|f| (f.entry, liveness::events(f, &mut effects))).collect();
     let summaries = liveness::summarise(program, &mut events);
     // Code for CPU features the guest is told it does not have stays in the resumable form, where its gaps are: no time is spent on optimising it.
-    let functions: Vec<&Function> = program.functions.values().filter(|f| !is_gated(f) && wanted.includes(f)).collect();
+    let functions: Vec<&Function> = program.functions.values().filter(|f| !is_gated(f) && !stack::returns_elsewhere(f) && wanted.includes(f)).collect();
     let index: HashMap<u64, u32> = functions.iter().enumerate().map(|(k, f)| (f.entry, import::FUNCTIONS + k as u32)).collect();
     let mismatch = import::FUNCTIONS + functions.len() as u32;
     let slots: HashMap<u64, u64> = program.functions.values().filter_map(|f| Some((f.entry, f.slot()?))).collect();

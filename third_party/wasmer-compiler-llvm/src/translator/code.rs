@@ -559,6 +559,8 @@ impl FuncTranslator {
                 passes.push("reassociate");
                 passes.push("simplifycfg");
                 passes.push("mem2reg");
+                // vkernel: 5 % fewer instructions and 30 % fewer moves in CPython's loop, for 0.3 s of 15.
+                passes.push("instsimplify");
             }
         }
 

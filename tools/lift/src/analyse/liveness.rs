@@ -3,12 +3,13 @@
 //! Needed because gcc's -fipa-ra keeps values in caller-saved registers across calls of local functions, and hand-written assembly uses odd registers between
 //! labels: SysV is assumed only where a call's target or a function's callers are unknown. rsp is not part of any set: it is always exact.
 //!
-//! The fact a newcomer gets wrong: nobody knows how many arguments a call of an unknown target has, so it may read all six registers; but what an earlier call left
-//! behind in them is no argument (`leftovers`), and is neither kept nor loaded for it.
+//! The fact a newcomer gets wrong: nobody knows how many arguments a call of an unknown target has, so it may read all six registers; but what is none for sure (`leftovers`) is neither kept nor
+//! loaded for it.
 
+use super::{arguments, stack};
 use crate::function::{Block, Function, Program, Terminator};
 use crate::registers::{Effects, RegSet};
-use iced_x86::{FlowControl, Instruction, Mnemonic};
+use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 use std::collections::{BTreeMap, HashMap};
 
 /// What callers need to know of a function.
@@ -25,6 +26,8 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Of a function that may go anywhere, by a jump that looks like a return.
+    const ANYTHING: Summary = Summary { reads: RegSet(!0).minus(RegSet::RSP), forwards: RegSet::EMPTY, may_write: RegSet::CALLER_SAVED, results: RegSet(!0) };
     /// Of a target nobody knows.
     pub const UNKNOWN: Summary = Summary { reads: RegSet::EMPTY, forwards: RegSet::ARGUMENTS, may_write: RegSet::CALLER_SAVED, results: RegSet::RESULTS };
 }
@@ -32,13 +35,15 @@ impl Summary {
 /// One step of a block as liveness sees it.
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
+    /// `passes`: those of `reads` that are only passed on: saved on the stack, or kept where the instruction writes a part.
     Plain {
         reads: RegSet,
         writes: RegSet,
+        passes: RegSet,
     },
     Syscall,
-    /// `operand`: registers the call instruction itself reads; `target`: of a direct call; `leftovers`: registers that hold, on every way here, what an earlier call left there and
-    /// is not a result in the System V convention (known once `summarise` was there).
+    /// `operand`: registers the call instruction itself reads; `target`: of a direct call; `leftovers`: registers that are no argument, whoever is called (known once `summarise` was
+    /// there).
     Call {
         operand: RegSet,
         target: Option<u64>,
@@ -75,7 +80,18 @@ fn event(i: &Instruction, effects: &mut Effects) -> Event {
             Event::Call { operand: operand.or(register).minus(RegSet::RSP), target: None, leftovers: RegSet::EMPTY }
         }
         (_, Mnemonic::Syscall) => Event::Syscall,
-        _ => Event::Plain { reads, writes: e.writes.minus(RegSet::RSP) },
+        _ => Event::Plain { reads, writes: e.writes.minus(RegSet::RSP), passes: e.keeps.minus(RegSet::CALLEE_SAVED).or(saved(i)) },
+    }
+}
+
+/// The register that an instruction stores in the stack frame as a whole.
+fn saved(i: &Instruction) -> RegSet {
+    let in_frame =
+        || i.op0_kind() == OpKind::Memory && matches!(i.memory_base(), Register::RSP | Register::RBP) && i.memory_index() == Register::None && i.op1_kind() == OpKind::Register;
+    match i.mnemonic() {
+        Mnemonic::Push if i.op0_kind() == OpKind::Register => RegSet::of(i.op0_register()),
+        Mnemonic::Mov | Mnemonic::Movaps | Mnemonic::Movups | Mnemonic::Movdqa | Mnemonic::Movdqu | Mnemonic::Movapd if in_frame() => RegSet::of(i.op1_register()),
+        _ => RegSet::EMPTY,
     }
 }
 
@@ -90,13 +106,13 @@ pub fn summary(s: &Summaries, target: Option<u64>) -> Summary {
 pub fn summarise(program: &Program, events: &mut BTreeMap<u64, Events>) -> Summaries {
     let mut s = summarise_writes(program, events);
     for f in program.functions.values() {
-        mark_leftovers(f, events.get_mut(&f.entry).expect("every function has events"), &s);
+        arguments::mark(f, events.get_mut(&f.entry).expect("every function has events"), &s, program);
     }
     for f in program.functions.values() {
         let e = s.get_mut(&f.entry).expect("every function has a summary");
-        e.results = e.results.and(e.may_write);
         // rdx comes back as a result in any case: what nobody reads there need not be what it was.
         e.may_write = e.may_write.or(RegSet::gpr(2));
+        e.results = e.results.and(e.may_write);
     }
     let mut live: HashMap<(u64, u64), Live> = HashMap::new();
     while liveness_round(program, events, &mut s, &mut live) {}
@@ -110,49 +126,11 @@ pub fn summarise_writes(program: &Program, events: &BTreeMap<u64, Events>) -> Su
         .values()
         .map(|f| {
             let results = if f.address_taken { RegSet::RESULTS } else { RegSet::EMPTY };
-            (f.entry, Summary { results, ..Summary::default() })
+            (f.entry, if stack::returns_elsewhere(f) { Summary::ANYTHING } else { Summary { results, ..Summary::default() } })
         })
         .collect();
     while may_write_round(program, events, &mut s) {}
     s
-}
-
-/// Tells every call of a function what earlier calls left behind: a forward intersection over the graph.
-fn mark_leftovers(f: &Function, events: &mut Events, s: &Summaries) {
-    let mut before: HashMap<u64, RegSet> = HashMap::from([(f.entry, RegSet::EMPTY)]);
-    let mut work = vec![f.entry];
-    while let Some(at) = work.pop() {
-        let Some(block) = f.blocks.get(&at) else { continue };
-        let out = events[&at].iter().fold(before[&at], |l, e| leftovers_after(e, l, s));
-        for next in block.successors() {
-            let old = before.get(&next).copied();
-            let new = old.map_or(out, |o| o.and(out));
-            if old != Some(new) {
-                before.insert(next, new);
-                work.push(next);
-            }
-        }
-    }
-    for (at, l) in before {
-        let mut l = l;
-        for e in events.get_mut(&at).into_iter().flatten() {
-            if let Event::Call { leftovers, .. } = e {
-                *leftovers = l;
-            }
-            l = leftovers_after(e, l, s);
-        }
-    }
-}
-
-fn leftovers_after(e: &Event, before: RegSet, s: &Summaries) -> RegSet {
-    match e {
-        Event::Plain { writes, .. } => before.minus(*writes),
-        Event::Syscall => before.minus(SYSCALL_WRITES),
-        Event::Call { target, .. } => {
-            let written = summary(s, *target).may_write;
-            before.or(written).minus(RegSet::RESULTS.and(written))
-        }
-    }
 }
 
 fn may_write_round(program: &Program, events: &BTreeMap<u64, Events>, s: &mut Summaries) -> bool {
@@ -182,25 +160,49 @@ fn may_write_round(program: &Program, events: &BTreeMap<u64, Events>, s: &mut Su
     changed
 }
 
-/// Registers read later (`reads`), and those that are read only by unknown callees, if they read them.
+/// Registers read later, by who reads them.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Live {
+    /// This function or one it knows.
     reads: RegSet,
+    /// Only callees that nobody knows, if they do.
     forwards: RegSet,
+    /// Nobody here: saved on the stack, kept in part or given back to the caller. What was there at entry means something only if the caller says so, as what is forwarded.
+    passes: RegSet,
 }
 
 impl Live {
     fn or(self, o: Self) -> Self {
-        Self { reads: self.reads.or(o.reads), forwards: self.forwards.or(o.forwards) }
+        Self { reads: self.reads.or(o.reads), forwards: self.forwards.or(o.forwards), passes: self.passes.or(o.passes) }
     }
     fn minus(self, written: RegSet) -> Self {
-        Self { reads: self.reads.minus(written), forwards: self.forwards.minus(written) }
+        Self { reads: self.reads.minus(written), forwards: self.forwards.minus(written), passes: self.passes.minus(written) }
     }
     fn reading(self, reads: RegSet) -> Self {
         Self { reads: self.reads.or(reads), ..self }
     }
     fn forwarding(self, forwards: RegSet) -> Self {
         Self { forwards: self.forwards.or(forwards), ..self }
+    }
+    fn passing(self, passes: RegSet) -> Self {
+        Self { passes: self.passes.or(passes), ..self }
+    }
+
+    /// `reads` and `forwards` of the function at whose entry this is live. Into one that others call, too, nobody puts anything but arguments; and al and r10 are for few callees.
+    fn summary(self, f: &Function) -> (RegSet, RegSet) {
+        let forwards = self.forwards.or(self.passes);
+        if !f.address_taken {
+            return (self.reads, forwards);
+        }
+        let few = RegSet::RAX.or(RegSet::gpr(10));
+        let known = RegSet::ARGUMENTS.or(RegSet::CALLEE_SAVED);
+        (self.reads.and(known).minus(few), forwards.and(known).or(self.reads.and(few)))
+    }
+
+    /// What a callee must return.
+    fn results(self) -> RegSet {
+        // What is only passed on to an unknown callee, too: a string's length in rdx, a number in xmm0.
+        self.reads.or(self.passes).or(self.forwards.and(RegSet::RESULTS))
     }
 }
 
@@ -223,11 +225,16 @@ fn liveness_round(program: &Program, events: &BTreeMap<u64, Events>, s: &mut Sum
                 break;
             }
         }
-        let Live { reads, forwards } = live[&(f.entry, f.entry)];
+        let (reads, forwards) = live[&(f.entry, f.entry)].summary(f);
         let e = s.get_mut(&f.entry).expect("every function has a summary");
+        let (reads, forwards) = (e.reads.or(reads), e.forwards.or(forwards));
         changed |= (e.reads, e.forwards) != (reads, forwards);
         (e.reads, e.forwards) = (reads, forwards);
         for (target, regs) in needs {
+            // A function that others call, too, returns what the convention says.
+            if program.functions.get(&target).is_some_and(|f| f.address_taken) {
+                continue;
+            }
             if let Some(t) = s.get_mut(&target) {
                 let r = t.results.or(regs.and(t.may_write));
                 changed |= r != t.results;
@@ -245,24 +252,23 @@ fn block_liveness(f: &Function, b: &Block, events: &[Event], s: &Summaries, live
     let mut tail = |t: u64| {
         let callee = summary(s, Some(t));
         needs.push((t, own.results));
-        Live { reads: callee.reads.or(own.results.minus(callee.may_write)), forwards: callee.forwards }
+        Live { reads: callee.reads, forwards: callee.forwards, passes: own.results.minus(callee.may_write) }
     };
     l = l.or(match b.end {
-        Terminator::Return => Live::default().reading(own.results.or(RegSet::RAX)),
+        Terminator::Return => Live::default().passing(own.results.or(RegSet::RAX)),
         Terminator::TailJump(t) => tail(t),
         Terminator::TailBranch { taken, .. } => tail(taken),
-        Terminator::IndirectJump => Live::default().forwarding(RegSet::ARGUMENTS),
+        Terminator::IndirectJump => Live::default().forwarding(RegSet::ARGUMENTS).passing(own.results),
         _ => Live::default(),
     });
     for e in events.iter().rev() {
         match e {
-            Event::Plain { reads, writes } => l = l.minus(*writes).reading(*reads),
+            Event::Plain { reads, writes, passes } => l = l.minus(*writes).reading(reads.minus(*passes)).passing(passes.minus(RegSet::CALLEE_SAVED)),
             Event::Syscall => l = l.minus(SYSCALL_WRITES).reading(SYSCALL_READS),
             Event::Call { operand, target, leftovers } => {
                 let callee = summary(s, *target);
                 if let Some(t) = target {
-                    // What is only passed on to an unknown callee, too, is a result: of a string's length in rdx, of a number in xmm0.
-                    needs.push((*t, l.reads.or(l.forwards.and(RegSet::RESULTS))));
+                    needs.push((*t, l.results()));
                 }
                 l = l.minus(callee.may_write).reading(callee.reads.or(*operand)).forwarding(callee.forwards.minus(*leftovers));
             }

@@ -19,6 +19,9 @@ pub struct LocalFacts {
     /// Registers to store on forward edges to a block, because something would store them later: on the way into a loop those that it does not write; wherever paths meet
     /// those that nothing else needs, so that the other paths need not load them.
     pub hoisted: HashMap<u64, RegSet>,
+    /// Registers whose local is exact at every call, whatever lives after it: an exception may end the call in a handler of this function, to which no edge leads. A handler of a caller finds them where
+    /// the call frame says that this function has saved them.
+    pub kept: RegSet,
     /// rsp may come from elsewhere (setcontext, eh_return): a return then needs every register exact.
     pub foreign_stack: bool,
 }
@@ -52,7 +55,8 @@ struct Scope<'a> {
 /// Facts over the blocks of `order` (reached from the entry, in reverse postorder).
 pub fn analyse(f: &Function, order: &[u64], loops: &Loops, events: &Events, s: &Summaries) -> LocalFacts {
     let scope = Scope { f, order, events, s, loops };
-    let mut facts = LocalFacts { foreign_stack: stack::sets_foreign_rsp(f), ..LocalFacts::default() };
+    let kept = if f.catches { RegSet::CALLEE_SAVED } else { RegSet::EMPTY };
+    let mut facts = LocalFacts { kept, foreign_stack: stack::sets_foreign_rsp(f), ..LocalFacts::default() };
     facts.live_in = scope.live_in(&facts);
     let stores = scope.backward(|block, dirty, stored_in| block.stores(&facts, dirty, stored_in), &scope.may_dirty(&facts));
     let read = scope.backward(|block, _, live_in| block.live(&facts, RegSet::EMPTY, live_in)[0], &HashMap::new());
@@ -218,11 +222,11 @@ impl BlockView<'_> {
         let mut out = vec![l; self.events.len() + 1];
         for (k, e) in self.events.iter().enumerate().rev() {
             l = match e {
-                Event::Plain { reads, writes } => l.minus(*writes).or(*reads),
+                Event::Plain { reads, writes, .. } => l.minus(*writes).or(*reads),
                 Event::Syscall => l.minus(SYSCALL_WRITES).or(dirty[k].and(SYSCALL_READS)),
                 Event::Call { operand, target, leftovers } => {
                     let callee = callee(self.s, *target, *leftovers);
-                    l.minus(callee.may_write).or(callee.reads.and(dirty[k].or(RegSet::PARAMETERS))).or(*operand).or(RegSet::CALLEE_SAVED)
+                    l.minus(callee.may_write).or(callee.reads.and(dirty[k].or(RegSet::PARAMETERS))).or(*operand).or(facts.kept)
                 }
             };
             out[k] = l;

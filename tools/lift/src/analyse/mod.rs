@@ -1,7 +1,9 @@
 //! What the emitter must know about a function before it emits: flag liveness, register liveness within and between functions, stack depth, xmm classes.
 
+mod arguments;
 pub mod classes;
 pub mod flags;
 pub mod liveness;
 pub mod locals;
+pub mod returns;
 pub mod stack;

@@ -71,6 +71,53 @@ fn change(i: &Instruction, flags_live: bool) -> Option<i32> {
     }
 }
 
+/// Does a `ret` of the function go anywhere but to its caller (retpolines, return thunks, `push r; ret`)? It is a jump then, with whatever registers its target wants.
+pub fn returns_elsewhere(f: &Function) -> bool {
+    let live_in = flags::live_in(f);
+    let mut depth = HashMap::from([(f.entry, 0)]);
+    let mut work = vec![f.entry];
+    while let Some(at) = work.pop() {
+        let Some(block) = f.blocks.get(&at) else { continue };
+        let live = flags::live_after(block, &live_in);
+        // None once rsp is not the entry's plus a constant: such functions compare at their return.
+        let mut d: Option<i32> = Some(depth[&at]);
+        for (k, i) in block.instructions.iter().enumerate() {
+            d = d.and_then(|d| d.checked_add(change(i, live[k].any())?));
+        }
+        if block.end == Terminator::Return && (d.is_some_and(|d| d != 0) || writes_return_address(&block.instructions)) {
+            return true;
+        }
+        let Some(d) = d else { continue };
+        for next in block.successors() {
+            if depth.insert(next, d).is_none() {
+                work.push(next);
+            }
+        }
+    }
+    false
+}
+
+/// Is the word that the last instruction, a `ret`, takes off the stack written in the same block, other than by a call?
+fn writes_return_address(instructions: &[Instruction]) -> bool {
+    let stores = |i: &Instruction| {
+        i.op_count() > 0
+            && i.op0_kind() == OpKind::Memory
+            && i.memory_base() == Register::RSP
+            && i.memory_index() == Register::None
+            && i.memory_displacement64() == 0
+            && i.mnemonic() == Mnemonic::Mov
+    };
+    for i in instructions.iter().rev().skip(1) {
+        if stores(i) || i.mnemonic() == Mnemonic::Push {
+            return true;
+        }
+        if change(i, true) != Some(0) || i.mnemonic() == Mnemonic::Call {
+            return false;
+        }
+    }
+    false
+}
+
 /// Does the function load rsp from something that is not its own frame (memory, or a register other than rbp)?
 pub fn sets_foreign_rsp(f: &Function) -> bool {
     f.blocks.values().flat_map(|b| &b.instructions).any(|i| {

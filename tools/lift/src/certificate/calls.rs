@@ -3,7 +3,7 @@
 //! Owns the graph that reachability is computed on. Refuses to resolve names. The fact a newcomer gets wrong: there are no edges for calls through pointers. Instead, naming a function's address counts as calling
 //! it: where code names it, from that function on; where a relocated word of data holds it, from the moment the object is loaded.
 
-use super::returns::tail_target;
+use crate::analyse::returns::tail_target;
 use crate::function::{Function, Program};
 use crate::image::{Image, ImageKind};
 use iced_x86::{Instruction, OpKind};

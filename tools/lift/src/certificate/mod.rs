@@ -5,7 +5,6 @@
 
 mod calls;
 mod gates;
-mod returns;
 mod sites;
 mod transfer;
 mod values;

@@ -4,9 +4,9 @@
 //! understand (memory, results of calls, arithmetic on unknowns, blocks entered from nowhere) makes the answer open; it never leaves anything out. It believes three things: calls keep the registers System V
 //! says (unless the object's language keeps none), callers of exported and address-taken functions are anybody, and discovery's graph has every edge.
 
-use super::returns::{never_returning, tail_target};
 use super::transfer::{Step, step};
 use crate::analyse::liveness::{Summaries, summary};
+use crate::analyse::returns::{Endless, tail_target};
 use crate::function::{Function, Program};
 use crate::image::Image;
 use crate::registers::{Effects, RegSet};
@@ -62,8 +62,7 @@ pub(super) struct Walker<'p> {
     callers: HashMap<u64, Vec<Point>>,
     predecessors: HashMap<u64, Predecessors>,
     effects: Effects,
-    /// Functions of the object that never return.
-    never: HashSet<u64>,
+    endless: Endless,
     /// Instructions all walks together may still look at, so that a hostile file costs linear time.
     budget: usize,
 }
@@ -77,7 +76,7 @@ impl<'p> Walker<'p> {
             callers: callers(program, image),
             predecessors: HashMap::new(),
             effects: Effects::default(),
-            never: never_returning(program),
+            endless: Endless::within(program),
             budget: 1_000_000 + 32 * program.stats.instructions as usize,
         }
     }
@@ -123,7 +122,7 @@ impl<'p> Walker<'p> {
                 return;
             };
             self.budget = budget;
-            if instruction.mnemonic() == Mnemonic::Call && instruction.is_call_near() && self.never.contains(&instruction.near_branch_target()) {
+            if self.endless.ends(instruction) {
                 return;
             }
             if let Some(why) = self.clobbered(instruction, register) {

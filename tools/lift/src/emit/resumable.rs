@@ -257,7 +257,7 @@ impl Writer {
                 self.e.s().return_();
             }
             Terminator::Stop => super::stop_at_end(&mut self.e, p.instructions.last(), p.pc),
-            Terminator::ToSwitch { .. } | Terminator::SharedSwitch { .. } => unreachable!("made by the structured form only"),
+            Terminator::ToSwitch { .. } | Terminator::SharedSwitch { .. } | Terminator::NoReturn => unreachable!("made by the structured form only"),
         }
     }
 }

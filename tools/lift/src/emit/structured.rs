@@ -380,6 +380,12 @@ impl Writer<'_> {
     }
 
     fn call(&mut self, i: &Instruction, target: Option<u64>, leftovers: RegSet, live_after: RegSet) {
+        let callee = self.call_of(i, target, leftovers, live_after);
+        self.after_call(i.next_ip(), callee, live_after);
+    }
+
+    /// The call itself; its results are on the stack.
+    fn call_of(&mut self, i: &Instruction, target: Option<u64>, leftovers: RegSet, live_after: RegSet) -> Summary {
         let callee = liveness::callee(self.o.summaries, target, leftovers);
         let t = self.e.t64(11);
         if target.is_none() {
@@ -390,22 +396,21 @@ impl Writer<'_> {
         self.e.push64();
         let dirty = self.e.dirty;
         self.e.flush(locals::call_flush(dirty, live_after, callee));
-        // Not only what lives after the return: an exception ends the call elsewhere, in a handler of this frame or of its callers.
-        let kept = RegSet::CALLEE_SAVED;
+        let wanted = callee.reads.or(self.facts.kept).or(live_after.and(RegSet::CALLEE_SAVED));
         match target {
             Some(target) => match self.o.index.get(&target).copied() {
                 Some(index) if !self.o.slots.contains_key(&target) => {
-                    self.parameters(callee.reads.or(kept));
+                    self.parameters(wanted);
                     self.e.s().call(index);
                 }
                 _ => {
                     self.fixed_target(target);
-                    self.call_indirect(callee.reads.or(kept));
+                    self.call_indirect(wanted);
                 }
             },
-            None => self.call_indirect(callee.reads.or(kept)),
+            None => self.call_indirect(wanted),
         }
-        self.after_call(i.next_ip(), callee, live_after);
+        callee
     }
 
     /// Sets t64(11) to where a jump to `target` ends up: what its slot holds, or an address outside the object's functions.
@@ -469,20 +474,24 @@ impl Writer<'_> {
 
     /// If the i32 on the stack is not zero: a call came back where it should not have, with rsp as it is now.
     fn pass_on_if(&mut self, results: Results) {
-        let mismatch = self.o.mismatch;
-        self.e.if_then(|e| {
-            for r in structured::PARAMETERS {
-                match r {
-                    RSP => e.rsp32(),
-                    MISMATCH_RAX => e.get(results.rax),
-                    MISMATCH_PC => e.get(results.pc),
-                    RDX => e.get(results.rdx),
-                    _ if RegSet::RETURNED.has(r) => e.gpr64(r),
-                    _ => e.any(),
-                }
+        self.e.s().if_(BlockType::Empty);
+        self.pass_on(results);
+        self.e.s().end();
+    }
+
+    /// A call came back where it should not have.
+    fn pass_on(&mut self, results: Results) {
+        for r in structured::PARAMETERS {
+            match r {
+                RSP => self.e.rsp32(),
+                MISMATCH_RAX => self.e.get(results.rax),
+                MISMATCH_PC => self.e.get(results.pc),
+                RDX => self.e.get(results.rdx),
+                _ if RegSet::RETURNED.has(r) => self.e.gpr64(r),
+                _ => self.e.any(),
             }
-            e.s().return_call(mismatch);
-        });
+        }
+        self.e.s().return_call(self.o.mismatch);
     }
 
     fn syscall(&mut self, i: &Instruction, live_after: RegSet) {
@@ -524,6 +533,12 @@ impl Writer<'_> {
                 self.e.operand(last.expect("an indirect jump ends its block"), 0);
                 self.e.set(t);
                 if self.f.is_lazy_entry() { self.lazy_call() } else { self.tail_indirect() }
+            }
+            Terminator::NoReturn => {
+                let Some(Event::Call { target, leftovers, .. }) = self.events[&b.start].last().copied() else { unreachable!("such a block ends with its call") };
+                self.call_of(last.expect("such a block ends with its call"), target, leftovers, RegSet::EMPTY);
+                let results = self.take_results();
+                self.pass_on(results);
             }
             Terminator::Stop => stop_at_end(&mut self.e, b.instructions.last(), b.start),
         }

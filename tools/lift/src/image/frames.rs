@@ -49,7 +49,7 @@ pub(super) fn read(header: &Header, image: &Image) -> Vec<Frame> {
             Some(Pointer::Direct(lsda)) => landing_pads(image, lsda, from, &mut call_sites).unwrap_or_default(),
             _ => Vec::new(),
         };
-        frames.push(Frame { start: from, end: to, mid_frame, landing_pads });
+        frames.push(Frame { start: from, end: to, mid_frame, catches: fde.lsda().is_some(), landing_pads });
     }
     disjoint(frames, image)
 }
