@@ -19,7 +19,7 @@ pub(super) fn close_on_exec() {
 }
 
 fn open_descriptors() -> Vec<i32> {
-    if let Ok(dir) = std::fs::read_dir("/proc/self/fd") {
+    if let Some(Ok(dir)) = crate::fs::own::descriptors().map(std::fs::read_dir) {
         // The directory's own descriptor is in the list and closed by the time it is looked at.
         return dir.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
     }

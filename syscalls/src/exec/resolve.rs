@@ -170,14 +170,13 @@ fn shown_path(dir: i32, path: &CStr) -> CString {
 
 /// Where the file lies, for /proc/self/exe; the object's own path when /proc is not there.
 fn absolute(file: &OwnedFd, object: &Object) -> CString {
-    let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok();
-    let bytes = link.map(|p| std::os::unix::ffi::OsStringExt::into_vec(p.into_os_string()));
-    bytes.filter(|b| b.starts_with(b"/")).and_then(|b| CString::new(b).ok()).unwrap_or_else(|| object.path.clone())
+    let link = crate::fs::own::name(file.as_raw_fd()).ok();
+    link.filter(|b| b.starts_with(b"/")).and_then(|b| CString::new(b).ok()).unwrap_or_else(|| object.path.clone())
 }
 
 /// The first bytes of an approved script.
 fn script_line(file: &OwnedFd) -> Result<Vec<u8>, Errno> {
-    let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("no NUL in a number");
+    let path = crate::fs::own::descriptor(file.as_raw_fd())?;
     let readable = open_raw(libc::AT_FDCWD, &path, libc::O_RDONLY | libc::O_CLOEXEC)?;
     let mut line = vec![0; SCRIPT_LINE];
     // SAFETY: reads at most the buffer's length.

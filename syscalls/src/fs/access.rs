@@ -90,9 +90,9 @@ impl Opened {
         if who.may_execute(stat.st_uid, stat.st_gid, stat.st_mode, acl.as_deref()) { Ok(0) } else { Err(Errno::EACCES) }
     }
 
-    /// The POSIX ACL, if there is one. An O_PATH descriptor has no xattrs of its own: its /proc/self/fd name is asked.
+    /// The POSIX ACL, if there is one. An O_PATH descriptor has no xattrs of its own: its name in procfs is asked.
     fn acl(&self) -> Option<Vec<u8>> {
-        let name = CString::new(format!("/proc/self/fd/{}", self.fd)).expect("no NUL in a number");
+        let name = super::own::descriptor(self.fd).ok()?;
         let mut out = vec![0u8; 4096];
         // SAFETY: both names are NUL-terminated, the buffer is ours and its length is given.
         let n = unsafe { libc::getxattr(name.as_ptr(), c"system.posix_acl_access".as_ptr(), out.as_mut_ptr().cast(), out.len()) };

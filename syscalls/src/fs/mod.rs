@@ -11,6 +11,7 @@ mod links;
 mod metadata;
 mod mount;
 mod open;
+pub(crate) mod own;
 mod proc_view;
 mod read_write;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 mod xattr;
 
 pub use access::may_execute;
+pub use own::know_executable;
 
 crate::pass::family! {
     read_write::PASSED,

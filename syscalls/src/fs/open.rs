@@ -16,7 +16,6 @@ passes! {
     33 "dup2" [Fd Fd] "" |_, a| [a[0], a[1]];
     292 "dup3" [Fd Fd Flags] "" |_, a| [a[0], a[1], a[2]];
     293 "pipe2" [Ptr Flags] "" |t, a| [t.ptr(a[0], 8), a[1]];
-    436 "close_range" [Fd Fd Flags] "" |_, a| [a[0], a[1], a[2]];
 }
 
 rows! {
@@ -28,6 +27,7 @@ rows! {
         let name = t.window().read_cstr(a[0], 250, Errno::EINVAL)?;
         t.host(libc::SYS_memfd_create, &[name.as_ptr() as u64, a[1]])
     };
+    436 "close_range" [Fd Fd Flags] Translate "no CLOSE_RANGE_UNSHARE for one of several threads: they share descriptors" close_range;
     437 "openat2" [DirFd Path Ptr Len] Translate PROC_NOTE openat2;
 }
 
@@ -36,6 +36,18 @@ const PROC_NOTE: &str = "procfs files about the process itself show the guest (m
 refused! {
     303 "name_to_handle_at" ENOTSUP "file handles bypass path checks";
     304 "open_by_handle_at" EPERM "file handles bypass path checks";
+}
+
+/// A thread with a descriptor table of its own would be none that clone can make here, and its siblings' /proc/self would show them another's descriptors. A thread that is alone shares its table with nobody.
+fn close_range(t: &mut Thread, a: [u64; 6]) -> SysResult {
+    let mut flags = a[2] as u32;
+    if flags & libc::CLOSE_RANGE_UNSHARE != 0 {
+        if t.process.threads().tids.len() > 1 {
+            return Err(Errno::EINVAL);
+        }
+        flags &= !libc::CLOSE_RANGE_UNSHARE;
+    }
+    t.host(libc::SYS_close_range, &[a[0], a[1], u64::from(flags)])
 }
 
 fn open(t: &mut Thread, dirfd: u64, path: u64, flags: u64, mode: u64) -> SysResult {

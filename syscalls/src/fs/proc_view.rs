@@ -4,13 +4,13 @@
 //! container's own instance answers. The fact a newcomer gets wrong: the decision is made on the *opened object* (its device, its inode, its
 //! name in procfs), never on the path asked for: a symlink, a directory descriptor or /proc/self/fd reaches the same files.
 
+use super::own::{self, Identity, identity_of};
 use crate::errno::Errno;
 use crate::pass::{at_mut, quick};
 use crate::table::SysResult;
 use crate::thread::Thread;
 use std::ffi::{CStr, CString};
-use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a procfs file about a process is to the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,41 +25,15 @@ enum View {
     Hidden,
 }
 
-/// Device and inode.
-type Identity = (u64, u64);
-
-/// The executable of the runtime, which /proc/self/exe leads to on the host side. Looked up once; no lock, because a fork may happen meanwhile.
-fn runtime() -> Identity {
-    static DEVICE: AtomicU64 = AtomicU64::new(0);
-    static INODE: AtomicU64 = AtomicU64::new(0);
-    match (DEVICE.load(Ordering::Acquire), INODE.load(Ordering::Relaxed)) {
-        (0, _) => {
-            let (device, inode) = identity_of(libc::AT_FDCWD as u64, c"/proc/self/exe", 0).unwrap_or((0, 0));
-            INODE.store(inode, Ordering::Relaxed);
-            DEVICE.store(device, Ordering::Release);
-            (device, inode)
-        }
-        known => known,
-    }
-}
-
-/// What the kernel says for /proc/self/exe; empty when it says nothing.
-fn runtime_link() -> &'static [u8] {
-    static LINK: AtomicPtr<Vec<u8>> = AtomicPtr::new(std::ptr::null_mut());
-    // SAFETY: the pointer is null or comes from `Box::leak` below.
-    if let Some(known) = unsafe { LINK.load(Ordering::Acquire).as_ref() } {
-        return known;
-    }
-    let text: &'static mut Vec<u8> = Box::leak(Box::new(link_text(libc::AT_FDCWD as u64, c"/proc/self/exe").unwrap_or_default()));
-    LINK.store(text, Ordering::Release);
-    text
-}
-
 /// Called after an open succeeded: gives back the descriptor, or puts the guest's view in its place under the same number, or refuses.
 pub(super) fn opened(t: &mut Thread, fd: u64, flags: u64) -> SysResult {
     let Ok(id) = identity(fd) else { return Ok(fd) };
-    let replaced = if id == runtime() {
+    let runtime = own::executable();
+    let replaced = if runtime == Some(id) {
         program(t, fd, flags)
+    } else if runtime.is_none() {
+        // This might be it.
+        Err(Errno::EACCES)
     } else if flags & libc::O_PATH as u64 == 0 && is_procfs(fd, id.0) {
         match view_of(fd) {
             View::Kernel => return Ok(fd),
@@ -92,23 +66,25 @@ pub(super) fn denied(t: &mut Thread, flags: u64, open: impl FnOnce(u64) -> SysRe
     })
 }
 
-/// The target of a link that names the runtime's executable: the guest's program. `None`: the link is what the kernel says.
-pub(super) fn link(t: &Thread, dirfd: u64, path: &CStr, target: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
-    if target.is_empty() || target != runtime_link() {
+/// What to say for a link that leads to a process's executable. `None`: the link is what the kernel says.
+pub(super) fn link(t: &Thread, dirfd: u64, path: &CStr) -> Option<Result<Vec<u8>, Errno>> {
+    if !path.is_empty() && !path.to_bytes().ends_with(b"exe") {
         return None;
     }
-    // Only then look at the object: an ordinary symlink may hold the same text.
+    // Only then look at the object: any symlink may be called so.
     let flags = (libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC) as u64;
     let fd = if path.is_empty() { dirfd } else { quick(libc::SYS_openat, &[dirfd, path.as_ptr() as u64, flags]).ok()? };
     let procfs = identity(fd).is_ok_and(|id| is_procfs(fd, id.0));
-    let name = if procfs { name_of(fd) } else { None };
+    let name = if procfs { own::name(fd as i32).ok() } else { None };
     if !path.is_empty() {
         let _ = quick(libc::SYS_close, &[fd]);
     }
-    procfs.then(|| match name.as_deref().and_then(about_process) {
-        Some((pid, _)) if pid != own_pid() => Err(Errno::EACCES),
-        _ => program_path(t).map(|p| p.into_bytes()),
-    })
+    match name.as_deref().map(about_process) {
+        None => procfs.then_some(Err(Errno::EACCES)),
+        Some(Some((pid, b"exe"))) if pid == own_pid() => Some(program_path(t).map(|p| p.into_bytes())),
+        Some(Some((_, b"exe"))) => Some(Err(Errno::EACCES)),
+        Some(_) => None,
+    }
 }
 
 /// The path to stat in the place of one that leads to the runtime's executable.
@@ -116,7 +92,7 @@ pub(super) fn stat_target(t: &Thread, dirfd: u64, path: &CStr) -> Option<CString
     if !path.to_bytes().ends_with(b"exe") {
         return None;
     }
-    (identity_of(dirfd, path, 0).ok()? == runtime()).then(|| program_path(t).ok()).flatten()
+    (identity_of(dirfd, path, 0).ok()? == own::executable()?).then(|| program_path(t).ok()).flatten()
 }
 
 fn own_pid() -> u64 {
@@ -147,17 +123,49 @@ fn take_place(fd: u64, new: u64, flags: u64) -> SysResult {
 
 /// A read-only file with these bytes under the number `fd`.
 fn show(fd: u64, flags: u64, bytes: &[u8]) -> SysResult {
-    let writable = quick(libc::SYS_memfd_create, &[c"proc".as_ptr() as u64, u64::from(libc::MFD_CLOEXEC)])?;
+    let (read_only, writable) = empty_file(bytes.len())?;
     let mut done = 0;
     let mut result = Ok(0);
     while done < bytes.len() && result.is_ok() {
         result = quick(libc::SYS_write, &[writable, bytes[done..].as_ptr() as u64, (bytes.len() - done) as u64]);
         done += result.unwrap_or(0) as usize;
     }
-    let name = fd_name(writable);
-    let read_only = result.and_then(|_| quick(libc::SYS_openat, &[0, name.as_ptr() as u64, (libc::O_RDONLY | libc::O_CLOEXEC) as u64]));
     let _ = quick(libc::SYS_close, &[writable]);
-    take_place(fd, read_only?, flags)
+    match result {
+        Ok(_) => take_place(fd, read_only, flags),
+        Err(e) => {
+            let _ = quick(libc::SYS_close, &[read_only]);
+            Err(e)
+        }
+    }
+}
+
+/// Descriptors to read and to fill something with room for `bytes`: an anonymous file, or a pipe where the guest may not write so much into a file (RLIMIT_FSIZE), which would end it by SIGXFSZ.
+fn empty_file(bytes: usize) -> Result<(u64, u64), Errno> {
+    let mut limit = [0u64; 2];
+    quick(libc::SYS_prlimit64, &[0, u64::from(libc::RLIMIT_FSIZE), 0, at_mut(&mut limit)])?;
+    if bytes as u64 <= limit[0] {
+        let writable = quick(libc::SYS_memfd_create, &[c"proc".as_ptr() as u64, u64::from(libc::MFD_CLOEXEC)])?;
+        let read_only = own::descriptor(writable as i32).and_then(|name| quick(libc::SYS_openat, &[0, name.as_ptr() as u64, (libc::O_RDONLY | libc::O_CLOEXEC) as u64]));
+        return match read_only {
+            Ok(read_only) => Ok((read_only, writable)),
+            Err(e) => quick(libc::SYS_close, &[writable]).and(Err(e)),
+        };
+    }
+    let mut ends = [0i32; 2];
+    quick(libc::SYS_pipe2, &[at_mut(&mut ends), libc::O_CLOEXEC as u64])?;
+    let [read, write] = ends.map(|fd| fd as u64);
+    // What does not fit would block, for nobody reads yet.
+    let enough = quick(libc::SYS_fcntl, &[write, libc::F_GETPIPE_SZ as u64])
+        .and_then(|room| if bytes as u64 <= room { Ok(room) } else { quick(libc::SYS_fcntl, &[write, libc::F_SETPIPE_SZ as u64, bytes as u64]) });
+    match enough {
+        Ok(_) => Ok((read, write)),
+        Err(e) => {
+            let _ = quick(libc::SYS_close, &[read]);
+            let _ = quick(libc::SYS_close, &[write]);
+            Err(e)
+        }
+    }
 }
 
 fn text(t: &Thread, view: View) -> Result<Vec<u8>, Errno> {
@@ -175,8 +183,8 @@ fn text(t: &Thread, view: View) -> Result<Vec<u8>, Errno> {
 }
 
 fn view_of(fd: u64) -> View {
-    // A procfs object whose name cannot be told (no /proc below a chroot) is not shown.
-    let Some(name) = name_of(fd) else { return View::Hidden };
+    // A procfs object whose name cannot be told (no procfs at /proc) is not shown.
+    let Ok(name) = own::name(fd as i32) else { return View::Hidden };
     let Some((pid, file)) = about_process(&name) else { return View::Kernel };
     view(file, pid == own_pid())
 }
@@ -204,33 +212,8 @@ fn about_process(name: &[u8]) -> Option<(u64, &[u8])> {
     }
 }
 
-fn fd_name(fd: u64) -> CString {
-    CString::new(format!("/proc/self/fd/{fd}")).expect("a number has no NUL")
-}
-
-/// The kernel's name for an open file.
-fn name_of(fd: u64) -> Option<Vec<u8>> {
-    link_text(libc::AT_FDCWD as u64, &fd_name(fd)).ok()
-}
-
-/// readlinkat into a buffer of ours.
-pub(super) fn link_text(dirfd: u64, path: &CStr) -> Result<Vec<u8>, Errno> {
-    let mut out = vec![0u8; crate::guest::PATH_MAX];
-    let n = quick(libc::SYS_readlinkat, &[dirfd, path.as_ptr() as u64, out.as_mut_ptr() as u64, out.len() as u64])?;
-    out.truncate(n as usize);
-    Ok(out)
-}
-
 fn identity(fd: u64) -> Result<Identity, Errno> {
     identity_of(fd, c"", libc::AT_EMPTY_PATH)
-}
-
-fn identity_of(dirfd: u64, path: &CStr, flags: i32) -> Result<Identity, Errno> {
-    let mut stat = MaybeUninit::<libc::stat>::zeroed();
-    quick(libc::SYS_newfstatat, &[dirfd, path.as_ptr() as u64, at_mut(&mut stat), flags as u64])?;
-    // SAFETY: zero bytes are a valid `stat`, and the kernel filled it.
-    let stat = unsafe { stat.assume_init() };
-    Ok((stat.st_dev, stat.st_ino))
 }
 
 /// Is the open file on procfs? Devices already seen are remembered: a container's mounts do not change under a running program.
@@ -242,9 +225,8 @@ fn is_procfs(fd: u64, device: u64) -> bool {
     if seen >> 2 == device && seen & 2 != 0 {
         return seen & 1 == 1;
     }
-    let mut fs = [0i64; 15];
-    let Ok(_) = quick(libc::SYS_fstatfs, &[fd, at_mut(&mut fs)]) else { return true };
-    let procfs = fs[0] == libc::PROC_SUPER_MAGIC;
+    let Ok(kind) = own::kind(fd) else { return true };
+    let procfs = kind == libc::PROC_SUPER_MAGIC;
     slot.store(device << 2 | 2 | u64::from(procfs), Ordering::Relaxed);
     procfs
 }

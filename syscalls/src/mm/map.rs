@@ -235,5 +235,5 @@ pub(super) fn move_in(outside: *mut u8, target: *mut u8, len: u64) -> Result<(),
 
 /// The path of an open file as /proc shows it; empty when it cannot be told.
 pub(super) fn fd_path(fd: RawFd) -> String {
-    std::fs::read_link(format!("/proc/self/fd/{fd}")).map(|p| p.to_string_lossy().into_owned()).unwrap_or_default()
+    crate::fs::own::name(fd).map(|name| String::from_utf8_lossy(&name).into_owned()).unwrap_or_default()
 }
