@@ -1,10 +1,10 @@
 //! System V shared memory: segments of the container's IPC namespace, attached inside the window.
 //!
 //! Owns the four calls. The segments, their permissions and counts are the kernel's. The fact a newcomer gets wrong: the host's shmdt would leave a hole in the window (07, S1), so a segment is detached by
-//! mapping nothing over it, which the kernel counts the same; and shmat replaces the reserved pages in one step because of SHM_REMAP.
+//! mapping nothing over it, which the kernel counts the same; and a segment is attached outside the window and moved in, for only of what is attached is the size certain.
 
 use super::ledger::{Area, Backing};
-use super::map::check_fixed;
+use super::map::{check_fixed, move_in};
 use super::{Memory, PAGE, page_up};
 use crate::errno::Errno;
 use crate::host::{Event, Host};
@@ -50,11 +50,8 @@ fn shmat(t: &mut Thread, a: [u64; 6]) -> SysResult {
         t.process.host.audit(&Event::ExecutableMapping { path: "shmat" });
         return Err(Errno::EACCES);
     }
-    // The size follows the 48-byte permission.
-    let mut ds = [0_u64; SHMID_DS as usize / 8];
-    quick(libc::SYS_shmctl, &[a[0], libc::IPC_STAT as u64, at_mut(&mut ds)])?;
+    let segment = Segment::of(a[0])?;
     let limits = t.process.limits();
-    let segment = Segment { id: a[0], key: ds[0] as u32, len: page_up(ds[6]).ok_or(Errno::EINVAL)? };
     t.process.memory().attach(&*t.process.host, &limits, &segment, a[1], flags)
 }
 
@@ -62,6 +59,27 @@ struct Segment {
     id: u64,
     key: u32,
     len: u64,
+}
+
+impl Segment {
+    /// What has this id now.
+    fn of(id: u64) -> Result<Self, Errno> {
+        let mut ds = [0_u64; SHMID_DS as usize / 8];
+        quick(libc::SYS_shmctl, &[id, libc::IPC_STAT as u64, at_mut(&mut ds)])?;
+        // The size follows the 48-byte permission.
+        Ok(Self { id, key: ds[0] as u32, len: page_up(ds[6]).ok_or(Errno::EINVAL)? })
+    }
+
+    /// Attaches it outside the window. Between `of` and now the id may have become another, larger segment's; what is attached keeps its id even when it is removed, so its size can be asked for.
+    fn map(&self, flags: i32) -> Result<*mut u8, Errno> {
+        let outside = quick(libc::SYS_shmat, &[self.id, 0, (flags & libc::SHM_RDONLY) as u64])?;
+        // A removed segment loses its key.
+        if Self::of(self.id).is_ok_and(|now| now.len == self.len) {
+            return Ok(outside as *mut u8);
+        }
+        let _ = quick(libc::SYS_shmdt, &[outside]);
+        Err(Errno::EIDRM)
+    }
 }
 
 impl Memory {
@@ -82,15 +100,9 @@ impl Memory {
         };
         self.check_limit(limits, segment.len)?;
         let target = self.window.range(start, segment.len)?;
-        let read_only = flags & libc::SHM_RDONLY;
-        if let Err(errno) = quick(libc::SYS_shmat, &[segment.id, target as u64, (read_only | libc::SHM_REMAP) as u64]) {
-            if self.areas.is_free(start, start + segment.len) {
-                self.host_clear(start, segment.len)?;
-            }
-            return Err(errno);
-        }
+        move_in(segment.map(flags)?, target, segment.len)?;
         self.forget(host, start, start + segment.len);
-        let prot = libc::PROT_READ | if read_only == 0 { libc::PROT_WRITE } else { 0 };
+        let prot = libc::PROT_READ | if flags & libc::SHM_RDONLY == 0 { libc::PROT_WRITE } else { 0 };
         // As /proc shows it: the id is the inode of a file on the kernel's own tmpfs.
         let backing = Backing::File { device: libc::makedev(0, 1), inode: segment.id, path: format!("{NAME}{:08x} (deleted)", segment.key).into() };
         self.areas.insert(start, Area { end: start + segment.len, prot, shared: true, offset: 0, backing });
@@ -108,3 +120,20 @@ impl Memory {
 
 /// What /proc/PID/maps calls a segment, before its key.
 const NAME: &str = "/SYSV";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_that_is_not_the_one_looked_at_is_not_mapped() {
+        let id = quick(libc::SYS_shmget, &[libc::IPC_PRIVATE as u64, 3 * PAGE, 0o600]).unwrap();
+        let now = Segment::of(id).unwrap();
+        let before = Segment { len: PAGE, ..now };
+        assert_eq!(before.map(0).err(), Some(Errno::EIDRM));
+        let attached = Segment::of(id).unwrap().map(libc::SHM_RDONLY).unwrap();
+        quick(libc::SYS_shmctl, &[id, libc::IPC_RMID as u64, 0]).unwrap();
+        assert_eq!(quick(libc::SYS_shmdt, &[attached as u64]), Ok(0));
+        assert!(Segment::of(id).is_err(), "the refused attachment is gone too");
+    }
+}
