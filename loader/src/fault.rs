@@ -38,8 +38,10 @@ pub fn install(code: Vec<Range<usize>>, fixups: Vec<Fixup>, window: *mut u8) -> 
         let failed = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = on_fault as *const () as usize;
-            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
-            libc::sigemptyset(&mut action.sa_mask);
+            // SA_RESTART for those that are sent, as of every other signal's handler.
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER | libc::SA_RESTART;
+            // A signal that is recorded while this handler runs would leave its mask to the handler, not to what is interrupted.
+            (&raw mut action.sa_mask).cast::<u64>().write(syscalls::signal::host_mask(!0));
             libc::sigaction(signo, &action, std::ptr::null_mut()) != 0
         };
         if failed {

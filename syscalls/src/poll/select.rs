@@ -17,8 +17,8 @@ rows! {
     270 "pselect6" [Int Ptr Ptr Ptr Ptr Ptr] Translate "" pselect6;
     271 "ppoll" [Ptr Int Ptr Ptr Len] Translate "" |t, a| {
         let (p, mask) = (pollfds(t, a[0], a[1]), sigmask(t, a[3], a[4])?);
-        let r = t.host(libc::SYS_ppoll, &[p, a[1], t.ptr(a[2], 16), opt_at(mask.as_ref()), 8]);
-        waited(t, mask, r)
+        let timeout = t.ptr(a[2], 16);
+        under(t, mask, |t, mask| t.host(libc::SYS_ppoll, &[p, a[1], timeout, mask, 8]))
     };
 }
 
@@ -40,12 +40,18 @@ pub(super) fn sigmask(t: &Thread, addr: u64, size: u64) -> Result<Option<u64>, E
     match addr {
         0 => Ok(None),
         _ if size != 8 => Err(Errno::EINVAL),
-        _ => t.window().read::<u64>(addr).map(|mask| Some(crate::signal::host_mask(mask))),
+        _ => t.window().read::<u64>(addr).map(Some),
     }
 }
 
-/// A handler that ends the wait runs under the mask of the wait; its frame restores the thread's own.
-pub(super) fn waited(t: &mut Thread, mask: Option<u64>, result: SysResult) -> SysResult {
+/// A wait with these signals blocked; it gets the address of the host's mask. A handler that ends the wait runs under the mask of the wait; its frame restores the thread's own.
+pub(super) fn under(t: &mut Thread, mask: Option<u64>, wait: impl FnOnce(&mut Thread, u64) -> SysResult) -> SysResult {
+    let host = mask.map(crate::signal::host_mask);
+    let result = match mask {
+        // What was sent and only the thread's own mask blocks is there already.
+        Some(mask) if t.signals.ends_wait(mask) => Err(Errno::EINTR),
+        _ => wait(t, opt_at(host.as_ref())),
+    };
     if result == Err(Errno::EINTR) {
         t.signals.suspended = mask;
     }
@@ -57,8 +63,7 @@ fn pselect6(t: &mut Thread, a: [u64; 6]) -> SysResult {
         Some([addr, size]) => sigmask(t, addr, size)?,
         None => None,
     };
-    let sixth = [opt_at(mask.as_ref()), 8];
     let (n, [r, w, e]) = sets(t, a);
-    let result = t.host(libc::SYS_pselect6, &[n, r, w, e, t.ptr(a[4], 16), at(&sixth)]);
-    waited(t, mask, result)
+    let timeout = t.ptr(a[4], 16);
+    under(t, mask, |t, mask| t.host(libc::SYS_pselect6, &[n, r, w, e, timeout, at(&[mask, 8])]))
 }

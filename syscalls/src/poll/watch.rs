@@ -25,9 +25,11 @@ passes! {
 
 rows! {
     254 "inotify_add_watch" [Fd Path Flags] Pass "" |t, a| { let p = t.path(a[1])?; t.host(libc::SYS_inotify_add_watch, &[a[0], p.as_ptr() as u64, a[2]]) };
-    282 "signalfd" [Fd Ptr Len] Translate "" |t, a| signalfd(t, a, 0);
-    289 "signalfd4" [Fd Ptr Len Flags] Translate "" |t, a| signalfd(t, a, a[3]);
+    282 "signalfd" [Fd Ptr Len] Translate SENT_NOTE |t, a| signalfd(t, a, 0);
+    289 "signalfd4" [Fd Ptr Len Flags] Translate SENT_NOTE |t, a| signalfd(t, a, a[3]);
 }
+
+const SENT_NOTE: &str = "not for SIGSEGV, SIGBUS, SIGFPE, SIGILL: the host never keeps them pending";
 
 fn signalfd(t: &mut Thread, a: [u64; 6], flags: u64) -> SysResult {
     if a[2] != 8 {

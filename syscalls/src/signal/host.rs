@@ -2,7 +2,7 @@
 //! Refuses to own delivery; a handler here only stores and arms `poll`.
 //!
 //! The fact a newcomer gets wrong: the handler leaves *everything* blocked in the interrupted context, so the record needs one slot, not a queue.
-//! `KICK` alone stays unblocked (the runtime uses it to interrupt threads at exec) and therefore has a slot of its own.
+//! What stays unblocked whatever the guest blocks has slots of its own, in which it waits as a pending signal does: `KICK` (the runtime uses it to interrupt threads at exec) and the `SYNCHRONOUS` ones, when somebody sends them.
 
 use crate::abi::CpuState;
 use crate::errno::Errno;
@@ -16,7 +16,9 @@ pub type Info = [u8; 128];
 pub const KICK: i32 = 33;
 
 /// Signals raised by faulting instructions: their host handlers belong to the loader, which turns faults of guest code into `signal::fault`.
-pub const SYNCHRONOUS: u64 = bit(libc::SIGSEGV) | bit(libc::SIGBUS) | bit(libc::SIGFPE) | bit(libc::SIGILL);
+pub const SYNCHRONOUS: u64 = bit(FAULTS[0]) | bit(FAULTS[1]) | bit(FAULTS[2]) | bit(FAULTS[3]);
+/// The same by number.
+const FAULTS: [i32; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
 
 /// A signal's bit in a kernel mask.
 pub const fn bit(signal: i32) -> u64 {
@@ -28,21 +30,58 @@ pub fn host_mask(guest: u64) -> u64 {
     guest & !SYNCHRONOUS & !bit(KICK)
 }
 
-/// Where the handler of this host thread stores. Written by the handler, emptied by the dispatcher of the same thread.
-pub(crate) struct Record {
-    pub(super) poll: *const AtomicU32,
+/// Room for one signal. Written by the handler, emptied by the dispatcher of the same thread; as with Linux's standard signals, a second one of a number that waits is lost.
+struct Slot {
     signal: AtomicI32,
     info: UnsafeCell<Info>,
-    kick: AtomicI32,
-    kick_info: UnsafeCell<Info>,
+}
+
+impl Slot {
+    fn new() -> Self {
+        Self { signal: AtomicI32::new(0), info: UnsafeCell::new([0; 128]) }
+    }
+
+    fn waits(&self) -> bool {
+        self.signal.load(Ordering::SeqCst) != 0
+    }
+
+    /// False if it is full. From a handler.
+    fn put(&self, signal: i32, info: &Info) -> bool {
+        if self.waits() {
+            return false;
+        }
+        // SAFETY: `take` reads only while `signal` is not 0, on the same thread.
+        unsafe { *self.info.get() = *info };
+        self.signal.store(signal, Ordering::SeqCst);
+        true
+    }
+
+    fn take(&self) -> Option<(i32, Info)> {
+        let signal = self.signal.load(Ordering::SeqCst);
+        if signal == 0 {
+            return None;
+        }
+        // SAFETY: the handler writes only while `signal` is 0.
+        let info = unsafe { *self.info.get() };
+        self.signal.store(0, Ordering::SeqCst);
+        Some((signal, info))
+    }
+}
+
+/// Where the handler of this host thread stores.
+pub(crate) struct Record {
+    pub(super) poll: *const AtomicU32,
+    one: Slot,
+    kick: Slot,
+    /// In the order of `FAULTS`.
+    sent: [Slot; 4],
 }
 
 impl Record {
     pub(super) fn new(cpu: *mut CpuState) -> Box<Self> {
         // SAFETY: computes the address of a field; `Thread::start` promises `cpu` is valid.
         let poll = unsafe { &raw const (*cpu).poll }.cast();
-        let empty = || UnsafeCell::new([0; 128]);
-        Box::new(Self { poll, signal: AtomicI32::new(0), info: empty(), kick: AtomicI32::new(0), kick_info: empty() })
+        Box::new(Self { poll, one: Slot::new(), kick: Slot::new(), sent: std::array::from_fn(|_| Slot::new()) })
     }
 
     pub(super) fn poll(&self) -> &AtomicU32 {
@@ -50,35 +89,45 @@ impl Record {
         unsafe { &*self.poll }
     }
 
-    /// The recorded signal, if any.
+    fn slot(&self, signal: i32) -> &Slot {
+        match FAULTS.iter().position(|s| *s == signal) {
+            Some(i) => &self.sent[i],
+            None if signal == KICK => &self.kick,
+            None => &self.one,
+        }
+    }
+
+    /// The recorded signal, if any: it was not blocked when it came.
     pub(super) fn take(&self) -> Option<(i32, Info)> {
-        take(&self.signal, &self.info)
+        self.one.take()
+    }
+
+    pub(super) fn waits(&self) -> bool {
+        self.one.waits()
     }
 
     pub(super) fn take_kick(&self) -> Option<(i32, Info)> {
-        take(&self.kick, &self.kick_info)
+        self.kick.take()
     }
 
     pub(super) fn kick_waits(&self) -> bool {
-        self.kick.load(Ordering::SeqCst) != 0
+        self.kick.waits()
+    }
+
+    /// `SYNCHRONOUS` signals that were sent and wait, as a set.
+    pub(super) fn sent(&self) -> u64 {
+        FAULTS.iter().filter(|s| self.slot(**s).waits()).map(|s| bit(*s)).sum()
+    }
+
+    /// One of them that is in `set`.
+    pub(super) fn take_sent(&self, set: u64) -> Option<(i32, Info)> {
+        FAULTS.iter().filter(|s| bit(**s) & set != 0).find_map(|s| self.slot(*s).take())
     }
 
     /// Forgets everything: a forked child inherits no pending signal.
     pub(super) fn clear(&self) {
-        self.signal.store(0, Ordering::SeqCst);
-        self.kick.store(0, Ordering::SeqCst);
+        [&self.one, &self.kick].into_iter().chain(&self.sent).for_each(|slot| slot.signal.store(0, Ordering::SeqCst));
     }
-}
-
-fn take(signal: &AtomicI32, info: &UnsafeCell<Info>) -> Option<(i32, Info)> {
-    let n = signal.load(Ordering::SeqCst);
-    if n == 0 {
-        return None;
-    }
-    // SAFETY: the handler writes only while `signal` is 0 (all signals are blocked while a record waits).
-    let info = unsafe { *info.get() };
-    signal.store(0, Ordering::SeqCst);
-    Some((n, info))
 }
 
 thread_local! {
@@ -123,12 +172,8 @@ pub unsafe fn record(signal: i32, info: *mut libc::siginfo_t, context: *mut libc
         let record = &*record;
         let context = &mut *context.cast::<libc::ucontext_t>();
         let bytes = *info.cast::<Info>();
-        if signal == KICK {
-            *record.kick_info.get() = bytes;
-            record.kick.store(signal, Ordering::SeqCst);
-        } else if record.signal.load(Ordering::SeqCst) == 0 {
-            *record.info.get() = bytes;
-            record.signal.store(signal, Ordering::SeqCst);
+        let slot = record.slot(signal);
+        if slot.put(signal, &bytes) && std::ptr::eq(slot, &record.one) {
             // Everything stays blocked until the dispatcher has delivered this one.
             (&raw mut context.uc_sigmask).cast::<u64>().write(host_mask(!0));
         }

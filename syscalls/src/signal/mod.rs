@@ -2,7 +2,7 @@
 //! Refuses to own pending sets, default actions and wait statuses: those are the host kernel's own.
 //!
 //! The fact a newcomer gets wrong: the host mask equals the guest mask, except between the recording of a signal and its delivery, when
-//! everything is blocked: so a thread never has more than one recorded signal.
+//! everything is blocked: so a thread never has more than one recorded signal. Except SIGSEGV, SIGBUS, SIGFPE and SIGILL, which the host never blocks, because faults raise them: those that are *sent* while the guest blocks them wait in the record.
 
 pub mod frame;
 pub mod host;
@@ -14,6 +14,7 @@ use crate::host::Event;
 use crate::mm::PAGE;
 use crate::mm::ledger::Backing;
 use crate::process::Process;
+use crate::table::SysResult;
 use crate::thread::{Next, Thread, reg};
 use frame::{AltStack, Cause, Delivery};
 use host::{Disposition, Info, Record, SYNCHRONOUS, bit};
@@ -145,6 +146,35 @@ impl ThreadSignals {
         self.record.poll().store(1, Ordering::SeqCst);
     }
 
+    /// What waits in the record because the thread blocks it, or until its next poll.
+    fn waiting(&self) -> u64 {
+        self.record.sent() | if self.record.kick_waits() { bit(host::KICK) } else { 0 }
+    }
+
+    /// Asks for a poll if the thread's mask lets through what waits.
+    fn wake(&self) {
+        if self.waiting() & !self.mask != 0 {
+            self.request_poll();
+        }
+    }
+
+    /// Whether a wait under `mask` has its signal already: one that the thread blocks and the wait does not. (One that the thread does not block is delivered before the wait begins.) Then asks for a poll.
+    pub(crate) fn ends_wait(&self, mask: u64) -> bool {
+        let ends = self.waiting() & self.mask & !mask != 0;
+        if ends {
+            self.request_poll();
+        }
+        ends
+    }
+
+    /// What a wait for a signal under `mask` answers: one that is recorded although the mask blocks it ended the host's call, but not the guest's.
+    fn waited(&self, mask: u64, result: SysResult) -> SysResult {
+        match result {
+            Err(Errno::EINTR) if !self.record.waits() && self.waiting() & !mask == 0 => Err(Errno::NOT_STARTED),
+            answer => answer,
+        }
+    }
+
     fn set_mask(&mut self, mask: u64) {
         self.mask = mask & !(bit(libc::SIGKILL) | bit(libc::SIGSTOP));
     }
@@ -172,7 +202,7 @@ impl ThreadSignals {
 
     /// What was recorded for a thread that ends, and was meant for its process, another thread gets.
     pub(crate) fn pass_on(&self) {
-        if let Some((signal, info)) = self.record.take() {
+        while let Some((signal, info)) = self.record.take().or_else(|| self.record.take_sent(!0)) {
             host::queue_to_process(signal, &info);
         }
     }
@@ -216,6 +246,9 @@ pub fn poll(t: &mut Thread) -> Next {
             && t.signals.mask & bit(host::KICK) == 0
             && let Some((signal, info)) = t.signals.record.take_kick()
         {
+            deliver(t, signal, &info);
+        }
+        while let Some((signal, info)) = t.signals.record.take_sent(!t.signals.suspended.unwrap_or(t.signals.mask)) {
             deliver(t, signal, &info);
         }
         t.signals.suspended = None;

@@ -22,7 +22,7 @@ pub const ROWS: &[Row] = &[
     row!(rt_sigprocmask, SYS_rt_sigprocmask, [Int, Ptr, Ptr, Len], Emulate, ""),
     row!(rt_sigreturn, SYS_rt_sigreturn, [], Emulate, ""),
     row!(rt_sigpending, SYS_rt_sigpending, [Ptr, Len], Emulate, ""),
-    row!(rt_sigtimedwait, SYS_rt_sigtimedwait, [Ptr, Ptr, Ptr, Len], Translate, "not for SIGSEGV, SIGBUS, SIGFPE, SIGILL"),
+    row!(rt_sigtimedwait, SYS_rt_sigtimedwait, [Ptr, Ptr, Ptr, Len], Translate, ""),
     row!(rt_sigqueueinfo, SYS_rt_sigqueueinfo, [Pid, Signal, Ptr], Translate, ""),
     row!(rt_tgsigqueueinfo, SYS_rt_tgsigqueueinfo, [Pid, Pid, Signal, Ptr], Translate, ""),
     row!(pidfd_send_signal, SYS_pidfd_send_signal, [Fd, Signal, Ptr, Flags], Translate, ""),
@@ -50,6 +50,10 @@ fn rt_sigaction(t: &mut Thread, [signal, new, old, size, ..]: [u64; 6]) -> SysRe
     if let Some(action) = action {
         let mask = action.mask & !(host::bit(libc::SIGKILL) | host::bit(libc::SIGSTOP));
         actions.set(signal, Action { mask, ..action })?;
+        if action.handler == super::SIG_IGN {
+            // Setting a signal to be ignored discards one that is pending.
+            t.signals.record.take_sent(host::bit(signal));
+        }
     }
     drop(actions);
     if old != 0 {
@@ -71,9 +75,7 @@ fn rt_sigprocmask(t: &mut Thread, [how, set, old, size, ..]: [u64; 6]) -> SysRes
         };
         t.signals.set_mask(mask);
         t.signals.apply_mask();
-        if t.signals.record.kick_waits() {
-            t.request_poll();
-        }
+        t.signals.wake();
     }
     if old != 0 {
         t.window().write(old, &before)?;
@@ -107,18 +109,28 @@ fn rt_sigpending(t: &mut Thread, [set, size, ..]: [u64; 6]) -> SysResult {
     }
     let mut pending = 0u64;
     crate::pass::quick(libc::SYS_rt_sigpending, &[(&raw mut pending) as u64, 8, 0, 0, 0, 0])?;
+    let pending = pending | t.signals.record.sent();
     t.window().copy_out(set, &(pending & t.signals.mask).to_le_bytes()[..size as usize])?;
     Ok(0)
 }
 
 fn rt_sigtimedwait(t: &mut Thread, [set, info, timeout, size, ..]: [u64; 6]) -> SysResult {
     check_size(size)?;
-    let set = host_mask(t.window().read(set)?);
+    let wanted: u64 = t.window().read(set)?;
     let timeout: Option<[u64; 2]> = if timeout == 0 { None } else { Some(t.window().read(timeout)?) };
     let timeout = timeout.as_ref().map_or(0, |v| std::ptr::from_ref(v) as u64);
+    let set = host_mask(wanted);
     let mut out: Info = [0; 128];
     let args = [(&raw const set) as u64, out.as_mut_ptr() as u64, timeout, 8, 0, 0];
-    let signal = crate::host_call(libc::SYS_rt_sigtimedwait, args)?;
+    // Those that the host does not keep pending wait in the record; one that comes meanwhile ends the host's call.
+    let sent = |t: &Thread, out: &mut Info| t.signals.record.take_sent(wanted).map(|(signal, info)| (*out = info, signal as u64).1);
+    let signal = match sent(t, &mut out) {
+        Some(signal) => signal,
+        None => match crate::host_call(libc::SYS_rt_sigtimedwait, args) {
+            Err(Errno::EINTR) => sent(t, &mut out).ok_or(Errno::EINTR)?,
+            answer => answer?,
+        },
+    };
     if info != 0 {
         t.window().copy_out(info, &out)?;
     }
@@ -151,15 +163,18 @@ fn rt_sigsuspend(t: &mut Thread, [set, size, ..]: [u64; 6]) -> SysResult {
     check_size(size)?;
     let set: u64 = t.window().read(set)?;
     let mask = host_mask(set);
-    let result = crate::host_call(libc::SYS_rt_sigsuspend, [(&raw const mask) as u64, 8, 0, 0, 0, 0]);
+    let result = match t.signals.ends_wait(set) {
+        true => Err(Errno::EINTR),
+        false => t.signals.waited(set, crate::host_call(libc::SYS_rt_sigsuspend, [(&raw const mask) as u64, 8, 0, 0, 0, 0])),
+    };
     if result == Err(Errno::EINTR) {
         t.signals.suspended = Some(set & !(host::bit(libc::SIGKILL) | host::bit(libc::SIGSTOP)));
     }
     result
 }
 
-fn pause(_: &mut Thread, _: [u64; 6]) -> SysResult {
-    crate::host_call(libc::SYS_pause, [0; 6])
+fn pause(t: &mut Thread, _: [u64; 6]) -> SysResult {
+    t.signals.waited(t.signals.mask, crate::host_call(libc::SYS_pause, [0; 6]))
 }
 
 fn sigaltstack(t: &mut Thread, [new, old, ..]: [u64; 6]) -> SysResult {

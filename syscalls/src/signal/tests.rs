@@ -336,3 +336,164 @@ fn sigtimedwait_takes_a_blocked_signal() {
         assert_eq!(call(&mut t, libc::SYS_rt_sigtimedwait, &[at, 0, at + 200, 8]), Err(Errno::EAGAIN));
     });
 }
+
+/// What the loader's handler does with a signal that somebody sent.
+unsafe extern "C" fn sent(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the arguments of this handler.
+    unsafe { record(signal, info, context) };
+}
+
+/// A guest with the handlers of the loader, which blocks SIGSEGV; the set is at the scratch address.
+fn blocking_sigsegv() -> Thread {
+    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+        // SAFETY: a valid action.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = sent as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_RESTART;
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+        }
+    }
+    let mut t = program();
+    handle(&mut t, libc::SIGSEGV, libc::SA_SIGINFO);
+    let at = scratch(&mut t);
+    t.window().write(at, &bit(libc::SIGSEGV)).unwrap();
+    assert_eq!(call(&mut t, libc::SYS_rt_sigprocmask, &[libc::SIG_BLOCK as u64, at, 0, 8]), Ok(0));
+    t
+}
+
+#[test]
+fn a_fault_signal_that_is_sent_waits_while_it_is_blocked() {
+    in_child(|| {
+        let mut t = blocking_sigsegv();
+        let at = scratch(&mut t);
+        for _ in 0..3 {
+            kill_self(&mut t, libc::SIGSEGV);
+            assert_eq!(poll(&mut t), Next::Continue);
+        }
+        assert_eq!(t.cpu().rip, SYSCALL + 2, "no handler ran");
+        assert_eq!(call(&mut t, libc::SYS_rt_sigpending, &[at + 8, 8]), Ok(0));
+        assert_eq!(t.window().read::<u64>(at + 8), Ok(bit(libc::SIGSEGV)));
+        instruction(&mut t, libc::SYS_rt_sigprocmask, &[libc::SIG_UNBLOCK as u64, at, 0, 8], SYSCALL + 2);
+        assert_eq!(t.cpu().poll, 1);
+        poll(&mut t);
+        assert_eq!((t.cpu().rip, t.cpu().gpr[reg::RDI]), (HANDLER, libc::SIGSEGV as u64));
+        sigreturn(&mut t);
+        assert_eq!(t.cpu().rip, SYSCALL + 2, "once");
+    });
+}
+
+#[test]
+fn a_fault_signal_that_is_sent_can_be_waited_for() {
+    in_child(|| {
+        let mut t = blocking_sigsegv();
+        let at = scratch(&mut t);
+        kill_self(&mut t, libc::SIGSEGV);
+        poll(&mut t);
+        assert_eq!(call(&mut t, libc::SYS_rt_sigtimedwait, &[at, at + 16, 0, 8]), Ok(libc::SIGSEGV as u64));
+        assert_eq!(t.window().read::<i32>(at + 16), Ok(libc::SIGSEGV));
+        t.window().write(at + 200, &[0u64, 1000]).unwrap();
+        assert_eq!(call(&mut t, libc::SYS_rt_sigtimedwait, &[at, 0, at + 200, 8]), Err(Errno::EAGAIN));
+        // Sent while the guest waits.
+        // SAFETY: getpid and gettid have no preconditions.
+        let (pid, tid) = unsafe { (libc::getpid(), libc::gettid()) };
+        let sender = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(30));
+            // SAFETY: plain numbers.
+            unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, libc::SIGSEGV) };
+        });
+        assert_eq!(call(&mut t, libc::SYS_rt_sigtimedwait, &[at, 0, 0, 8]), Ok(libc::SIGSEGV as u64));
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_blocked_fault_signal_neither_ends_a_read_nor_misses_the_mask_of_a_wait() {
+    in_child(|| {
+        let mut t = blocking_sigsegv();
+        let at = scratch(&mut t);
+        let (r, w) = pipe();
+        kill_self(&mut t, libc::SIGSEGV);
+        // The call is left at once, and made again because no handler ran.
+        instruction(&mut t, libc::SYS_read, &[r, at + 8, 1], SYSCALL + 2);
+        // SAFETY: writes one live byte.
+        unsafe { libc::write(w as i32, b"x".as_ptr().cast(), 1) };
+        poll(&mut t);
+        assert_eq!((t.cpu().rip, t.cpu().gpr[reg::RAX]), (SYSCALL + 2, 1));
+        t.window().write(at + 8, &0u64).unwrap();
+        assert_eq!(instruction(&mut t, libc::SYS_rt_sigsuspend, &[at + 8, 8], SYSCALL + 2), -4);
+        poll(&mut t);
+        assert_eq!(t.cpu().rip, HANDLER);
+        sigreturn(&mut t);
+        assert_eq!(t.signals.mask, bit(libc::SIGSEGV));
+        kill_self(&mut t, libc::SIGSEGV);
+        poll(&mut t);
+        assert_eq!(instruction(&mut t, libc::SYS_ppoll, &[0, 0, 0, at + 8, 8], SYSCALL + 2), -4);
+        poll(&mut t);
+        assert_eq!(t.cpu().rip, HANDLER);
+    });
+}
+
+#[test]
+fn a_blocked_fault_signal_does_not_end_a_wait_for_others() {
+    in_child(|| {
+        let mut t = blocking_sigsegv();
+        handle(&mut t, libc::SIGUSR1, 0);
+        let at = scratch(&mut t);
+        // SAFETY: getpid and gettid have no preconditions.
+        let (pid, tid) = unsafe { (libc::getpid(), libc::gettid()) };
+        for (nr, args) in [(libc::SYS_rt_sigsuspend, vec![at, 8]), (libc::SYS_pause, vec![])] {
+            let sender = std::thread::spawn(move || {
+                for signal in [libc::SIGSEGV, libc::SIGUSR1] {
+                    std::thread::sleep(Duration::from_millis(30));
+                    // SAFETY: plain numbers.
+                    unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) };
+                }
+            });
+            // What `handle` leaves there.
+            t.window().write(at, &bit(libc::SIGSEGV)).unwrap();
+            let started = Instant::now();
+            instruction(&mut t, nr, &args, SYSCALL + 2);
+            poll(&mut t);
+            assert!(started.elapsed() >= Duration::from_millis(55));
+            assert_eq!((t.cpu().rip, t.cpu().gpr[reg::RDI]), (HANDLER, libc::SIGUSR1 as u64));
+            sender.join().unwrap();
+            sigreturn(&mut t);
+            assert_eq!((t.cpu().rip, t.cpu().gpr[reg::RAX] as i64), (SYSCALL + 2, -4));
+        }
+    });
+}
+
+#[test]
+fn a_pending_fault_signal_is_forgotten_by_a_forked_child_and_when_it_becomes_ignored() {
+    in_child(|| {
+        let mut t = blocking_sigsegv();
+        let at = scratch(&mut t);
+        let pending = |t: &mut Thread| {
+            call(t, libc::SYS_rt_sigpending, &[at + 8, 8]).unwrap();
+            t.window().read::<u64>(at + 8).unwrap()
+        };
+        kill_self(&mut t, libc::SIGSEGV);
+        poll(&mut t);
+        let pid = instruction(&mut t, libc::SYS_fork, &[], SYSCALL + 2);
+        if pid == 0 {
+            let code = u64::from(pending(&mut t) != 0);
+            let _ = call(&mut t, libc::SYS_exit_group, &[code]);
+        }
+        assert_eq!(call(&mut t, libc::SYS_wait4, &[pid as u64, at + 16, 0, 0]), Ok(pid as u64));
+        assert_eq!(t.window().read::<u32>(at + 16), Ok(0));
+        assert_eq!(pending(&mut t), bit(libc::SIGSEGV));
+        t.window().write(at + 32, &Action { handler: SIG_IGN, ..Action::default() }).unwrap();
+        assert_eq!(call(&mut t, libc::SYS_rt_sigaction, &[libc::SIGSEGV as u64, at + 32, 0, 8]), Ok(0));
+        assert_eq!(pending(&mut t), 0);
+    });
+}
+
+#[test]
+fn a_fault_while_its_signal_is_blocked_ends_the_process() {
+    let status = child_status(|| {
+        let mut t = blocking_sigsegv();
+        fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28, exact: true });
+    });
+    assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGSEGV);
+}
