@@ -5,7 +5,7 @@
 //! never pointers, so SCM_RIGHTS needs no translation: guest descriptors are host descriptors.
 
 use super::address::STORAGE;
-use super::socket::open_fd;
+use super::socket::is_socket;
 use crate::errno::Errno;
 use crate::guest::Plain;
 use crate::pass::{IOV_MAX, at, at_mut, rows};
@@ -15,7 +15,7 @@ use crate::thread::Thread;
 rows! {
     46 "sendmsg" [Fd Ptr Flags] Translate "" sendmsg;
     47 "recvmsg" [Fd Ptr Flags] Translate "" recvmsg;
-    299 "recvmmsg" [Fd Ptr Int Flags Ptr] Translate "" recvmmsg;
+    299 "recvmmsg" [Fd Ptr Int Flags Ptr] Translate "a bad message behind good ones ends the count, and is not the next call's error" recvmmsg;
     307 "sendmmsg" [Fd Ptr Int Flags] Translate "" sendmmsg;
 }
 
@@ -57,8 +57,8 @@ const CONTROL_LEN: u64 = 40;
 const FLAGS: u64 = 48;
 const LEN: u64 = 56;
 
-/// More control data than any socket option memory limit allows.
-const CONTROL_MAX: u64 = 1 << 20;
+/// Control data of one call, in bytes; Linux allows each message net.core.optmem_max, 128 KiB unless it was changed.
+const CONTROL_MAX: u64 = 256 << 10;
 
 /// Checks common to both directions: the kernel's rules for lengths.
 fn checked(h: &Header) -> Result<usize, Errno> {
@@ -80,12 +80,12 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    fn from(t: &Thread, h: &Header) -> Result<Self, Errno> {
+    /// `budget`: bytes of control data that the call may yet copy.
+    fn from(t: &Thread, h: &Header, budget: &mut u64) -> Result<Self, Errno> {
         let name_len = checked(h)?;
-        if h.control_len > CONTROL_MAX {
-            return Err(Errno::ENOBUFS);
-        }
-        Ok(Self { name: t.read_array(h.name, name_len)?, vec: t.iovec(h.vec, h.vec_len)?, control: t.read_array(h.control, h.control_len as usize)?, flags: h.flags })
+        let (name, vec) = (t.read_array(h.name, name_len)?, t.iovec(h.vec, h.vec_len)?);
+        *budget = budget.checked_sub(h.control_len).ok_or(Errno::ENOBUFS)?;
+        Ok(Self { name, vec, control: t.read_array(h.control, h.control_len as usize)?, flags: h.flags })
     }
 
     fn header(&self) -> Header {
@@ -149,14 +149,14 @@ impl Incoming {
 }
 
 fn sendmsg(t: &mut Thread, a: [u64; 6]) -> SysResult {
-    open_fd(a[0])?;
+    is_socket(a[0])?;
     let given = t.window().read::<Header>(a[1])?;
-    let message = Outgoing::from(t, &given)?;
+    let message = Outgoing::from(t, &given, &mut CONTROL_MAX.clone())?;
     t.host(libc::SYS_sendmsg, &[a[0], at(&message.header()), a[2]])
 }
 
 fn recvmsg(t: &mut Thread, a: [u64; 6]) -> SysResult {
-    open_fd(a[0])?;
+    is_socket(a[0])?;
     let given = t.window().read::<Header>(a[1])?;
     let mut message = Incoming::from(t, given)?;
     let mut own = message.header(t);
@@ -165,31 +165,49 @@ fn recvmsg(t: &mut Thread, a: [u64; 6]) -> SysResult {
     Ok(r)
 }
 
+/// The messages of a multi-message call as far as they are good, the first bad one's error if there is none before it. Linux takes one after the other and answers how many it has done; so no message behind a bad one is looked at.
+fn good<T>(t: &Thread, a: &[u64; 6], mut rebuild: impl FnMut(Header) -> Result<T, Errno>) -> Result<Vec<T>, Errno> {
+    let mut all = Vec::new();
+    for i in 0..u64::from(a[2] as u32).min(IOV_MAX) {
+        match t.window().read::<Multi>(a[1].wrapping_add(i * MULTI)).and_then(|m| rebuild(m.header)) {
+            Ok(message) => all.push(message),
+            Err(e) if i == 0 => return Err(e),
+            Err(_) => break,
+        }
+    }
+    Ok(all)
+}
+
+/// Tells the guest of each of `n` messages that went; as Linux, one that cannot be told of ends the count.
+fn told(n: u64, mut tell: impl FnMut(usize, u64) -> Result<(), Errno>, array: u64) -> SysResult {
+    for i in 0..n {
+        match tell(i as usize, array + i * MULTI) {
+            Err(e) if i == 0 => return Err(e),
+            Err(_) => return Ok(i),
+            Ok(()) => {}
+        }
+    }
+    Ok(n)
+}
+
 fn recvmmsg(t: &mut Thread, a: [u64; 6]) -> SysResult {
-    open_fd(a[0])?;
-    let n = u64::from(a[2] as u32).min(IOV_MAX) as usize;
-    let given = t.read_array::<Multi>(a[1], n)?;
-    let mut messages = given.iter().map(|m| Incoming::from(t, m.header)).collect::<Result<Vec<_>, _>>()?;
+    is_socket(a[0])?;
+    let mut messages = good(t, &a, |header| Incoming::from(t, header))?;
     let mut own: Vec<Multi> = messages.iter_mut().map(|m| Multi { header: m.header(t), ..Multi::default() }).collect();
     let timeout = t.ptr(a[4], 16);
-    let r = t.host(libc::SYS_recvmmsg, &[a[0], at_mut(own.as_mut_slice()), n as u64, a[3], timeout])?;
-    for (i, (message, got)) in messages.iter().zip(&own).take(r as usize).enumerate() {
-        let addr = a[1] + i as u64 * MULTI;
-        message.store(t, addr, &got.header)?;
-        t.window().write(addr + LEN, &got.len)?;
-    }
-    Ok(r)
+    let r = t.host(libc::SYS_recvmmsg, &[a[0], at_mut(own.as_mut_slice()), own.len() as u64, a[3], timeout])?;
+    let tell = |i: usize, addr| {
+        messages[i].store(t, addr, &own[i].header)?;
+        t.window().write(addr + LEN, &own[i].len)
+    };
+    told(r, tell, a[1])
 }
 
 fn sendmmsg(t: &mut Thread, a: [u64; 6]) -> SysResult {
-    open_fd(a[0])?;
-    let n = u64::from(a[2] as u32).min(IOV_MAX) as usize;
-    let given = t.read_array::<Multi>(a[1], n)?;
-    let messages = given.iter().map(|m| Outgoing::from(t, &m.header)).collect::<Result<Vec<_>, _>>()?;
+    is_socket(a[0])?;
+    let mut budget = CONTROL_MAX;
+    let messages = good(t, &a, |header| Outgoing::from(t, &header, &mut budget))?;
     let mut own: Vec<Multi> = messages.iter().map(|m| Multi { header: m.header(), ..Multi::default() }).collect();
-    let r = t.host(libc::SYS_sendmmsg, &[a[0], at_mut(own.as_mut_slice()), n as u64, a[3]])?;
-    for (i, got) in own.iter().take(r as usize).enumerate() {
-        t.window().write(a[1] + i as u64 * MULTI + LEN, &got.len)?;
-    }
-    Ok(r)
+    let r = t.host(libc::SYS_sendmmsg, &[a[0], at_mut(own.as_mut_slice()), own.len() as u64, a[3]])?;
+    told(r, |i, addr| t.window().write(addr + LEN, &own[i].len), a[1])
 }

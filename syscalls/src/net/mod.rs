@@ -10,4 +10,6 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
+pub use socket::SOCK_PACKET;
+
 crate::pass::family! { socket::PASSED, socket::ROWS, message::ROWS, options::ROWS }

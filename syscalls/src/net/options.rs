@@ -3,8 +3,9 @@
 //! Refuses what attaches code, changes protocols or reaches packet filters (07, S24). The fact a newcomer gets wrong: an option's value may hold
 //! pointers (SO_ATTACH_FILTER, TCP_ZEROCOPY_RECEIVE), so an option that is not listed is ENOPROTOOPT, also when the host kernel knows it.
 
+use super::socket::is_socket;
 use crate::errno::Errno;
-use crate::pass::{at, at_mut, quick, rows};
+use crate::pass::{at, at_mut, rows};
 use crate::table::SysResult;
 use crate::thread::Thread;
 
@@ -85,7 +86,7 @@ fn tcp(name: i32) -> bool {
 }
 
 fn decide(a: &[u64; 6]) -> Result<(), Errno> {
-    quick(libc::SYS_fcntl, &[a[0], libc::F_GETFD as u64])?;
+    is_socket(a[0])?;
     match verdict(a[1] as i32, a[2] as i32) {
         Verdict::Allowed => Ok(()),
         Verdict::Refused => Err(Errno::EPERM),
@@ -107,16 +108,22 @@ fn setsockopt(t: &mut Thread, a: [u64; 6]) -> SysResult {
     t.host(libc::SYS_setsockopt, &[a[0], a[1], a[2], at(value.as_slice()), len as u64])
 }
 
-/// IP_MSFILTER and MCAST_MSFILTER: the kernel writes as many sources as the value's own count says (`struct ip_msfilter`, `struct group_filter`), whatever the length. So the count is made to fit.
-fn bound_sources(a: &[u64; 6], value: &mut [u8]) -> Result<(), Errno> {
+/// Where the value of an option that names sources has their count, where the sources begin, and the size of one (`struct ip_msfilter`, `struct group_filter`). Of all options listed here, these
+/// alone are asked with a value: which group and interface.
+fn sources(a: &[u64; 6]) -> Option<(usize, usize, usize)> {
     const MCAST_MSFILTER: i32 = 48;
-    // Where the count is, where the sources begin, and the size of one.
-    let (count, first, each) = match (a[1] as i32, a[2] as i32) {
-        (libc::IPPROTO_IP, libc::IP_MSFILTER) => (12, 16, 4),
-        (libc::IPPROTO_IP | libc::IPPROTO_IPV6, MCAST_MSFILTER) => (140, 144, 128),
-        _ => return Ok(()),
-    };
+    match (a[1] as i32, a[2] as i32) {
+        (libc::IPPROTO_IP, libc::IP_MSFILTER) => Some((12, 16, 4)),
+        (libc::IPPROTO_IP | libc::IPPROTO_IPV6, MCAST_MSFILTER) => Some((140, 144, 128)),
+        _ => None,
+    }
+}
+
+/// Takes over what the guest asks for. The kernel writes as many sources as the value's own count says, whatever the length. So the count is made to fit.
+fn ask(t: &Thread, a: &[u64; 6], value: &mut [u8]) -> Result<(), Errno> {
+    let Some((count, first, each)) = sources(a) else { return Ok(()) };
     let room = value.len().checked_sub(first).ok_or(Errno::EINVAL)? / each;
+    t.window().copy_in(a[3], &mut value[..first])?;
     let field = &mut value[count..count + 4];
     let asked = u32::from_ne_bytes([field[0], field[1], field[2], field[3]]);
     field.copy_from_slice(&asked.min(room as u32).to_ne_bytes());
@@ -130,9 +137,8 @@ fn getsockopt(t: &mut Thread, a: [u64; 6]) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let given = (len as usize).min(VALUE_MAX);
-    // Some options read the value first (IP_MSFILTER, TCP_INFO's relatives): start from the guest's bytes where there are any.
-    let mut value = if a[3] == 0 { vec![0; given] } else { t.read_array::<u8>(a[3], given)? };
-    bound_sources(&a, &mut value)?;
+    let mut value = vec![0; given];
+    ask(t, &a, &mut value)?;
     let mut own_len = given as i32;
     let r = t.host(libc::SYS_getsockopt, &[a[0], a[1], a[2], at_mut(value.as_mut_slice()), at_mut(&mut own_len)]);
     // ERANGE (SO_PEERGROUPS, SO_PEERSEC) also tells the length needed.

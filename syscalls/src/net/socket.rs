@@ -5,7 +5,7 @@
 
 use super::address::{Returned, given};
 use crate::errno::Errno;
-use crate::pass::{at, passes, quick, rows};
+use crate::pass::{at, at_mut, passes, quick, rows};
 use crate::table::SysResult;
 use crate::thread::Thread;
 
@@ -15,7 +15,7 @@ passes! {
 }
 
 rows! {
-    41 "socket" [Int Int Int] Translate "AF_UNIX, AF_INET, AF_INET6, AF_NETLINK with NETLINK_ROUTE; others are EAFNOSUPPORT" |t, a| { family(&a)?; t.host(libc::SYS_socket, &[a[0], a[1], a[2]]) };
+    41 "socket" [Int Int Int] Translate "AF_UNIX, AF_INET, AF_INET6, AF_NETLINK with NETLINK_ROUTE; others are EAFNOSUPPORT; no SOCK_PACKET" |t, a| { family(&a)?; t.host(libc::SYS_socket, &[a[0], a[1], a[2]]) };
     42 "connect" [Fd Ptr Len] Translate "" |t, a| named(t, libc::SYS_connect, a);
     43 "accept" [Fd Ptr Ptr] Translate "" |t, a| accept(t, libc::SYS_accept, a);
     44 "sendto" [Fd BufIn Len Flags Ptr Len] Translate "" sendto;
@@ -27,9 +27,14 @@ rows! {
     288 "accept4" [Fd Ptr Ptr Flags] Translate "" |t, a| accept(t, libc::SYS_accept4, a);
 }
 
+/// The type by which Linux makes a packet socket of an AF_INET one (net/socket.c, `__sock_create`).
+pub const SOCK_PACKET: u64 = 10;
+
 /// 07, S24. Packet sockets, AF_ALG, AF_VSOCK and the rest reach kernel code no container needs. Raw sockets are the kernel's to refuse.
 fn family(a: &[u64; 6]) -> Result<(), Errno> {
     match a[0] as i32 {
+        // Without CAP_NET_RAW Linux answers the same.
+        libc::AF_INET if a[1] & 0xf == SOCK_PACKET => Err(Errno::EPERM),
         libc::AF_UNIX | libc::AF_INET | libc::AF_INET6 => Ok(()),
         libc::AF_NETLINK if a[2] as i32 == libc::NETLINK_ROUTE => Ok(()),
         libc::AF_NETLINK => Err(Errno::EPROTONOSUPPORT),
@@ -47,14 +52,15 @@ fn socketpair(t: &mut Thread, a: [u64; 6]) -> SysResult {
 }
 
 fn named(t: &mut Thread, nr: i64, a: [u64; 6]) -> SysResult {
-    open_fd(a[0])?;
+    is_socket(a[0])?;
     let name = given(t, a[1], a[2])?;
     t.host(nr, &[a[0], at(name.as_slice()), name.len() as u64])
 }
 
-/// EBADF comes before anything about the address.
-pub(super) fn open_fd(fd: u64) -> SysResult {
-    quick(libc::SYS_fcntl, &[fd, libc::F_GETFD as u64])
+/// EBADF and ENOTSOCK come before anything about the arguments.
+pub(super) fn is_socket(fd: u64) -> SysResult {
+    let (mut kind, mut len) = (0i32, size_of::<i32>() as u32);
+    quick(libc::SYS_getsockopt, &[fd, libc::SOL_SOCKET as u64, libc::SO_TYPE as u64, at_mut(&mut kind), at_mut(&mut len)])
 }
 
 fn accept(t: &mut Thread, nr: i64, a: [u64; 6]) -> SysResult {
@@ -79,7 +85,7 @@ fn name_of(t: &mut Thread, nr: i64, a: [u64; 6]) -> SysResult {
 }
 
 fn sendto(t: &mut Thread, a: [u64; 6]) -> SysResult {
-    open_fd(a[0])?;
+    is_socket(a[0])?;
     let name = if a[4] == 0 { Vec::new() } else { given(t, a[4], a[5])? };
     let (p, n) = t.buffer(a[1], a[2]);
     let (to, to_len) = if a[4] == 0 { (0, 0) } else { (at(name.as_slice()), name.len() as u64) };

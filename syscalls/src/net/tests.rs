@@ -61,6 +61,80 @@ fn many_messages_report_their_lengths() {
     close(&mut t, &[a, b]);
 }
 
+/// Headers of `struct mmsghdr` with one vector each and this much control data.
+fn multi(t: &mut Trial, parts: &[(u64, u64, u64)]) -> u64 {
+    let words: Vec<u64> = parts.iter().flat_map(|(vec, control, len)| [0, 0, *vec, 1, *control, *len, 0, 0]).collect();
+    t.put_words(&words)
+}
+
+#[test]
+fn many_messages_end_at_the_first_bad_one() {
+    let mut t = Trial::new();
+    let [a, b] = pair(&mut t, DGRAM);
+    let data = t.put(b"x");
+    let vec = t.put_words(&[data, 1]);
+    let good_bad_good = multi(&mut t, &[(vec, 0, 0), (WILD, 0, 0), (vec, 0, 0)]);
+    assert_eq!(t.call("sendmmsg", &[a, good_bad_good, 3, 0]), Ok(1));
+    assert_eq!(t.call("sendmmsg", &[a, good_bad_good + 64, 2, 0]), Err(Errno::EFAULT));
+    assert_eq!(t.call("sendmmsg", &[a, WINDOW_BYTES - 64, 9, 0]).err(), t.call("sendmsg", &[a, WINDOW_BYTES - 64, 0]).err());
+    assert_eq!(t.call("sendmmsg", &[a, good_bad_good, 1, 0]), Ok(1));
+    let out = t.room(8);
+    let vec = t.put_words(&[out, 8]);
+    let incoming = multi(&mut t, &[(vec, 0, 0), (WILD, 0, 0), (vec, 0, 0)]);
+    assert_eq!(t.call("recvmmsg", &[b, incoming, 3, libc::MSG_DONTWAIT as u64, 0]), Ok(1));
+    assert_eq!(t.call("recvmmsg", &[b, incoming + 64, 2, libc::MSG_DONTWAIT as u64, 0]), Err(Errno::EFAULT));
+    close(&mut t, &[a, b]);
+}
+
+#[test]
+fn control_data_of_one_call_has_a_limit() {
+    let mut t = Trial::new();
+    let [a, b] = pair(&mut t, DGRAM);
+    let data = t.put(b"x");
+    let (vec, control) = (t.put_words(&[data, 1]), t.put_words(&[16, 0]));
+    // What the kernel itself does not copy: no message goes.
+    let large = multi(&mut t, &[(vec, control, (256 << 10) + 8)]);
+    assert_eq!(t.call("sendmmsg", &[a, large, 1, 0]), Err(Errno::ENOBUFS));
+    assert_eq!(t.call("sendmsg", &[a, large, 0]), Err(Errno::ENOBUFS));
+    // Of two that are together too long, one goes.
+    let two = multi(&mut t, &[(vec, control, 16), (vec, control, 256 << 10)]);
+    assert_eq!(t.call("sendmmsg", &[a, two, 2, 0]), Ok(1));
+    close(&mut t, &[a, b]);
+}
+
+#[test]
+fn what_is_no_socket_is_told_before_what_the_arguments_are() {
+    let mut t = Trial::new();
+    let path = t.put_str("/etc/passwd");
+    let fd = t.call("open", &[path, 0]).unwrap();
+    for (name, args) in
+        [("bind", [fd, WILD, 999, 0]), ("connect", [fd, WILD, 999, 0]), ("sendmsg", [fd, WILD, 0, 0]), ("recvmsg", [fd, WILD, 0, 0]), ("sendmmsg", [fd, WILD, 1, 0])]
+    {
+        assert_eq!(t.call(name, &args), Err(Errno::ENOTSOCK), "{name}");
+    }
+    assert_eq!(t.call("setsockopt", &[fd, 0xdead, 1, WILD, 4]), Err(Errno::ENOTSOCK));
+    assert_eq!(t.call("getsockopt", &[fd, 0xdead, 1, WILD, WILD]), Err(Errno::ENOTSOCK));
+    assert_eq!(t.call("close", &[fd]), Ok(0));
+    let path_only = t.call("open", &[path, libc::O_PATH as u64]).unwrap();
+    assert_eq!(t.call("setsockopt", &[path_only, 0xdead, 1, WILD, 4]), Err(Errno::EBADF));
+    assert_eq!(t.call("close", &[path_only]), Ok(0));
+}
+
+#[test]
+fn an_option_is_read_only_where_it_is_asked_with_a_value() {
+    let mut t = Trial::new();
+    let s = t.call("socket", &[libc::AF_INET as u64, DGRAM, 0]).unwrap();
+    // Room of 64 KiB is claimed; what is mapped holds the answer.
+    let (value, len) = (WINDOW_BYTES - 8, t.put(&65536u32.to_le_bytes()));
+    assert_eq!(t.call("getsockopt", &[s, libc::SOL_SOCKET as u64, libc::SO_RCVBUF as u64, value, len]), Ok(0));
+    assert_eq!(t.get(len, 4), 4u32.to_le_bytes());
+    // `struct ip_msfilter`: group, interface, mode, count.
+    let (filter, len) = (t.put(&[224, 0, 0, 251, 127, 0, 0, 1, 0, 0, 0, 0, 9, 0, 0, 0]), t.put(&16u32.to_le_bytes()));
+    let asked = [s, libc::IPPROTO_IP as u64, libc::IP_MSFILTER as u64, filter, len];
+    assert_eq!(t.call("getsockopt", &asked), Err(Errno::EADDRNOTAVAIL), "the group is read: nobody joined it");
+    close(&mut t, &[s]);
+}
+
 #[test]
 fn an_address_is_cut_to_the_room_and_tells_its_true_length() {
     let mut t = Trial::new();
@@ -99,6 +173,7 @@ fn only_listed_families_and_options_exist() {
         assert_eq!(t.call("socket", &[family as u64, DGRAM, 0]), Err(Errno::EAFNOSUPPORT));
     }
     assert_eq!(t.call("socket", &[libc::AF_NETLINK as u64, DGRAM, libc::NETLINK_KOBJECT_UEVENT as u64]), Err(Errno::EPROTONOSUPPORT));
+    assert_eq!(t.call("socket", &[libc::AF_INET as u64, super::SOCK_PACKET | libc::SOCK_CLOEXEC as u64, 3]), Err(Errno::EPERM));
     let [a, b] = pair(&mut t, STREAM);
     let (value, len) = (t.room(64), t.put(&64u32.to_le_bytes()));
     let sol = libc::SOL_SOCKET as u64;
