@@ -9,14 +9,17 @@ use crate::table::SysResult;
 use libc::c_long;
 use std::sync::atomic::AtomicU32;
 
+/// What the two values below are more than. The kernel's own errors end at 4095, and below that it has answers that are none: F_GETOWN of process group 512 is -512.
+const OURS: i32 = 1 << 16;
+
 impl Errno {
     /// ERESTARTSYS: a signal interrupted the call; restarted under SA_RESTART, else EINTR. Rows pass it on like any errno.
-    pub const RESTART: Errno = Errno(512);
+    pub const RESTART: Errno = Errno(OURS + 1);
     /// A signal arrived before the call began: nothing happened, always restarted.
-    pub const NOT_STARTED: Errno = Errno(513);
+    pub const NOT_STARTED: Errno = Errno(OURS + 2);
 }
 
-// vkernel_interruptible(nr, args, poll): the raw kernel result, or -513 / -512 as above.
+// vkernel_interruptible(nr, args, poll): the raw kernel result, or the negative of one of the two above, which no call answers: the kernel's errors are above them, sizes and addresses in no reach of them.
 // r11 holds the poll pointer: it is no argument register and `syscall` destroys it only afterwards.
 std::arch::global_asm!(
     ".hidden vkernel_interruptible",
@@ -47,11 +50,13 @@ std::arch::global_asm!(
     "syscall",
     "ret",
     "vkernel_interruptible_abort:",
-    "mov rax, -513",
+    "mov rax, -{not_started}",
     "ret",
     "vkernel_interruptible_restart:",
-    "mov rax, -512",
+    "mov rax, -{restart}",
     "ret",
+    restart = const Errno::RESTART.0,
+    not_started = const Errno::NOT_STARTED.0,
 );
 
 unsafe extern "C" {
@@ -76,7 +81,8 @@ pub(crate) fn rewind(pc: u64) -> u64 {
 }
 
 fn result(r: i64) -> SysResult {
-    if (-4095..0).contains(&r) { Err(Errno(-r as i32)) } else { Ok(r as u64) }
+    let own = [Errno::RESTART, Errno::NOT_STARTED].into_iter().find(|e| r == -i64::from(e.0));
+    if (-4095..0).contains(&r) { Err(Errno(-r as i32)) } else { own.map_or(Ok(r as u64), Err) }
 }
 
 /// A host syscall with host addresses. Calls that can block are interruptible by a signal for the guest and may answer `Errno::RESTART` or

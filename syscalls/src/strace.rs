@@ -56,7 +56,7 @@ fn outcome(row: &Row, result: SysResult) -> String {
     match result {
         Ok(v) if matches!(row.name, "mmap" | "brk" | "mremap") => format!("{v:#x}"),
         Ok(v) => format!("{}", v as i64),
-        Err(Errno(512..=516)) => "? ERESTARTSYS (To be restarted if SA_RESTART is set)".to_owned(),
+        Err(Errno::RESTART | Errno::NOT_STARTED) => "? ERESTARTSYS (To be restarted if SA_RESTART is set)".to_owned(),
         Err(e) => {
             let text = std::io::Error::from_raw_os_error(e.0).to_string();
             let text = text.split(" (os error").next().unwrap_or_default().to_owned();

@@ -4,7 +4,7 @@
 //! passed on: it is EINVAL here (07, S2), also when the host kernel knows it.
 
 use crate::errno::Errno;
-use crate::pass::{passes, quick, rows};
+use crate::pass::{at_mut, passes, quick, rows};
 use crate::table::SysResult;
 use crate::thread::Thread;
 
@@ -36,12 +36,12 @@ const F_GETOWN_EX: i32 = 16;
 
 fn third(cmd: i32) -> Option<Third> {
     use libc::{
-        F_ADD_SEALS, F_DUPFD, F_DUPFD_CLOEXEC, F_GET_SEALS, F_GETFD, F_GETFL, F_GETLEASE, F_GETLK, F_GETOWN, F_GETPIPE_SZ, F_NOTIFY, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW,
-        F_SETFD, F_SETFL, F_SETLEASE, F_SETLK, F_SETLKW, F_SETOWN, F_SETPIPE_SZ,
+        F_ADD_SEALS, F_DUPFD, F_DUPFD_CLOEXEC, F_GET_SEALS, F_GETFD, F_GETFL, F_GETLEASE, F_GETLK, F_GETPIPE_SZ, F_NOTIFY, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_SETFD,
+        F_SETFL, F_SETLEASE, F_SETLK, F_SETLKW, F_SETOWN, F_SETPIPE_SZ,
     };
     const FLOCK: u64 = size_of::<libc::flock>() as u64;
     Some(match cmd {
-        F_DUPFD | F_DUPFD_CLOEXEC | F_GETFD | F_SETFD | F_GETFL | F_SETFL | F_SETOWN | F_GETOWN | F_SETSIG | F_GETSIG => Third::Number,
+        F_DUPFD | F_DUPFD_CLOEXEC | F_GETFD | F_SETFD | F_GETFL | F_SETFL | F_SETOWN | F_SETSIG | F_GETSIG => Third::Number,
         F_SETPIPE_SZ | F_GETPIPE_SZ | F_ADD_SEALS | F_GET_SEALS | F_SETLEASE | F_GETLEASE | F_NOTIFY | F_DUPFD_QUERY | F_CREATED_QUERY => Third::Number,
         F_GETLK | F_SETLK | F_SETLKW | F_OFD_GETLK | F_OFD_SETLK | F_OFD_SETLKW => Third::Pointer(FLOCK),
         F_SETOWN_EX | F_GETOWN_EX | F_GETOWNER_UIDS => Third::Pointer(8),
@@ -50,12 +50,29 @@ fn third(cmd: i32) -> Option<Third> {
     })
 }
 
+/// EBADF comes before what is asked; also for an O_PATH descriptor, of which a few questions only can be asked, and not this one.
+pub(super) fn open_fd(fd: u64) -> SysResult {
+    quick(libc::SYS_fcntl, &[fd, F_GETSIG as u64])
+}
+
+/// A process group as the negative number it is, also one whose number looks like an errno.
+fn owner(fd: u64) -> SysResult {
+    const F_OWNER_PGRP: i32 = 2;
+    let mut owner = [0i32; 2];
+    quick(libc::SYS_fcntl, &[fd, F_GETOWN_EX as u64, at_mut(&mut owner)])?;
+    let [kind, pid] = owner;
+    Ok(i64::from(if kind == F_OWNER_PGRP { -pid } else { pid }) as u64)
+}
+
 fn fcntl(t: &mut Thread, a: [u64; 6]) -> SysResult {
+    if a[1] as i32 == libc::F_GETOWN {
+        return owner(a[0]);
+    }
     match third(a[1] as i32) {
         Some(Third::Number) => t.host(libc::SYS_fcntl, &[a[0], a[1], a[2]]),
         Some(Third::Pointer(len)) => t.host(libc::SYS_fcntl, &[a[0], a[1], t.ptr(a[2], len)]),
         None => {
-            quick(libc::SYS_fcntl, &[a[0], libc::F_GETFD as u64])?;
+            open_fd(a[0])?;
             Err(Errno::EINVAL)
         }
     }

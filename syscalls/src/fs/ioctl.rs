@@ -3,8 +3,9 @@
 //! Refuses to guess: a request that is not in the table is ENOTTY (07, S2: a passed-through SIOCGIFCONF wrote through a nested host pointer).
 //! The fact a newcomer gets wrong: the size encoded in a request number is not always what the kernel copies (FS_IOC_GETFLAGS says 8, moves 4).
 
+use super::fcntl::open_fd;
 use crate::errno::Errno;
-use crate::pass::{quick, rows};
+use crate::pass::rows;
 use crate::table::SysResult;
 use crate::thread::Thread;
 
@@ -120,11 +121,6 @@ fn ioctl(t: &mut Thread, a: [u64; 6]) -> SysResult {
         Some(Refused(e)) => open_fd(a[0]).and(Err(e)),
         None => open_fd(a[0]).and(Err(Errno::ENOTTY)),
     }
-}
-
-/// EBADF comes before what the request is.
-fn open_fd(fd: u64) -> SysResult {
-    quick(libc::SYS_fcntl, &[fd, libc::F_GETFD as u64])
 }
 
 /// SIOCGIFCONF: `{int len; pointer}`; NULL asks for the length.

@@ -125,6 +125,67 @@ fn unknown_ioctls_and_fcntls_are_refused_after_the_descriptor_was_looked_at() {
 }
 
 #[test]
+fn a_descriptor_that_is_only_a_path_is_no_file_to_ioctl_and_fcntl() {
+    let mut t = Trial::new();
+    let path = t.put_str("/etc/passwd");
+    let fd = t.call("open", &[path, libc::O_PATH as u64]).unwrap();
+    for request in [0x8946, 0x5412, 0x5401] {
+        assert_eq!(t.call("ioctl", &[fd, request, 0]), Err(Errno::EBADF));
+    }
+    assert_eq!(t.call("fcntl", &[fd, 4242, 0]), Err(Errno::EBADF));
+    assert_eq!(t.call("fcntl", &[fd, libc::F_GETOWN as u64, 0]), Err(Errno::EBADF));
+    assert!(t.call("fcntl", &[fd, libc::F_GETFL as u64, 0]).is_ok_and(|flags| flags & libc::O_PATH as u64 != 0));
+    assert_eq!(t.call("close", &[fd]), Ok(0));
+}
+
+#[test]
+fn an_owner_that_is_a_group_is_a_negative_number() {
+    let mut t = Trial::new();
+    let f = file();
+    let fd = f.as_raw_fd() as u64;
+    // SAFETY: getpgrp has no preconditions.
+    let (pid, group) = (u64::from(std::process::id()), i64::from(unsafe { libc::getpgrp() }));
+    assert_eq!(t.call("fcntl", &[fd, libc::F_GETOWN as u64, 0]), Ok(0));
+    assert_eq!(t.call("fcntl", &[fd, libc::F_SETOWN as u64, pid]), Ok(0));
+    assert_eq!(t.call("fcntl", &[fd, libc::F_GETOWN as u64, 0]), Ok(pid));
+    assert_eq!(t.call("fcntl", &[fd, libc::F_SETOWN as u64, -group as u64]), Ok(0));
+    assert_eq!(t.call("fcntl", &[fd, libc::F_GETOWN as u64, 0]), Ok(-group as u64));
+}
+
+#[test]
+fn a_table_of_descriptors_of_its_own_is_for_a_thread_that_is_alone() {
+    let mut t = Trial::new();
+    let (from, unshare) = (1_000_000, u64::from(libc::CLOSE_RANGE_UNSHARE));
+    assert_eq!(t.call("close_range", &[from, u64::MAX, unshare]), Ok(0));
+    t.thread.process.threads().tids.push(0);
+    assert_eq!(t.call("close_range", &[from, u64::MAX, unshare]), Err(Errno::EINVAL));
+    assert_eq!(t.call("close_range", &[from, u64::MAX, 0]), Ok(0));
+    assert_eq!(t.call("close_range", &[from, u64::MAX, 64]), Err(Errno::EINVAL));
+}
+
+/// The runtime's own write into the file it shows ended the reader by SIGXFSZ.
+#[test]
+fn a_limit_on_the_length_of_files_does_not_keep_a_process_from_reading_its_maps() {
+    crate::testing::in_child(|| {
+        let (mut t, _) = crate::testing::guest();
+        let maps = t.process.memory().render_maps();
+        let at = t.cpu().gpr[crate::thread::reg::RSP];
+        t.window().copy_out(at, b"/proc/self/maps\0").unwrap();
+        for (limit, kind) in [(maps.len() as u64, libc::S_IFREG), (1, libc::S_IFIFO), (0, libc::S_IFIFO)] {
+            let limit = libc::rlimit { rlim_cur: limit, rlim_max: libc::RLIM_INFINITY };
+            // SAFETY: a live structure.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
+            let fd = crate::testing::call(&mut t, libc::SYS_open, &[at, 0]).unwrap() as i32;
+            // SAFETY: a descriptor just made, owned by the file from here on.
+            let mut file = unsafe { <std::fs::File as std::os::fd::FromRawFd>::from_raw_fd(fd) };
+            use std::os::unix::fs::MetadataExt;
+            assert_eq!(file.metadata().unwrap().mode() & libc::S_IFMT, kind);
+            assert_eq!(std::io::read_to_string(&mut file).unwrap(), maps);
+        }
+    });
+}
+
+#[test]
 fn a_terminal_answers_its_ioctls() {
     let mut t = Trial::new();
     let master = t.put_str("/dev/ptmx");
