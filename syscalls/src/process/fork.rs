@@ -3,6 +3,7 @@
 //! The fact a newcomer gets wrong: the host fork copies *this host thread's* whole native stack, with the wasm frames on it, so the child simply
 //! returns from the syscall too. Only state that names threads, tids or signals has to be put right.
 
+use super::pidfd::Pidfd;
 use super::vfork::Mailbox;
 use crate::errno::Errno;
 use crate::guest::Plain;
@@ -100,6 +101,7 @@ fn new_process(t: &mut Thread, c: &CloneArgs) -> SysResult {
     }
     let rsp = t.cpu().gpr[reg::RSP];
     let mailbox = if waits { Some(Mailbox::new(&t.process, rsp)?) } else { None };
+    let pidfd = if c.has(libc::CLONE_PIDFD) { Some(Pidfd::reserve(t.window(), c.pidfd)?) } else { None };
     let old = block_all();
     let process = t.process.clone();
     let locks = (
@@ -118,27 +120,24 @@ fn new_process(t: &mut Thread, c: &CloneArgs) -> SysResult {
         return Err(errno);
     }
     if pid == 0 {
+        if let Some(pidfd) = pidfd {
+            pidfd.wait();
+        }
         child(t, c, mailbox);
         return Ok(0);
     }
     restore_mask(old);
-    parent(t, c, pid);
-    if let Some(mailbox) = mailbox {
-        mailbox.wait(t.window(), pid);
+    if let Some(pidfd) = pidfd {
+        pidfd.open(t.window(), pid)?;
     }
-    Ok(pid as u64)
-}
-
-fn parent(t: &Thread, c: &CloneArgs, pid: libc::pid_t) {
     let parent_tid = c.address(libc::CLONE_PARENT_SETTID, c.parent_tid);
     if parent_tid != 0 {
         let _ = t.window().write(parent_tid, &pid);
     }
-    if c.has(libc::CLONE_PIDFD) {
-        // SAFETY: plain numbers; the child is ours and not reaped yet.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as i32;
-        let _ = t.window().write(c.pidfd, &fd);
+    if let Some(mailbox) = mailbox {
+        mailbox.wait(t.window(), pid);
     }
+    Ok(pid as u64)
 }
 
 fn child(t: &mut Thread, c: &CloneArgs, mailbox: Option<Mailbox>) {

@@ -6,6 +6,7 @@
 mod credentials;
 mod fork;
 mod limits;
+mod pidfd;
 mod prctl;
 mod rows;
 pub(crate) mod vfork;

@@ -44,6 +44,55 @@ fn a_forked_child_has_its_own_memory_and_its_status_is_seen() {
     });
 }
 
+#[test]
+fn a_child_with_a_descriptor_is_not_made_where_none_is_free() {
+    in_child(|| {
+        let (mut t, _) = guest();
+        let at = scratch(&mut t);
+        put(&mut t, at, &[77u32]);
+        let flags = (libc::CLONE_PIDFD | libc::SIGCHLD) as u64;
+        assert_eq!(instruction(&mut t, libc::SYS_clone, &[flags, 0, 0x1000], 0x1000), -i64::from(libc::EFAULT));
+        // SAFETY: a live structure, plain numbers.
+        let limit = |n| unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &libc::rlimit { rlim_cur: n, rlim_max: 4096 }) };
+        // SAFETY: a descriptor of this process.
+        let next = unsafe { libc::dup(1) } as u64;
+        limit(next + 1);
+        assert_eq!(instruction(&mut t, libc::SYS_clone, &[flags, 0, at], 0x1000), -i64::from(libc::EMFILE));
+        assert_eq!(t.window().read::<u32>(at), Ok(77));
+        assert_eq!(call(&mut t, libc::SYS_wait4, &[u64::MAX, 0, 0, 0]), Err(Errno::ECHILD), "there was no child");
+        // One more is enough.
+        limit(next + 2);
+        let pid = instruction(&mut t, libc::SYS_clone, &[flags, 0, at], 0x1000);
+        if pid == 0 {
+            // SAFETY: a query: the descriptor is the parent's alone.
+            let code = if unsafe { libc::fcntl(next as i32 + 1, libc::F_GETFD) } < 0 { 7 } else { 8 };
+            let _ = call(&mut t, libc::SYS_exit_group, &[code]);
+        }
+        assert_eq!(t.window().read::<u32>(at), Ok(next as u32 + 1));
+        assert_eq!(libc::WEXITSTATUS(wait(&mut t, pid as u64)), 7);
+    });
+}
+
+/// Nobody waits for the children of a process that ignores SIGCHLD: they were gone before their descriptor was opened.
+#[test]
+fn a_child_that_ends_at_once_and_is_not_waited_for_has_a_descriptor() {
+    in_child(|| {
+        let (mut t, _) = guest();
+        let at = scratch(&mut t);
+        // SAFETY: SIG_IGN has no preconditions.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+        for _ in 0..50 {
+            put(&mut t, at, &[u32::MAX]);
+            if instruction(&mut t, libc::SYS_clone, &[(libc::CLONE_PIDFD | libc::SIGCHLD) as u64, 0, at], 0x1000) == 0 {
+                let _ = call(&mut t, libc::SYS_exit_group, &[0]);
+            }
+            let fd = t.window().read::<i32>(at).unwrap();
+            // SAFETY: a descriptor of ours.
+            assert!(fd >= 0 && unsafe { libc::close(fd) } == 0);
+        }
+    });
+}
+
 /// clone(CLONE_VM | CLONE_VFORK) with a stack of its own, as glibc's posix_spawn.
 fn spawn(t: &mut Thread) -> i64 {
     let stack = call(t, libc::SYS_mmap, &[0, 65536, 3, 0x22, u64::MAX, 0]).unwrap();
@@ -158,6 +207,10 @@ fn exec_builds_the_stack_maps_program_and_interpreter_and_resets() {
             assert_eq!(libc::fcntl(closed, libc::F_GETFD), -1);
         }
         check_stack(&mut t);
+        assert_eq!(std::fs::read("/proc/self/cmdline").unwrap(), b"prog\0one\0", "as other processes see it");
+        // The C library's heap goes on growing where it was.
+        let rooms: Vec<Vec<u8>> = (0..200).map(|i| vec![i as u8; 10_000]).collect();
+        assert!(rooms.iter().enumerate().all(|(i, room)| room.iter().all(|b| *b == i as u8)));
     });
 }
 
@@ -321,6 +374,8 @@ fn emulated_limits_bound_the_guest_and_not_the_host() {
     assert_eq!(call(&mut t, libc::SYS_mmap, &[0, 4096, 3, 0x22, u64::MAX, 0]), Err(Errno::ENOMEM));
     assert_eq!(call(&mut t, libc::SYS_prlimit64, &[0, u64::from(libc::RLIMIT_STACK), 0, at]), Ok(0));
     assert_eq!(t.window().read::<u64>(at), Ok(8 << 20));
+    assert_eq!(call(&mut t, libc::SYS_getrlimit, &[u64::from(libc::RLIMIT_STACK), 0]), Err(Errno::EFAULT));
+    assert_eq!(call(&mut t, libc::SYS_getrlimit, &[99, 0]), Err(Errno::EINVAL));
 }
 
 /// `ulimit -c 1000` of bash's tests: the host's limit is 0, for good, and the guest's was too.
