@@ -1,11 +1,12 @@
 //! Becoming a program: execve and execveat, the exec image and the reset rules of execve(2). `resolve` finds and asks, `stack` builds the new
-//! stack, this file is the point of no return.
+//! stack, `shown` tells the kernel what to show of it, this file is the point of no return.
 //! Refuses to decide what may run: that is `Host::exec`'s answer.
 //!
 //! The fact a newcomer gets wrong: no ELF file is read here. Addresses, segments and program headers come from the signed object.
 
 mod files;
 mod resolve;
+mod shown;
 mod stack;
 
 use crate::abi::CpuState;
@@ -96,6 +97,7 @@ pub(crate) fn become_program(t: &mut Thread, p: Prepared) -> Result<(), Errno> {
     memory.map_stack(limits.stack.0)?;
     let image = stack::Image::new(object, base, &p, memory.stack_high);
     process.window.copy_out(image.rsp, &image.bytes)?;
+    shown::tell(process.window, object, &image);
     drop(memory);
 
     process.set_allow(&object.allow);

@@ -53,6 +53,11 @@ pub(crate) fn descriptors() -> Option<&'static str> {
     is_there().then_some("/proc/thread-self/fd")
 }
 
+/// What the kernel says of the calling thread (proc(5), stat).
+pub(crate) fn stat() -> Option<&'static str> {
+    is_there().then_some("/proc/thread-self/stat")
+}
+
 /// Device and inode of the runtime's executable; 0: not known. No lock, because a fork may happen meanwhile.
 static DEVICE: AtomicU64 = AtomicU64::new(0);
 static INODE: AtomicU64 = AtomicU64::new(0);
