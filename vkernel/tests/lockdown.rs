@@ -172,6 +172,7 @@ const GENEROUS: &[i64] = &[
     libc::SYS_io_uring_setup,
     libc::SYS_personality,
     libc::SYS_shmat,
+    libc::SYS_mknod,
     libc::SYS_unshare,
     libc::SYS_mount,
     libc::SYS_bpf,
@@ -298,6 +299,9 @@ fn a_locked_down_worker_cannot_escape() {
                 (libc::SYS_bpf, [0; 6]),
                 (libc::SYS_socket, [libc::AF_PACKET as u64, libc::SOCK_RAW as u64, 0, 0, 0, 0]),
                 (libc::SYS_socket, [libc::AF_ALG as u64, 5, 0, 0, 0, 0]),
+                // SOCK_PACKET makes a packet socket of it.
+                (libc::SYS_socket, [libc::AF_INET as u64, 10 | libc::SOCK_CLOEXEC as u64, 0x300, 0, 0, 0]),
+                (libc::SYS_mknod, [c"/tmp/null".as_ptr() as u64, u64::from(libc::S_IFCHR | 0o600), libc::makedev(1, 3), 0, 0, 0]),
                 (libc::SYS_ioctl, [0, libc::TIOCSTI, 0, 0, 0, 0]),
                 (libc::SYS_pidfd_getfd, [0; 6]),
                 (libc::SYS_kexec_load, [0; 6]),
@@ -328,8 +332,8 @@ fn a_locked_down_worker_cannot_escape() {
         },
     );
     assert_eq!(code, 0);
-    let refused: Vec<i64> = (0..25).map(|i| board.get(i)).collect();
-    let mut want = vec![E(libc::EPERM); 25];
+    let refused: Vec<i64> = (0..27).map(|i| board.get(i)).collect();
+    let mut want = vec![E(libc::EPERM); 27];
     want[..3].fill(E(libc::EACCES));
     assert_eq!(refused, want);
     assert_eq!(board.get(29), E(libc::EINVAL));

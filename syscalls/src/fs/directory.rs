@@ -1,7 +1,7 @@
 //! Directories as places: listing, current directory, making and removing, device nodes.
 //!
-//! Does not own renames and links (`links`). The fact a newcomer gets wrong: the guest's root is the host process's root, so chdir, getcwd and
-//! chroot are the kernel's own.
+//! Does not own renames and links (`links`). The fact a newcomer gets wrong: the guest's root is the host process's root, so chdir and
+//! getcwd are the kernel's own.
 
 use crate::pass::{passes, rows};
 
@@ -17,7 +17,6 @@ rows! {
     83 "mkdir" [Path Mode] Pass "" |t, a| { let p = t.path(a[0])?; t.host(libc::SYS_mkdir, &[p.as_ptr() as u64, a[1]]) };
     84 "rmdir" [Path] Pass "" |t, a| { let p = t.path(a[0])?; t.host(libc::SYS_rmdir, &[p.as_ptr() as u64]) };
     133 "mknod" [Path Mode Int] Pass "device nodes need a capability workers do not have" |t, a| { let p = t.path(a[0])?; t.host(libc::SYS_mknod, &[p.as_ptr() as u64, a[1], a[2]]) };
-    161 "chroot" [Path] Pass "EPERM unless the container has CAP_SYS_CHROOT" |t, a| { let p = t.path(a[0])?; t.host(libc::SYS_chroot, &[p.as_ptr() as u64]) };
     258 "mkdirat" [DirFd Path Mode] Pass "" |t, a| { let p = t.path(a[1])?; t.host(libc::SYS_mkdirat, &[a[0], p.as_ptr() as u64, a[2]]) };
     259 "mknodat" [DirFd Path Mode Int] Pass "device nodes need a capability workers do not have" |t, a| { let p = t.path(a[1])?; t.host(libc::SYS_mknodat, &[a[0], p.as_ptr() as u64, a[2], a[3]]) };
 }

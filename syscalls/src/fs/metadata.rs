@@ -11,11 +11,10 @@ use crate::table::SysResult;
 use crate::thread::Thread;
 use std::ffi::CString;
 
-/// `struct stat`, `struct statfs`, `struct statx`, `struct ustat` in bytes.
+/// `struct stat`, `struct statfs`, `struct statx` in bytes.
 const STAT: u64 = size_of::<libc::stat>() as u64;
 const STATFS: u64 = size_of::<libc::statfs>() as u64;
 const STATX: u64 = 256;
-const USTAT: u64 = 32;
 
 const CWD: u64 = libc::AT_FDCWD as u64;
 
@@ -24,7 +23,6 @@ passes! {
     91 "fchmod" [Fd Mode] "" |_, a| [a[0], a[1]];
     93 "fchown" [Fd Int Int] "" |_, a| [a[0], a[1], a[2]];
     95 "umask" [Mode] "" |_, a| [a[0]];
-    136 "ustat" [Int Ptr] "" |t, a| [a[0], t.ptr(a[1], USTAT)];
     138 "fstatfs" [Fd Ptr] "" |t, a| [a[0], t.ptr(a[1], STATFS)];
 }
 

@@ -1,4 +1,4 @@
-//! Mounts, quotas, swap, handles, asynchronous I/O rings: what a container does not get.
+//! Mounts, roots, quotas, swap, handles, asynchronous I/O rings: what a container does not get.
 //!
 //! Owns only refusals (07, S24). The fact a newcomer gets wrong: the errno is chosen so that programs fall back (ENOSYS for io_uring and AIO,
 //! EPERM where an unprivileged process gets EPERM natively).
@@ -6,8 +6,10 @@
 use crate::pass::refused;
 
 refused! {
+    136 "ustat" ENOSYS "obsolete; use statfs";
     139 "sysfs" ENOSYS "obsolete";
     155 "pivot_root" EPERM "the container's mounts are fixed";
+    161 "chroot" EPERM "the container's root is fixed: the runtime believes what it finds below it";
     163 "acct" EPERM "host administration";
     165 "mount" EPERM "the container's mounts are fixed";
     166 "umount2" EPERM "the container's mounts are fixed";

@@ -40,7 +40,7 @@ rows! {
 }
 
 refused! {
-    278 "vmsplice" EPERM "would pin guest pages in a pipe past the checks; write to the pipe instead";
+    278 "vmsplice" ENOSYS "would pin guest pages in a pipe past the checks; programs write to the pipe instead";
 }
 
 /// The iovec array is the second argument, its length the third; the others are numbers.
