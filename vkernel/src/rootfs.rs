@@ -94,6 +94,9 @@ pub fn enter(spec: &Spec, layout: &Layout, owners: &Owners, user_namespace: Borr
             devices::fill(root.as_fd(), &nodes)?;
         }
     }
+    if plans.iter().any(|p| p.destination == Path::new("/proc")) {
+        demand_procfs(root.as_fd())?;
+    }
     devices::attach(root.as_fd(), &made)?;
     if let Some(plan) = plans.iter().find(|p| p.dresses_dev()) {
         plan.restore_times(root.as_fd())?;
@@ -108,6 +111,19 @@ pub fn enter(spec: &Spec, layout: &Layout, owners: &Owners, user_namespace: Borr
     nix::unistd::pivot_root(".", ".").map_err(failure("root", "/"))?;
     umount2(".", MntFlags::MNT_DETACH).map_err(failure("old root", "/"))?;
     std::env::set_current_dir("/").map_err(io_failure(Path::new("/")))
+}
+
+/// What the description put on /proc must be a whole procfs, or a bind of one: guests' processes believe it (07, S5).
+fn demand_procfs(root: BorrowedFd<'_>) -> Result<(), Failure> {
+    /// The inode of a procfs's root (<linux/proc_fs.h>).
+    const ROOT: u64 = 1;
+    let failure = |e: std::io::Error| Failure::new("mount on /proc", e, "mount a procfs there");
+    let place = sys::open_plain(root, c"/proc", libc::O_PATH).map_err(failure)?;
+    let kind = nix::sys::statfs::fstatfs(&place).map_err(|e| failure(e.into()))?.filesystem_type();
+    if kind != nix::sys::statfs::PROC_SUPER_MAGIC || sys::fstat(place.as_fd()).map_err(failure)?.st_ino != ROOT {
+        return Err(Failure::new("mount on /proc", "is not a procfs", "mount a procfs there"));
+    }
+    Ok(())
 }
 
 /// Masked and read-only paths of the description.

@@ -291,6 +291,7 @@ pub struct Program {
 pub fn prepare(worker: Worker, program: Program) -> Result<GuestMain, Failure> {
     let failure = |e: loader::LoadError| Failure::new("load container", chain(&e), "rebuild it, or see `vkernel verify`");
     let (megabinary, form) = (worker.megabinary, worker.form);
+    syscalls::fs::know_executable().map_err(|e| Failure::new("find this program's file", format!("{e:?}"), "mount /proc"))?;
     let mut machine = Machine::new(megabinary).map_err(failure)?;
     machine.instantiate_all().map_err(failure)?;
     Ok(Box::new(move || {

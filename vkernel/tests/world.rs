@@ -321,3 +321,24 @@ fn a_profile_of_the_description_takes_more_away_and_descriptors_are_kept_as_aske
     });
     assert_eq!(report, ["unlink EOPNOTSUPP", "seccomp EPERM", "descriptors 5"]);
 }
+
+#[test]
+fn procfs_is_there_whatever_the_image_has_and_nothing_else_is_taken_for_it() {
+    let world = World::new("procfs");
+    fs::remove_dir(world.dir.join("image/proc")).unwrap();
+    let (code, report) = world.run(&world.container(json!({})), |r| {
+        r.say(fs::read_to_string("/proc/thread-self/stat").unwrap().starts_with("1 "));
+        0
+    });
+    assert_eq!((code, report), (0, vec!["true".to_owned()]));
+    let told = |source: &Path| {
+        let container = world.container(json!({"mounts": [{"destination": "/proc/", "type": "bind", "source": source, "options": ["rbind"]}]}));
+        start(&container, |_| Ok(Box::new(|| 0))).and_then(Started::go).err().map(|f| f.to_string()).unwrap_or_default()
+    };
+    for source in [world.dir.join("volume"), "/proc/sys".into()] {
+        assert!(told(&source).contains("not a procfs"), "{}: {}", source.display(), told(&source));
+    }
+    std::os::unix::fs::symlink("etc", world.dir.join("image/proc")).unwrap();
+    let linked = start(&world.container(json!({})), |_| Ok(Box::new(|| 0))).and_then(Started::go).err();
+    assert!(linked.is_some_and(|f| f.to_string().contains("plain directory")));
+}

@@ -103,7 +103,8 @@ fn has_directory(root: &Path, path: &str) -> bool {
     std::fs::symlink_metadata(root.join(path.trim_start_matches('/'))).is_ok_and(|m| m.is_dir())
 }
 
-/// proc, dev and sys, each only where the image has the directory (never through a symbolic link of the image).
+/// proc, dev and sys. As runc, proc is mounted whatever the image has, or it would be the guest who makes what its processes believe to be procfs; the others only where the image has the directory (never through a symbolic
+/// link of the image).
 fn furniture(root: &Path) -> Vec<Value> {
     let mount = |to: &str, kind: &str, options: &[&str]| json!({"destination": to, "type": kind, "source": kind, "options": options});
     let all = [
@@ -113,7 +114,7 @@ fn furniture(root: &Path) -> Vec<Value> {
         mount("/dev/shm", "tmpfs", &["mode=1777", "size=64m"]),
         mount("/sys", "sysfs", &["ro"]),
     ];
-    let there = |m: &Value| m["destination"].as_str().and_then(|d| d[1..].split('/').next()).is_some_and(|top| has_directory(root, top));
+    let there = |m: &Value| m["destination"].as_str().and_then(|d| d[1..].split('/').next()).is_some_and(|top| top == "proc" || has_directory(root, top));
     all.into_iter().filter(there).collect()
 }
 
@@ -229,6 +230,12 @@ mod tests {
         let kinds: Vec<_> = s["linux"]["namespaces"].as_array().unwrap().iter().map(|n| n["type"].as_str().unwrap()).collect();
         assert_eq!(kinds, ["pid", "mount", "uts", "ipc", "cgroup", "user", "network"]);
         assert_eq!(s["hostname"], "c1");
+    }
+
+    #[test]
+    fn procfs_is_mounted_in_an_image_that_has_no_place_for_it() {
+        let mounts = described(&[]).unwrap()["mounts"].clone();
+        assert_eq!(mounts, json!([{"destination": "/proc", "type": "proc", "source": "proc", "options": ["ro"]}]));
     }
 
     #[test]

@@ -41,6 +41,10 @@ impl Bundle {
         if spec.process().is_none() || spec.linux().is_none() {
             return Err(Failure::new(what(), "has no process, or is not for Linux", "write it as runtime-spec 1.x says"));
         }
+        // As with runc, which cannot start a process without one.
+        if !spec.mounts().iter().flatten().any(|m| m.destination() == Path::new("/proc")) {
+            return Err(Failure::new(what(), "mounts nothing on /proc", "mount a procfs there"));
+        }
         let root = spec.root().as_ref().ok_or_else(|| Failure::new(what(), "has no root", "write it as runtime-spec 1.x says"))?;
         let rootfs = dir.join(root.path());
         let manifest = find(&spec, &rootfs, manifest)?;
@@ -145,7 +149,7 @@ mod tests {
 
     fn config(version: &str) -> serde_json::Value {
         serde_json::json!({
-            "ociVersion": version, "root": {"path": "rootfs"}, "unknown": {"a": 1},
+            "ociVersion": version, "root": {"path": "rootfs"}, "unknown": {"a": 1}, "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
             "process": {"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["x"], "apparmorProfile": "p"}, "linux": {"namespaces": [{"type": "pid"}]}
         })
     }
@@ -163,6 +167,15 @@ mod tests {
         std::fs::remove_dir_all(&dir).unwrap();
         let (dir, read) = bundle("old", config("0.9"));
         assert!(read.err().unwrap().to_string().contains("1.x"));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_bundle_without_procfs_is_refused() {
+        let mut config = config("1.2.0");
+        config["mounts"][0]["destination"] = "/procfs".into();
+        let (dir, read) = bundle("proc", config);
+        assert!(read.err().unwrap().to_string().contains("/proc"));
         std::fs::remove_dir_all(&dir).unwrap();
     }
 
