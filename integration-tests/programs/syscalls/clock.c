@@ -2,6 +2,7 @@
 #include "facts.h"
 #include <sys/time.h>
 #include <sys/times.h>
+#include <sys/timex.h>
 #include <time.h>
 static void on(int s) { (void)s; }
 int main(void) {
@@ -20,6 +21,14 @@ int main(void) {
     say("gettimeofday", syscall(SYS_gettimeofday, &v, &z));
     fact("plausible", v.tv_sec > 1600000000);
     fact("time", syscall(SYS_time, NULL) >= v.tv_sec);
+    struct timex x = {0};
+    ok("adjtimex", adjtimex(&x));
+    fact("a tick", x.tick >= 9000 && x.tick <= 11000);
+    struct timex y = {0};
+    ok("clock_adjtime", clock_adjtime(CLOCK_REALTIME, &y));
+    fact("the same", x.tick == y.tick);
+    ok("adjtime asks", adjtime(NULL, &v));
+    gettimeofday(&v, NULL);
     struct tms m;
     ok("times", times(&m));
     t = (struct timespec){0, 1000000};

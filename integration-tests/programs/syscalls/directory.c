@@ -14,6 +14,8 @@ int main(void) {
     say("rmdir file", (close(creat("f", 0600)), rmdir("f")));
     say("rmdir dot", rmdir("d/e/."));
     say("mknod fifo", mknod("d/p", S_IFIFO | 0600, 0));
+    say("mknod fifo by its old number", syscall(SYS_mknod, "d/q", S_IFIFO | 0600, 0));
+    fact("a fifo", (close(open("d/q", O_RDWR | O_NONBLOCK)), unlink("d/q")) == 0);
     say("mknod file", mknod("d/f", S_IFREG | 0600, 0));
     say("mknodat exists", mknodat(AT_FDCWD, "d/f", S_IFREG | 0600, 0));
     struct dirent **list;

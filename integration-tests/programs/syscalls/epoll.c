@@ -22,6 +22,9 @@ int main(void) {
     write(p[1], "x", 1);
     say("wait", epoll_wait(e, out, 4, -1));
     printf("%x %llx\n", out[0].events, (unsigned long long)out[0].data.u64);
+    static struct epoll_event low[4]; /* no end of the address space is near */
+    say("wait for very many", epoll_wait(e, low, 0x7fffffff / 12, 0));
+    say("wait for too many", epoll_wait(e, out, 0x7fffffff, 0));
     say("wait none", epoll_wait(e, out, 0, 0));
     say("wait wild", epoll_wait(e, WILD, 4, 0));
     say("wait not epoll", epoll_wait(p[0], out, 4, 0));

@@ -9,6 +9,10 @@ int main(void) {
     say("getfl", fcntl(a, F_GETFL) & ~O_LARGEFILE);
     say("unknown", fcntl(a, 7777, 0));
     say("unknown closed", fcntl(99, 7777, 0));
+    int p = open("f", O_PATH), n;
+    say("unknown of a path", fcntl(p, 7777, 0));
+    say("ioctl of a path", ioctl(p, FIONREAD, &n));
+    say("unknown ioctl of a path", ioctl(p, 0x12345678, &n));
     struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 10, .l_len = 5};
     say("ofd setlk", fcntl(a, F_OFD_SETLK, &l));
     say("ofd setlk other", fcntl(b, F_OFD_SETLK, &l));
@@ -37,6 +41,9 @@ int main(void) {
     say("flock bad", flock(a, 77));
     say("setown", fcntl(a, F_SETOWN, getpid()));
     fact("getown", fcntl(a, F_GETOWN) == getpid());
+    say("setown group", fcntl(a, F_SETOWN, -getpgrp()));
+    fact("getown group", fcntl(a, F_GETOWN) == -getpgrp());
+    fcntl(a, F_SETOWN, getpid());
     struct f_owner_ex o;
     say("getown_ex", fcntl(a, F_GETOWN_EX, &o));
     fact("owner", o.pid == getpid());

@@ -59,5 +59,17 @@ int main(void) {
     say("recvmmsg", recvmmsg(d[1], got, 4, MSG_DONTWAIT, NULL));
     printf("%u %u %u %u\n", got[0].msg_len, got[1].msg_len, got[2].msg_len, got[3].msg_len);
     say("recvmmsg none", recvmmsg(d[1], got, 4, MSG_DONTWAIT, NULL));
+    many[1].msg_hdr.msg_iov = WILD;
+    say("sendmmsg up to a bad one", sendmmsg(d[0], many, 3, 0));
+    say("sendmmsg from a bad one", sendmmsg(d[0], many + 1, 2, 0));
+    say("sendmmsg wild", sendmmsg(d[0], WILD, 2, 0));
+    m.msg_control = control; m.msg_controllen = 1 << 20;
+    say("very long control", sendmsg(d[0], &m, 0));
+    say("wild but no socket", sendmsg(f, WILD, 0));
+    say("recvmsg no socket", recvmsg(f, WILD, 0));
+    say("many no socket", recvmmsg(f, WILD, 2, 0, NULL));
+    /* Last: the error of the second one would be the next call's natively. */
+    got[1].msg_hdr.msg_iov = WILD;
+    say("recvmmsg up to a bad one", recvmmsg(d[1], got, 4, MSG_DONTWAIT, NULL));
     unlink("f");
 }

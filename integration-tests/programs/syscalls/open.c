@@ -40,6 +40,9 @@ int main(void) {
     ok("openat2 small", syscall(SYS_openat2, dir, "f", &how, 8));
     how.flags = 1ull << 60;
     ok("openat2 flags", syscall(SYS_openat2, dir, "f", &how, sizeof how));
+    say("close_range with a table of one's own", syscall(SYS_close_range, 900, 1000, 2));
+    say("close_range of nothing", syscall(SYS_close_range, 1000, 900, 0));
+    say("close_range flags", syscall(SYS_close_range, 900, 1000, 64));
     ok("trunc", open("f", O_WRONLY | O_TRUNC));
     unlink("f"); unlink("l"); unlink("loop");
 }

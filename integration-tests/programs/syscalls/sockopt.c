@@ -39,6 +39,9 @@ int main(void) {
     say("unknown option", setsockopt(t, SOL_SOCKET, 12345, &one, 4));
     say("closed", setsockopt(99, SOL_SOCKET, SO_REUSEADDR, &one, 4));
     say("not a socket", setsockopt(0, SOL_SOCKET, SO_REUSEADDR, &one, 4));
+    say("not a socket, unknown", setsockopt(0, 12345, 1, &one, 4));
+    say("not a socket, bind", bind(0, WILD, 999));
+    say("not a socket, get", getsockopt(0, 12345, 1, WILD, WILD));
     get("ttl", u, IPPROTO_IP, IP_TTL);
     say("tos", setsockopt(u, IPPROTO_IP, IP_TOS, &one, sizeof one));
     get("state", t, IPPROTO_TCP, TCP_INFO);
@@ -52,6 +55,12 @@ int main(void) {
     say("recv not connected", recv(t, &one, 4, MSG_DONTWAIT));
     socklen_t bad = -1;
     say("negative length", getsockopt(t, SOL_SOCKET, SO_TYPE, &one, &bad));
+    /* The room is claimed, not there. */
+    char *end = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    munmap(end + 4096, 4096);
+    n = 60000;
+    say("large room", getsockopt(t, SOL_SOCKET, SO_TYPE, end + 4092, &n));
+    printf("%u %d\n", n, *(int *)(end + 4092));
     say("wild length", getsockopt(t, SOL_SOCKET, SO_TYPE, &one, WILD));
     struct ucred c;
     int d[2];

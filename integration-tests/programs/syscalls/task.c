@@ -22,6 +22,7 @@ int main(void) {
     say("core", setrlimit(RLIMIT_CORE, &core)); getrlimit(RLIMIT_CORE, &l); fact("soft", l.rlim_cur); fact("hard", l.rlim_max);
     struct rlimit wrong = {10, 5};
     say("soft above hard", setrlimit(RLIMIT_DATA, &wrong)); say("no such", getrlimit(99, &l)); say("wild", getrlimit(RLIMIT_AS, WILD));
+    say("nowhere", syscall(SYS_getrlimit, RLIMIT_NOFILE, NULL)); say("no such, nowhere", syscall(SYS_getrlimit, 99, NULL));
     getrlimit(RLIMIT_NOFILE, &l); l.rlim_cur = 20; setrlimit(RLIMIT_NOFILE, &l);
     fact("dup beyond", dup2(0, 25) == -1 ? errno : 0);
     fact("thread is process", getpid() == syscall(SYS_gettid));
