@@ -82,7 +82,7 @@ pub fn lift(bytes: &[u8], base: u64, name: &str) -> Result<Shard, Error> {
 pub fn lift_forms(bytes: &[u8], base: u64, name: &str, structured: Structured) -> Result<Shard, Error> {
     let (image, program) = discovered(bytes, base, name)?;
     let mut report = Report { functions: program.functions.len() as u64, language: program.language, discovery: program.stats.clone(), ..Report::default() };
-    let resumable = in_deep_stacks(|| resumable_module(&program, &mut report));
+    let resumable = resumable_module(&program, &mut report);
     let certificate = certificate::certify(&image, &program, &report.gap_list);
     let structured = match structured {
         Structured::None => no_structured_functions(),
@@ -90,7 +90,7 @@ pub fn lift_forms(bytes: &[u8], base: u64, name: &str, structured: Structured) -
         wanted => {
             let endless = Endless::assumed(&program, &image);
             let functions = program.functions.into_iter().map(|(entry, f)| (entry, endless.cut(f))).collect();
-            in_deep_stacks(|| structured_module(&Program { functions, ..Program::default() }, wanted, &mut report))
+            structured_module(&Program { functions, ..Program::default() }, wanted, &mut report)
         }
     };
     report.structured_bytes = structured.len() as u64;
@@ -102,7 +102,7 @@ pub fn lift_forms(bytes: &[u8], base: u64, name: &str, structured: Structured) -
 pub fn certify(bytes: &[u8], base: u64, name: &str) -> Result<Certificate, Error> {
     let (image, program) = discovered(bytes, base, name)?;
     let functions: Vec<_> = program.functions.values().collect();
-    let gaps: Vec<_> = in_deep_stacks(|| functions.par_iter().flat_map_iter(|f| resumable::emit(f).body.2).collect());
+    let gaps: Vec<_> = functions.par_iter().flat_map_iter(|f| resumable::emit(f).body.2).collect();
     Ok(certificate::certify(&image, &program, &gaps))
 }
 
@@ -110,14 +110,6 @@ fn discovered(bytes: &[u8], base: u64, name: &str) -> Result<(Image, Program), E
     let image = Image::parse(bytes, base).map_err(|source| Error::Image { name: name.to_owned(), source })?;
     let program = Program { language: Language::of(bytes), ..discover::discover(&image) };
     Ok((image, program))
-}
-
-/// Structuring recurses along the dominator tree: large functions need deep stacks.
-const EMIT_STACK_BYTES: usize = 512 << 20;
-
-fn in_deep_stacks<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    let pool = rayon::ThreadPoolBuilder::new().stack_size(EMIT_STACK_BYTES).build().expect("threads can be made");
-    pool.install(work)
 }
 
 /// The structured module of an object that has the resumable form alone.

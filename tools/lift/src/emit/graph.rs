@@ -2,13 +2,21 @@
 //!
 //! A loop with several entries (irreducible) gets a *selector*: a node of its own that becomes the loop's only entry. Whoever goes to one of the old entries sets a
 //! variable and goes to the selector, which branches on it. Selectors have numbers instead of addresses: `SELECTOR | k`.
+//!
+//! The fact a newcomer gets wrong: a node with one predecessor can be gone to from several places, since a branch may have both ways through one selector.
 
+use crate::analyse::dominators::Dominators;
 use crate::analyse::locals::Loops;
 use crate::function::Function;
 use std::collections::{HashMap, HashSet};
 
 /// Marks the nodes that are not blocks. No guest address has this bit.
 pub(super) const SELECTOR: u64 = 1 << 63;
+
+/// Blocks of all natural loops together that are listed, beside a multiple of the function's own.
+const LOOP_BUDGET: usize = 1 << 20;
+/// Loops within each other that get entries of their own. Compilers' code has ten.
+const NESTING: usize = 64;
 
 /// The reached part of a function's graph.
 pub(super) struct Graph {
@@ -23,7 +31,7 @@ pub(super) struct Graph {
     pub children: HashMap<u64, Vec<u64>>,
     /// Targets of back edges.
     pub headers: HashSet<u64>,
-    /// Nodes with two or more forward predecessors.
+    /// Nodes that are gone to from two or more places before them.
     pub merges: HashSet<u64>,
     /// Blocks that are only reached through a selector.
     pub via: HashMap<u64, u64>,
@@ -51,32 +59,48 @@ impl Graph {
         let nodes = reverse_postorder(root, &edges);
         let number: HashMap<u64, usize> = nodes.iter().enumerate().map(|(k, b)| (*b, k)).collect();
         let predecessors = predecessors(&nodes, &edges);
-        let idom = dominators(&nodes, &number, &predecessors);
+        let dominators = dominators(&nodes, &number, &edges);
         let order = nodes.iter().copied().filter(|n| n & SELECTOR == 0).collect();
         let mut g = Graph { order, root, number, predecessors, children: HashMap::new(), headers: HashSet::new(), merges: HashSet::new(), via, selectors };
         for (k, b) in nodes.iter().enumerate() {
             if k > 0 {
-                g.children.entry(nodes[idom[k]]).or_default().push(*b);
-            }
-            let forward = g.predecessors.get(b).map_or(0, |p| p.iter().filter(|p| g.number[*p] < k).count());
-            if forward >= 2 {
-                g.merges.insert(*b);
+                let above = dominators.immediate(k).expect("every node of the order is reached");
+                g.children.entry(nodes[above]).or_default().push(*b);
             }
             for p in g.predecessors.get(b).into_iter().flatten() {
                 let source = g.number[p];
                 if source >= k {
                     g.headers.insert(*b);
-                    assert!(dominates(&idom, k, source), "a loop with two entries got no selector");
+                    assert!(dominators.dominates(k, source), "a loop with two entries got no selector");
                 }
             }
         }
+        g.merges = g.merges(f, &nodes);
         g
     }
 
-    /// The natural loops whose header is a block.
+    fn merges(&self, f: &Function, nodes: &[u64]) -> HashSet<u64> {
+        let mut ways: HashMap<u64, usize> = HashMap::new();
+        for (k, b) in nodes.iter().enumerate() {
+            let targets = if b & SELECTOR == 0 { f.blocks[b].successors() } else { self.selectors[b].clone() };
+            for t in targets {
+                let node = if b & SELECTOR == 0 { self.node(t) } else { t };
+                if self.number[&node] > k {
+                    *ways.entry(node).or_default() += 1;
+                }
+            }
+        }
+        ways.into_iter().filter(|(_, n)| *n > 1).map(|(b, _)| b).collect()
+    }
+
+    /// The natural loops whose header is a block. Of a function with absurdly deep nests some are left out: they are only a help.
     pub(super) fn loops(&self) -> Loops {
         let mut loops = Loops::default();
-        for header in self.headers.iter().filter(|h| **h & SELECTOR == 0) {
+        let mut budget = LOOP_BUDGET + 64 * self.order.len();
+        let mut headers: Vec<u64> = self.headers.iter().copied().filter(|h| h & SELECTOR == 0).collect();
+        // Inner loops first: they matter most.
+        headers.sort_unstable_by_key(|h| std::cmp::Reverse(self.number[h]));
+        for header in &headers {
             let mut body = HashSet::from([*header]);
             let mut work: Vec<u64> = self.predecessors[header].iter().copied().filter(|p| self.number[p] >= self.number[header]).collect();
             while let Some(b) = work.pop() {
@@ -85,6 +109,8 @@ impl Graph {
                 }
             }
             body.retain(|b| b & SELECTOR == 0);
+            let Some(left) = budget.checked_sub(body.len()) else { break };
+            budget = left;
             loops.0.insert(*header, body);
         }
         loops
@@ -118,41 +144,50 @@ fn predecessors(nodes: &[u64], edges: &Edges) -> HashMap<u64, Vec<u64>> {
 fn is_reducible(root: u64, edges: &Edges) -> bool {
     let order = reverse_postorder(root, edges);
     let number: HashMap<u64, usize> = order.iter().enumerate().map(|(k, b)| (*b, k)).collect();
-    let predecessors = predecessors(&order, edges);
-    let idom = dominators(&order, &number, &predecessors);
-    order.iter().enumerate().all(|(k, b)| predecessors.get(b).into_iter().flatten().all(|p| number[p] < k || dominates(&idom, k, number[p])))
+    let dominators = dominators(&order, &number, edges);
+    order.iter().enumerate().all(|(k, b)| edges[b].iter().all(|t| number[t] > k || dominators.dominates(number[t], k)))
 }
 
 /// Gives every cycle within `region` one entry, from the outermost in: a header that is there, or a new selector. `root` changes if it is one of several entries.
 fn single_entries(region: Vec<u64>, root: &mut u64, edges: &mut Edges, selectors: &mut HashMap<u64, Vec<u64>>) {
+    let mut predecessors = predecessors(&region, edges);
+    let mut budget = NESTING * region.len();
     let mut regions = vec![region];
     while let Some(region) = regions.pop() {
         for cycle in cycles(&region, edges) {
             let inside: HashSet<u64> = cycle.iter().copied().collect();
-            let mut entries: Vec<u64> = edges.iter().filter(|(from, _)| !inside.contains(from)).flat_map(|(_, to)| to).filter(|t| inside.contains(t)).copied().collect();
-            if inside.contains(root) {
-                entries.push(*root);
-            }
-            entries.sort_unstable();
-            entries.dedup();
-            if let [header] = entries[..] {
+            let outside = |b: &u64| predecessors.get(b).into_iter().flatten().any(|p| !inside.contains(p));
+            let mut entries: Vec<u64> = cycle.iter().copied().filter(|b| *b == *root || outside(b)).collect();
+            if let [header] = entries[..]
+                && budget >= cycle.len()
+            {
+                budget -= cycle.len();
                 regions.push(cycle.into_iter().filter(|b| *b != header).collect());
                 continue;
             }
-            let selector = SELECTOR | selectors.len() as u64;
-            for to in edges.values_mut() {
-                for t in to.iter_mut().filter(|t| entries.contains(t)) {
-                    *t = selector;
-                }
-                to.sort_unstable();
-                to.dedup();
+            if budget >= cycle.len() {
+                budget -= cycle.len();
+                regions.push(cycle);
+            } else {
+                // Too deep a nest: one selector for all of it, which then has no cycle of its own.
+                entries = cycle;
             }
+            let selector = SELECTOR | selectors.len() as u64;
+            let mut sources: Vec<u64> = entries.iter().flat_map(|t| predecessors.insert(*t, vec![selector]).unwrap_or_default()).collect();
+            sources.sort_unstable();
+            sources.dedup();
+            let chosen: HashSet<u64> = entries.iter().copied().collect();
+            for from in &sources {
+                let to = edges.get_mut(from).expect("a predecessor has edges");
+                to.retain(|t| !chosen.contains(t));
+                to.push(selector);
+            }
+            predecessors.insert(selector, sources);
             if entries.contains(root) {
                 *root = selector;
             }
             edges.insert(selector, entries.clone());
             selectors.insert(selector, entries);
-            regions.push(cycle);
         }
     }
 }
@@ -210,49 +245,8 @@ fn reverse_postorder(root: u64, edges: &Edges) -> Vec<u64> {
     post
 }
 
-/// Immediate dominators as positions in `order` (Cooper, Harvey, Kennedy).
-fn dominators(order: &[u64], number: &HashMap<u64, usize>, predecessors: &HashMap<u64, Vec<u64>>) -> Vec<usize> {
-    const NONE: usize = usize::MAX;
-    let mut idom = vec![NONE; order.len()];
-    idom[0] = 0;
-    loop {
-        let mut changed = false;
-        for k in 1..order.len() {
-            let mut new = NONE;
-            for p in &predecessors[&order[k]] {
-                let mut a = number[p];
-                if idom[a] == NONE {
-                    continue;
-                }
-                if new == NONE {
-                    new = a;
-                    continue;
-                }
-                let mut b = new;
-                while a != b {
-                    while a > b {
-                        a = idom[a];
-                    }
-                    while b > a {
-                        b = idom[b];
-                    }
-                }
-                new = a;
-            }
-            if idom[k] != new {
-                idom[k] = new;
-                changed = true;
-            }
-        }
-        if !changed {
-            return idom;
-        }
-    }
-}
-
-fn dominates(idom: &[usize], a: usize, mut b: usize) -> bool {
-    while b > a {
-        b = idom[b];
-    }
-    a == b
+/// Nodes are positions in `order`.
+fn dominators(order: &[u64], number: &HashMap<u64, usize>, edges: &Edges) -> Dominators {
+    let successors: Vec<Vec<usize>> = order.iter().map(|b| edges[b].iter().map(|t| number[t]).collect()).collect();
+    Dominators::of(&successors)
 }

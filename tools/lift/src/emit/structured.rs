@@ -46,7 +46,7 @@ struct Results {
 }
 
 /// WASM scopes around the current point.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Scope {
     /// `loop` whose label continues at this block.
     Loop(u64),
@@ -54,6 +54,34 @@ enum Scope {
     Before(u64),
     /// Anything else.
     Other,
+}
+
+/// What is still to be emitted. A list of these, last first, stands for what would be recursion: chains of dominators are as long as a file likes, native stacks are not.
+enum Task {
+    Tree(u64),
+    Block(u64),
+    /// Ends the innermost scope.
+    Close,
+    /// Control goes on from the end of a block, with what was known there.
+    Goto {
+        from: u64,
+        to: u64,
+        known: Known,
+    },
+    /// The same for a tail jump.
+    Tail(u64, Known),
+    /// Where a table jump goes if none of its known targets is meant: the way out of the function.
+    Elsewhere(u64, Known),
+}
+
+/// What the emitter knows at one point.
+#[derive(Clone, Copy)]
+struct Known {
+    valid: RegSet,
+    dirty: RegSet,
+    lazy: Lazy,
+    stack: Option<StaticStack>,
+    uppers: classes::Uppers,
 }
 
 struct Writer<'a> {
@@ -68,6 +96,9 @@ struct Writer<'a> {
     stack: Option<stack::StackFacts>,
     effects: Effects,
     scopes: Vec<Scope>,
+    /// How many scopes are around each of them.
+    around: HashMap<Scope, usize>,
+    tasks: Vec<Task>,
     /// Pending flags at the end of finished blocks, for their only successor.
     lazy_out: HashMap<u64, Lazy>,
     /// Loads whose index register a switch needs.
@@ -124,6 +155,8 @@ fn write(f: &Function, o: &Object<'_>, events: &Events) -> Structured {
         stack: stack::track(f),
         effects: Effects::default(),
         scopes: Vec::new(),
+        around: HashMap::new(),
+        tasks: Vec::new(),
         lazy_out: HashMap::new(),
         switch_loads: switch_loads.collect(),
         facts,
@@ -136,7 +169,8 @@ fn write(f: &Function, o: &Object<'_>, events: &Events) -> Structured {
     w.e.xmm_class = w.classes.class;
     w.prologue();
     w.select(f.entry);
-    w.tree(w.g.root);
+    w.tasks.push(Task::Tree(w.g.root));
+    w.run();
     w.e.s().unreachable();
     Structured { body: w.e.finish(), irreducible }
 }
@@ -187,28 +221,52 @@ impl Writer<'_> {
 
     // ---- structuring ----
 
+    fn run(&mut self) {
+        while let Some(task) = self.tasks.pop() {
+            match task {
+                Task::Tree(b) => self.tree(b),
+                Task::Block(b) => self.block(b),
+                Task::Close => self.close(),
+                Task::Goto { from, to, known } => {
+                    self.resume(known);
+                    self.goto(from, to);
+                }
+                Task::Tail(target, known) => {
+                    self.resume(known);
+                    self.tail(target);
+                }
+                Task::Elsewhere(b, known) => {
+                    self.resume(known);
+                    self.elsewhere(b);
+                }
+            }
+        }
+    }
+
+    fn known(&self) -> Known {
+        Known { valid: self.e.valid, dirty: self.e.dirty, lazy: self.e.lazy, stack: self.e.stack, uppers: self.e.uppers }
+    }
+
+    fn resume(&mut self, k: Known) {
+        (self.e.valid, self.e.dirty, self.e.lazy, self.e.stack, self.e.uppers) = (k.valid, k.dirty, k.lazy, k.stack, k.uppers);
+    }
+
     fn tree(&mut self, b: u64) {
         let mut after: Vec<u64> = self.g.children.get(&b).into_iter().flatten().copied().filter(|c| self.g.merges.contains(c)).collect();
         after.sort_by_key(|c| std::cmp::Reverse(self.g.number[c]));
-        let header = self.g.headers.contains(&b);
         self.copies = self.f.blocks.get(&b).map_or(1, copies);
-        if header {
+        if self.g.headers.contains(&b) {
             self.open(Scope::Loop(b));
+            self.tasks.push(Task::Close);
         }
         for m in &after {
             self.open(Scope::Before(*m));
+            self.tasks.extend([Task::Tree(*m), Task::Close]);
         }
         if b & SELECTOR == 0 {
             self.block(b);
         } else {
             self.selector(b);
-        }
-        for m in after.iter().rev() {
-            self.close();
-            self.tree(*m);
-        }
-        if header {
-            self.close();
         }
     }
 
@@ -217,16 +275,23 @@ impl Writer<'_> {
             Scope::Loop(_) => self.e.s().loop_(BlockType::Empty),
             _ => self.e.s().block(BlockType::Empty),
         };
+        self.enter(s);
+    }
+
+    fn enter(&mut self, s: Scope) {
+        self.around.insert(s, self.scopes.len());
         self.scopes.push(s);
     }
 
     fn close(&mut self) {
         self.e.s().end();
-        self.scopes.pop();
+        let scope = self.scopes.pop().expect("a scope is open");
+        self.around.remove(&scope);
     }
 
-    fn label(&self, matches: impl Fn(&Scope) -> bool) -> Option<u32> {
-        self.scopes.iter().rev().position(matches).map(|p| p as u32)
+    /// The label of a scope that is open.
+    fn label(&self, s: Scope) -> u32 {
+        (self.scopes.len() - 1 - self.around[&s]) as u32
     }
 
     /// Branches to the block a selector was told.
@@ -240,29 +305,29 @@ impl Writer<'_> {
         let select = self.e.t32(12);
         self.e.get(select);
         self.e.s().br_table(0..n - 1, n - 1);
-        for t in targets {
-            self.close();
-            self.tree(t);
+        for t in targets.into_iter().rev() {
+            self.tasks.extend([Task::Tree(t), Task::Close]);
         }
     }
 
     /// Tells the selector of block `b`, if it has one, to go there.
     fn select(&mut self, b: u64) {
         if let Some(s) = self.g.via.get(&b) {
-            let k = self.g.selectors[s].iter().position(|t| *t == b).expect("a selector knows its targets");
+            let k = self.g.selectors[s].binary_search(&b).expect("a selector knows its targets");
             let select = self.e.t32(12);
             self.e.c32(k as i32);
             self.e.set(select);
         }
     }
 
-    /// Control goes from the end of `from` to `to`; nothing is emitted after it.
+    /// Control goes from the end of `from` to `to`; nothing is emitted after it but the task it leaves.
     fn goto(&mut self, from: u64, to: u64) {
         let node = self.g.node(to);
         let back = self.g.number[&node] <= self.g.number[&from];
         if from == to && self.copies > 1 {
             self.copies -= 1;
-            return self.block(to);
+            self.tasks.push(Task::Block(to));
+            return;
         }
         if back {
             self.poll(to);
@@ -271,14 +336,14 @@ impl Writer<'_> {
         self.e.flush(hoisted);
         self.select(to);
         if back {
-            let l = self.label(|s| *s == Scope::Loop(node)).expect("a back edge goes to an open loop");
+            let l = self.label(Scope::Loop(node));
             self.e.s().br(l);
         } else if self.g.merges.contains(&node) {
-            let l = self.label(|s| *s == Scope::Before(node)).expect("a forward edge to a merge has an open block");
+            let l = self.label(Scope::Before(node));
             self.e.s().br(l);
         } else {
             // The only way in: emitted in place.
-            self.tree(node);
+            self.tasks.push(Task::Tree(node));
         }
     }
 
@@ -515,8 +580,14 @@ impl Writer<'_> {
     fn terminator(&mut self, b: &Block, last: Option<&Instruction>) {
         match &b.end {
             Terminator::Jump(t) => self.goto(b.start, *t),
-            Terminator::Branch { taken, next } => self.branch(b, last, |w| w.goto(b.start, *taken), *next),
-            Terminator::TailBranch { taken, next } => self.branch(b, last, |w| w.tail(*taken), *next),
+            // Hostile code makes a chain of these: with two ways to the same place, the way is written twice.
+            Terminator::Branch { taken, next } if taken == next => {
+                super::branch_condition(&mut self.e, last.expect("a branch block ends with its branch"));
+                self.e.s().drop();
+                self.goto(b.start, *next);
+            }
+            Terminator::Branch { taken, next } => self.branch(b, last, |known| Task::Goto { from: b.start, to: *taken, known }, *next),
+            Terminator::TailBranch { taken, next } => self.branch(b, last, |known| Task::Tail(*taken, known), *next),
             Terminator::Switch { index, targets } => {
                 self.choose(last, index);
                 self.switch(b, targets);
@@ -544,16 +615,12 @@ impl Writer<'_> {
         }
     }
 
-    fn branch(&mut self, b: &Block, last: Option<&Instruction>, taken: impl FnOnce(&mut Self), next: u64) {
+    fn branch(&mut self, b: &Block, last: Option<&Instruction>, taken: impl FnOnce(Known) -> Task, next: u64) {
         super::branch_condition(&mut self.e, last.expect("a branch block ends with its branch"));
-        let (valid, dirty, lazy, stack, uppers) = (self.e.valid, self.e.dirty, self.e.lazy, self.e.stack, self.e.uppers);
+        let known = self.known();
         self.e.s().if_(BlockType::Empty);
-        self.scopes.push(Scope::Other);
-        taken(self);
-        self.scopes.pop();
-        self.e.s().end();
-        (self.e.valid, self.e.dirty, self.e.lazy, self.e.stack, self.e.uppers) = (valid, dirty, lazy, stack, uppers);
-        self.goto(b.start, next);
+        self.enter(Scope::Other);
+        self.tasks.extend([Task::Goto { from: b.start, to: next, known }, Task::Close, taken(known)]);
     }
 
     /// Where the index of a table jump is kept.
@@ -585,7 +652,7 @@ impl Writer<'_> {
     }
 
     fn switch(&mut self, b: &Block, targets: &[u64]) {
-        let (chosen, target) = (self.switch_index(), self.switch_target());
+        let chosen = self.switch_index();
         let mut distinct = targets.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
@@ -596,15 +663,17 @@ impl Writer<'_> {
         self.e.get(chosen);
         let labels: Vec<u32> = targets.iter().map(|t| distinct.binary_search(t).expect("deduplicated from targets") as u32).collect();
         self.e.s().br_table(labels, n);
-        let (dirty, lazy, stack, uppers) = (self.e.dirty, self.e.lazy, self.e.stack, self.e.uppers);
-        for to in distinct {
-            self.close();
-            (self.e.dirty, self.e.lazy, self.e.stack, self.e.uppers, self.e.valid) = (dirty, lazy, stack, uppers, RegSet(u32::MAX));
-            self.goto(b.start, to);
+        let known = Known { valid: RegSet(u32::MAX), ..self.known() };
+        self.tasks.extend([Task::Elsewhere(b.start, self.known()), Task::Close]);
+        for to in distinct.into_iter().rev() {
+            self.tasks.extend([Task::Goto { from: b.start, to, known }, Task::Close]);
         }
-        self.close();
-        (self.e.dirty, self.e.lazy, self.e.stack, self.e.uppers) = (dirty, lazy, stack, uppers);
-        let flags = flags::live_out(b, &self.flags_in);
+    }
+
+    /// The end of a table jump that is none of those we know: at the target it has by the guest's memory.
+    fn elsewhere(&mut self, from: u64) {
+        let target = self.switch_target();
+        let (dirty, flags) = (self.e.dirty, flags::live_out(&self.f.blocks[&from], &self.flags_in));
         self.e.flush(dirty);
         self.e.flush_rsp();
         self.e.flags_to_state(flags);
