@@ -17,11 +17,11 @@ pub enum Terminator {
     /// Conditional branch whose taken target is outside this function.
     TailBranch { taken: u64, next: u64 },
     /// Jump through a table. `targets[i]` for index value i.
-    Switch { index: SwitchIndex, targets: Vec<u64> },
+    Switch { index: SwitchIndex, targets: Vec<u64>, certainty: Certainty },
     /// Jump through a table that several blocks use, while the structured form is emitted: to the block `switch`, which branches for all of them.
     ToSwitch { index: SwitchIndex, switch: u64 },
     /// The end of that block, which has no instructions and no guest address.
-    SharedSwitch { targets: Vec<u64> },
+    SharedSwitch { targets: Vec<u64>, certainty: Certainty },
     /// ret (near).
     Return,
     /// jmp to an address outside this function.
@@ -32,6 +32,17 @@ pub enum Terminator {
     NoReturn,
     /// Nothing follows: ud2, hlt, int3, undecodable bytes, or the end of the segment. `StopKind` says what the guest sees.
     Stop,
+}
+
+/// How far the table of a switch is understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Certainty {
+    /// The jump has no other target.
+    Whole,
+    /// Nothing says how long the table is: an index beyond its known part leads elsewhere.
+    Open,
+    /// There are paths, if only impossible ones, on which the jump uses another table or none: where it goes must be compared with what the table says.
+    Doubtful,
 }
 
 /// Where a switch's index is found.
@@ -59,7 +70,7 @@ impl Block {
             Terminator::Jump(t) => vec![*t],
             Terminator::Branch { taken, next } => vec![*taken, *next],
             Terminator::TailBranch { next, .. } => vec![*next],
-            Terminator::Switch { targets, .. } | Terminator::SharedSwitch { targets } => targets.clone(),
+            Terminator::Switch { targets, .. } | Terminator::SharedSwitch { targets, .. } => targets.clone(),
             Terminator::ToSwitch { switch, .. } => vec![*switch],
             _ => vec![],
         };

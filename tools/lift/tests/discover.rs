@@ -37,7 +37,7 @@ fn lea_rdx(offset: u64) -> Vec<u8> {
 
 fn only_switch(function: &Function) -> (SwitchIndex, Vec<u64>) {
     let mut found = function.blocks.values().filter_map(|b| match &b.end {
-        Terminator::Switch { index, targets } => Some((index.clone(), targets.iter().map(|t| t - BASE - TEXT).collect())),
+        Terminator::Switch { index, targets, .. } => Some((index.clone(), targets.iter().map(|t| t - BASE - TEXT).collect())),
         _ => None,
     });
     found.next().expect("a switch")
@@ -388,7 +388,7 @@ fn a_cold_part_whose_address_stands_in_a_jump_table_belongs_to_its_function() {
     assert!(gcc.success());
     let program = discover(&Image::parse(&std::fs::read(&file).unwrap(), 0).unwrap());
     let pick = program.functions.values().find(|f| f.name == "pick").unwrap();
-    let (_, targets) = pick.blocks.values().find_map(|b| if let Terminator::Switch { index, targets } = &b.end { Some((index, targets)) } else { None }).unwrap();
+    let (_, targets) = pick.blocks.values().find_map(|b| if let Terminator::Switch { index, targets, .. } = &b.end { Some((index, targets)) } else { None }).unwrap();
     let cold: Vec<&u64> = targets.iter().filter(|t| **t < pick.entry).collect();
     assert!(!cold.is_empty(), "gcc made no cold part: {targets:x?}");
     assert!(cold.iter().all(|t| !program.functions.contains_key(t) && !pick.blocks[t].instructions.is_empty()), "{cold:x?}");

@@ -7,7 +7,7 @@
 //! loaded for it.
 
 use super::{arguments, stack};
-use crate::function::{Block, Function, Program, Terminator};
+use crate::function::{Block, Certainty, Function, Program, Terminator};
 use crate::registers::{Effects, RegSet};
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 use std::collections::{BTreeMap, HashMap};
@@ -258,7 +258,7 @@ fn block_liveness(f: &Function, b: &Block, events: &[Event], s: &Summaries, live
         Terminator::Return => Live::default().passing(own.results.or(RegSet::RAX)),
         Terminator::TailJump(t) => tail(t),
         Terminator::TailBranch { taken, .. } => tail(taken),
-        Terminator::IndirectJump => Live::default().forwarding(RegSet::ARGUMENTS).passing(own.results),
+        Terminator::IndirectJump | Terminator::Switch { certainty: Certainty::Open | Certainty::Doubtful, .. } => Live::default().forwarding(RegSet::ARGUMENTS).passing(own.results),
         _ => Live::default(),
     });
     for e in events.iter().rev() {

@@ -2,9 +2,9 @@
 //!
 //! Owns the walks over the predecessor graph. Refuses to own what a jump table looks like. The fact a newcomer gets wrong: all walks
 //! are over *all* known paths, impossible ones included, and give up (None) on disagreement or when too long; a wrong answer would be a
-//! wrong program.
+//! wrong program. Where callers come in, or nobody is known to come from, nothing is known: that is no reason to give up, but said.
 
-use super::code::{Code, mark};
+use super::code::Code;
 use iced_x86::{ConditionCode, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 use std::collections::HashSet;
 
@@ -48,6 +48,28 @@ pub(super) struct Constants {
     pub(super) values: Vec<u64>,
     /// False if some path sets the register to something else: often the impossible path behind a call that never returns.
     pub(super) complete: bool,
+    /// False if some path comes from where the register is not known: again, often an impossible one.
+    pub(super) always: bool,
+}
+
+/// The instructions that can have set a register.
+pub(super) struct Definitions {
+    instructions: Vec<Instruction>,
+    /// As in `Constants`.
+    always: bool,
+}
+
+/// The only instruction that can have set a register.
+pub(super) struct Definition {
+    pub(super) instruction: Instruction,
+    /// As in `Constants`.
+    pub(super) always: bool,
+}
+
+impl Constants {
+    pub(super) fn only(value: u64) -> Constants {
+        Constants { values: vec![value], complete: true, always: true }
+    }
 }
 
 /// An instruction that may run just before another one.
@@ -117,8 +139,8 @@ impl<'c, 'i> Backward<'c, 'i> {
             found.extend(sources.iter().filter(|&&s| belongs(s)).map(|&address| Before { address, by_jump: true }));
         }
         self.budget = self.budget.checked_sub(1 + found.len())?;
-        let called = frame.is_some_and(|f| !image.frames[f].mid_frame) || self.code.marks(address) & (mark::CALLED | mark::NAMED) != 0;
-        Some(called)
+        let framed = frame.is_some_and(|f| !image.frames[f].mid_frame);
+        Some(framed || self.code.is_stated_entry(address))
     }
 
     /// Whether `instruction` changes any part of the full register `register`.
@@ -136,15 +158,16 @@ impl<'c, 'i> Backward<'c, 'i> {
         })
     }
 
-    /// The instructions that can have set `register` when `address` is reached; None if some path is unclear.
-    pub(super) fn definitions(&mut self, address: u64, register: Register) -> Option<Vec<Instruction>> {
+    /// The instructions that can have set `register` when `address` is reached; None if there are none, or too many.
+    pub(super) fn definitions(&mut self, address: u64, register: Register) -> Option<Definitions> {
         let register = register.full_register();
         let mut seen = HashSet::new();
         let mut work = vec![address];
         let mut found: Vec<Instruction> = Vec::new();
         let mut before = Vec::new();
+        let mut always = true;
         while let Some(at) = work.pop() {
-            self.before(at, &mut before)?;
+            always &= !self.before(at, &mut before)? && !before.is_empty();
             for source in &before {
                 if !seen.insert(source.address) {
                     continue;
@@ -160,13 +183,14 @@ impl<'c, 'i> Backward<'c, 'i> {
                 return None;
             }
         }
-        (!found.is_empty()).then_some(found)
+        (!found.is_empty()).then_some(Definitions { instructions: found, always })
     }
 
     /// The only instruction that sets `register` before `address`.
-    pub(super) fn definition(&mut self, address: u64, register: Register) -> Option<Instruction> {
-        match self.definitions(address, register)?.as_slice() {
-            [only] => Some(*only),
+    pub(super) fn definition(&mut self, address: u64, register: Register) -> Option<Definition> {
+        let Definitions { instructions, always } = self.definitions(address, register)?;
+        match instructions[..] {
+            [instruction] => Some(Definition { instruction, always }),
             _ => None,
         }
     }
@@ -178,12 +202,14 @@ impl<'c, 'i> Backward<'c, 'i> {
 
     fn constants_within(&mut self, address: u64, register: Register, depth: u32) -> Option<Constants> {
         let depth = depth.checked_sub(1)?;
-        let mut found = Constants { values: Vec::new(), complete: true };
-        for definition in self.definitions(address, register)? {
+        let Definitions { instructions, always } = self.definitions(address, register)?;
+        let mut found = Constants { values: Vec::new(), complete: true, always };
+        for definition in instructions {
             match self.constants_set_by(&definition, depth) {
                 None => found.complete = false,
                 Some(these) => {
                     found.complete &= these.complete;
+                    found.always &= these.always;
                     found.values.extend(these.values);
                 }
             }
@@ -197,7 +223,7 @@ impl<'c, 'i> Backward<'c, 'i> {
         if definition.op_count() != 2 || definition.op0_kind() != OpKind::Register || definition.op0_register().size() < 4 {
             return None;
         }
-        let only = |value| Some(Constants { values: vec![value], complete: true });
+        let only = |value| Some(Constants::only(value));
         match (definition.mnemonic(), definition.op1_kind()) {
             (Mnemonic::Lea, _) if definition.is_ip_rel_memory_operand() => only(definition.ip_rel_memory_address()),
             (Mnemonic::Lea, _) if definition.memory_index() == Register::None && definition.memory_base() == Register::None => only(definition.memory_displacement64()),

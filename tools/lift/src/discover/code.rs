@@ -100,6 +100,12 @@ impl<'i> Code<'i> {
         self.place(address).map_or(0, |(area, offset)| self.areas[area].marks[offset])
     }
 
+    /// Whether something that says so by itself makes a function of what is at `address`: not a frame.
+    pub(super) fn is_stated_entry(&self, address: u64) -> bool {
+        let marks = self.marks(address);
+        marks & (mark::CALLED | mark::NAMED | mark::GAP_ENTRY) != 0 || marks & mark::TAKEN != 0 && self.image.frame_index(address).is_none()
+    }
+
     pub(super) fn mark(&mut self, address: u64, bits: u8) {
         if let Some((area, offset)) = self.place(address) {
             self.areas[area].marks[offset] |= bits;

@@ -2,11 +2,12 @@
 //!
 //! Owns the two shapes that compilers make (4-byte offsets from the table, 8-byte addresses) and where a table ends. Refuses to guess: a
 //! table that is neither bounded nor ended by something that cannot be a target stays an unresolved jump. The fact a newcomer
-//! gets wrong: a table read too long is harmless (surplus targets), one read too short is a wrong program.
+//! gets wrong: a table read too long is harmless (surplus targets), and one that may be the wrong one or too short is worth having all the same: the jump
+//! then compares where it goes with what the table says (`Certainty`).
 
-use super::backward::{Backward, Constants, ValueCount};
+use super::backward::{Backward, Constants, Definition, ValueCount};
 use super::code::{Code, mark};
-use crate::function::SwitchIndex;
+use crate::function::{Certainty, SwitchIndex};
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +23,8 @@ pub(super) struct Table {
     count: Option<ValueCount>,
     /// The table's address does not depend on a path that could not be understood.
     certain: bool,
+    /// Nor on one that comes from where nothing is known.
+    always: bool,
 }
 
 impl Table {
@@ -35,6 +38,7 @@ impl Table {
 pub(super) struct Switch {
     pub(super) index: SwitchIndex,
     pub(super) targets: Vec<u64>,
+    pub(super) certainty: Certainty,
 }
 
 /// Rounds of looking at all jumps again; compilers' code settles in two or three.
@@ -144,7 +148,13 @@ impl JumpTables {
             }
             if complete.len() == 1 {
                 let (table, targets) = complete.pop().expect("one element");
-                self.switches.insert(site, Switch { index: table.index.clone(), targets });
+                let whole = table.count.is_some_and(|c| c.compared || c.values <= targets.len() as u64);
+                let certainty = match table.certain && table.always {
+                    true if whole => Certainty::Whole,
+                    true => Certainty::Open,
+                    false => Certainty::Doubtful,
+                };
+                self.switches.insert(site, Switch { index: table.index.clone(), targets, certainty });
             }
         }
     }
@@ -198,40 +208,42 @@ fn offsets_into_frame(code: &Code, table: u64, base: u64, home: usize, budget: &
 fn find_tables(backward: &mut Backward, code: &Code, site: u64) -> Option<Vec<Table>> {
     let jump = *code.at(site)?;
     if jump.op0_kind() == OpKind::Memory {
-        return addresses_at(backward, &jump, SwitchIndex::Register(jump.memory_index()));
+        return addresses_at(backward, &jump, SwitchIndex::Register(jump.memory_index()), true);
     }
     if jump.op0_kind() != OpKind::Register {
         return None;
     }
-    let mut definition = backward.definition(site, jump.op0_register())?;
+    let Definition { instruction: mut definition, mut always } = backward.definition(site, jump.op0_register())?;
     if definition.mnemonic() == Mnemonic::Mov && definition.op1_kind() == OpKind::Register {
-        definition = backward.definition(definition.ip(), definition.op1_register())?;
+        let copied = backward.definition(definition.ip(), definition.op1_register())?;
+        (definition, always) = (copied.instruction, always && copied.always);
     }
     match definition.mnemonic() {
-        Mnemonic::Mov if definition.op1_kind() == OpKind::Memory => addresses_at(backward, &definition, SwitchIndex::SavedAtLoad(definition.ip())),
-        Mnemonic::Add if definition.op1_kind() == OpKind::Register => sum(backward, &definition, definition.op0_register(), definition.op1_register()),
+        Mnemonic::Mov if definition.op1_kind() == OpKind::Memory => addresses_at(backward, &definition, SwitchIndex::SavedAtLoad(definition.ip()), always),
+        Mnemonic::Add if definition.op1_kind() == OpKind::Register => sum(backward, &definition, (definition.op0_register(), definition.op1_register()), always),
         Mnemonic::Lea if definition.memory_index_scale() == 1 && definition.memory_displacement64() == 0 => {
-            sum(backward, &definition, definition.memory_base(), definition.memory_index())
+            sum(backward, &definition, (definition.memory_base(), definition.memory_index()), always)
         }
         _ => None,
     }
 }
 
 /// `[table + index * 8]`: a table of addresses.
-fn addresses_at(backward: &mut Backward, access: &Instruction, index: SwitchIndex) -> Option<Vec<Table>> {
+fn addresses_at(backward: &mut Backward, access: &Instruction, index: SwitchIndex, always: bool) -> Option<Vec<Table>> {
     if access.memory_index_scale() != 8 || access.memory_index() == Register::None {
         return None;
     }
     let starts = table_starts(backward, access)?;
     let count = backward.value_count(access.ip(), access.memory_index());
     let certain = starts.complete && starts.values.len() == 1;
-    Some(starts.values.iter().map(|&start| Table { index: index.clone(), start, offsets_from: None, count, certain }).collect())
+    let always = always && starts.always;
+    Some(starts.values.iter().map(|&start| Table { index: index.clone(), start, offsets_from: None, count, certain, always }).collect())
 }
 
 /// `offset + base`, in either order, where the offset is loaded from `[table + index * 4]`.
-fn sum(backward: &mut Backward, at: &Instruction, first: Register, second: Register) -> Option<Vec<Table>> {
+fn sum(backward: &mut Backward, at: &Instruction, (first, second): (Register, Register), always: bool) -> Option<Vec<Table>> {
     for (offset, base) in [(first, second), (second, first)] {
-        let Some(load) = backward.definition(at.ip(), offset) else { continue };
+        let Some(Definition { instruction: load, always: loaded }) = backward.definition(at.ip(), offset) else { continue };
         let indexed = load.op1_kind() == OpKind::Memory && load.memory_index_scale() == 4 && load.memory_index() != Register::None;
         if load.mnemonic() != Mnemonic::Movsxd || !indexed {
             continue;
@@ -242,9 +254,10 @@ fn sum(backward: &mut Backward, at: &Instruction, first: Register, second: Regis
         // Usually one register is both; then its candidates belong together.
         let same = starts.values == bases.values;
         let certain = starts.complete && bases.complete && starts.values.len() == 1 && bases.values.len() == 1;
+        let always = always && loaded && starts.always && bases.always;
         let pairs = starts.values.iter().flat_map(|&start| bases.values.iter().map(move |&base| (start, base)));
         let pairs = pairs.filter(|(start, base)| !same || start == base);
-        let table = |(start, base)| Table { index: SwitchIndex::SavedAtLoad(load.ip()), start, offsets_from: Some(base), count, certain };
+        let table = |(start, base)| Table { index: SwitchIndex::SavedAtLoad(load.ip()), start, offsets_from: Some(base), count, certain, always };
         return Some(pairs.map(table).collect());
     }
     None
@@ -253,7 +266,7 @@ fn sum(backward: &mut Backward, at: &Instruction, first: Register, second: Regis
 fn table_starts(backward: &mut Backward, access: &Instruction) -> Option<Constants> {
     let displacement = access.memory_displacement64();
     if access.memory_base() == Register::None {
-        return Some(Constants { values: vec![displacement], complete: true });
+        return Some(Constants::only(displacement));
     }
     let mut starts = backward.constants(access.ip(), access.memory_base())?;
     starts.values.iter_mut().for_each(|v| *v = v.wrapping_add(displacement));

@@ -7,13 +7,16 @@
 use super::blocks::{Exit, RawBlock};
 use super::code::{Code, mark};
 use super::jump_table::JumpTables;
-use crate::function::{Block, Function, Terminator};
+use crate::function::{Block, Certainty, Function, SwitchIndex, Terminator};
 use crate::image::Image;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Shared code of at most this many instructions is copied into each function; larger code becomes a function of its own.
 const COPY_LIMIT: usize = 24;
+
+/// Between the load from a jump table and the jump there is seldom more than one. Beyond so many blocks nothing is known.
+const MAX_BLOCKS_TO_LOAD: usize = 1000;
 
 /// System V ABI, x86-64 supplement, 5.2.
 const PLT_ENTRY_BYTES: u64 = 16;
@@ -65,11 +68,11 @@ impl<'a, 'i> Partition<'a, 'i> {
 
     fn is_entry(&self, address: u64) -> bool {
         let marks = self.code.marks(address);
-        if marks & (mark::CALLED | mark::NAMED | mark::GAP_ENTRY) != 0 {
+        if self.code.is_stated_entry(address) {
             return true;
         }
         let taken = marks & mark::TAKEN != 0;
-        let Some(index) = self.image().frame_index(address) else { return taken };
+        let Some(index) = self.image().frame_index(address) else { return false };
         let frame = &self.image().frames[index];
         if frame.start != address {
             return false;
@@ -206,7 +209,7 @@ impl<'a, 'i> Partition<'a, 'i> {
         let mut blocks: BTreeMap<u64, Block> = BTreeMap::new();
         for &start in members {
             let raw = &self.blocks[&start];
-            let end = self.terminator(raw, members, &mut blocks);
+            let end = self.terminator((entry, start, raw), members, &mut blocks);
             blocks.insert(start, Block { start, instructions: raw.instructions.clone(), end });
         }
         let marks = self.code.marks(entry);
@@ -222,7 +225,7 @@ impl<'a, 'i> Partition<'a, 'i> {
     }
 
     /// Turns exits into terminators; a target that must be a block here but is another function's gets an empty block that jumps on.
-    fn terminator(&self, raw: &RawBlock, members: &BTreeSet<u64>, blocks: &mut BTreeMap<u64, Block>) -> Terminator {
+    fn terminator(&self, (entry, start, raw): (u64, u64, &RawBlock), members: &BTreeSet<u64>, blocks: &mut BTreeMap<u64, Block>) -> Terminator {
         let mut inside = |target: u64| {
             if !members.contains(&target) {
                 let end = if self.image().is_code(target) { Terminator::TailJump(target) } else { Terminator::Stop };
@@ -238,12 +241,36 @@ impl<'a, 'i> Partition<'a, 'i> {
             Exit::Branch { taken, next } => Terminator::TailBranch { taken, next: inside(next) },
             Exit::Switch(site) => {
                 let switch = &self.tables.switches[&site];
-                Terminator::Switch { index: switch.index.clone(), targets: switch.targets.iter().map(|&t| inside(t)).collect() }
+                let targets = switch.targets.iter().map(|&t| inside(t)).collect();
+                let certainty = match switch.index {
+                    SwitchIndex::SavedAtLoad(load) if !self.always_passes(entry, start, load, members) => Certainty::Doubtful,
+                    _ => switch.certainty,
+                };
+                Terminator::Switch { index: switch.index.clone(), targets, certainty }
             }
             Exit::Return => Terminator::Return,
             Exit::Indirect => Terminator::IndirectJump,
             Exit::Stop => Terminator::Stop,
         }
+    }
+
+    /// Whether every way from `entry` to the end of block `to` passes the instruction at `address` without leaving the function: else it ran in another function, or in an earlier round of a loop.
+    fn always_passes(&self, entry: u64, to: u64, address: u64, members: &BTreeSet<u64>) -> bool {
+        let holds = |block: u64| self.blocks[&block].instructions.iter().any(|i| i.ip() == address);
+        if holds(to) {
+            return true;
+        }
+        let mut seen = HashSet::from([entry]);
+        let mut work = vec![entry];
+        while let Some(at) = work.pop() {
+            if at == to || seen.len() > MAX_BLOCKS_TO_LOAD {
+                return false;
+            }
+            if !holds(at) {
+                work.extend(self.blocks[&at].targets(self.tables).into_iter().filter(|t| members.contains(t) && seen.insert(*t)));
+            }
+        }
+        true
     }
 
     fn name(&self, entry: u64) -> String {

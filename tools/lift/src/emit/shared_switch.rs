@@ -4,7 +4,7 @@
 //! every register. So the jumps go to a block of its own, without an address, that branches for all of them. The resumable form, which returns to the dispatcher at such jumps, does not need it.
 
 use crate::analyse::liveness::Events;
-use crate::function::{Block, Function, Terminator};
+use crate::function::{Block, Certainty, Function, Terminator};
 use std::collections::BTreeMap;
 
 /// Marks the starts of shared blocks. No guest address has this bit.
@@ -30,13 +30,15 @@ pub(super) fn share(f: &Function, events: &Events) -> Option<(Function, Events)>
     let (mut shared, mut events) = (f.clone(), events.clone());
     for (k, (targets, sites)) in tables.into_iter().enumerate() {
         let start = SHARED | k as u64;
+        let mut least = Certainty::Whole;
         for site in sites {
             let end = &mut shared.blocks.get_mut(&site).expect("a block of this function").end;
-            if let Terminator::Switch { index, .. } = end {
+            if let Terminator::Switch { index, certainty, .. } = end {
+                least = least.max(*certainty);
                 *end = Terminator::ToSwitch { index: index.clone(), switch: start };
             }
         }
-        shared.blocks.insert(start, Block { start, instructions: Vec::new(), end: Terminator::SharedSwitch { targets: targets.to_vec() } });
+        shared.blocks.insert(start, Block { start, instructions: Vec::new(), end: Terminator::SharedSwitch { targets: targets.to_vec(), certainty: least } });
         events.insert(start, Vec::new());
     }
     Some((shared, events))

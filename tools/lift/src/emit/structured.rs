@@ -9,7 +9,7 @@ use super::{Body, Emit, Flags, Form, Lazy, StaticStack, Width, is_terminal, load
 use crate::analyse::liveness::{self, Event, Events, Summaries, Summary};
 use crate::analyse::locals::{self, BlockView, LocalFacts, Loops};
 use crate::analyse::{classes, flags, stack};
-use crate::function::{Block, Function, SwitchIndex, Terminator};
+use crate::function::{Block, Certainty, Function, SwitchIndex, Terminator};
 use crate::registers::{Effects, RegSet};
 use iced_x86::{FlowControl, Instruction, Mnemonic};
 use std::collections::HashMap;
@@ -52,6 +52,8 @@ enum Scope {
     Loop(u64),
     /// `block` whose end is followed by this block.
     Before(u64),
+    /// `block` whose end is where the table jump of this block leaves the function.
+    Elsewhere(u64),
     /// Anything else.
     Other,
 }
@@ -70,7 +72,12 @@ enum Task {
     },
     /// The same for a tail jump.
     Tail(u64, Known),
-    /// Where a table jump goes if none of its known targets is meant: the way out of the function.
+    /// A doubtful table jump has come to this target.
+    Compare {
+        from: u64,
+        to: u64,
+    },
+    /// Where the table jump of a block goes if none of its known targets is meant: the way out of the function.
     Elsewhere(u64, Known),
 }
 
@@ -235,6 +242,7 @@ impl Writer<'_> {
                     self.resume(known);
                     self.tail(target);
                 }
+                Task::Compare { from, to } => self.compare(from, to),
                 Task::Elsewhere(b, known) => {
                     self.resume(known);
                     self.elsewhere(b);
@@ -588,15 +596,15 @@ impl Writer<'_> {
             }
             Terminator::Branch { taken, next } => self.branch(b, last, |known| Task::Goto { from: b.start, to: *taken, known }, *next),
             Terminator::TailBranch { taken, next } => self.branch(b, last, |known| Task::Tail(*taken, known), *next),
-            Terminator::Switch { index, targets } => {
+            Terminator::Switch { index, targets, certainty } => {
                 self.choose(last, index);
-                self.switch(b, targets);
+                self.switch(b, targets, *certainty);
             }
             Terminator::ToSwitch { index, switch } => {
                 self.choose(last, index);
                 self.goto(b.start, *switch);
             }
-            Terminator::SharedSwitch { targets } => self.switch(b, targets),
+            Terminator::SharedSwitch { targets, certainty } => self.switch(b, targets, *certainty),
             Terminator::Return => self.ret(last),
             Terminator::TailJump(t) => self.tail(*t),
             Terminator::IndirectJump => {
@@ -651,13 +659,14 @@ impl Writer<'_> {
         self.e.set(target);
     }
 
-    fn switch(&mut self, b: &Block, targets: &[u64]) {
+    fn switch(&mut self, b: &Block, targets: &[u64], certainty: Certainty) {
         let chosen = self.switch_index();
         let mut distinct = targets.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
         let n = distinct.len() as u32;
-        for _ in 0..=n {
+        self.open(Scope::Elsewhere(b.start));
+        for _ in 0..n {
             self.open(Scope::Other);
         }
         self.e.get(chosen);
@@ -666,8 +675,21 @@ impl Writer<'_> {
         let known = Known { valid: RegSet(u32::MAX), ..self.known() };
         self.tasks.extend([Task::Elsewhere(b.start, self.known()), Task::Close]);
         for to in distinct.into_iter().rev() {
-            self.tasks.extend([Task::Goto { from: b.start, to, known }, Task::Close]);
+            self.tasks.push(Task::Goto { from: b.start, to, known });
+            if certainty == Certainty::Doubtful {
+                self.tasks.push(Task::Compare { from: b.start, to });
+            }
+            self.tasks.push(Task::Close);
         }
+    }
+
+    /// Goes elsewhere unless the guest's memory says, too, that the table jump of `from` goes to `to`.
+    fn compare(&mut self, from: u64, to: u64) {
+        let target = self.switch_target();
+        self.e.get(target);
+        self.e.c64(to as i64);
+        let elsewhere = self.label(Scope::Elsewhere(from));
+        self.e.s().i64_ne().br_if(elsewhere);
     }
 
     /// The end of a table jump that is none of those we know: at the target it has by the guest's memory.
