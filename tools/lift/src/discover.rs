@@ -26,7 +26,7 @@ pub fn discover(image: &Image) -> Program {
     tables.settle(&mut code);
     gaps::add_candidates(&mut code, &mut tables, &image.relocation_targets);
     if image.kind == ImageKind::Fixed {
-        let words = data_words(image);
+        let words = data_words(image, |word| code.marks(word) & mark::COVERED == 0);
         gaps::add_candidates(&mut code, &mut tables, &words);
     }
     add_mentioned(&mut code, &mut tables);
@@ -57,9 +57,15 @@ fn add_stated_code(code: &mut Code) {
         } else if part {
             0
         } else {
-            mark::CALLED
+            mark::SYMBOL
         };
         code.start_block(symbol.address, named);
+    }
+    // Hand-written functions often have no type; nor do the ends of sections, where nothing can be decoded.
+    for symbol in image.symbols.iter().filter(|s| s.exported && !s.function) {
+        if gaps::believable(code, symbol.address) {
+            code.start_block(symbol.address, mark::NAMED);
+        }
     }
     for frame in &image.frames {
         code.start_block(frame.start, 0);
@@ -79,13 +85,14 @@ fn add_mentioned(code: &mut Code, tables: &mut JumpTables) {
     }
 }
 
-/// Aligned words of data segments that are addresses of code: only executables without relocations need it.
-pub(crate) fn data_words(image: &Image) -> Vec<u64> {
+/// Aligned words that are addresses of code, where `is_data` says that a word may be data: only executables without relocations need it. Old linkers put constants into the segment of the code.
+pub(crate) fn data_words(image: &Image, is_data: impl Fn(u64) -> bool) -> Vec<u64> {
     let mut found = Vec::new();
-    for segment in image.segments.iter().filter(|s| !s.execute) {
-        let skip = (segment.start.next_multiple_of(8) - segment.start) as usize;
-        let words = segment.bytes.get(skip..).unwrap_or(&[]).chunks_exact(8);
-        found.extend(words.map(|w| u64::from_le_bytes(w.try_into().expect("8-byte chunk"))).filter(|&a| image.is_code(a)));
+    for segment in &image.segments {
+        let start = segment.start.next_multiple_of(8);
+        let words = segment.bytes.get((start - segment.start) as usize..).unwrap_or(&[]).chunks_exact(8);
+        let words = (start..).step_by(8).zip(words.map(|w| u64::from_le_bytes(w.try_into().expect("8-byte chunk"))));
+        found.extend(words.filter(|&(at, value)| image.is_code(value) && (!segment.execute || is_data(at))).map(|(_, value)| value));
     }
     found.sort_unstable();
     found.dedup();

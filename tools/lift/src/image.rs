@@ -96,6 +96,8 @@ pub struct Image {
     pub init_fini: Vec<u64>,
     /// Addresses in executable segments that a relocation stores somewhere, or calls (IRELATIVE resolvers).
     pub relocation_targets: Vec<u64>,
+    /// Words whose value only ld.so knows: of symbols, which another object may define first, and what resolvers and thread-local storage give. Sorted.
+    pub open_words: Vec<u64>,
     /// Where the places of JUMP_SLOT relocations lead until ld.so has found their symbol.
     pub lazy_entries: Vec<u64>,
     /// By place, as far as the names have sane lengths.
@@ -148,9 +150,11 @@ impl Image {
         self.segment(address).is_some_and(|s| s.execute)
     }
 
-    /// Whether nothing can change the bytes at `address` once the program runs.
-    pub fn is_constant(&self, address: u64) -> bool {
-        self.segment(address).is_some_and(|s| !s.write) || self.relro.iter().any(|&(start, end)| start <= address && address < end)
+    /// Whether the `count` bytes at `address` are what the guest finds there, and nothing can change them once the program runs.
+    pub fn is_constant(&self, address: u64, count: u64) -> bool {
+        let fixed = self.segment(address).is_some_and(|s| !s.write) || self.relro.iter().any(|&(start, end)| start <= address && address < end);
+        let open = self.open_words.partition_point(|&w| w.saturating_add(7) < address);
+        fixed && self.open_words.get(open).is_none_or(|&w| w >= address.saturating_add(count))
     }
 
     /// The frame whose range holds `address`, as an index into `frames`.

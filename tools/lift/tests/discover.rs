@@ -393,3 +393,66 @@ fn a_cold_part_whose_address_stands_in_a_jump_table_belongs_to_its_function() {
     assert!(!cold.is_empty(), "gcc made no cold part: {targets:x?}");
     assert!(cold.iter().all(|t| !program.functions.contains_key(t) && !pick.blocks[t].instructions.is_empty()), "{cold:x?}");
 }
+
+/// Links `source` (C, or assembly if `name` says so) without a library.
+fn linked(name: &str, source: &str, flags: &[&str]) -> Image {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join(name), dir.path().join("out"));
+    std::fs::write(&input, source).unwrap();
+    let gcc = Command::new("gcc").args(["-O2", "-nostdlib", "-o"]).arg(&output).args(flags).arg(&input).status().unwrap();
+    assert!(gcc.success());
+    let bytes = std::fs::read(&output).unwrap();
+    Image::parse(&bytes, if bytes[16] == 2 { 0 } else { BASE }).unwrap()
+}
+
+fn address(image: &Image, name: &str) -> u64 {
+    image.symbols.iter().find(|s| s.name == name).unwrap_or_else(|| panic!("no symbol {name}")).address
+}
+
+/// ld.so may find other functions of these names first, so the words of the table are not known before.
+#[test]
+fn a_table_of_exported_functions_is_a_switch_only_if_nobody_can_define_them_first() {
+    let source = "int e0(int x) { return x + 1; } int e1(int x) { return x * 3; } int e2(int x) { return x ^ 5; }
+        static int (*const tab[])(int) = { e0, e1, e2 };
+        int f(unsigned i, int x) { if (i >= 3) return 0; return tab[i](x); }";
+    for (flag, switches) in [("-Wl,-Bsymbolic", 1), ("-Wl,-z,now", 0)] {
+        let image = linked("a.c", source, &["-shared", "-fPIC", flag]);
+        let program = discover(&image);
+        assert_eq!(program.stats.switches, switches, "{flag}");
+        assert_eq!(program.stats.unresolved_indirect_jumps, 1 - switches, "{flag}");
+        assert!(["e0", "e1", "e2"].iter().all(|e| program.functions[&address(&image, e)].address_taken));
+    }
+}
+
+/// Old linkers, and gold, put constants into the segment of the code: here the only word that leads to a label.
+#[test]
+fn pointers_between_code_lead_to_code_too() {
+    let source = ".text\n.globl _start\n_start: .cfi_startproc\n mov pointer, %rax\n jmp *%rax\n nop\n add $1, %ebx\nlabel: add $2, %ebx\n ret\n .cfi_endproc\n.section .rodata\n.balign 8\npointer: .quad label\n";
+    for flag in ["-Wl,-z,noseparate-code", "-Wl,-z,separate-code"] {
+        let image = linked("a.s", source, &["-static", "-no-pie", flag]);
+        let pointer = image.segments.iter().find(|s| s.bytes.windows(8).any(|w| w == address(&image, "label").to_le_bytes())).unwrap();
+        assert_eq!(pointer.execute, flag.ends_with("noseparate-code"), "the case that is meant");
+        assert!(discover(&image).block_owners().contains_key(&address(&image, "label")), "{flag}");
+    }
+}
+
+/// A function symbol says that there is a function, not that somebody calls it: callers may know it by an offset.
+#[test]
+fn a_function_that_no_code_refers_to_may_be_called_by_anybody() {
+    let source = ".text\n.globl _start\n.type _start,@function\n_start: .cfi_startproc\n call called\n ret\n .cfi_endproc\n
+        .type called,@function\ncalled: .cfi_startproc\n dec %edi\n jne called\n ret\n .cfi_endproc\n
+        .type hidden,@function\nhidden: .cfi_startproc\n dec %edi\n jne hidden\n ret\n .cfi_endproc\n.section .rodata\n.long hidden - .\n";
+    let image = linked("a.s", source, &["-shared", "-fPIC"]);
+    let program = discover(&image);
+    assert!(program.functions[&address(&image, "hidden")].address_taken);
+    assert!(!program.functions[&address(&image, "called")].address_taken);
+}
+
+#[test]
+fn an_exported_symbol_without_a_type_is_a_function_if_it_stands_at_code() {
+    let source = ".text\n.globl _start\n.type _start,@function\n_start: xor %eax, %eax\n.globl second\nsecond: add $1, %eax\n ret\n.globl end\nend:\n .zero 64\n";
+    let image = linked("a.s", source, &["-shared", "-fPIC"]);
+    let program = discover(&image);
+    assert!(program.functions[&address(&image, "second")].address_taken);
+    assert!(!program.functions.contains_key(&address(&image, "end")));
+}

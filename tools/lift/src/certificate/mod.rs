@@ -109,7 +109,7 @@ pub(crate) fn certify(image: &Image, program: &Program, gaps: &[(u64, String)]) 
     };
     add_gaps(&mut c, image, program, gaps);
     c.sites = sites::find(image, program);
-    let data_words = if image.kind == ImageKind::Fixed { discover::data_words(image) } else { Vec::new() };
+    let data_words = if image.kind == ImageKind::Fixed { discover::data_words(image, |_| true) } else { Vec::new() };
     let addresses: Vec<u64> = c.sites.iter().map(|s| s.address + image.base).collect();
     c.calls = calls::graph(image, program, &data_words, &addresses);
     c

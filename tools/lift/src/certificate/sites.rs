@@ -52,7 +52,7 @@ pub(super) fn find(image: &Image, program: &Program) -> Vec<Site> {
     let mut effects = Effects::default();
     let events: BTreeMap<u64, _> = program.functions.values().map(|f| (f.entry, liveness::events(f, &mut effects))).collect();
     let summaries = liveness::summarise_writes(program, &events);
-    let constant = |address: u64| image.is_constant(address).then(|| image.u32_at(address)).flatten();
+    let constant = |address: u64| image.is_constant(address, 4).then(|| image.u32_at(address)).flatten();
     let mut walker = Walker::new(program, image, &summaries, &constant);
     let one = |(address, a): (u64, Asked)| {
         let values = match a.register {

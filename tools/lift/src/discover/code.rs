@@ -22,8 +22,10 @@ pub(super) mod mark {
     pub(in crate::discover) const GAP_ENTRY: u8 = 16;
     /// Part of a jump table that lies between code.
     pub(in crate::discover) const DATA: u8 = 32;
-    /// A function symbol, e_entry, a constructor: an entry whatever else is known.
+    /// An exported symbol, e_entry, a constructor: an entry whatever else is known.
     pub(in crate::discover) const NAMED: u8 = 64;
+    /// A function symbol that is not exported: an entry, but who calls it is another question.
+    pub(in crate::discover) const SYMBOL: u8 = 128;
 }
 
 /// An executable segment.
@@ -103,7 +105,7 @@ impl<'i> Code<'i> {
     /// Whether something that says so by itself makes a function of what is at `address`: not a frame.
     pub(super) fn is_stated_entry(&self, address: u64) -> bool {
         let marks = self.marks(address);
-        marks & (mark::CALLED | mark::NAMED | mark::GAP_ENTRY) != 0 || marks & mark::TAKEN != 0 && self.image.frame_index(address).is_none()
+        marks & (mark::CALLED | mark::NAMED | mark::SYMBOL | mark::GAP_ENTRY) != 0 || marks & mark::TAKEN != 0 && self.image.frame_index(address).is_none()
     }
 
     pub(super) fn mark(&mut self, address: u64, bits: u8) {

@@ -98,7 +98,7 @@ pub(super) fn data_and_unclaimed(code: &Code, leftovers: &[(u64, u64)]) -> (u64,
 }
 
 /// Whether the bytes at `address` read as a run of ordinary instructions that does not contradict what is decoded already.
-fn believable(code: &Code, address: u64) -> bool {
+pub(super) fn believable(code: &Code, address: u64) -> bool {
     if code.marks(address) & (mark::COVERED | mark::DATA) != 0 {
         return false;
     }

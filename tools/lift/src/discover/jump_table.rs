@@ -185,7 +185,7 @@ pub(super) fn start_blocks_of_unresolved_jumps(code: &mut Code, tables: &JumpTab
     let mut budget = 1 << 22;
     for (home, mentioned) in &bases {
         let (labels, tables): (Vec<u64>, Vec<u64>) = mentioned.iter().partition(|&&a| image.is_code(a));
-        for &table in tables.iter().filter(|&&t| image.is_constant(t)) {
+        for &table in tables.iter().filter(|&&t| image.is_constant(t, 4)) {
             for &base in labels.iter().filter(|&&l| image.frame_index(l) == Some(*home)).chain([&table]) {
                 found.extend(offsets_into_frame(code, table, base, *home, &mut budget));
             }
@@ -297,8 +297,8 @@ fn read_targets(code: &Code, site: u64, table: &Table, starts: &BTreeMap<u64, us
 }
 
 fn read_target(code: &Code, table: &Table, address: u64) -> Option<u64> {
-    // A table that the program can write to is not known.
-    if !code.image.is_constant(address) {
+    // A table that the program or ld.so can write to is not known.
+    if !code.image.is_constant(address, table.entry_size()) {
         return None;
     }
     match table.offsets_from {

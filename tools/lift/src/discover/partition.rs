@@ -24,7 +24,7 @@ const PLT_ENTRY_BYTES: u64 = 16;
 /// Cuts all blocks. A start inside another instruction counts only if something leads there: the others come from reading behind the end
 /// of a table without bounds, before it was known where it ends.
 fn cut_all(code: &Code, tables: &JumpTables) -> BTreeMap<u64, RawBlock> {
-    let stated = mark::CALLED | mark::NAMED | mark::TAKEN;
+    let stated = mark::CALLED | mark::NAMED | mark::SYMBOL | mark::TAKEN;
     let doubtful = |l: u64| code.marks(l) & stated == 0 && code.is_inside_instruction(l);
     let (doubtful, mut work): (HashSet<u64>, Vec<u64>) = {
         let (doubtful, sure): (Vec<u64>, Vec<u64>) = code.marked(mark::LEADER).into_iter().partition(|&l| doubtful(l));
@@ -213,7 +213,10 @@ impl<'a, 'i> Partition<'a, 'i> {
             blocks.insert(start, Block { start, instructions: raw.instructions.clone(), end });
         }
         let marks = self.code.marks(entry);
-        let referenced = marks & mark::CALLED != 0 || self.joins.contains(&entry) || self.code.jumps_to.contains_key(&entry);
+        // Its own loops are no callers.
+        let home = |site: u64| self.blocks.range(..=site).next_back().is_some_and(|(b, _)| members.contains(b));
+        let jumped_to = || self.code.jumps_to.get(&entry).is_some_and(|sites| sites.iter().any(|&s| !home(s)));
+        let referenced = marks & mark::CALLED != 0 || self.joins.contains(&entry) || jumped_to();
         Function {
             entry,
             name: self.name(entry),

@@ -2,7 +2,8 @@
 //!
 //! Owns RELATIVE (RELA and RELR), 64, GLOB_DAT, JUMP_SLOT and IRELATIVE as far as they stay inside this object. Refuses to resolve
 //! symbols of other objects. The fact a newcomer gets wrong: an IRELATIVE place gets the *result* of its resolver, so the place is left
-//! alone and only the resolver is noted as code; and a lazy JUMP_SLOT place points back into the PLT.
+//! alone and only the resolver is noted as code; a lazy JUMP_SLOT place points back into the PLT; and a symbol of this object need not be
+//! the one that ld.so finds, so what is written for it says where code is, not what the guest will read (`Image::open_words`).
 
 use super::header::{DynamicTables, ImageError, u64_at};
 use super::symbols::DynamicSymbols;
@@ -36,6 +37,7 @@ pub(super) fn apply(image: &mut Image, tables: &DynamicTables, symbols: &Dynamic
     let table = tables.table(image, "relocation table (DT_RELR)", 36, 35)?.to_vec();
     relative_relocations(image, &table, &mut targets);
     image.imports.sort_by_key(|i| i.place);
+    image.open_words.sort_unstable();
     image.relocation_targets = code_addresses(image, targets);
     let lazy = std::mem::take(&mut image.lazy_entries);
     image.lazy_entries = code_addresses(image, lazy);
@@ -53,6 +55,9 @@ fn code_addresses(image: &Image, mut addresses: Vec<u64>) -> Vec<u64> {
 fn relocate(image: &mut Image, offset: u64, info: u64, addend: u64, symbols: &DynamicSymbols, targets: &mut Vec<u64>) {
     let place = image.base.wrapping_add(offset);
     let symbol = || symbols.symbols.get((info >> 32) as usize).filter(|s| s.is_local_address()).map(|s| s.value);
+    if info & 0xffff_ffff != R_RELATIVE {
+        image.open_words.push(place);
+    }
     let value = match info & 0xffff_ffff {
         R_RELATIVE => Some(addend),
         R_64 => symbol().map(|v| v.wrapping_add(addend)),
