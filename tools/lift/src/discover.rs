@@ -11,6 +11,7 @@ mod gaps;
 mod jump_table;
 mod partition;
 
+use crate::analyse::flags;
 use crate::function::{DiscoveryStats, Function, Program, Terminator};
 use crate::image::{Image, ImageKind};
 use code::{Code, mark};
@@ -31,11 +32,13 @@ pub fn discover(image: &Image) -> Program {
     }
     add_mentioned(&mut code, &mut tables);
     gaps::fill(&mut code, &mut tables);
+    gaps::follow_breakpoints(&mut code);
     add_mentioned(&mut code, &mut tables);
     tables.settle(&mut code);
     add_mentioned(&mut code, &mut tables);
     jump_table::start_blocks_of_unresolved_jumps(&mut code, &tables);
-    let functions = partition::Partition::new(&code, &tables).functions();
+    let mut functions = partition::Partition::new(&code, &tables).functions();
+    flags::pass(&mut functions);
     let stats = stats(&code, &tables, &functions);
     Program { functions, language: None, stats }
 }

@@ -3,9 +3,10 @@
 //! Addresses everywhere are *guest* addresses: the object is already placed at its address slot (`Image::base`), so an
 //! instruction's `ip()` is where the guest sees it. Calls and syscalls do not end a block; the resumable form splits there itself.
 
+use crate::emit::Flags;
 use crate::language::Language;
 use iced_x86::{Instruction, Mnemonic};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// How a block ends. Targets inside the same function are block starts; every other target is another function's entry (or nobody's).
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +31,7 @@ pub enum Terminator {
     IndirectJump,
     /// Nothing follows the call that is the block's last instruction, while the structured form is emitted: what it calls never returns.
     NoReturn,
-    /// Nothing follows: ud2, hlt, int3, undecodable bytes, or the end of the segment. `StopKind` says what the guest sees.
+    /// Nothing follows: ud2, hlt, undecodable bytes, or the end of the segment. `StopKind` says what the guest sees.
     Stop,
 }
 
@@ -78,6 +79,14 @@ impl Block {
         v.dedup();
         v
     }
+
+    /// The function that the block's end jumps to, or may.
+    pub fn tail_target(&self) -> Option<u64> {
+        match self.end {
+            Terminator::TailJump(t) | Terminator::TailBranch { taken: t, .. } => Some(t),
+            _ => None,
+        }
+    }
 }
 
 /// One function: reached through `entry` by the structured form; the resumable form can start at any of its blocks.
@@ -88,6 +97,8 @@ pub struct Function {
     pub blocks: BTreeMap<u64, Block>,
     /// Blocks that are not reached from `entry` through the graph (landing pads, gap fillers, targets of unresolved jumps): resumable form only.
     pub unreached: Vec<u64>,
+    /// Flags that functions it jumps to find there, by their entry: hand-written code has such jumps, and so have functions that discovery cut out of shared code.
+    pub passed_flags: HashMap<u64, Flags>,
     /// May be called from outside the object or through a pointer: exported, address-taken, or the target of a relocation.
     pub address_taken: bool,
     /// An exception may end one of its calls in a handler of its own, to which no edge leads.
@@ -110,6 +121,11 @@ impl Function {
         let plain = mnemonics().all(|m| matches!(m, Mnemonic::Push | Mnemonic::Jmp | Mnemonic::Endbr64 | Mnemonic::Nop));
         straight && plain && mnemonics().any(|m| m == Mnemonic::Push)
     }
+}
+
+/// Stops the guest, and goes on behind itself when a handler of SIGTRAP returns, or a tracer wants it: int3 and its other forms.
+pub fn is_breakpoint(i: &Instruction) -> bool {
+    matches!(i.mnemonic(), Mnemonic::Int3 | Mnemonic::Int1) || i.mnemonic() == Mnemonic::Int && i.immediate8() == 3
 }
 
 /// All functions of one object, by entry.

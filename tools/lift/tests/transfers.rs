@@ -97,3 +97,46 @@ fn a_jump_that_may_use_a_table_nobody_knows_does_not_always_use_the_other() {
         assert_eq!(p.run("f", arguments).rax, rax, "{arguments:?}");
     }
 }
+
+/// Shared code becomes a function of its own, and begins with a branch on what was compared before the cut; behind the next cut it is still the same comparison.
+#[test]
+fn flags_outlive_a_cut_through_shared_code() {
+    let pad = "lea 1(%rcx), %ecx\n".repeat(30);
+    let source = format!(
+        ".text\n.globl a\n.type a,@function\na: .cfi_startproc\n xor %ecx, %ecx\n cmp $5, %edi\n jmp shared\n .cfi_endproc\n
+        .globl b\n.type b,@function\nb: .cfi_startproc\n xor %ecx, %ecx\n cmp $5, %esi\n je shared\n jmp shared\n .cfi_endproc\n
+        .globl c\n.type c,@function\nc: .cfi_startproc\n xor %ecx, %ecx\n cmp $5, %edx\n jmp later\n .cfi_endproc\n
+        .globl d\n.type d,@function\nd: .cfi_startproc\n shared: jo out\n {pad}later: jl less\n {pad} lea 100(%rcx), %eax\n ret\n less: lea 200(%rcx), %eax\n {pad} ret\n out: mov $-1, %eax\n ret\n .cfi_endproc\n"
+    );
+    let mut p = Program::new(&shared(&source, "a.s"));
+    for k in 3..8u64 {
+        let case = |before: u64| if k < 5 { 200 + before } else { 130 + before };
+        assert_eq!(p.run("a", [k, 100, 100]).rax, case(30));
+        assert_eq!(p.run("b", [100, k, 100]).rax, case(30));
+        assert_eq!(p.run("c", [100, 100, k]).rax, case(0));
+    }
+    assert_eq!(p.run("a", [7, 0, 0]).resumed, 0, "no form was left");
+}
+
+/// A handler of SIGTRAP that returns goes on behind the breakpoint, with all registers and flags.
+#[test]
+fn the_guest_goes_on_behind_a_breakpoint() {
+    let source = ".text\n.globl f\n.type f,@function\nf: .cfi_startproc\n mov $1000, %r10d\n test %edx, %edx\n je 1f\n mov $2000, %ecx\n jmp 2f\n1: mov $3000, %ecx\n mov $4, %r9d\n2: cmp $5, %edi\n int3\n jl less\n
+        lea (%r10,%rcx), %eax\n ret\nless: int $3\n lea 7(%r10,%rcx), %eax\n ret\n .cfi_endproc\n";
+    let mut p = Program::new(&shared(source, "a.s"));
+    for (edi, edx) in [(4u64, 0u64), (4, 1), (5, 0), (6, 1)] {
+        let run = p.run("f", [edi, 0, edx]);
+        assert_eq!(run.rax, if edx == 0 { 4000 } else { 3000 } + if edi < 5 { 7 } else { 0 });
+        assert_eq!(run.breakpoints, if edi < 5 { 2 } else { 1 });
+    }
+}
+
+/// The processor keeps the flags over a system call, also when a signal sends the guest back to the dispatcher there.
+#[test]
+fn flags_outlive_a_system_call() {
+    let source = ".text\n.globl f\n.type f,@function\nf: .cfi_startproc\n mov $39, %eax\n cmp $5, %edi\n syscall\n jl less\n mov $1, %eax\n ret\nless: mov $2, %eax\n ret\n .cfi_endproc\n";
+    let mut p = Program::new(&shared(source, "a.s"));
+    for edi in 3..8 {
+        assert_eq!(p.run("f", [edi, 0, 0]).rax, if edi < 5 { 2 } else { 1 });
+    }
+}

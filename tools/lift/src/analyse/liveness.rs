@@ -7,7 +7,7 @@
 //! loaded for it.
 
 use super::{arguments, stack};
-use crate::function::{Block, Certainty, Function, Program, Terminator};
+use crate::function::{Block, Certainty, Function, Program, Terminator, is_breakpoint};
 use crate::registers::{Effects, RegSet};
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 use std::collections::{BTreeMap, HashMap};
@@ -70,7 +70,8 @@ pub fn events(f: &Function, effects: &mut Effects) -> Events {
 
 fn event(i: &Instruction, effects: &mut Effects) -> Event {
     let e = effects.of(i);
-    let reads = e.reads.minus(RegSet::RSP);
+    // A handler of a breakpoint sees every register, and gives them back.
+    let reads = if is_breakpoint(i) { RegSet(u32::MAX) } else { e.reads }.minus(RegSet::RSP);
     match (i.flow_control(), i.mnemonic()) {
         (FlowControl::Call, Mnemonic::Call) => Event::Call { operand: RegSet::EMPTY, target: Some(i.near_branch_target()), leftovers: RegSet::EMPTY },
         (FlowControl::IndirectCall, Mnemonic::Call) if !i.is_call_far_indirect() => {

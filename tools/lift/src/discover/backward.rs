@@ -5,6 +5,7 @@
 //! wrong program. Where callers come in, or nobody is known to come from, nothing is known: that is no reason to give up, but said.
 
 use super::code::Code;
+use crate::function::is_breakpoint;
 use iced_x86::{ConditionCode, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 use std::collections::HashSet;
 
@@ -415,7 +416,7 @@ fn callee_saved(register: Register) -> bool {
 fn runs_on(instruction: &Instruction) -> bool {
     match instruction.flow_control() {
         FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return | FlowControl::Exception => false,
-        FlowControl::Interrupt => instruction.mnemonic() == Mnemonic::Syscall,
+        FlowControl::Interrupt => instruction.mnemonic() == Mnemonic::Syscall || is_breakpoint(instruction),
         _ => instruction.mnemonic() != Mnemonic::Hlt,
     }
 }

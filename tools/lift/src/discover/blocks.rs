@@ -6,6 +6,7 @@
 
 use super::code::{Code, mark};
 use super::jump_table::JumpTables;
+use crate::function::is_breakpoint;
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind};
 
 #[derive(Clone, Debug)]
@@ -66,7 +67,8 @@ fn run_on(code: &Code, start: u64, address: u64, last: Option<&Instruction>) -> 
     if code.at(address).is_none() {
         return Exit::Stop;
     }
-    let after_call = last.is_some_and(|i| matches!(i.flow_control(), FlowControl::Call | FlowControl::IndirectCall));
+    // So is a breakpoint, which pads what is behind such a call.
+    let after_call = last.is_some_and(|i| matches!(i.flow_control(), FlowControl::Call | FlowControl::IndirectCall) || is_breakpoint(i));
     if after_call && address >= code.limit(start) { Exit::Leave(address) } else { Exit::Jump(address) }
 }
 
@@ -83,6 +85,7 @@ fn exit_of(code: &Code, tables: &JumpTables, instruction: &Instruction) -> Optio
         // retf, iret and sysret do not return to a caller that lifted code knows.
         FlowControl::Return => Some(Exit::Stop),
         FlowControl::Exception => Some(Exit::Stop),
+        FlowControl::Interrupt if is_breakpoint(instruction) => (code.marks(instruction.next_ip()) & mark::LEADER == 0).then_some(Exit::Stop),
         FlowControl::Interrupt if instruction.mnemonic() != Mnemonic::Syscall => Some(Exit::Stop),
         _ if instruction.mnemonic() == Mnemonic::Hlt => Some(Exit::Stop),
         _ if code.at(instruction.next_ip()).is_none() => Some(Exit::Stop),

@@ -4,6 +4,7 @@
 //! Refuses to own jump tables and functions. The fact a newcomer gets wrong: two instructions may overlap (a jump past a `lock`
 //! prefix); both are kept, each under its own start.
 
+use crate::function::is_breakpoint;
 use crate::image::Image;
 use iced_x86::{Code as Opcode, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
 use std::collections::{HashMap, HashSet};
@@ -49,6 +50,8 @@ pub(super) struct Code<'i> {
     pub(super) indirect_jumps: Vec<u64>,
     /// Addresses of code that instructions mention (lea, immediates), not yet looked at.
     pub(super) mentioned: Vec<u64>,
+    /// Where the guest goes on after a breakpoint, not yet looked at.
+    pub(super) behind_breakpoints: Vec<u64>,
     /// Every `lea reg, [rip + x]`: its address and what it computes.
     pub(super) lea_targets: Vec<(u64, u64)>,
     pub(super) indirect_calls: u64,
@@ -67,6 +70,7 @@ impl<'i> Code<'i> {
             switch_edges: HashSet::new(),
             indirect_jumps: Vec::new(),
             mentioned: Vec::new(),
+            behind_breakpoints: Vec::new(),
             lea_targets: Vec::new(),
             indirect_calls: 0,
         }
@@ -247,6 +251,10 @@ impl<'i> Code<'i> {
             }
             FlowControl::Return => true,
             FlowControl::Exception => true,
+            FlowControl::Interrupt if is_breakpoint(instruction) => {
+                self.behind_breakpoints.push(instruction.next_ip());
+                true
+            }
             FlowControl::Interrupt => !matches!(instruction.mnemonic(), Mnemonic::Syscall),
             FlowControl::Next => matches!(instruction.mnemonic(), Mnemonic::Hlt),
         }

@@ -37,6 +37,18 @@ pub(super) fn fill(code: &mut Code, tables: &mut JumpTables) {
     }
 }
 
+/// Starts blocks where the guest goes on after breakpoints. What looks like one outside all frames is padding or data.
+pub(super) fn follow_breakpoints(code: &mut Code) {
+    while let Some(next) = code.behind_breakpoints.pop() {
+        let home = |address: u64| code.image.frame_index(address);
+        let framed = code.image.frames.is_empty() || home(next).is_some() && home(next) == home(next - 1);
+        if framed && (code.at(next).is_some() || believable(code, next)) {
+            code.start_block(next, 0);
+            code.follow();
+        }
+    }
+}
+
 /// Looks at one byte; returns the next address to look at.
 fn fill_at(code: &mut Code, address: u64, inside_frames: bool) -> u64 {
     if code.marks(address) & (mark::COVERED | mark::DATA) != 0 {

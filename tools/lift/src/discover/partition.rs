@@ -223,6 +223,7 @@ impl<'a, 'i> Partition<'a, 'i> {
             unreached: attached.map_or_else(Vec::new, |a| a.iter().copied().collect()),
             address_taken: marks & (mark::TAKEN | mark::NAMED | mark::GAP_ENTRY) != 0 || !referenced,
             catches: members.iter().any(|&b| self.image().frame_index(b).is_some_and(|k| self.image().frames[k].catches)),
+            passed_flags: HashMap::new(),
             blocks,
         }
     }

@@ -3,6 +3,7 @@
 //! Rows choose a `Lazy` kind after putting operands into the flag locals (`flag_operands`), or compute single flags with `set_flag` and say `Lazy::Locals`.
 
 use super::{Alu, Emit, Local, Width};
+use crate::function::is_breakpoint;
 use iced_x86::{ConditionCode, Instruction, RflagsBits};
 use syscalls::abi::offset;
 use wasm_encoder::ValType;
@@ -63,9 +64,9 @@ impl Flags {
     pub fn without(self, o: Flags) -> Flags {
         Flags(self.0 & !o.0)
     }
-    /// Flags the instruction reads.
+    /// Flags the instruction reads: a breakpoint shows all to a handler.
     pub fn read_by(i: &Instruction) -> Flags {
-        Flags(i.rflags_read() & Self::ALL.0)
+        if is_breakpoint(i) { Flags::ALL } else { Flags(i.rflags_read() & Self::ALL.0) }
     }
     /// Flags the instruction leaves with a new (or undefined) value, whatever its operands: shifts by a variable count may leave them alone and do not count.
     pub fn killed_by(i: &Instruction) -> Flags {
@@ -73,7 +74,9 @@ impl Flags {
         let variable_count = matches!(i.mnemonic(), Shl | Shr | Sar | Sal | Rol | Ror | Rcl | Rcr | Shld | Shrd) && i.op_kind(i.op_count() - 1) == OpKind::Register
             || i.has_rep_prefix()
             || i.has_repne_prefix();
-        if variable_count { Flags::NONE } else { Flags(i.rflags_modified() & Self::ALL.0).without(Self::left_by(i)) }
+        // The kernel gives back the flags it was given, whatever the instruction itself does to them.
+        let kept = variable_count || i.mnemonic() == Syscall || is_breakpoint(i);
+        if kept { Flags::NONE } else { Flags(i.rflags_modified() & Self::ALL.0).without(Self::left_by(i)) }
     }
     /// Flags the manual calls undefined after `i`, and every processor leaves as they were.
     pub fn left_by(i: &Instruction) -> Flags {

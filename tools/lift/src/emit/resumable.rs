@@ -144,7 +144,7 @@ impl Writer {
         }
         match (&p.end, last) {
             (End::Call(next), Some(i)) => self.call(i, *next),
-            (End::Syscall(next), _) => self.syscall(*next),
+            (End::Syscall(next), _) => self.syscall(*next, p.live_out),
             (End::Restart(next), _) => {
                 self.settle(p.live_out);
                 self.goto(*next);
@@ -176,8 +176,8 @@ impl Writer {
         self.e.s().return_();
     }
 
-    fn syscall(&mut self, next: u64) {
-        self.settle(Flags::NONE);
+    fn syscall(&mut self, next: u64, flags: Flags) {
+        self.settle(flags);
         self.e.cpu_store64(offset::RIP, |e| e.c64(next as i64));
         self.e.s().call(import::SYSCALL_INDEX);
         self.e.cpu_load32(offset::POLL);

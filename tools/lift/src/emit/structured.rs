@@ -223,6 +223,9 @@ impl Writer<'_> {
         let loads = self.facts.live_in[&self.f.entry].minus(RegSet::PARAMETERS).minus(RegSet::RSP);
         self.e.valid = RegSet(u32::MAX).minus(loads);
         self.e.ensure(loads);
+        self.e.lazy = Lazy::State;
+        let flags = self.flags_in.get(&self.f.entry).copied().unwrap_or_default();
+        self.e.flags_to_locals(flags);
         self.e.lazy = Lazy::Locals;
     }
 
@@ -386,7 +389,7 @@ impl Writer<'_> {
             let event = self.events[&at][k];
             match event {
                 Event::Call { target, leftovers, .. } => self.call(i, target, leftovers, live[k + 1]),
-                Event::Syscall => self.syscall(i, live[k + 1]),
+                Event::Syscall => self.syscall(i, live[k + 1], live_flags[k]),
                 Event::Plain { .. } => {
                     if self.switch_loads.contains(&i.ip()) {
                         self.save_switch_index(i);
@@ -567,9 +570,10 @@ impl Writer<'_> {
         self.e.s().return_call(self.o.mismatch);
     }
 
-    fn syscall(&mut self, i: &Instruction, live_after: RegSet) {
+    fn syscall(&mut self, i: &Instruction, live_after: RegSet, live_flags: Flags) {
         let dirty = self.e.dirty;
         self.e.flush(locals::syscall_flush(dirty, live_after));
+        self.e.flags_to_state(live_flags);
         self.e.flush_rsp();
         self.e.cpu_store64(offset::RIP, |e| e.c64(i.next_ip() as i64));
         self.e.s().call(import::SYSCALL_INDEX);
@@ -749,6 +753,8 @@ impl Writer<'_> {
         let callee = liveness::callee(self.o.summaries, Some(target), RegSet::EMPTY);
         let (dirty, own) = (self.e.dirty, self.own());
         self.e.flush(locals::tail_flush(dirty, own, callee));
+        let flags = self.flags_in.get(&target).copied().unwrap_or_default();
+        self.e.flags_to_state(flags);
         match self.o.index.get(&target).copied() {
             Some(index) if self.at_entry_rsp() && !self.o.slots.contains_key(&target) => {
                 self.parameters(locals::tail_parameters(own, callee));
