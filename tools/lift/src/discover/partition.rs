@@ -7,6 +7,7 @@
 use super::blocks::{Exit, RawBlock};
 use super::code::{Code, mark};
 use super::jump_table::JumpTables;
+use crate::analyse::dominators::Dominators;
 use crate::function::{Block, Certainty, Function, SwitchIndex, Terminator};
 use crate::image::Image;
 use std::collections::btree_map::Entry;
@@ -14,6 +15,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Shared code of at most this many instructions is copied into each function; larger code becomes a function of its own.
 const COPY_LIMIT: usize = 24;
+
+/// So many instructions are copied in all, beside a share of the object's own.
+const COPIES: usize = 10_000;
 
 /// Between the load from a jump table and the jump there is seldom more than one. Beyond so many blocks nothing is known.
 const MAX_BLOCKS_TO_LOAD: usize = 1000;
@@ -108,33 +112,36 @@ impl<'a, 'i> Partition<'a, 'i> {
             .any(|target| image.frame_index(target).is_some_and(|home| homes.contains(&home) && image.frames[home].start != target))
     }
 
-    /// Gives code that two functions reach a function of its own, unless it is small enough to copy.
+    /// Gives code that two functions reach a function of its own, unless it is small enough to copy: what no entry dominates, if one comes from all of them at once. What lies behind such a join is
+    /// dominated by it, so nothing needs to be looked at twice.
     fn split_shared_code(&mut self) {
-        let mut owner: HashMap<u64, u64> = HashMap::new();
-        let mut work: Vec<(u64, u64)> = self.entries.iter().rev().map(|&e| (e, e)).collect();
-        while let Some((address, entry)) = work.pop() {
-            if address != entry && self.entries.contains(&address) {
+        let starts: Vec<u64> = self.blocks.keys().copied().collect();
+        let number: HashMap<u64, usize> = starts.iter().enumerate().map(|(k, s)| (*s, k + 1)).collect();
+        let reached = |targets: Vec<u64>| targets.into_iter().filter_map(|t| number.get(&t).copied()).collect::<Vec<usize>>();
+        let mut graph = vec![reached(self.entries.iter().copied().collect())];
+        graph.extend(self.blocks.values().map(|b| reached(b.targets(self.tables))));
+        let dominators = Dominators::of(&graph);
+        let mut ways = vec![0usize; graph.len()];
+        graph.iter().enumerate().filter(|(k, _)| dominators.immediate(*k).is_some()).flat_map(|(_, to)| to).for_each(|&t| ways[t] += 1);
+        let mut copies = COPIES + self.code.instruction_count() / 2;
+        // From the end, so that a short way into a join is copied, and not what is behind the join.
+        for (k, &start) in starts.iter().enumerate().rev() {
+            if dominators.immediate(k + 1) != Some(0) || self.entries.contains(&start) {
                 continue;
             }
-            match owner.get(&address) {
-                Some(&first) if first == entry => continue,
-                Some(_) => {
-                    if !self.is_small(address) {
-                        self.entries.insert(address);
-                        self.joins.insert(address);
-                    }
-                    continue;
+            let cost = self.size_if_small(start).map(|size| size * ways[k + 1]);
+            match cost.and_then(|c| copies.checked_sub(c)) {
+                Some(left) => copies = left,
+                None => {
+                    self.entries.insert(start);
+                    self.joins.insert(start);
                 }
-                None => {}
             }
-            let Some(block) = self.blocks.get(&address) else { continue };
-            owner.insert(address, entry);
-            work.extend(block.targets(self.tables).into_iter().map(|t| (t, entry)));
         }
     }
 
-    /// Whether everything reached from `address` fits into `COPY_LIMIT`.
-    fn is_small(&self, address: u64) -> bool {
+    /// The number of instructions of everything reached from `address`, if that fits into `COPY_LIMIT`.
+    fn size_if_small(&self, address: u64) -> Option<usize> {
         let mut size = 0;
         let mut seen = HashSet::new();
         let mut work = vec![address];
@@ -145,11 +152,11 @@ impl<'a, 'i> Partition<'a, 'i> {
             let Some(block) = self.blocks.get(&at) else { continue };
             size += block.instructions.len().max(1);
             if size > COPY_LIMIT {
-                return false;
+                return None;
             }
             work.extend(block.targets(self.tables));
         }
-        true
+        Some(size)
     }
 
     /// Blocks reached from `entry` without passing another entry.
