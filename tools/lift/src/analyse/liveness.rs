@@ -10,7 +10,7 @@ use super::{arguments, stack};
 use crate::function::{Block, Certainty, Function, Program, Terminator, is_breakpoint};
 use crate::registers::{Effects, RegSet};
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What callers need to know of a function.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,7 +116,11 @@ pub fn summarise(program: &Program, events: &mut BTreeMap<u64, Events>) -> Summa
         e.results = e.results.and(e.may_write);
     }
     let mut live: HashMap<(u64, u64), Live> = HashMap::new();
-    while liveness_round(program, events, &mut s, &mut live) {}
+    let calls = CallOrder::of(program, events);
+    let mut waiting = calls.all();
+    while let Some(entry) = calls.next(&mut waiting) {
+        liveness_of(program, &program.functions[&entry], &events[&entry], &mut s, &mut live, |changed| calls.push(&mut waiting, changed));
+    }
     s
 }
 
@@ -130,35 +134,93 @@ pub fn summarise_writes(program: &Program, events: &BTreeMap<u64, Events>) -> Su
             (f.entry, if stack::returns_elsewhere(f) { Summary::ANYTHING } else { Summary { results, ..Summary::default() } })
         })
         .collect();
-    while may_write_round(program, events, &mut s) {}
+    let calls = CallOrder::of(program, events);
+    let own: HashMap<u64, RegSet> = program.functions.values().map(|f| (f.entry, own_writes(f, &events[&f.entry]))).collect();
+    let mut waiting = calls.all();
+    while let Some(entry) = calls.next(&mut waiting) {
+        let callees = calls.callees[&entry].iter().fold(own[&entry], |w, t| w.or(summary(&s, Some(*t)).may_write));
+        let e = s.get_mut(&entry).expect("every function has a summary");
+        let changed = std::mem::replace(&mut e.may_write, callees.and(RegSet::CALLER_SAVED)) != e.may_write;
+        if changed {
+            calls.push(&mut waiting, Changed::ForCallers(entry));
+        }
+    }
     s
 }
 
-fn may_write_round(program: &Program, events: &BTreeMap<u64, Events>, s: &mut Summaries) -> bool {
-    let mut changed = false;
-    for f in program.functions.values() {
-        let mut w = s[&f.entry].may_write;
-        for b in f.blocks.values() {
-            for e in &events[&f.entry][&b.start] {
-                w = w.or(match e {
-                    Event::Plain { writes, .. } => *writes,
-                    Event::Syscall => SYSCALL_WRITES,
-                    Event::Call { target, .. } => summary(s, *target).may_write,
-                });
-            }
-            w = w.or(match b.end {
-                Terminator::TailJump(t) => summary(s, Some(t)).may_write,
-                Terminator::TailBranch { taken, .. } => summary(s, Some(taken)).may_write,
-                Terminator::IndirectJump => RegSet::CALLER_SAVED,
-                _ => RegSet::EMPTY,
-            });
+/// The order in which summaries are computed: callees first, and again only what a change concerns. Rounds over all functions take as many rounds as the longest chain of calls has links.
+struct CallOrder {
+    order: Vec<u64>,
+    position: HashMap<u64, usize>,
+    callees: HashMap<u64, Vec<u64>>,
+    callers: HashMap<u64, Vec<u64>>,
+}
+
+/// What a new summary concerns.
+enum Changed {
+    /// The callers of this function.
+    ForCallers(u64),
+    /// This function.
+    For(u64),
+}
+
+impl CallOrder {
+    fn of(program: &Program, events: &BTreeMap<u64, Events>) -> CallOrder {
+        let (mut callees, mut callers): (HashMap<u64, Vec<u64>>, HashMap<u64, Vec<u64>>) = (HashMap::new(), HashMap::new());
+        for f in program.functions.values() {
+            let called = events[&f.entry].values().flatten().filter_map(|e| if let Event::Call { target, .. } = e { *target } else { None });
+            let mut targets: Vec<u64> = called.chain(f.blocks.values().filter_map(Block::tail_target)).collect();
+            targets.sort_unstable();
+            targets.dedup();
+            targets.iter().for_each(|t| callers.entry(*t).or_default().push(f.entry));
+            callees.insert(f.entry, targets);
         }
-        let w = w.and(RegSet::CALLER_SAVED);
-        let e = s.get_mut(&f.entry).expect("every function has a summary");
-        changed |= e.may_write != w;
-        e.may_write = w;
+        let mut order = Vec::new();
+        let mut seen = HashSet::new();
+        for &root in program.functions.keys() {
+            let mut stack = if seen.insert(root) { vec![(root, 0)] } else { Vec::new() };
+            while let Some((entry, next)) = stack.pop() {
+                match callees[&entry].get(next) {
+                    Some(target) => {
+                        stack.push((entry, next + 1));
+                        if callees.contains_key(target) && seen.insert(*target) {
+                            stack.push((*target, 0));
+                        }
+                    }
+                    None => order.push(entry),
+                }
+            }
+        }
+        let position = order.iter().enumerate().map(|(k, e)| (*e, k)).collect();
+        CallOrder { order, position, callees, callers }
     }
-    changed
+
+    fn all(&self) -> BTreeSet<usize> {
+        (0..self.order.len()).collect()
+    }
+
+    fn next(&self, waiting: &mut BTreeSet<usize>) -> Option<u64> {
+        waiting.pop_first().map(|k| self.order[k])
+    }
+
+    fn push(&self, waiting: &mut BTreeSet<usize>, changed: Changed) {
+        match changed {
+            Changed::ForCallers(callee) => waiting.extend(self.callers.get(&callee).into_iter().flatten().map(|e| self.position[e])),
+            Changed::For(entry) => waiting.extend(self.position.get(&entry)),
+        }
+    }
+}
+
+/// Registers a function changes itself, or by calls of what nobody knows.
+fn own_writes(f: &Function, events: &Events) -> RegSet {
+    let of_event = |e: &Event| match e {
+        Event::Plain { writes, .. } => *writes,
+        Event::Syscall => SYSCALL_WRITES,
+        Event::Call { target: None, .. } => Summary::UNKNOWN.may_write,
+        Event::Call { .. } => RegSet::EMPTY,
+    };
+    let ends = stack::returns_elsewhere(f) || f.blocks.values().any(|b| b.end == Terminator::IndirectJump);
+    events.values().flatten().fold(if ends { RegSet::CALLER_SAVED } else { RegSet::EMPTY }, |w, e| w.or(of_event(e)))
 }
 
 /// Registers read later, by who reads them.
@@ -207,43 +269,42 @@ impl Live {
     }
 }
 
-/// One pass over all functions; true if anything changed.
-fn liveness_round(program: &Program, events: &BTreeMap<u64, Events>, s: &mut Summaries, live: &mut HashMap<(u64, u64), Live>) -> bool {
-    let mut changed = false;
-    for f in program.functions.values().rev() {
-        let fe = &events[&f.entry];
-        let mut needs: Vec<(u64, RegSet)> = Vec::new();
-        loop {
-            needs.clear();
-            let mut again = false;
-            for b in f.blocks.values().rev() {
-                let l = block_liveness(f, b, &fe[&b.start], s, live, &mut needs);
-                if live.insert((f.entry, b.start), l) != Some(l) {
-                    again = true;
-                }
-            }
-            if !again {
-                break;
-            }
+/// Liveness of one function by the summaries as they are; says which of them it changes, its own and those of its callees.
+fn liveness_of(program: &Program, f: &Function, fe: &Events, s: &mut Summaries, live: &mut HashMap<(u64, u64), Live>, mut changed: impl FnMut(Changed)) {
+    let mut predecessors: HashMap<u64, Vec<u64>> = HashMap::new();
+    for b in f.blocks.values() {
+        b.successors().iter().for_each(|t| predecessors.entry(*t).or_default().push(b.start));
+    }
+    let mut needs: Vec<(u64, RegSet)> = Vec::new();
+    let mut work: Vec<u64> = f.blocks.keys().copied().collect();
+    let mut waiting: HashSet<u64> = work.iter().copied().collect();
+    while let Some(at) = work.pop() {
+        waiting.remove(&at);
+        let l = block_liveness(f, &f.blocks[&at], &fe[&at], s, live, &mut needs);
+        if live.insert((f.entry, at), l).unwrap_or_default() != l {
+            work.extend(predecessors.get(&at).into_iter().flatten().filter(|p| waiting.insert(**p)));
         }
-        let (reads, forwards) = live[&(f.entry, f.entry)].summary(f);
-        let e = s.get_mut(&f.entry).expect("every function has a summary");
-        let (reads, forwards) = (e.reads.or(reads), e.forwards.or(forwards));
-        changed |= (e.reads, e.forwards) != (reads, forwards);
+    }
+    let (reads, forwards) = live[&(f.entry, f.entry)].summary(f);
+    let e = s.get_mut(&f.entry).expect("every function has a summary");
+    let (reads, forwards) = (e.reads.or(reads), e.forwards.or(forwards));
+    if (e.reads, e.forwards) != (reads, forwards) {
         (e.reads, e.forwards) = (reads, forwards);
-        for (target, regs) in needs {
-            // A function that others call, too, returns what the convention says.
-            if program.functions.get(&target).is_some_and(|f| f.address_taken) {
-                continue;
-            }
-            if let Some(t) = s.get_mut(&target) {
-                let r = t.results.or(regs.and(t.may_write));
-                changed |= r != t.results;
+        changed(Changed::ForCallers(f.entry));
+    }
+    for (target, regs) in needs {
+        // A function that others call, too, returns what the convention says.
+        if program.functions.get(&target).is_some_and(|f| f.address_taken) {
+            continue;
+        }
+        if let Some(t) = s.get_mut(&target) {
+            let r = t.results.or(regs.and(t.may_write));
+            if r != t.results {
                 t.results = r;
+                changed(Changed::For(target));
             }
         }
     }
-    changed
 }
 
 /// Semantic liveness at the start of a block; pushes (callee, registers live after it) for every direct callee and tail target.
