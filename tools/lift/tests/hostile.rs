@@ -5,7 +5,7 @@
 
 mod elf;
 
-use elf::program;
+use elf::{TEXT, program};
 
 const BASE: u64 = 0x1000_0000;
 
@@ -64,6 +64,8 @@ impl Assembler {
 
 const JE: &[u8] = &[0x0f, 0x84];
 const JNE: &[u8] = &[0x0f, 0x85];
+const JMP: &[u8] = &[0xe9];
+const CALL: &[u8] = &[0xe8];
 const RET: &[u8] = &[0xc3];
 const DEC_EAX: &[u8] = &[0xff, 0xc8];
 
@@ -149,4 +151,91 @@ fn a_long_chain_of_blocks_needs_no_native_stack() {
     // All that is emitted is emitted here, in a thread with little stack.
     let small = rayon::ThreadPoolBuilder::new().num_threads(1).stack_size(512 << 10).build().unwrap();
     small.install(|| lifted("a chain of blocks", &code, 100));
+}
+
+/// `first` and `second`: two functions that branch to each of n places, all of which lead to the same long piece of code.
+fn joins_before_shared_code(n: usize, length: usize) -> Vec<u8> {
+    let (second, shared) = (n, n + 1);
+    let mut a = Assembler::default();
+    a.to(CALL, second);
+    for entry in 0..2 {
+        for k in 0..n {
+            a.bytes(DEC_EAX);
+            a.to(JE, k);
+        }
+        a.bytes(RET);
+        if entry == 0 {
+            a.label(second);
+        }
+    }
+    for k in 0..n {
+        a.label(k);
+        a.bytes(DEC_EAX);
+        a.to(JMP, shared);
+    }
+    a.label(shared);
+    for _ in 0..length {
+        a.bytes(DEC_EAX);
+    }
+    a.bytes(RET);
+    a.finish()
+}
+
+#[test]
+fn code_behind_shared_code_is_not_copied_for_everybody() {
+    valid("joins", &joins_before_shared_code(20, 60), 200);
+    let shard = lifted("many joins", &joins_before_shared_code(2000, 20_000), 60);
+    let d = &shard.report.discovery;
+    assert!(d.emitted_instructions <= 2 * d.instructions, "{} of {}", d.emitted_instructions, d.instructions);
+    // Small enough to be copied, but not for so many.
+    let shard = lifted("many small joins", &joins_before_shared_code(4000, 8), 200);
+    let d = &shard.report.discovery;
+    assert!(d.emitted_instructions <= 2 * d.instructions, "{} of {}", d.emitted_instructions, d.instructions);
+}
+
+#[test]
+fn long_chains_of_calls_and_of_flags_are_followed() {
+    let mut a = Assembler::default();
+    for k in 0..20_000 {
+        a.label(k);
+        a.to(CALL, k + 1);
+        a.bytes(RET);
+    }
+    a.label(20_000);
+    a.bytes(&[0x4d, 0x89, 0xc1]);
+    a.bytes(RET);
+    lifted("a chain of calls", &a.finish(), 150);
+    // Backwards in memory: the flags that the last block reads live through all of them.
+    let n = 20_000;
+    let mut a = Assembler::default();
+    a.to(JMP, n);
+    a.label(0);
+    a.to(JE, n + 1);
+    a.label(n + 1);
+    a.bytes(RET);
+    for k in 1..=n {
+        a.label(k);
+        a.bytes(&[0x89, 0xc8]);
+        a.to(JMP, k - 1);
+    }
+    lifted("a chain of jumps", &a.finish(), 150);
+}
+
+/// One function that mentions many tables and many labels, and jumps through a register that nothing sets.
+#[test]
+fn tables_that_an_unresolved_jump_may_use_have_a_budget() {
+    let mut code = Vec::new();
+    for k in 0..20_000u32 {
+        // lea rax, [rip + x]: in turn to code and to data.
+        let target = if k % 2 == 0 { TEXT as u32 + 7 * k } else { elf::DATA as u32 + 0x40_0000 + 4 * k };
+        code.extend([0x48, 0x8d, 0x05]);
+        code.extend(target.wrapping_sub(TEXT as u32 + code.len() as u32 + 4).to_le_bytes());
+    }
+    code.extend([0xff, 0xe0]);
+    let data = vec![0u8; 80_000];
+    let file = elf::file(&[elf::Part { flags: 5, address: TEXT, bytes: &code }, elf::Part { flags: 4, address: elf::DATA + 0x40_0000, bytes: &data }]);
+    let start = std::time::Instant::now();
+    let shard = lift::lift(&file, BASE, "tables and labels").unwrap();
+    println!("tables and labels: {:?}", start.elapsed());
+    assert!(shard.resumable.len() <= 200 * code.len());
 }

@@ -7,7 +7,7 @@ use super::liveness::{Event, Events, SYSCALL_READS, SYSCALL_WRITES, Summaries, S
 use super::stack;
 use crate::function::{Block, Certainty, Function, Terminator};
 use crate::registers::RegSet;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Per block start.
 #[derive(Clone, Debug, Default)]
@@ -91,37 +91,41 @@ impl<'a> Scope<'a> {
 
     /// A backward union over the graph: `step` is one block, given what may be dirty at its start and the facts of later blocks.
     fn backward(&self, step: impl Fn(BlockView<'a>, RegSet, &HashMap<u64, RegSet>) -> RegSet, may_dirty: &HashMap<u64, RegSet>) -> HashMap<u64, RegSet> {
+        let position: HashMap<u64, usize> = self.order.iter().enumerate().map(|(k, b)| (*b, k)).collect();
+        let mut predecessors: Vec<Vec<usize>> = vec![Vec::new(); self.order.len()];
+        for (k, b) in self.order.iter().enumerate() {
+            self.f.blocks[b].successors().iter().filter_map(|t| position.get(t)).for_each(|t| predecessors[*t].push(k));
+        }
         let mut facts = HashMap::new();
-        loop {
-            let mut changed = false;
-            for at in self.order.iter().rev() {
-                let l = step(self.block(*at), may_dirty.get(at).copied().unwrap_or_default(), &facts);
-                changed |= facts.insert(*at, l) != Some(l);
-            }
-            if !changed {
-                return facts;
+        // Last blocks first; again only what leads to a change, or a deep nest of loops takes as many rounds as it is deep.
+        let mut waiting: BTreeSet<usize> = (0..self.order.len()).collect();
+        while let Some(k) = waiting.pop_last() {
+            let at = self.order[k];
+            let l = step(self.block(at), may_dirty.get(&at).copied().unwrap_or_default(), &facts);
+            if facts.insert(at, l).unwrap_or_default() != l {
+                waiting.extend(&predecessors[k]);
             }
         }
+        facts
     }
 
     /// A forward union over the graph: `step` is one block.
     fn forward(&self, facts: &LocalFacts, step: impl Fn(u64, RegSet) -> RegSet) -> HashMap<u64, RegSet> {
+        let position: HashMap<u64, usize> = self.order.iter().enumerate().map(|(k, b)| (*b, k)).collect();
         let mut d = HashMap::from([(self.f.entry, RegSet::PARAMETERS)]);
-        loop {
-            let mut changed = false;
-            for at in self.order {
-                let Some(before) = d.get(at).copied() else { continue };
-                let out = step(*at, before);
-                for t in self.f.blocks[at].successors() {
-                    let old = d.get(&t).copied();
-                    let new = old.unwrap_or_default().or(out.minus(facts.stored_on_edge(*at, t, self.loops)));
-                    changed |= d.insert(t, new) != Some(new) || old.is_none();
+        let mut waiting = BTreeSet::from([position[&self.f.entry]]);
+        while let Some(k) = waiting.pop_first() {
+            let at = self.order[k];
+            let out = step(at, d[&at]);
+            for t in self.f.blocks[&at].successors() {
+                let old = d.get(&t).copied();
+                let new = old.unwrap_or_default().or(out.minus(facts.stored_on_edge(at, t, self.loops)));
+                if d.insert(t, new) != Some(new) {
+                    waiting.extend(position.get(&t));
                 }
             }
-            if !changed {
-                return d;
-            }
         }
+        d
     }
 
     /// Registers that may be newer than `CpuState`, before it is known which stores clean them: the base for uses by possible stores.

@@ -110,13 +110,19 @@ struct Compared {
 pub(super) struct Backward<'c, 'i> {
     code: &'c Code<'i>,
     factory: InstructionInfoFactory,
-    /// Steps left for all walks together, so that a hostile file costs linear time.
+    /// Steps of all walks together, and how many there may be, so that a hostile file costs linear time.
+    steps: usize,
     budget: usize,
 }
 
 impl<'c, 'i> Backward<'c, 'i> {
-    pub(super) fn new(code: &'c Code<'i>) -> Backward<'c, 'i> {
-        Backward { code, factory: InstructionInfoFactory::new(), budget: 1_000_000 + 32 * code.instruction_count() }
+    /// `steps`: taken before.
+    pub(super) fn new(code: &'c Code<'i>, steps: usize) -> Backward<'c, 'i> {
+        Backward { code, factory: InstructionInfoFactory::new(), steps, budget: 1_000_000 + 32 * code.instruction_count() }
+    }
+
+    pub(super) fn steps(&self) -> usize {
+        self.steps
     }
 
     /// Collects what may run before `address`; true if callers may, too. None if the budget is used up.
@@ -139,7 +145,10 @@ impl<'c, 'i> Backward<'c, 'i> {
             }
             found.extend(sources.iter().filter(|&&s| belongs(s)).map(|&address| Before { address, by_jump: true }));
         }
-        self.budget = self.budget.checked_sub(1 + found.len())?;
+        self.steps += 1 + found.len();
+        if self.steps > self.budget {
+            return None;
+        }
         let framed = frame.is_some_and(|f| !image.frames[f].mid_frame);
         Some(framed || self.code.is_stated_entry(address))
     }

@@ -49,6 +49,8 @@ pub(super) struct JumpTables {
     sites: BTreeSet<u64>,
     /// Entries that may still be read, so that many jumps over one long table cannot cost more than the file is worth.
     budget: usize,
+    /// Steps of all backward walks so far: all rounds have one budget.
+    steps: usize,
     tables: BTreeMap<u64, Vec<Table>>,
     /// How many certain tables start at an address: a table ends where the next begins.
     starts: BTreeMap<u64, usize>,
@@ -65,6 +67,7 @@ impl JumpTables {
         JumpTables {
             sites: BTreeSet::new(),
             budget: (bytes as usize).saturating_mul(2).saturating_add(1 << 20),
+            steps: 0,
             tables: BTreeMap::new(),
             starts: BTreeMap::new(),
             switches: BTreeMap::new(),
@@ -114,7 +117,7 @@ impl JumpTables {
 
     /// Finds where the tables of `sites` may be.
     fn find(&mut self, code: &Code, sites: &[u64]) {
-        let mut backward = Backward::new(code);
+        let mut backward = Backward::new(code, self.steps);
         for &site in sites {
             let found = find_tables(&mut backward, code, site);
             for start in found.iter().flatten().filter(|t| t.certain).map(|t| t.start) {
@@ -132,6 +135,7 @@ impl JumpTables {
                 }
             }
         }
+        self.steps = backward.steps();
     }
 
     /// Reads the tables of `sites` and starts blocks at their targets.
@@ -183,10 +187,14 @@ pub(super) fn start_blocks_of_unresolved_jumps(code: &mut Code, tables: &JumpTab
     }
     let mut found = Vec::new();
     let mut budget = 1 << 22;
-    for (home, mentioned) in &bases {
-        let (labels, tables): (Vec<u64>, Vec<u64>) = mentioned.iter().partition(|&&a| image.is_code(a));
+    'all: for (home, mentioned) in &bases {
+        let (mut labels, tables): (Vec<u64>, Vec<u64>) = mentioned.iter().partition(|&&a| image.is_code(a));
+        labels.retain(|&l| image.frame_index(l) == Some(*home));
         for &table in tables.iter().filter(|&&t| image.is_constant(t, 4)) {
-            for &base in labels.iter().filter(|&&l| image.frame_index(l) == Some(*home)).chain([&table]) {
+            for &base in labels.iter().chain([&table]) {
+                if budget == 0 {
+                    break 'all;
+                }
                 found.extend(offsets_into_frame(code, table, base, *home, &mut budget));
             }
         }

@@ -36,7 +36,7 @@ pub(super) fn read(header: &Header, image: &Image) -> Vec<Frame> {
         let Ok(fde) = parsed else { continue };
         // The frame of a signal trampoline begins one byte early, so that unwinders that look up pc - 1 find it.
         let early = u64::from(fde.is_signal_trampoline());
-        let (from, to) = (fde.initial_address() + early, fde.end_address());
+        let (from, to) = (fde.initial_address().wrapping_add(early), fde.end_address());
         if from >= to || !image.is_code(from) {
             continue;
         }
