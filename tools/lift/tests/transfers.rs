@@ -134,7 +134,8 @@ fn the_guest_goes_on_behind_a_breakpoint() {
 /// The processor keeps the flags over a system call, also when a signal sends the guest back to the dispatcher there.
 #[test]
 fn flags_outlive_a_system_call() {
-    let source = ".text\n.globl f\n.type f,@function\nf: .cfi_startproc\n mov $39, %eax\n cmp $5, %edi\n syscall\n jl less\n mov $1, %eax\n ret\nless: mov $2, %eax\n ret\n .cfi_endproc\n";
+    let source =
+        ".text\n.globl f\n.type f,@function\nf: .cfi_startproc\n mov $39, %eax\n cmp $5, %edi\n syscall\n jl less\n mov $1, %eax\n ret\nless: mov $2, %eax\n ret\n .cfi_endproc\n";
     let mut p = Program::new(&shared(source, "a.s"));
     for edi in 3..8 {
         assert_eq!(p.run("f", [edi, 0, 0]).rax, if edi < 5 { 2 } else { 1 });

@@ -7,7 +7,9 @@ use lift::image::Image;
 use std::collections::HashMap;
 use syscalls::abi::{CpuState, StopKind, import, section, structured};
 use wasmtime::Val::{I32, I64};
-use wasmtime::{Config, Engine, Func, FuncType, Global, GlobalType, Instance, Memory, MemoryType, Module, Mutability, Ref, RefType, SharedMemory, Store, Table, TableType, Val, ValType};
+use wasmtime::{
+    Config, Engine, Func, FuncType, Global, GlobalType, Instance, Memory, MemoryType, Module, Mutability, Ref, RefType, SharedMemory, Store, Table, TableType, Val, ValType,
+};
 
 /// Where a function called by a test returns to, and its stack.
 const DONE: u64 = 0x10;
