@@ -81,7 +81,7 @@ impl Guest {
             let mut global = |v: Val| Global::new(&mut store, GlobalType::new(if matches!(v, I32(_)) { ValType::I32 } else { ValType::I64 }, Mutability::Const), v).unwrap();
             let (slot_base, any) = (global(I32(slot_base)), global(I64(0x5a5a_5a5a_5a5a)));
             let externs: Vec<wasmtime::Extern> =
-                vec![syscall.into(), helper.into(), window.clone().into(), cpu.into(), codemap.clone().into(), table.clone().into(), slot_base.into(), any.into()];
+                vec![syscall.into(), helper.into(), window.clone().into(), cpu.into(), codemap.clone().into(), table.into(), slot_base.into(), any.into()];
             let names: Vec<String> = module.imports().map(|i| i.name().to_owned()).collect();
             assert_eq!(names, [import::SYSCALL, import::HELPER, import::MEM, import::CPU, import::CODEMAP, import::TABLE, import::SLOT_BASE, import::ANY]);
             Instance::new(&mut store, module, &externs).unwrap();
