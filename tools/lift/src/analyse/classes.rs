@@ -202,7 +202,7 @@ fn lost_where_seen(f: &Function, order: &[u64], events: &Events, s: &Summaries, 
                 Terminator::Return => own.results,
                 Terminator::TailJump(t) => tail(t),
                 Terminator::TailBranch { taken, .. } => tail(taken),
-                Terminator::IndirectJump => RegSet::ARGUMENTS,
+                Terminator::IndirectJump => RegSet::XMM,
                 _ => RegSet::EMPTY,
             },
         );

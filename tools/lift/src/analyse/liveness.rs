@@ -320,7 +320,9 @@ fn block_liveness(f: &Function, b: &Block, events: &[Event], s: &Summaries, live
         Terminator::Return => Live::default().passing(own.results.or(RegSet::RAX)),
         Terminator::TailJump(t) => tail(t),
         Terminator::TailBranch { taken, .. } => tail(taken),
-        Terminator::IndirectJump | Terminator::Switch { certainty: Certainty::Open | Certainty::Doubtful, .. } => Live::default().forwarding(RegSet::ARGUMENTS).passing(own.results),
+        Terminator::IndirectJump | Terminator::Switch { certainty: Certainty::Open | Certainty::Doubtful, .. } => {
+            Live::default().forwarding(RegSet::ARGUMENTS).passing(own.results)
+        }
         _ => Live::default(),
     });
     for e in events.iter().rev() {
