@@ -102,6 +102,8 @@ pub struct Image {
     pub lazy_entries: Vec<u64>,
     /// By place, as far as the names have sane lengths.
     pub imports: Vec<Import>,
+    /// TLS descriptors: pairs of words that ld.so fills with a function and its argument.
+    pub descriptors: Vec<u64>,
     pub interpreter: Option<String>,
     pub dynamic: DynamicFacts,
 }

@@ -1,7 +1,7 @@
 //! Languages whose code does not keep the System V calling convention, recognised by what their runtimes carry.
 //!
 //! The structured form believes that a callee it does not know preserves rbx, rbp and r12..r15 and reads its arguments where the convention says. Go, OCaml and Haskell do
-//! neither between their own functions, so their objects have the resumable form only: slower, but it believes nothing. A file that carries such a text by accident is slower, not
+//! neither between their own functions, and Swift returns more than the convention knows; so their objects have the resumable form only: slower, but it believes nothing. A file that carries such a text by accident is slower, not
 //! wrong. The fact a newcomer gets wrong: sections and symbols do not help, Debian strips both.
 
 use memchr::memmem;
@@ -13,16 +13,19 @@ pub enum Language {
     Go,
     Haskell,
     OCaml,
+    Swift,
 }
 
 /// What every program of the language holds.
-const MARKERS: [(Language, &[u8]); 3] = [
+const MARKERS: [(Language, &[u8]); 4] = [
     // runtime/debug.BuildInfo.
     (Language::Go, b"\xff Go buildinf:"),
     // Where the runtime system asks for reports of its faults.
     (Language::Haskell, b"haskell.org/ghc/reportabug"),
     // The variable the runtime reads at start.
     (Language::OCaml, b"OCAMLRUNPARAM"),
+    // The function of its runtime that all its code calls.
+    (Language::Swift, b"swift_release"),
 ];
 
 impl Language {
@@ -38,6 +41,7 @@ impl fmt::Display for Language {
             Language::Go => "Go",
             Language::Haskell => "Haskell",
             Language::OCaml => "OCaml",
+            Language::Swift => "Swift",
         })
     }
 }

@@ -1,6 +1,7 @@
 //! From an ELF file to a shard: the one public entry of the lifter.
 
 use crate::analyse::liveness;
+use crate::analyse::preserving;
 use crate::analyse::returns::Endless;
 use crate::analyse::stack;
 use crate::certificate::{self, Certificate};
@@ -89,8 +90,9 @@ pub fn lift_forms(bytes: &[u8], base: u64, name: &str, structured: Structured) -
         _ if program.language.is_some() => no_structured_functions(),
         wanted => {
             let endless = Endless::assumed(&program, &image);
+            let exact = preserving::count_on_it(&program, &image);
             let functions = program.functions.into_iter().map(|(entry, f)| (entry, endless.cut(f))).collect();
-            structured_module(&Program { functions, ..Program::default() }, wanted, &mut report)
+            structured_module(&Program { functions, ..Program::default() }, |f| wanted.includes(f) && !exact.contains(&f.entry), &mut report)
         }
     };
     report.structured_bytes = structured.len() as u64;
@@ -114,7 +116,7 @@ fn discovered(bytes: &[u8], base: u64, name: &str) -> Result<(Image, Program), E
 
 /// The structured module of an object that has the resumable form alone.
 pub fn no_structured_functions() -> Vec<u8> {
-    structured_module(&Program::default(), Structured::All, &mut Report::default())
+    structured_module(&Program::default(), |_| true, &mut Report::default())
 }
 
 fn resumable_module(program: &Program, report: &mut Report) -> Vec<u8> {
@@ -135,12 +137,12 @@ fn resumable_module(program: &Program, report: &mut Report) -> Vec<u8> {
     m.finish(functions.len() as u32, &[blocks_section(&blocks)])
 }
 
-fn structured_module(program: &Program, wanted: Structured, report: &mut Report) -> Vec<u8> {
+fn structured_module(program: &Program, wanted: impl Fn(&Function) -> bool, report: &mut Report) -> Vec<u8> {
     let mut effects = Effects::default();
     let mut events: BTreeMap<u64, _> = program.functions.values().map(|f| (f.entry, liveness::events(f, &mut effects))).collect();
     let summaries = liveness::summarise(program, &mut events);
     // Code for CPU features the guest is told it does not have stays in the resumable form, where its gaps are: no time is spent on optimising it.
-    let functions: Vec<&Function> = program.functions.values().filter(|f| !is_gated(f) && !stack::returns_elsewhere(f) && wanted.includes(f)).collect();
+    let functions: Vec<&Function> = program.functions.values().filter(|f| !is_gated(f) && !stack::returns_elsewhere(f) && wanted(f)).collect();
     let index: HashMap<u64, u32> = functions.iter().enumerate().map(|(k, f)| (f.entry, import::FUNCTIONS + k as u32)).collect();
     let mismatch = import::FUNCTIONS + functions.len() as u32;
     let slots: HashMap<u64, u64> = program.functions.values().filter_map(|f| Some((f.entry, f.slot()?))).collect();

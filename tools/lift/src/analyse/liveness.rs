@@ -6,7 +6,7 @@
 //! The fact a newcomer gets wrong: nobody knows how many arguments a call of an unknown target has, so it may read all six registers; but what is none for sure (`leftovers`) is neither kept nor
 //! loaded for it.
 
-use super::{arguments, stack};
+use super::{arguments, preserving, stack};
 use crate::function::{Block, Certainty, Function, Program, Terminator, is_breakpoint};
 use crate::registers::{Effects, RegSet};
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
@@ -86,7 +86,7 @@ fn event(i: &Instruction, effects: &mut Effects) -> Event {
 }
 
 /// The register that an instruction stores in the stack frame as a whole.
-fn saved(i: &Instruction) -> RegSet {
+pub(super) fn saved(i: &Instruction) -> RegSet {
     let in_frame =
         || i.op0_kind() == OpKind::Memory && matches!(i.memory_base(), Register::RSP | Register::RBP) && i.memory_index() == Register::None && i.op1_kind() == OpKind::Register;
     match i.mnemonic() {
@@ -126,11 +126,12 @@ pub fn summarise(program: &Program, events: &mut BTreeMap<u64, Events>) -> Summa
 
 /// Summaries in which only `may_write` means anything.
 pub fn summarise_writes(program: &Program, events: &BTreeMap<u64, Events>) -> Summaries {
+    let mut effects = Effects::default();
     let mut s: Summaries = program
         .functions
         .values()
         .map(|f| {
-            let results = if f.address_taken { RegSet::RESULTS } else { RegSet::EMPTY };
+            let results = if f.address_taken { RegSet::RESULTS } else { RegSet::EMPTY }.or(preserving::restores(f, &mut effects));
             (f.entry, if stack::returns_elsewhere(f) { Summary::ANYTHING } else { Summary { results, ..Summary::default() } })
         })
         .collect();

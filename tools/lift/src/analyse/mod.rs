@@ -6,5 +6,6 @@ pub mod dominators;
 pub mod flags;
 pub mod liveness;
 pub mod locals;
+pub mod preserving;
 pub mod returns;
 pub mod stack;

@@ -166,6 +166,7 @@ impl Header {
             init_fini: Vec::new(),
             relocation_targets: Vec::new(),
             imports: Vec::new(),
+            descriptors: Vec::new(),
             open_words: Vec::new(),
             lazy_entries: Vec::new(),
             interpreter: None,

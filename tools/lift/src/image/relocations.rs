@@ -13,6 +13,7 @@ const R_64: u64 = 1;
 const R_GLOB_DAT: u64 = 6;
 const R_JUMP_SLOT: u64 = 7;
 const R_RELATIVE: u64 = 8;
+const R_TLSDESC: u64 = 36;
 const R_IRELATIVE: u64 = 37;
 
 /// Names of imports kept, in all: many relocations may name one long symbol.
@@ -67,6 +68,10 @@ fn relocate(image: &mut Image, offset: u64, info: u64, addend: u64, symbols: &Dy
             image.lazy_entries.push(image.base.wrapping_add(lazy));
             Some(lazy)
         }),
+        R_TLSDESC => {
+            image.descriptors.push(place);
+            None
+        }
         R_IRELATIVE => {
             targets.push(image.base.wrapping_add(addend));
             None
