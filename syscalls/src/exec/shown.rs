@@ -4,6 +4,7 @@
 //! the marks by which brk(2) goes for the runtime's own heap are told again as they are.
 
 use super::stack::Image;
+use crate::fs::own;
 use crate::guest::Window;
 use crate::host::Object;
 use crate::pass::{at, quick};
@@ -25,6 +26,10 @@ struct Map {
 
 /// Tells the kernel of a new program. Kernels built without CONFIG_CHECKPOINT_RESTORE go on showing the runtime.
 pub(super) fn tell(window: Window, object: &Object, image: &Image) {
+    // A thread that is still ending may give back heap between the question and the answer below.
+    if !own::alone() {
+        return;
+    }
     let Some(start_brk) = start_brk() else { return };
     let Ok(brk) = quick(libc::SYS_brk, &[0]) else { return };
     let host = |addr: u64| window.base() as u64 + addr;
@@ -47,7 +52,7 @@ pub(super) fn tell(window: Window, object: &Object, image: &Image) {
 fn start_brk() -> Option<u64> {
     static KNOWN: AtomicU64 = AtomicU64::new(0);
     if KNOWN.load(Ordering::Relaxed) == 0 {
-        let stat = std::fs::read_to_string(crate::fs::own::stat()?).ok()?;
+        let stat = std::fs::read_to_string(own::stat()?).ok()?;
         // The name before it may hold anything.
         let field = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(47 - 3)?;
         KNOWN.store(field.parse().ok()?, Ordering::Relaxed);

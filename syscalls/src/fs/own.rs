@@ -58,6 +58,13 @@ pub(crate) fn stat() -> Option<&'static str> {
     is_there().then_some("/proc/thread-self/stat")
 }
 
+/// Is the calling thread the only one of its process?
+pub(crate) fn alone() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    // The directory of the process's threads: `.`, `..` and one entry each.
+    is_there() && std::fs::metadata("/proc/thread-self/..").is_ok_and(|m| m.nlink() == 3)
+}
+
 /// Device and inode of the runtime's executable; 0: not known. No lock, because a fork may happen meanwhile.
 static DEVICE: AtomicU64 = AtomicU64::new(0);
 static INODE: AtomicU64 = AtomicU64::new(0);

@@ -49,7 +49,11 @@ impl Pidfd {
     /// In the parent. If another thread was faster and took the last number, the child, which has done nothing yet, is no more.
     pub(super) fn open(mut self, window: Window, child: libc::pid_t) -> Result<(), Errno> {
         self.free();
-        let opened = quick(libc::SYS_pidfd_open, &[child as u64, 0]).and_then(|fd| window.write(self.at, &(fd as i32)));
+        let opened = quick(libc::SYS_pidfd_open, &[child as u64, 0]).and_then(|fd| {
+            window.write(self.at, &(fd as i32)).inspect_err(|_| {
+                let _ = quick(libc::SYS_close, &[fd]);
+            })
+        });
         if opened.is_err() {
             let _ = quick(libc::SYS_kill, &[child as u64, libc::SIGKILL as u64]);
             let _ = quick(libc::SYS_wait4, &[child as u64, 0, 0, 0]);

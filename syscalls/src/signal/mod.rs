@@ -243,7 +243,7 @@ pub fn poll(t: &mut Thread) -> Next {
             deliver(t, signal, &info);
         }
         if t.signals.record.kick_waits()
-            && t.signals.mask & bit(host::KICK) == 0
+            && t.signals.suspended.unwrap_or(t.signals.mask) & bit(host::KICK) == 0
             && let Some((signal, info)) = t.signals.record.take_kick()
         {
             deliver(t, signal, &info);

@@ -8,7 +8,7 @@
 //! the dispatch.
 
 use super::liveness::{Event, Events, SYSCALL_WRITES, Summaries, summary};
-use crate::function::{Function, Program, Terminator};
+use crate::function::{Function, Terminator};
 use crate::registers::RegSet;
 use std::collections::{BTreeMap, HashMap};
 
@@ -63,8 +63,8 @@ enum Results {
 type Dispatches = BTreeMap<Vec<u64>, RegSet>;
 
 /// Tells every call of a function what is no argument of it.
-pub(super) fn mark(f: &Function, events: &mut Events, s: &Summaries, program: &Program) {
-    let walk = Walk { f, s, program };
+pub(super) fn mark(f: &Function, events: &mut Events, s: &Summaries) {
+    let walk = Walk { f, s };
     let dispatches = walk.dispatches(events);
     for (at, mut past) in walk.flow(events, Results::Arguments, &dispatches) {
         for e in events.get_mut(&at).into_iter().flatten() {
@@ -80,7 +80,6 @@ pub(super) fn mark(f: &Function, events: &mut Events, s: &Summaries, program: &P
 struct Walk<'a> {
     f: &'a Function,
     s: &'a Summaries,
-    program: &'a Program,
 }
 
 impl Walk<'_> {
@@ -133,12 +132,10 @@ impl Walk<'_> {
         events.iter().fold(before, |past, e| self.after(e, past, results))
     }
 
-    /// What a callee leaves behind that is no result. A function of this object alone may have a convention of its own (assembly, code that LLVM's outliner shares), but not one that calls what nobody
-    /// knows.
+    /// What a callee leaves behind that is no result.
     fn left_by(&self, target: Option<u64>) -> RegSet {
-        let written = summary(self.s, target).may_write;
-        let own_convention = written != RegSet::CALLER_SAVED && target.is_some_and(|t| self.program.functions.get(&t).is_some_and(|f| !f.address_taken));
-        if own_convention { RegSet::EMPTY } else { written.minus(RegSet::RESULTS) }
+        let callee = summary(self.s, target);
+        callee.may_write.minus(RegSet::RESULTS.or(callee.results))
     }
 
     fn after(&self, e: &Event, before: Past, results: Results) -> Past {

@@ -91,9 +91,21 @@ pub(super) fn saved(i: &Instruction) -> RegSet {
         || i.op0_kind() == OpKind::Memory && matches!(i.memory_base(), Register::RSP | Register::RBP) && i.memory_index() == Register::None && i.op1_kind() == OpKind::Register;
     match i.mnemonic() {
         Mnemonic::Push if i.op0_kind() == OpKind::Register => RegSet::of(i.op0_register()),
-        Mnemonic::Mov | Mnemonic::Movaps | Mnemonic::Movups | Mnemonic::Movdqa | Mnemonic::Movdqu | Mnemonic::Movapd if in_frame() => RegSet::of(i.op1_register()),
+        _ if moves_whole(i) && in_frame() => RegSet::of(i.op1_register()),
         _ => RegSet::EMPTY,
     }
+}
+
+/// Registers that a function saves whatever it does next: before the first branch and call.
+pub fn saved_at_entry(f: &Function) -> RegSet {
+    let first = f.blocks.get(&f.entry).map_or(&[][..], |b| &b.instructions);
+    first.iter().take_while(|i| i.flow_control() == FlowControl::Next).fold(RegSet::EMPTY, |set, i| set.or(saved(i)))
+}
+
+/// Does the instruction move whole registers, to or from memory?
+pub(super) fn moves_whole(i: &Instruction) -> bool {
+    use Mnemonic::*;
+    matches!(i.mnemonic(), Mov | Movaps | Movups | Movdqa | Movdqu | Movapd | Movupd)
 }
 
 /// Summaries of all functions of an object, by entry.
@@ -107,7 +119,7 @@ pub fn summary(s: &Summaries, target: Option<u64>) -> Summary {
 pub fn summarise(program: &Program, events: &mut BTreeMap<u64, Events>) -> Summaries {
     let mut s = summarise_writes(program, events);
     for f in program.functions.values() {
-        arguments::mark(f, events.get_mut(&f.entry).expect("every function has events"), &s, program);
+        arguments::mark(f, events.get_mut(&f.entry).expect("every function has events"), &s);
     }
     for f in program.functions.values() {
         let e = s.get_mut(&f.entry).expect("every function has a summary");

@@ -4,7 +4,7 @@
 //! so that a register that is dirty on one path only is valid on the others.
 
 use super::liveness::{Event, Events, SYSCALL_READS, SYSCALL_WRITES, Summaries, Summary, callee, summary};
-use super::stack;
+use super::{liveness, stack};
 use crate::function::{Block, Certainty, Function, Terminator};
 use crate::registers::RegSet;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -19,8 +19,8 @@ pub struct LocalFacts {
     /// Registers to store on forward edges to a block, because something would store them later: on the way into a loop those that it does not write; wherever paths meet
     /// those that nothing else needs, so that the other paths need not load them.
     pub hoisted: HashMap<u64, RegSet>,
-    /// Registers whose local is exact at every call, whatever lives after it: an exception may end the call in a handler of this function, to which no edge leads. A handler of a caller finds them where
-    /// the call frame says that this function has saved them.
+    /// Registers of callers whose local is exact at every call, whatever lives after it: an exception may end the call in a handler of this function, to which no edge leads, or in one of a caller, which
+    /// finds what this function has saved where the call frame says so, and the others in the registers.
     pub kept: RegSet,
     /// rsp may come from elsewhere (setcontext, eh_return): a return then needs every register exact.
     pub foreign_stack: bool,
@@ -55,7 +55,7 @@ struct Scope<'a> {
 /// Facts over the blocks of `order` (reached from the entry, in reverse postorder).
 pub fn analyse(f: &Function, order: &[u64], loops: &Loops, events: &Events, s: &Summaries) -> LocalFacts {
     let scope = Scope { f, order, events, s, loops };
-    let kept = if f.catches { RegSet::CALLEE_SAVED } else { RegSet::EMPTY };
+    let kept = if f.catches { RegSet::CALLEE_SAVED } else { RegSet::CALLEE_SAVED.minus(liveness::saved_at_entry(f)) };
     let mut facts = LocalFacts { kept, foreign_stack: stack::sets_foreign_rsp(f), ..LocalFacts::default() };
     facts.live_in = scope.live_in(&facts);
     let stores = scope.backward(|block, dirty, stored_in| block.stores(&facts, dirty, stored_in), &scope.may_dirty(&facts));
@@ -230,7 +230,9 @@ impl BlockView<'_> {
                 Event::Syscall => l.minus(SYSCALL_WRITES).or(dirty[k].and(SYSCALL_READS)),
                 Event::Call { operand, target, leftovers } => {
                     let callee = callee(self.s, *target, *leftovers);
-                    l.minus(callee.may_write).or(callee.reads.and(dirty[k].or(RegSet::PARAMETERS))).or(*operand).or(facts.kept)
+                    // What does not return may throw, or return after all.
+                    let kept = if self.b.end == Terminator::NoReturn { RegSet::CALLEE_SAVED } else { facts.kept };
+                    l.minus(callee.may_write).or(callee.reads.and(dirty[k].or(RegSet::PARAMETERS))).or(*operand).or(kept)
                 }
             };
             out[k] = l;

@@ -3,7 +3,7 @@
 //! Two kinds of callee are called in the middle of everything: what a TLS descriptor names (`-mtls-dialect=gnu2`), and the counters of profilers (`-pg`, `-mfentry`). The fact a newcomer gets wrong: such a
 //! call looks like any other through a pointer or slot; only the relocation or the name says what it is.
 
-use super::liveness::saved;
+use super::liveness::{moves_whole, saved};
 use crate::function::{Function, Program, Terminator};
 use crate::image::Image;
 use crate::registers::{Effects, RegSet};
@@ -45,11 +45,8 @@ fn restored(instructions: &[Instruction], effects: &mut Effects) -> RegSet {
         if i.mnemonic() == Mnemonic::Call {
             break;
         }
-        let from_stack = match i.mnemonic() {
-            Mnemonic::Pop => true,
-            Mnemonic::Mov | Mnemonic::Movaps | Mnemonic::Movups | Mnemonic::Movdqa | Mnemonic::Movdqu => i.op1_kind() == OpKind::Memory && i.memory_base() == Register::RSP,
-            _ => false,
-        };
+        let from_frame = || i.op1_kind() == OpKind::Memory && matches!(i.memory_base(), Register::RSP | Register::RBP);
+        let from_stack = i.mnemonic() == Mnemonic::Pop || moves_whole(i) && from_frame();
         let e = effects.of(i);
         if from_stack && i.op0_kind() == OpKind::Register {
             found = found.or(RegSet::of(i.op0_register()).minus(used));

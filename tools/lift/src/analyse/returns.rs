@@ -2,12 +2,14 @@
 //!
 //! Owns the fixpoint over an object. The fact a newcomer gets wrong: landing pads count as reached, since a callee that throws comes back that way.
 
-use crate::function::{Block, Function, Program, Terminator};
+use super::stack;
+use crate::function::{Block, Certainty, Function, Program, Terminator};
 use crate::image::Image;
 use iced_x86::{Instruction, Mnemonic};
 use std::collections::{HashMap, HashSet};
 
-/// Functions of C and C++ libraries that never return. Only what the structured form keeps in registers is decided by names: if one of these returns nevertheless, its caller goes on in the resumable form.
+/// Functions of C and C++ libraries that never return. If one of these returns nevertheless (another object may define the name), its caller goes on in the resumable form, with
+/// the registers of its callers, which are exact at such a call.
 const NAMES: &[&str] = &[
     "abort",
     "exit",
@@ -20,10 +22,6 @@ const NAMES: &[&str] = &[
     "_longjmp",
     "siglongjmp",
     "__longjmp_chk",
-    "err",
-    "errx",
-    "verr",
-    "verrx",
     "__stack_chk_fail",
     "__fortify_fail",
     "__chk_fail",
@@ -74,7 +72,10 @@ impl Endless {
 
     /// As its imports and call frames say, too.
     pub(crate) fn assumed(program: &Program, image: &Image) -> Endless {
-        let slots = image.imports.iter().filter(|i| NAMES.contains(&i.name.as_str())).map(|i| i.place).collect();
+        let defined: HashSet<&str> = image.symbols.iter().filter(|s| s.global).map(|s| s.name.as_str()).collect();
+        let foreign = |name: &str| NAMES.contains(&name) && !defined.contains(name);
+        // A word of data is a variable that may hold another function later.
+        let slots = image.imports.iter().filter(|i| !i.data && foreign(&i.name)).map(|i| i.place).collect();
         let calls = program.functions.values().flat_map(|f| f.blocks.values()).flat_map(|b| &b.instructions).filter(|i| ends_frame(i, image)).map(Instruction::ip).collect();
         let known = Endless { functions: HashSet::new(), slots, calls };
         Endless { functions: never_returning(program, &known), ..known }
@@ -155,6 +156,8 @@ fn may_return(f: &Function, program: &Program, endless: &Endless) -> bool {
         return false;
     }
     let gone = |target: u64| program.functions.contains_key(&target) && endless.functions.contains(&target);
+    // A retpoline: what it goes to may return.
+    let elsewhere = |i: &Instruction| i.is_call_near() && program.functions.get(&i.near_branch_target()).is_some_and(stack::returns_elsewhere);
     let mut seen: HashSet<u64> = f.unreached.iter().copied().chain([f.entry]).collect();
     let mut work: Vec<u64> = seen.iter().copied().collect();
     while let Some(at) = work.pop() {
@@ -163,7 +166,8 @@ fn may_return(f: &Function, program: &Program, endless: &Endless) -> bool {
             continue;
         }
         let leaves = match block.end {
-            Terminator::Return | Terminator::IndirectJump => true,
+            Terminator::Return | Terminator::IndirectJump | Terminator::Switch { certainty: Certainty::Open | Certainty::Doubtful, .. } => true,
+            _ if block.instructions.iter().any(elsewhere) => true,
             Terminator::TailJump(target) | Terminator::TailBranch { taken: target, .. } => !gone(target),
             _ => false,
         };

@@ -71,11 +71,13 @@ fn change(i: &Instruction, flags_live: bool) -> Option<i32> {
     }
 }
 
-/// Does a `ret` of the function go anywhere but to its caller (retpolines, return thunks, `push r; ret`)? It is a jump then, with whatever registers its target wants.
+/// Does a `ret` of the function go anywhere but to its caller (retpolines, return thunks, `push r; ret`)? It is a jump then, with whatever registers its target wants. A depth that does not fit counts only if
+/// it fits at no return: compilers leave impossible paths (a `switch` without a default) that run on into other functions' cold parts.
 pub fn returns_elsewhere(f: &Function) -> bool {
     let live_in = flags::live_in(f);
     let mut depth = HashMap::from([(f.entry, 0)]);
     let mut work = vec![f.entry];
+    let (mut fits, mut misses) = (false, false);
     while let Some(at) = work.pop() {
         let Some(block) = f.blocks.get(&at) else { continue };
         let live = flags::live_after(block, &live_in);
@@ -84,8 +86,11 @@ pub fn returns_elsewhere(f: &Function) -> bool {
         for (k, i) in block.instructions.iter().enumerate() {
             d = d.and_then(|d| d.checked_add(change(i, live[k].any())?));
         }
-        if block.end == Terminator::Return && (d.is_some_and(|d| d != 0) || writes_return_address(&block.instructions)) {
-            return true;
+        if block.end == Terminator::Return {
+            if writes_return_address(&block.instructions) {
+                return true;
+            }
+            (fits, misses) = (fits || d.is_none_or(|d| d == 0), misses || d.is_some_and(|d| d != 0));
         }
         let Some(d) = d else { continue };
         for next in block.successors() {
@@ -94,18 +99,15 @@ pub fn returns_elsewhere(f: &Function) -> bool {
             }
         }
     }
-    false
+    misses && !fits
 }
 
 /// Is the word that the last instruction, a `ret`, takes off the stack written in the same block, other than by a call?
 fn writes_return_address(instructions: &[Instruction]) -> bool {
+    let top = |i: &Instruction| i.memory_base() == Register::RSP && i.memory_index() == Register::None && i.memory_displacement64() == 0;
     let stores = |i: &Instruction| {
-        i.op_count() > 0
-            && i.op0_kind() == OpKind::Memory
-            && i.memory_base() == Register::RSP
-            && i.memory_index() == Register::None
-            && i.memory_displacement64() == 0
-            && i.mnemonic() == Mnemonic::Mov
+        let to_memory = i.op_count() > 0 && i.op0_kind() == OpKind::Memory && !matches!(i.mnemonic(), Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push | Mnemonic::Call);
+        top(i) && (to_memory || i.mnemonic() == Mnemonic::Xchg)
     };
     for i in instructions.iter().rev().skip(1) {
         if stores(i) || i.mnemonic() == Mnemonic::Push {

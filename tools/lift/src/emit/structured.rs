@@ -619,7 +619,7 @@ impl Writer<'_> {
             }
             Terminator::NoReturn => {
                 let Some(Event::Call { target, leftovers, .. }) = self.events[&b.start].last().copied() else { unreachable!("such a block ends with its call") };
-                self.call_of(last.expect("such a block ends with its call"), target, leftovers, RegSet::EMPTY);
+                self.call_of(last.expect("such a block ends with its call"), target, leftovers, RegSet::CALLEE_SAVED);
                 let results = self.take_results();
                 self.pass_on(results);
             }
