@@ -12,7 +12,7 @@ use crate::sys;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use oci_spec::runtime::{Mount, Spec};
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -115,12 +115,9 @@ pub fn enter(spec: &Spec, layout: &Layout, owners: &Owners, user_namespace: Borr
 
 /// What the description put on /proc must be a whole procfs, or a bind of one: guests' processes believe it (07, S5).
 fn demand_procfs(root: BorrowedFd<'_>) -> Result<(), Failure> {
-    /// The inode of a procfs's root (<linux/proc_fs.h>).
-    const ROOT: u64 = 1;
     let failure = |e: std::io::Error| Failure::new("mount on /proc", e, "mount a procfs there");
     let place = sys::open_plain(root, c"/proc", libc::O_PATH).map_err(failure)?;
-    let kind = nix::sys::statfs::fstatfs(&place).map_err(|e| failure(e.into()))?.filesystem_type();
-    if kind != nix::sys::statfs::PROC_SUPER_MAGIC || sys::fstat(place.as_fd()).map_err(failure)?.st_ino != ROOT {
+    if !syscalls::fs::is_procfs_root(place.as_raw_fd() as u64).map_err(|e| failure(std::io::Error::from_raw_os_error(e.0)))? {
         return Err(Failure::new("mount on /proc", "is not a procfs", "mount a procfs there"));
     }
     Ok(())

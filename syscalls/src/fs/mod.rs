@@ -19,7 +19,7 @@ mod tests;
 mod xattr;
 
 pub use access::may_execute;
-pub use own::know_executable;
+pub use own::{is_procfs_root, know_executable};
 
 crate::pass::family! {
     read_write::PASSED,

@@ -21,14 +21,19 @@ fn is_there() -> bool {
     let look = || {
         let how = (libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC) as u64;
         let fd = quick(libc::SYS_openat, &[libc::AT_FDCWD as u64, c"/proc".as_ptr() as u64, how])?;
-        let found = kind(fd).and_then(|kind| Ok((kind, identity_of(fd, c"", libc::AT_EMPTY_PATH)?.1)));
+        let found = is_procfs_root(fd);
         let _ = quick(libc::SYS_close, &[fd]);
-        found.map(|found| found == (libc::PROC_SUPER_MAGIC, ROOT))
+        found
     };
     if !SEEN.load(Ordering::Relaxed) && look() == Ok(true) {
         SEEN.store(true, Ordering::Relaxed);
     }
     SEEN.load(Ordering::Relaxed)
+}
+
+/// Is this open directory the root of a procfs, or a bind of one?
+pub fn is_procfs_root(fd: u64) -> Result<bool, Errno> {
+    Ok(kind(fd)? == libc::PROC_SUPER_MAGIC && identity_of(fd, c"", libc::AT_EMPTY_PATH)?.1 == ROOT)
 }
 
 /// The magic number of an open file's file system.

@@ -114,6 +114,17 @@ impl Function {
         (nothing && jump.is_ip_rel_memory_operand()).then(|| jump.ip_rel_memory_address())
     }
 
+    /// Starts of the blocks that end in a switch, by its table.
+    pub fn switches(&self) -> BTreeMap<&[u64], Vec<u64>> {
+        let mut sites: BTreeMap<&[u64], Vec<u64>> = BTreeMap::new();
+        for b in self.blocks.values() {
+            if let Terminator::Switch { targets, .. } = &b.end {
+                sites.entry(targets).or_default().push(b.start);
+            }
+        }
+        sites
+    }
+
     /// A lazy entry of a PLT: it pushes words and jumps to the resolver, which takes them off again and jumps on to the function that was called.
     pub fn is_lazy_entry(&self) -> bool {
         let mnemonics = || self.blocks.values().flat_map(|b| &b.instructions).map(Instruction::mnemonic);

@@ -76,6 +76,13 @@ impl RegSet {
     }
 }
 
+/// Of bit numbers.
+impl FromIterator<usize> for RegSet {
+    fn from_iter<I: IntoIterator<Item = usize>>(bits: I) -> Self {
+        bits.into_iter().fold(Self::EMPTY, |set, b| set.or(RegSet(1 << b)))
+    }
+}
+
 impl std::fmt::Debug for RegSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.iter()).finish()

@@ -1,9 +1,7 @@
 //! From an ELF file to a shard: the one public entry of the lifter.
 
-use crate::analyse::liveness;
-use crate::analyse::preserving;
 use crate::analyse::returns::Endless;
-use crate::analyse::stack;
+use crate::analyse::{liveness, preserving};
 use crate::certificate::{self, Certificate};
 use crate::discover;
 use crate::emit::{resumable, structured};
@@ -142,7 +140,7 @@ fn structured_module(program: &Program, wanted: impl Fn(&Function) -> bool, repo
     let mut events: BTreeMap<u64, _> = program.functions.values().map(|f| (f.entry, liveness::events(f, &mut effects))).collect();
     let summaries = liveness::summarise(program, &mut events);
     // Code for CPU features the guest is told it does not have stays in the resumable form, where its gaps are: no time is spent on optimising it.
-    let functions: Vec<&Function> = program.functions.values().filter(|f| !is_gated(f) && !stack::returns_elsewhere(f) && wanted(f)).collect();
+    let functions: Vec<&Function> = program.functions.values().filter(|f| !is_gated(f) && !summaries[&f.entry].leaves && wanted(f)).collect();
     let index: HashMap<u64, u32> = functions.iter().enumerate().map(|(k, f)| (f.entry, import::FUNCTIONS + k as u32)).collect();
     let mismatch = import::FUNCTIONS + functions.len() as u32;
     let slots: HashMap<u64, u64> = program.functions.values().filter_map(|f| Some((f.entry, f.slot()?))).collect();

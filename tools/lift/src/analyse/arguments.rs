@@ -47,7 +47,7 @@ impl Past {
         let apart = self.stale.and(RegSet::RAX.or(RegSet::gpr(10)));
         let behind = |order: &[usize]| {
             let first = order.iter().position(|&r| self.left.has(r)).unwrap_or(order.len());
-            order[first..].iter().fold(RegSet::EMPTY, |set, &r| set.or(RegSet(1 << r))).and(self.stale)
+            order[first..].iter().copied().collect::<RegSet>().and(self.stale)
         };
         self.left.or(apart).or(behind(&INTEGERS)).or(behind(&VECTORS))
     }
@@ -85,12 +85,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// The targets of each dispatch, and the registers that calls have overwritten on several ways to it.
     fn dispatches(&self, events: &Events) -> Dispatches {
-        let mut sites: BTreeMap<&[u64], Vec<u64>> = BTreeMap::new();
-        for b in self.f.blocks.values() {
-            if let Terminator::Switch { targets, .. } = &b.end {
-                sites.entry(targets).or_default().push(b.start);
-            }
-        }
+        let mut sites = self.f.switches();
         sites.retain(|_, sites| sites.len() >= DISPATCH);
         if sites.is_empty() {
             return Dispatches::new();
@@ -99,7 +94,7 @@ impl Walk<'_> {
         let overwritten = |site: &u64| past.get(site).map_or(RegSet::EMPTY, |p| self.block(&events[site], *p, Results::LeftBehind).left);
         let often = |sites: &[u64]| {
             let all: Vec<RegSet> = sites.iter().map(overwritten).collect();
-            (0..32).filter(|&r| all.iter().filter(|o| o.has(r)).count() >= DISPATCH).fold(RegSet::EMPTY, |set, r| set.or(RegSet(1 << r)))
+            (0..32).filter(|&r| all.iter().filter(|o| o.has(r)).count() >= DISPATCH).collect()
         };
         sites.into_iter().map(|(targets, sites)| (targets.to_vec(), often(&sites))).collect()
     }

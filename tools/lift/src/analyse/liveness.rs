@@ -23,13 +23,15 @@ pub struct Summary {
     pub may_write: RegSet,
     /// Registers some caller reads after it returns (of those it may change).
     pub results: RegSet,
+    /// Its `ret` is a jump to anywhere (`stack::returns_elsewhere`).
+    pub leaves: bool,
 }
 
 impl Summary {
-    /// Of a function that may go anywhere, by a jump that looks like a return.
-    const ANYTHING: Summary = Summary { reads: RegSet(!0).minus(RegSet::RSP), forwards: RegSet::EMPTY, may_write: RegSet::CALLER_SAVED, results: RegSet(!0) };
+    /// Of a function that leaves for anywhere.
+    const ANYTHING: Summary = Summary { reads: RegSet(!0).minus(RegSet::RSP), forwards: RegSet::EMPTY, may_write: RegSet::CALLER_SAVED, results: RegSet(!0), leaves: true };
     /// Of a target nobody knows.
-    pub const UNKNOWN: Summary = Summary { reads: RegSet::EMPTY, forwards: RegSet::ARGUMENTS, may_write: RegSet::CALLER_SAVED, results: RegSet::RESULTS };
+    pub const UNKNOWN: Summary = Summary { reads: RegSet::EMPTY, forwards: RegSet::ARGUMENTS, may_write: RegSet::CALLER_SAVED, results: RegSet::RESULTS, leaves: false };
 }
 
 /// One step of a block as liveness sees it.
@@ -77,7 +79,7 @@ fn event(i: &Instruction, effects: &mut Effects) -> Event {
         (FlowControl::IndirectCall, Mnemonic::Call) if !i.is_call_far_indirect() => {
             // iced counts what the callee might use too; only the operand matters here.
             let operand = RegSet::of(i.memory_base()).or(RegSet::of(i.memory_index()));
-            let register = if i.op0_kind() == iced_x86::OpKind::Register { RegSet::of(i.op0_register()) } else { RegSet::EMPTY };
+            let register = if i.op0_kind() == OpKind::Register { RegSet::of(i.op0_register()) } else { RegSet::EMPTY };
             Event::Call { operand: operand.or(register).minus(RegSet::RSP), target: None, leftovers: RegSet::EMPTY }
         }
         (_, Mnemonic::Syscall) => Event::Syscall,
@@ -148,7 +150,7 @@ pub fn summarise_writes(program: &Program, events: &BTreeMap<u64, Events>) -> Su
         })
         .collect();
     let calls = CallOrder::of(program, events);
-    let own: HashMap<u64, RegSet> = program.functions.values().map(|f| (f.entry, own_writes(f, &events[&f.entry]))).collect();
+    let own: HashMap<u64, RegSet> = program.functions.values().map(|f| (f.entry, own_writes(f, &events[&f.entry], s[&f.entry].leaves))).collect();
     let mut waiting = calls.all();
     while let Some(entry) = calls.next(&mut waiting) {
         let callees = calls.callees[&entry].iter().fold(own[&entry], |w, t| w.or(summary(&s, Some(*t)).may_write));
@@ -225,14 +227,14 @@ impl CallOrder {
 }
 
 /// Registers a function changes itself, or by calls of what nobody knows.
-fn own_writes(f: &Function, events: &Events) -> RegSet {
+fn own_writes(f: &Function, events: &Events, leaves: bool) -> RegSet {
     let of_event = |e: &Event| match e {
         Event::Plain { writes, .. } => *writes,
         Event::Syscall => SYSCALL_WRITES,
         Event::Call { target: None, .. } => Summary::UNKNOWN.may_write,
         Event::Call { .. } => RegSet::EMPTY,
     };
-    let ends = stack::returns_elsewhere(f) || f.blocks.values().any(|b| b.end == Terminator::IndirectJump);
+    let ends = leaves || f.blocks.values().any(|b| b.end == Terminator::IndirectJump);
     events.values().flatten().fold(if ends { RegSet::CALLER_SAVED } else { RegSet::EMPTY }, |w, e| w.or(of_event(e)))
 }
 

@@ -3,8 +3,8 @@
 //! A register is stored to `CpuState` before a call only if it is dirty and the callee reads it or something reads it later. "May be stored" counts as a use,
 //! so that a register that is dirty on one path only is valid on the others.
 
-use super::liveness::{Event, Events, SYSCALL_READS, SYSCALL_WRITES, Summaries, Summary, callee, summary};
-use super::{liveness, stack};
+use super::liveness::{Event, Events, SYSCALL_READS, SYSCALL_WRITES, Summaries, Summary, callee, saved_at_entry, summary};
+use super::stack;
 use crate::function::{Block, Certainty, Function, Terminator};
 use crate::registers::RegSet;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -55,7 +55,7 @@ struct Scope<'a> {
 /// Facts over the blocks of `order` (reached from the entry, in reverse postorder).
 pub fn analyse(f: &Function, order: &[u64], loops: &Loops, events: &Events, s: &Summaries) -> LocalFacts {
     let scope = Scope { f, order, events, s, loops };
-    let kept = if f.catches { RegSet::CALLEE_SAVED } else { RegSet::CALLEE_SAVED.minus(liveness::saved_at_entry(f)) };
+    let kept = if f.catches { RegSet::CALLEE_SAVED } else { RegSet::CALLEE_SAVED.minus(saved_at_entry(f)) };
     let mut facts = LocalFacts { kept, foreign_stack: stack::sets_foreign_rsp(f), ..LocalFacts::default() };
     facts.live_in = scope.live_in(&facts);
     let stores = scope.backward(|block, dirty, stored_in| block.stores(&facts, dirty, stored_in), &scope.may_dirty(&facts));

@@ -18,10 +18,11 @@ pub(crate) fn count_on_it(program: &Program, image: &Image) -> HashSet<u64> {
     if counters.is_empty() && image.descriptors.is_empty() {
         return HashSet::new();
     }
+    let descriptors: HashSet<u64> = image.descriptors.iter().copied().collect();
     let slot_of = |i: &Instruction| if i.is_call_near() { program.functions.get(&i.near_branch_target()).and_then(Function::slot) } else { Some(i.ip_rel_memory_address()) };
     let counts = |i: &Instruction| match i.mnemonic() {
         Mnemonic::Call => slot_of(i).is_some_and(|s| counters.contains(&s)),
-        Mnemonic::Lea => i.is_ip_rel_memory_operand() && image.descriptors.contains(&i.ip_rel_memory_address()),
+        Mnemonic::Lea => i.is_ip_rel_memory_operand() && descriptors.contains(&i.ip_rel_memory_address()),
         _ => false,
     };
     program.functions.values().filter(|f| f.blocks.values().flat_map(|b| &b.instructions).any(counts)).map(|f| f.entry).collect()

@@ -116,10 +116,11 @@ fn ends_frame(i: &Instruction, image: &Image) -> bool {
 
 fn never_returning(program: &Program, known: &Endless) -> HashSet<u64> {
     let mut endless = Endless { functions: program.functions.keys().copied().collect(), ..known.clone() };
+    let elsewhere: HashSet<u64> = program.functions.values().filter(|f| stack::returns_elsewhere(f)).map(|f| f.entry).collect();
     let dependents = dependents(program);
     let mut work: Vec<u64> = program.functions.keys().copied().collect();
     while let Some(entry) = work.pop() {
-        if endless.functions.contains(&entry) && may_return(&program.functions[&entry], program, &endless) {
+        if endless.functions.contains(&entry) && may_return(&program.functions[&entry], program, &endless, &elsewhere) {
             endless.functions.remove(&entry);
             work.extend(dependents.get(&entry).into_iter().flatten());
         }
@@ -133,11 +134,7 @@ fn dependents(program: &Program) -> HashMap<u64, HashSet<u64>> {
     for f in program.functions.values() {
         for block in f.blocks.values() {
             let calls = block.instructions.iter().filter(|i| i.is_call_near()).map(Instruction::near_branch_target);
-            let jump = match block.end {
-                Terminator::TailJump(target) | Terminator::TailBranch { taken: target, .. } => Some(target),
-                _ => None,
-            };
-            calls.chain(jump).filter(|t| program.functions.contains_key(t)).for_each(|t| {
+            calls.chain(block.tail_target()).filter(|t| program.functions.contains_key(t)).for_each(|t| {
                 found.entry(t).or_default().insert(f.entry);
             });
         }
@@ -147,17 +144,16 @@ fn dependents(program: &Program) -> HashMap<u64, HashSet<u64>> {
 
 /// Functions that a block jumps to or runs on into: what follows a call at the end of a call frame is the next function.
 pub(crate) fn tail_target(block: &Block, image: &Image) -> Option<u64> {
-    let (Terminator::TailJump(target) | Terminator::TailBranch { taken: target, .. }) = block.end else { return None };
+    let target = block.tail_target()?;
     (!block.instructions.last().is_some_and(|i| i.next_ip() == target && ends_frame(i, image))).then_some(target)
 }
 
-fn may_return(f: &Function, program: &Program, endless: &Endless) -> bool {
+/// `elsewhere`: retpolines and their like; what they go to may return.
+fn may_return(f: &Function, program: &Program, endless: &Endless, elsewhere: &HashSet<u64>) -> bool {
     if f.slot().is_some_and(|slot| endless.slots.contains(&slot)) {
         return false;
     }
     let gone = |target: u64| program.functions.contains_key(&target) && endless.functions.contains(&target);
-    // A retpoline: what it goes to may return.
-    let elsewhere = |i: &Instruction| i.is_call_near() && program.functions.get(&i.near_branch_target()).is_some_and(stack::returns_elsewhere);
     let mut seen: HashSet<u64> = f.unreached.iter().copied().chain([f.entry]).collect();
     let mut work: Vec<u64> = seen.iter().copied().collect();
     while let Some(at) = work.pop() {
@@ -167,7 +163,7 @@ fn may_return(f: &Function, program: &Program, endless: &Endless) -> bool {
         }
         let leaves = match block.end {
             Terminator::Return | Terminator::IndirectJump | Terminator::Switch { certainty: Certainty::Open | Certainty::Doubtful, .. } => true,
-            _ if block.instructions.iter().any(elsewhere) => true,
+            _ if block.instructions.iter().any(|i| i.is_call_near() && elsewhere.contains(&i.near_branch_target())) => true,
             Terminator::TailJump(target) | Terminator::TailBranch { taken: target, .. } => !gone(target),
             _ => false,
         };

@@ -5,7 +5,6 @@
 
 use crate::analyse::liveness::Events;
 use crate::function::{Block, Certainty, Function, Terminator};
-use std::collections::BTreeMap;
 
 /// Marks the starts of shared blocks. No guest address has this bit.
 const SHARED: u64 = 1 << 62;
@@ -17,13 +16,7 @@ pub(super) fn is_shared(start: u64) -> bool {
 
 /// The function with shared switches, and events of its blocks. None if no two of its jumps have a table in common.
 pub(super) fn share(f: &Function, events: &Events) -> Option<(Function, Events)> {
-    let mut sites: BTreeMap<&[u64], Vec<u64>> = BTreeMap::new();
-    for b in f.blocks.values() {
-        if let Terminator::Switch { targets, .. } = &b.end {
-            sites.entry(targets).or_default().push(b.start);
-        }
-    }
-    let tables: Vec<_> = sites.into_iter().filter(|(_, sites)| sites.len() > 1).collect();
+    let tables: Vec<_> = f.switches().into_iter().filter(|(_, sites)| sites.len() > 1).collect();
     if tables.is_empty() {
         return None;
     }
