@@ -12,8 +12,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Size of the window: 4 GiB.
 pub const WINDOW_BYTES: u64 = 1 << 32;
+/// Where the window shows a second time. Lifted code uses the low half of an address, so it reaches the same bytes there; GHC's runtime wants its heap at 8 GiB or above, to tell by one comparison what lies in it.
+pub const ALIAS: u64 = 8 << 30;
 /// Linux's PATH_MAX, including the terminating NUL.
 pub const PATH_MAX: usize = 4096;
+
+/// The window's own address of one in its alias; any other as it is.
+pub(crate) fn low(addr: u64) -> u64 {
+    if is_alias(addr) { addr - ALIAS } else { addr }
+}
+
+pub(crate) fn is_alias(addr: u64) -> bool {
+    addr.wrapping_sub(ALIAS) < WINDOW_BYTES
+}
 
 /// Types that may be copied between guest memory and the host byte for byte.
 ///
@@ -52,8 +63,9 @@ impl Window {
         self.base
     }
 
-    /// Host address of a checked range of guest memory. EFAULT if `addr..addr+len` is not inside the window.
+    /// Host address of a checked range of guest memory. EFAULT if `addr..addr+len` is not inside the window or its alias.
     pub fn range(&self, addr: u64, len: u64) -> Result<*mut u8, Errno> {
+        let addr = low(addr);
         match addr.checked_add(len) {
             Some(end) if end <= WINDOW_BYTES => Ok(self.base.wrapping_add(addr as usize)),
             _ => Err(Errno::EFAULT),

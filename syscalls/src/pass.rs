@@ -5,7 +5,7 @@
 //! the kernel refuses, so that EBADF, EINVAL and EFAULT come in the kernel's own order.
 
 use crate::errno::Errno;
-use crate::guest::{Plain, WINDOW_BYTES};
+use crate::guest::{Plain, WINDOW_BYTES, low};
 use crate::table::{Row, SysResult};
 use crate::thread::Thread;
 use std::ffi::{CString, c_long};
@@ -36,6 +36,7 @@ impl Thread {
         if addr == 0 {
             return (0, len);
         }
+        let addr = low(addr);
         if addr >= WINDOW_BYTES || len > i64::MAX as u64 {
             return (NEVER, len);
         }

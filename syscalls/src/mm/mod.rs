@@ -55,12 +55,14 @@ pub struct Memory {
     pub stack_high: u64,
     /// Bound objects with the device and inode of the file that was shown for them.
     pub loaded: BTreeMap<ObjectId, (u64, u64)>,
+    /// What was handed out by its address in the window's alias: only there may MAP_FIXED name such an address, or it would replace what the program does not know to be the same memory.
+    pub aliased: Ledger,
 }
 
 impl Memory {
     pub fn new(window: Window) -> Self {
         let (stack_low, stack_high) = (HIGHEST - (8 << 20), HIGHEST);
-        Self { window, areas: Ledger::default(), brk_start: HEAP_START, brk: HEAP_START, stack_low, stack_high, loaded: BTreeMap::new() }
+        Self { window, areas: Ledger::default(), brk_start: HEAP_START, brk: HEAP_START, stack_low, stack_high, loaded: BTreeMap::new(), aliased: Ledger::default() }
     }
 
     /// Empties the address space: the whole window becomes PROT_NONE. The caller unbinds the code.
@@ -68,6 +70,7 @@ impl Memory {
         self.host_clear(0, crate::guest::WINDOW_BYTES)?;
         self.areas.clear();
         self.loaded.clear();
+        self.aliased.clear();
         (self.brk_start, self.brk) = (HEAP_START, HEAP_START);
         Ok(())
     }

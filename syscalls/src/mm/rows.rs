@@ -1,9 +1,10 @@
 //! The rows of the memory family.
 
+use super::ledger::{Area, Backing};
 use super::map::Request;
 use super::{Memory, PAGE, page_up};
 use crate::errno::Errno;
-use crate::guest::WINDOW_BYTES;
+use crate::guest::{ALIAS, WINDOW_BYTES, is_alias, low};
 use crate::process::Process;
 use crate::table::{Arg, Row, Support, SysResult};
 use crate::thread::Thread;
@@ -16,7 +17,13 @@ macro_rules! row {
 }
 
 pub(super) const ROWS: &[Row] = &[
-    row!(mmap, SYS_mmap, [Ptr, Len, Flags, Flags, Fd, Hex], Emulate, "PROT_EXEC only of signed libraries; no MAP_HUGETLB; 4 GiB in all"),
+    row!(
+        mmap,
+        SYS_mmap,
+        [Ptr, Len, Flags, Flags, Fd, Hex],
+        Emulate,
+        "PROT_EXEC only of signed libraries; no MAP_HUGETLB; 4 GiB in all, which are also seen from 8 GiB on by who asks for that"
+    ),
     row!(munmap, SYS_munmap, [Ptr, Len], Emulate, ""),
     row!(mprotect, SYS_mprotect, [Ptr, Len, Flags], Emulate, "PROT_EXEC only on the text of signed objects"),
     row!(mremap, SYS_mremap, [Ptr, Len, Len, Flags, Ptr], Emulate, "no duplication with old_size 0; not on code"),
@@ -42,23 +49,62 @@ impl Process {
     }
 }
 
-fn mmap(t: &mut Thread, args: [u64; 6]) -> SysResult {
+fn mmap(t: &mut Thread, mut args: [u64; 6]) -> SysResult {
+    let hint = args[0];
+    args[0] = low(hint);
     let request = Request::new(args)?;
     let limits = t.process.limits();
-    t.process.memory().mmap(&*t.process.host, &limits, request)
+    let mut memory = t.process.memory();
+    // A reservation far up is a heap that has to be there, wherever it is.
+    let reserves = request.prot == libc::PROT_NONE && request.flags & libc::MAP_NORESERVE != 0 && !request.is_fixed();
+    if !is_alias(hint) && !(reserves && hint > ALIAS) {
+        return memory.mmap(&*t.process.host, &limits, request);
+    }
+    // Who reserves takes what can be had, less and less until it can: something must be left for all others.
+    let too_much = reserves && request.len > WINDOW_BYTES / 2;
+    let unknown = request.flags & libc::MAP_FIXED != 0 && !memory.is_handed_out_aliased(request.addr, request.len);
+    if too_much || unknown {
+        return Err(Errno::ENOMEM);
+    }
+    let start = memory.mmap(&*t.process.host, &limits, request)?;
+    Ok(memory.hand_out_aliased(start, request.len))
+}
+
+impl Memory {
+    fn hand_out_aliased(&mut self, start: u64, len: u64) -> u64 {
+        self.aliased.insert(start, Area { end: start + len, prot: 0, shared: false, offset: 0, backing: Backing::Anonymous });
+        start + ALIAS
+    }
+
+    fn is_handed_out_aliased(&self, start: u64, len: u64) -> bool {
+        start.checked_add(len).is_some_and(|end| self.aliased.is_covered(start, end))
+    }
 }
 
 fn munmap(t: &mut Thread, [addr, len, ..]: [u64; 6]) -> SysResult {
-    t.process.memory().munmap(&*t.process.host, addr, len).map(|()| 0)
+    let mut memory = t.process.memory();
+    memory.munmap(&*t.process.host, low(addr), len)?;
+    if is_alias(addr) {
+        let end = page_up(low(addr) + len).unwrap_or(WINDOW_BYTES);
+        memory.aliased.remove(low(addr), end);
+    }
+    Ok(0)
 }
 
 fn mprotect(t: &mut Thread, [addr, len, prot, ..]: [u64; 6]) -> SysResult {
-    t.process.memory().mprotect(&*t.process.host, addr, len, prot as i32).map(|()| 0)
+    t.process.memory().mprotect(&*t.process.host, low(addr), len, prot as i32).map(|()| 0)
 }
 
 fn mremap(t: &mut Thread, [old, old_len, new_len, flags, new, _]: [u64; 6]) -> SysResult {
     let limits = t.process.limits();
-    t.process.memory().mremap(&*t.process.host, &limits, [old, old_len, new_len, flags, new])
+    let fixed = flags as i32 & libc::MREMAP_FIXED != 0;
+    let aliased = is_alias(if fixed { new } else { old });
+    let mut memory = t.process.memory();
+    if fixed && aliased && !memory.is_handed_out_aliased(low(new), new_len) {
+        return Err(Errno::ENOMEM);
+    }
+    let start = memory.mremap(&*t.process.host, &limits, [low(old), old_len, new_len, flags, low(new)])?;
+    Ok(if aliased { memory.hand_out_aliased(start, page_up(new_len).unwrap_or(new_len)) } else { start })
 }
 
 fn brk(t: &mut Thread, [addr, ..]: [u64; 6]) -> SysResult {
@@ -68,6 +114,7 @@ fn brk(t: &mut Thread, [addr, ..]: [u64; 6]) -> SysResult {
 
 /// A page range for calls that act on existing mappings: its host address; ENOMEM when part of it is unmapped.
 fn mapped_range(t: &Thread, addr: u64, len: u64) -> Result<(u64, u64), Errno> {
+    let addr = low(addr);
     if !addr.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
@@ -80,6 +127,7 @@ fn mapped_range(t: &Thread, addr: u64, len: u64) -> Result<(u64, u64), Errno> {
 }
 
 fn madvise(t: &mut Thread, [addr, len, advice, ..]: [u64; 6]) -> SysResult {
+    let addr = low(addr);
     // MADV_DONTFORK would leave a hole in the child's window (07 S1); MADV_HWPOISON and the unknown are nobody's business.
     const ALLOWED: &[i32] = &[0, 1, 2, 3, 4, 8, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 102, 103];
     if !ALLOWED.contains(&(advice as i32)) {

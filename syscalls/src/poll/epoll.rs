@@ -3,7 +3,7 @@
 //! The fact a newcomer gets wrong: events need no rebuilding, because their `data` is only carried.
 
 use super::select::{sigmask, under};
-use crate::guest::WINDOW_BYTES;
+use crate::guest::{WINDOW_BYTES, low};
 use crate::pass::{passes, refused, rows};
 use crate::table::SysResult;
 use crate::thread::Thread;
@@ -36,7 +36,7 @@ fn events(t: &Thread, addr: u64, n: u64) -> (u64, u64) {
     if !(1..=MOST).contains(&asked) {
         return (t.ptr(addr, 0), n);
     }
-    let fits = (WINDOW_BYTES.saturating_sub(addr) / EVENT).clamp(1, asked as u64);
+    let fits = (WINDOW_BYTES.saturating_sub(low(addr)) / EVENT).clamp(1, asked as u64);
     (t.array(addr, fits, EVENT), fits)
 }
 

@@ -27,6 +27,10 @@ pub fn discover(image: &Image) -> Program {
     tables.settle(&mut code);
     gaps::add_candidates(&mut code, &mut tables, &image.relocation_targets);
     if image.kind == ImageKind::Fixed {
+        let words = data_words(image, |_| false);
+        gaps::add_candidates(&mut code, &mut tables, &words);
+        add_mentioned(&mut code, &mut tables);
+        // Weaker: what reads as a word between code may be anything.
         let words = data_words(image, |word| code.marks(word) & mark::COVERED == 0);
         gaps::add_candidates(&mut code, &mut tables, &words);
     }
@@ -40,7 +44,7 @@ pub fn discover(image: &Image) -> Program {
     let mut functions = partition::Partition::new(&code, &tables).functions();
     flags::pass(&mut functions);
     let stats = stats(&code, &tables, &functions);
-    Program { functions, language: None, stats }
+    Program { functions, language: image.language, stats }
 }
 
 /// What the file itself says is code.

@@ -9,6 +9,7 @@ mod header;
 mod relocations;
 mod symbols;
 
+use crate::language::Language;
 pub use header::{DynamicFacts, ImageError};
 
 /// Guest addresses are 32 bits wide.
@@ -82,6 +83,8 @@ pub enum ImageKind {
 pub struct Image {
     pub base: u64,
     pub kind: ImageKind,
+    /// Set if its functions do not keep the System V convention.
+    pub language: Option<Language>,
     /// None for shared objects without one.
     pub entry: Option<u64>,
     /// PT_LOAD segments by address, not overlapping.

@@ -108,7 +108,7 @@ pub fn certify(bytes: &[u8], base: u64, name: &str) -> Result<Certificate, Error
 
 fn discovered(bytes: &[u8], base: u64, name: &str) -> Result<(Image, Program), Error> {
     let image = Image::parse(bytes, base).map_err(|source| Error::Image { name: name.to_owned(), source })?;
-    let program = Program { language: Language::of(bytes), ..discover::discover(&image) };
+    let program = discover::discover(&image);
     Ok((image, program))
 }
 

@@ -6,6 +6,7 @@
 
 use super::code::{Code, mark, padding_length};
 use super::jump_table::JumpTables;
+use crate::language::Language;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Mnemonic, OpKind};
 
 /// A straight run this long is believed without seeing its end.
@@ -16,12 +17,17 @@ const ALIGNMENT: u64 = 16;
 /// Starts blocks at those candidates that look like code.
 pub(super) fn add_candidates(code: &mut Code, tables: &mut JumpTables, candidates: &[u64]) {
     for &address in candidates {
-        if code.at(address).is_some() || believable(code, address) {
+        if code.at(address).is_some() || believable(code, address) || is_misread(code, address) {
             code.start_block(address, mark::TAKEN);
             code.follow();
         }
     }
     tables.resolve_new(code);
+}
+
+/// Whether what was decoded over `address`, without starting there, may be a mistake: Haskell's code lies between data without call frames that would tell them apart, so what reads as code and is none covers code. Then both are kept.
+fn is_misread(code: &Code, address: u64) -> bool {
+    code.image.language == Some(Language::Haskell) && code.image.frame_index(address).is_none() && code.is_inside_instruction(address)
 }
 
 /// Decodes what is left: first inside frames (blocks of that function), then outside (functions of their own).

@@ -4,6 +4,7 @@
 //! headers may be missing or lie; the program headers and the dynamic section decide, as they do for the kernel and ld.so.
 
 use super::{GUEST_LIMIT, Image, ImageKind, Segment};
+use crate::language::Language;
 use syscalls::abi::CODE_LIMIT;
 use thiserror::Error;
 
@@ -156,6 +157,7 @@ impl Header {
             (start, start.saturating_add(h.memory_size))
         };
         let mut image = Image {
+            language: Language::of(bytes),
             base,
             kind: self.kind,
             entry: None,
