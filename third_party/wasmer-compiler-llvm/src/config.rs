@@ -117,7 +117,8 @@ impl LLVMCallbacks {
 pub struct ClosedWorld {
     /// The memory at the base of GS, never accessed out of bounds.
     pub segment_memory: u32,
-    /// The memory whose addresses are the process's own: it begins at address zero.
+    /// The memory whose addresses are the process's own: it begins at address zero. Accesses of it that state an alignment of 1 keep their order among each other and their number, as on a processor that orders loads and stores; of
+    /// what states another one, no other thread takes notice.
     pub flat_memory: u32,
     /// Every other memory that code accesses, and where its base is found.
     pub memory_bases: Vec<(u32, u64)>,

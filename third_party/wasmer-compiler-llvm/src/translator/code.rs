@@ -290,6 +290,9 @@ impl FuncTranslator {
             func.add_attribute(AttributeLoc::Function, self.ctx.create_enum_attribute(kind, 0));
             // Nor may it call memset instead of storing zeros: nothing provides one.
             func.add_attribute(AttributeLoc::Function, self.ctx.create_string_attribute("no-builtins", ""));
+            // The segment's first word is memory like any other: without this, LLVM takes it for the segment's own address, as in a thread pointer's block, and a pointer
+            // loaded from there becomes the segment itself.
+            func.add_attribute(AttributeLoc::Function, self.ctx.create_string_attribute("indirect-tls-seg-refs", ""));
             // Address zero is an address like any other in a flat memory.
             let kind = Attribute::get_named_enum_kind_id("null_pointer_is_valid");
             func.add_attribute(AttributeLoc::Function, self.ctx.create_enum_attribute(kind, 0));
@@ -1385,13 +1388,16 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
     fn annotate_user_memaccess(
         &mut self,
         memory_index: MemoryIndex,
-        _memarg: &MemArg,
+        memarg: &MemArg,
         alignment: u32,
         memaccess: InstructionValue<'ctx>,
     ) -> Result<(), CompileError> {
         match memaccess.get_opcode() {
             InstructionOpcode::Load | InstructionOpcode::Store => {
                 memaccess.set_alignment(alignment).unwrap();
+                if self.is_shared(memarg) {
+                    memaccess.set_volatile(true).unwrap();
+                }
             }
             _ => {}
         };
@@ -1447,6 +1453,11 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
             result.as_instruction_value().unwrap(),
         )?;
         Ok(result)
+    }
+
+    /// An access of the flat memory that other threads may see: none is left out, merged with another or moved across another (`ClosedWorld::flat_memory`).
+    fn is_shared(&self, memarg: &MemArg) -> bool {
+        memarg.align == 0 && self.config.closed_world.as_ref().is_some_and(|world| world.flat_memory == memarg.memory)
     }
 
     fn is_segment_memory(&self, memory: u32) -> bool {

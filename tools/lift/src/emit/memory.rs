@@ -1,9 +1,8 @@
 //! Effective addresses and guest memory access.
 
-use super::{Emit, Form, guest, operand::Width};
-use iced_x86::{Instruction, OpKind, Register};
+use super::{Emit, Form, OWN_STACK, guest, guest_byte, operand::Width};
+use iced_x86::{Instruction, Register};
 use syscalls::abi::offset;
-use wasm_encoder::MemArg;
 
 /// Displacements below this fold into the memarg offset: the guest's lowest and highest 64 KiB are never mapped, so a sum that wraps faults either way.
 const FOLD_LIMIT: i64 = 0x1_0000;
@@ -28,9 +27,13 @@ impl Emit {
         }
         // fs:[-8] and the like: no folding, thread pointers have data on both sides.
         let segment = parts > 0;
+        let mut own = 0;
         if i.memory_base() != Register::None {
+            if i.memory_base().full_register() == Register::RSP && !segment {
+                own = self.own_stack();
+            }
             if i.memory_base().full_register() == Register::RSP && self.stack.is_some() {
-                disp += self.rsp_address() as i64;
+                disp += (self.rsp_address() & !OWN_STACK) as i64;
             } else {
                 self.gpr64(i.memory_base().full_register().number());
                 self.s().i32_wrap_i64();
@@ -58,26 +61,23 @@ impl Emit {
             return 0;
         }
         if (0..FOLD_LIMIT).contains(&disp) && !segment {
-            return disp as u64;
+            return disp as u64 | own;
         }
         self.c32(disp as i32);
         self.s().i32_add();
-        0
+        own
     }
 
-    /// Reads what an instruction reads of memory and forgets it: Go's check for nil is a `test` that nothing looks at.
+    /// The mark of an access based on rsp. Only LLVM asks for it.
+    pub(super) fn own_stack(&self) -> u64 {
+        if self.form == Form::Structured { OWN_STACK } else { 0 }
+    }
+
+    /// Reads what an instruction reads of memory and forgets it: Go's check for nil is a `test` that nothing looks at, gcc's probe of a stack an `or` with 0. LLVM leaves out no load but one of the own stack, so this is none.
     pub fn touch(&mut self, i: &Instruction) {
-        for k in (0..i.op_count()).filter(|k| i.op_kind(*k) == OpKind::Memory) {
-            if self.form == Form::Resumable {
-                self.operand(i, k);
-            } else {
-                // LLVM leaves out every other load that nobody looks at.
-                let offset = self.address(i);
-                let access = MemArg { align: 0, ..guest(offset) };
-                self.s().i32_atomic_load8_u(access);
-            }
-            self.s().drop();
-        }
+        let offset = self.address(i) & !OWN_STACK;
+        self.load(Width::from_bytes(i.memory_size().size()), offset);
+        self.s().drop();
     }
 
     /// Pushes the full 64-bit effective address without segment base (lea).
@@ -121,7 +121,7 @@ impl Emit {
     pub fn load(&mut self, w: Width, offset: u64) {
         let m = guest(offset);
         match w {
-            Width::W8 => self.s().i32_load8_u(m),
+            Width::W8 => self.s().i32_load8_u(guest_byte(offset)),
             Width::W16 => self.s().i32_load16_u(m),
             Width::W32 => self.s().i32_load(m),
             Width::W64 => self.s().i64_load(m),
@@ -132,7 +132,7 @@ impl Emit {
     pub fn store(&mut self, w: Width, offset: u64) {
         let m = guest(offset);
         match w {
-            Width::W8 => self.s().i32_store8(m),
+            Width::W8 => self.s().i32_store8(guest_byte(offset)),
             Width::W16 => self.s().i32_store16(m),
             Width::W32 => self.s().i32_store(m),
             Width::W64 => self.s().i64_store(m),

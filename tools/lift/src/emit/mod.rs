@@ -320,7 +320,15 @@ fn cpu(offset: u64, align: u32) -> MemArg {
     MemArg { offset, align, memory_index: import::CPU_INDEX }
 }
 
-/// Memory argument for guest memory. Alignment is always stated as 1: x86 allows any.
+/// A bit of a memory argument's offset as rows hand it on: the access is based on rsp, hence of what other threads do not look at.
+const OWN_STACK: u64 = 1 << 63;
+
+/// Memory argument for guest memory of more than one byte. x86 allows any alignment; what is stated tells LLVM what it may leave out or move: 1 for nothing, 2 for the thread's own stack.
 pub(crate) fn guest(offset: u64) -> MemArg {
-    MemArg { offset, align: 0, memory_index: import::MEM_INDEX }
+    MemArg { align: u32::from(offset & OWN_STACK != 0), ..guest_byte(offset) }
+}
+
+/// The same for one byte, of which nothing but 1 can be stated.
+pub(crate) fn guest_byte(offset: u64) -> MemArg {
+    MemArg { offset: offset & !OWN_STACK, align: 0, memory_index: import::MEM_INDEX }
 }

@@ -166,13 +166,13 @@ impl Emit {
             Some(s) => {
                 let base = self.frame_base();
                 self.get(base);
-                (s.delta + s.bias) as u64
+                (s.delta + s.bias) as u64 | self.own_stack()
             }
             None => {
                 let local = self.gpr_local(RSP);
                 self.get(local);
                 self.s().i32_wrap_i64();
-                0
+                self.own_stack()
             }
         }
     }

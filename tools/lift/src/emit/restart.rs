@@ -1,11 +1,12 @@
 //! Where a block of the resumable form must be split so that a fault in it can be repaired: the guest's handler gets the state at the start of the piece, and when it returns the piece begins again.
 //!
 //! So what a piece does before an instruction that may fault must come out the same when it is done again: registers do, as they are stored to `CpuState` at the end only; memory does not once the
-//! piece has written after reading, nor does what a host function changes in `CpuState`. The fact a newcomer gets wrong: stores alone need no split, they write the same values again.
+//! piece has written after reading, nor does what a host function changes in `CpuState`. A second read of the same place begins a piece, too: the compiler would take the first one's value, and what reads a counter before and after
+//! its data would see no change. The fact a newcomer gets wrong: stores alone need no split, they write the same values again.
 
 use super::{Emit, Flags, Form, step};
 use crate::registers::Effects;
-use iced_x86::{CpuidFeature, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind};
+use iced_x86::{CpuidFeature, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedMemory};
 
 /// What has happened in the piece so far.
 pub(super) struct Restart {
@@ -13,13 +14,15 @@ pub(super) struct Restart {
     effects: Effects,
     /// Memory was read.
     read: bool,
+    /// Where it was read, as instructions say it, but for the stack.
+    places: Vec<UsedMemory>,
     /// The piece cannot be done again.
     final_: bool,
 }
 
 impl Default for Restart {
     fn default() -> Self {
-        Self { factory: InstructionInfoFactory::new(), effects: Effects::default(), read: false, final_: false }
+        Self { factory: InstructionInfoFactory::new(), effects: Effects::default(), read: false, places: Vec::new(), final_: false }
     }
 }
 
@@ -27,6 +30,7 @@ impl Restart {
     /// A new piece begins.
     pub(super) fn begin(&mut self) {
         (self.read, self.final_) = (false, false);
+        self.places.clear();
     }
 
     /// Goes on to `i`. Does a new piece begin there?
@@ -35,15 +39,22 @@ impl Restart {
         // A host function takes registers from `CpuState`: what is newer in locals would be stored in the middle of a piece.
         // A repeated string instruction keeps its progress in `CpuState`, and goes on from there.
         let repeats = i.is_string_instruction() && (i.has_rep_prefix() || i.has_repne_prefix());
-        let begins = may_fault(i) && (self.final_ || calls_host || repeats);
+        let (mut reads, mut writes) = (false, false);
+        let mut places = Vec::new();
+        for memory in self.factory.info(i).used_memory() {
+            let reads_it = !matches!(memory.access(), OpAccess::Write | OpAccess::NoMemAccess);
+            reads |= reads_it;
+            writes |= !matches!(memory.access(), OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess);
+            if reads_it && memory.base() != Register::RSP {
+                places.push(*memory);
+            }
+        }
+        let again = places.iter().any(|p| self.places.iter().any(|q| same_place(p, q)));
+        let begins = may_fault(i) && (self.final_ || calls_host || repeats || again);
         if begins {
             self.begin();
         }
-        let (mut reads, mut writes) = (false, false);
-        for access in self.factory.info(i).used_memory().iter().map(|m| m.access()) {
-            reads |= !matches!(access, OpAccess::Write | OpAccess::NoMemAccess);
-            writes |= !matches!(access, OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess);
-        }
+        self.places.append(&mut places);
         self.read |= reads;
         self.final_ |= writes && self.read || calls_host || repeats || writes_state(i);
         begins
@@ -58,6 +69,11 @@ impl Restart {
         step(&mut probe, i, Flags::ALL, &mut self.effects);
         probe.calls_host
     }
+}
+
+fn same_place(a: &UsedMemory, b: &UsedMemory) -> bool {
+    let place = |m: &UsedMemory| (m.segment(), m.base(), m.index(), m.scale(), m.displacement());
+    place(a) == place(b)
 }
 
 /// Does it write, at once, what lives in `CpuState` only? MMX registers and DF do.

@@ -2,7 +2,7 @@
 
 use super::{RowTable, same_register};
 use crate::emit::{Alu, Emit, Form, Lazy, Width};
-use iced_x86::{Instruction, Mnemonic, OpKind};
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 pub(super) const ROWS: RowTable = &[(Mnemonic::And, and), (Mnemonic::Or, or), (Mnemonic::Xor, xor), (Mnemonic::Not, not), (Mnemonic::Test, test)];
 
@@ -12,7 +12,13 @@ fn and(e: &mut Emit, i: &Instruction) {
 
 fn or(e: &mut Emit, i: &Instruction) {
     // gcc's probe of a stack that may end: `or qword [rsp],0`, of which LLVM would leave nothing.
-    if e.form == Form::Structured && i.op0_kind() == OpKind::Memory && i.op1_kind() != OpKind::Register && i.immediate(1) == 0 && !e.live_flags.any() {
+    if e.form == Form::Structured
+        && i.memory_base() == Register::RSP
+        && i.op0_kind() == OpKind::Memory
+        && i.op1_kind() != OpKind::Register
+        && i.immediate(1) == 0
+        && !e.live_flags.any()
+    {
         return e.touch(i);
     }
     logic(e, i, Alu::Or);

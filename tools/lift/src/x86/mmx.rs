@@ -6,7 +6,7 @@
 
 use super::sse_convert::{convert_doubles, convert_singles};
 use super::{RowTable, Semantics};
-use crate::emit::{Emit, guest};
+use crate::emit::{Emit, guest_byte};
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use syscalls::abi::float;
 
@@ -219,7 +219,7 @@ fn maskmovq(e: &mut Emit, i: &Instruction) {
         e.if_then(|e| {
             e.get(address);
             e.vector(i, 1);
-            e.s().v128_store8_lane(guest(lane), lane as u8);
+            e.s().v128_store8_lane(guest_byte(lane), lane as u8);
         });
     }
 }

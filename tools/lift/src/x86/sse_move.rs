@@ -4,7 +4,7 @@
 //! and movsd clear the upper lanes when they load from memory, and keep them when they copy a register.
 
 use super::Semantics;
-use crate::emit::{Emit, XmmClass, guest};
+use crate::emit::{Emit, XmmClass, guest, guest_byte};
 use iced_x86::{Instruction, Mnemonic, OpKind};
 
 pub(super) const ROWS: &[(Mnemonic, Semantics)] = &[
@@ -207,7 +207,7 @@ fn maskmovdqu(e: &mut Emit, i: &Instruction) {
         e.if_then(|e| {
             e.get(address);
             e.vector(i, 1);
-            e.s().v128_store8_lane(guest(lane), lane as u8);
+            e.s().v128_store8_lane(guest_byte(lane), lane as u8);
         });
     }
 }

@@ -3,7 +3,7 @@
 //! Owns what moves lanes without computing. The fact a newcomer gets wrong: `pshufb` looks at bit 7 and bits 3:0 of an index only, WASM's swizzle at all of it.
 
 use super::Semantics;
-use crate::emit::{Emit, guest};
+use crate::emit::{Emit, guest, guest_byte};
 use iced_x86::{Instruction, Mnemonic, OpKind};
 
 pub(super) const ROWS: &[(Mnemonic, Semantics)] = &[
@@ -181,7 +181,7 @@ fn insert(e: &mut Emit, i: &Instruction, bytes: u8) {
         let off = e.address(i);
         e.vector(i, 0);
         match bytes {
-            1 => e.s().v128_load8_lane(guest(off), lane),
+            1 => e.s().v128_load8_lane(guest_byte(off), lane),
             2 => e.s().v128_load16_lane(guest(off), lane),
             4 => e.s().v128_load32_lane(guest(off), lane),
             _ => e.s().v128_load64_lane(guest(off), lane),
@@ -209,7 +209,7 @@ fn extract(e: &mut Emit, i: &Instruction, bytes: u8) {
         let off = e.address(i);
         e.vector(i, 1);
         match bytes {
-            1 => e.s().v128_store8_lane(guest(off), lane),
+            1 => e.s().v128_store8_lane(guest_byte(off), lane),
             2 => e.s().v128_store16_lane(guest(off), lane),
             4 => e.s().v128_store32_lane(guest(off), lane),
             _ => e.s().v128_store64_lane(guest(off), lane),
