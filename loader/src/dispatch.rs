@@ -4,9 +4,11 @@
 //! the hot path (calls stay inside wasm); it is entered at every tagged exit and at every resumable block.
 
 use crate::fault;
+use crate::helper;
 use crate::machine::Machine;
 use crate::megabinary::LoadError;
 use crate::native::{Kernel, Next, Registers, Slot};
+use crate::vsyscall;
 use syscalls::abi::structured::{self, NEXT_PC, RSP};
 use syscalls::abi::{CpuState, StopKind, TAG};
 
@@ -22,6 +24,7 @@ pub enum Form {
 
 /// si_code of a jump to nowhere.
 const SEGV_MAPERR: i32 = 1;
+const RAX: usize = 0;
 
 /// Where the pc leads.
 enum Target {
@@ -68,6 +71,7 @@ impl Machine {
             let completed = match target {
                 Target::Structured(slot) => self.structured(cpu, slot),
                 Target::Resumable(slot, block) => self.resumable(cpu, slot, block)?,
+                Target::Nowhere if self.vsyscall(kernel, pc) => continue,
                 Target::Nowhere => {
                     // SAFETY: as above.
                     unsafe { (*kernel).fault(libc::SIGSEGV, SEGV_MAPERR, pc, true) };
@@ -78,6 +82,19 @@ impl Machine {
                 self.report_fault(kernel, exact);
             }
         }
+    }
+
+    /// Does the call and returns from it, if `pc` is a function of the vsyscall page.
+    fn vsyscall(&mut self, kernel: *mut (dyn Kernel + 'static), pc: u64) -> bool {
+        // SAFETY: see `dispatch`.
+        let cpu = unsafe { &mut *self.context.cpu };
+        let Some((number, back)) = vsyscall::number(pc).zip(helper::word(&self.context, cpu.gpr[RSP])) else { return false };
+        cpu.gpr[RSP] += 8;
+        cpu.gpr[RAX] = number as u64;
+        cpu.rip = back;
+        // SAFETY: see `dispatch`; `cpu` is not used any more.
+        unsafe { (*kernel).syscall() };
+        true
     }
 
     fn target(&mut self, pc: u64, form: Form) -> Target {

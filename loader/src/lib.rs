@@ -17,6 +17,7 @@ pub mod megabinary;
 pub mod native;
 pub mod reservation;
 pub mod section;
+mod vsyscall;
 mod world;
 
 pub use dispatch::Form;

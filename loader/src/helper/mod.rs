@@ -36,6 +36,12 @@ pub(crate) fn run(context: &mut Context, op: u32, a: u64, b: u64) -> Option<u64>
     }
 }
 
+/// A word of guest memory, if it can be read.
+pub(crate) fn word(context: &Context, addr: u64) -> Option<u64> {
+    let mut bytes = [0; 8];
+    Guest { base: context.window }.read(addr, &mut bytes).ok().map(|()| u64::from_le_bytes(bytes))
+}
+
 fn operate(cpu: &mut CpuState, guest: Guest, operation: u32, a: u64, b: u64) -> Answer {
     match operation {
         op::CPUID => cpuid::cpuid(cpu),
