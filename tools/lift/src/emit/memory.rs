@@ -1,7 +1,7 @@
 //! Effective addresses and guest memory access.
 
 use super::{Emit, Form, OWN_STACK, guest, guest_byte, operand::Width};
-use iced_x86::{Instruction, Register};
+use iced_x86::{Instruction, OpKind, Register};
 use syscalls::abi::offset;
 
 /// Displacements below this fold into the memarg offset: the guest's lowest and highest 64 KiB are never mapped, so a sum that wraps faults either way.
@@ -75,9 +75,11 @@ impl Emit {
 
     /// Reads what an instruction reads of memory and forgets it: Go's check for nil is a `test` that nothing looks at, gcc's probe of a stack an `or` with 0. LLVM leaves out no load but one of the own stack, so this is none.
     pub fn touch(&mut self, i: &Instruction) {
-        let offset = self.address(i) & !OWN_STACK;
-        self.load(Width::from_bytes(i.memory_size().size()), offset);
-        self.s().drop();
+        if (0..i.op_count()).any(|k| i.op_kind(k) == OpKind::Memory) {
+            let offset = self.address(i) & !OWN_STACK;
+            self.load(Width::from_bytes(i.memory_size().size()), offset);
+            self.s().drop();
+        }
     }
 
     /// Pushes the full 64-bit effective address without segment base (lea).
