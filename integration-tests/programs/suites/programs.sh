@@ -290,8 +290,39 @@ tools_work() {
     touch a.c b.c && make && make -j 4 && make -n && make nothing 2>&1
     echo "status $?"
 }
+shellcheck_reads() {
+    printf '#!/bin/sh\nfor f in $(ls *.txt); do\n  if [ $f == "a" ]; then echo `cat $f`; fi\n  cd $dir\ndone\n' > a.sh
+    printf '#!/bin/bash\nset -e\nmain() { local x=$(false); read y < <(echo "$1"); [[ $y = *.c ]] && rm -rf "$x/"*; }\nmain "$@"\n' > b.sh
+    shellcheck a.sh
+    echo "status $?"
+    shellcheck --format=json b.sh | jq -S .
+    shellcheck --format=gcc a.sh b.sh | sort
+    for k in 1 2 3; do cat a.sh b.sh; done > long.sh
+    shellcheck --norc --severity=style --color=never long.sh | sha256sum
+    shellcheck --version
+}
+age_encrypts() {
+    lines > text
+    age-keygen -o key 2> /dev/null
+    age -r "$(age-keygen -y key)" -o sealed text && age --decrypt -i key sealed | cmp - text && echo opened
+    age -a -r "$(age-keygen -y key)" < text | head -1
+    age-keygen -o other 2> /dev/null
+    age --decrypt -i other sealed 2>&1
+    echo "status $?"
+}
+unison_syncs() {
+    export HOME=/tmp/case UNISONLOCALHOSTNAME=case
+    mkdir a b && lines > a/text && mkdir a/d && echo one > a/d/one && echo two > b/two && ln -s text a/link
+    unison a b -ui text -batch -auto > log 2>&1
+    echo "status $?"
+    diff -r a b && find b | sort
+    echo more >> b/two && rm a/d/one && echo new > b/d/new
+    unison a b -ui text -batch -auto > log 2>&1
+    echo "status $?"
+    diff -r a b && find a | sort && cat a/two
+}
 
-ALL='busybox_shell busybox_files ripgrep_finds ripgrep_threads jq_filters redis_serves redis_saves nginx_serves git_commits git_greps_a_literal curl_fetches openssl_computes vim_edits gocryptfs_works rclone_copies rclone_serves perl_scripts perl_threads python_scripts sqlite_queries tools_work'
+ALL='busybox_shell busybox_files ripgrep_finds ripgrep_threads jq_filters redis_serves redis_saves nginx_serves git_commits git_greps_a_literal curl_fetches openssl_computes vim_edits gocryptfs_works rclone_copies rclone_serves perl_scripts perl_threads python_scripts sqlite_queries tools_work shellcheck_reads age_encrypts unison_syncs'
 
 export PATH=/usr/sbin:$PATH
 if [ "$1" = --one ]; then

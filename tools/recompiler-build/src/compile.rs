@@ -7,6 +7,7 @@ use crate::cache::{Cache, Key};
 use crate::instruction;
 use crate::link::{self, LinkError};
 use crate::slim;
+use crate::sound::{self, Unsound};
 use clap::ValueEnum;
 use lift::Structured;
 use policy::manifest::Form;
@@ -31,6 +32,10 @@ pub enum CompileError {
     Serialize { name: String, form: Form, source: Box<wasmer::SerializeError> },
     #[error("{name}: cannot make an image of its {form:?} form: {source}")]
     Link { name: String, form: Form, source: LinkError },
+    #[error(
+        "{name}: the compiler made code that could reach the runtime (`{instruction}` at {address:#x}); nothing was released. Please report it with this file; `--tier fast` builds without this compiler"
+    )]
+    Unsound { name: String, address: u64, instruction: String },
 }
 
 /// How much time to spend on speed.
@@ -162,5 +167,8 @@ fn image(job: &Job<'_>, bytes: Vec<u8>) -> Result<Compiled, CompileError> {
         Form::Resumable => link::image(&bytes),
     };
     let bytes = bytes.map_err(|source| CompileError::Link { name: job.name.into(), form: job.form, source })?;
+    if job.form == Form::Structured {
+        sound::check(&bytes).map_err(|Unsound { address, instruction }| CompileError::Unsound { name: job.name.into(), address, instruction })?;
+    }
     Ok(Compiled { bytes, engine: engine_name(job.form).into() })
 }

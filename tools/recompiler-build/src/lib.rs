@@ -23,4 +23,5 @@ pub mod progress;
 pub mod remote_cache;
 pub mod scan;
 pub mod slim;
+pub mod sound;
 pub mod verifying;

@@ -1,4 +1,4 @@
-//! `cargo xtask suite programs`: real work of many Debian programs: servers, version control, interpreters, Go.
+//! `cargo xtask suite programs`: real work of many Debian programs: servers, version control, interpreters, Go, OCaml, Haskell.
 //!
 //! Owns the cases: functions of a shell script of ours (`integration-tests/programs/suites/programs.sh`). A case's result is its exit status and the checksum of what it printed and of the files it says. The fact a newcomer gets
 //! wrong: cases print nothing that changes from run to run (dates, commits and hash seeds are fixed, ports and sockets are the container's own), so a case that is not stable is a mistake in the case.
@@ -39,6 +39,9 @@ const PACKAGES: &[&str] = &[
     "busybox-static",
     "gocryptfs",
     "rclone",
+    "age",
+    "unison-2.52",
+    "shellcheck",
 ];
 /// Where the cases lie below the root of the sources.
 const CASES: &str = "integration-tests/programs/suites/programs.sh";
