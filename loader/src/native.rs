@@ -28,8 +28,8 @@ pub trait Kernel {
     fn poll(&mut self) -> Next;
     /// Code stopped at `rip`.
     fn stop(&mut self, kind: abi::StopKind);
-    /// A synchronous fault: signal number, `si_code`, guest address. `exact`: `CpuState` is the state at `rip`, and the fault is met again when the guest goes on from there.
-    fn fault(&mut self, signo: i32, code: i32, addr: u64, exact: bool);
+    /// A synchronous fault. `exact`: `CpuState` is the state at `rip`, and the fault is met again when the guest goes on from there.
+    fn fault(&mut self, fault: syscalls::signal::Fault);
 }
 
 /// What the dispatcher does after a poll.
@@ -49,6 +49,9 @@ pub struct Fault {
     /// Host address: data address for SIGSEGV and SIGBUS, pc otherwise.
     pub addr: usize,
     pub pc: usize,
+    /// Number of the exception, and its error code.
+    pub trap: u64,
+    pub error: u64,
 }
 
 /// Per guest thread. The assembly below knows the offsets of the first two fields; lifted code gets a pointer to it as the environment of every import.

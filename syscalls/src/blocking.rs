@@ -7,7 +7,7 @@ use crate::errno::Errno;
 use crate::pass::quick;
 use crate::table::SysResult;
 use libc::c_long;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// What the two values below are more than. The kernel's own errors end at 4095, and below that it has answers that are none: F_GETOWN of process group 512 is -512.
 const OURS: i32 = 1 << 16;
@@ -20,7 +20,7 @@ impl Errno {
 }
 
 // vkernel_interruptible(nr, args, poll): the raw kernel result, or the negative of one of the two above, which no call answers: the kernel's errors are above them, sizes and addresses in no reach of them.
-// r11 holds the poll pointer: it is no argument register and `syscall` destroys it only afterwards.
+// r11 holds the poll pointer: it is no argument register and `syscall` destroys it only afterwards. rcx is not the address behind `syscall` before that has begun: `rewind` looks at it.
 std::arch::global_asm!(
     ".hidden vkernel_interruptible",
     ".hidden vkernel_interruptible_check",
@@ -67,12 +67,30 @@ unsafe extern "C" {
     fn vkernel_interruptible_restart();
 }
 
-/// Where an interrupted pc has to go on: the abort label when it lies in the range, else unchanged. Async-signal-safe.
-pub(crate) fn rewind(pc: u64) -> u64 {
+/// Length of a `syscall` instruction.
+const SYSCALL_BYTES: u64 = 2;
+
+/// `syscall` leaves the address behind it in rcx, as processors do that have no FRED. Found out once, before any handler asks.
+static LEAVES_RCX: AtomicBool = AtomicBool::new(false);
+
+/// Finds out what `rewind` needs to know of this processor.
+pub(crate) fn know_processor() {
+    let after: u64;
+    // SAFETY: getpid reads no memory and has no effect.
+    unsafe {
+        std::arch::asm!("xor ecx, ecx", "syscall", inlateout("rax") libc::SYS_getpid => _, lateout("rcx") after, lateout("r11") _, options(nostack));
+    }
+    LEAVES_RCX.store(after != 0, Ordering::Relaxed);
+}
+
+/// Where an interrupted pc has to go on: a label behind the range when it lies in that, else unchanged. `rcx` is the interrupted register. Async-signal-safe.
+pub(crate) fn rewind(pc: u64, rcx: u64) -> u64 {
     let at = |f: unsafe extern "C" fn()| f as usize as u64;
-    // At the `syscall` instruction itself: the kernel set the pc back to restart the call (SA_RESTART on our handlers), or it had not begun.
-    if pc == at(vkernel_interruptible_enter) {
-        at(vkernel_interruptible_restart)
+    let enter = at(vkernel_interruptible_enter);
+    // At the `syscall` instruction itself: the kernel set the pc back to restart the call (SA_RESTART on our handlers), or it had not begun. Where rcx does not tell, the former is more likely by far.
+    if pc == enter {
+        let begun = !LEAVES_RCX.load(Ordering::Relaxed) || rcx == enter + SYSCALL_BYTES;
+        at(if begun { vkernel_interruptible_restart } else { vkernel_interruptible_abort })
     } else if (at(vkernel_interruptible_check)..at(vkernel_interruptible_enter)).contains(&pc) {
         at(vkernel_interruptible_abort)
     } else {
@@ -89,7 +107,7 @@ fn result(r: i64) -> SysResult {
 /// `Errno::NOT_STARTED`, which rows pass on; a row that has already done something irrevocable uses `pass::quick`.
 pub fn host_call(nr: c_long, args: [u64; 6]) -> SysResult {
     match crate::signal::poll_word() {
-        Some(poll) if may_block(nr) => interruptible(nr, args, poll),
+        Some(poll) if may_block(nr, &args) => interruptible(nr, args, poll),
         // Not through the routine above: a handler would take a call that is about to begin for one that has to be left.
         _ => quick(nr, &args),
     }
@@ -100,8 +118,22 @@ pub(crate) fn interruptible(nr: c_long, args: [u64; 6], poll: *const AtomicU32) 
     result(unsafe { vkernel_interruptible(nr, args.as_ptr(), poll) })
 }
 
-/// Calls that can wait for something outside the kernel.
-fn may_block(nr: c_long) -> bool {
+/// Calls that can wait for something outside the kernel. What never waits is never EINTR, wherever the signal comes: a C library that wakes a futex does not look at the answer.
+fn may_block(nr: c_long, args: &[u64; 6]) -> bool {
+    match nr {
+        libc::SYS_futex => !matches!(
+            args[1] as i32 & libc::FUTEX_CMD_MASK,
+            libc::FUTEX_WAKE | libc::FUTEX_REQUEUE | libc::FUTEX_CMP_REQUEUE | libc::FUTEX_WAKE_OP | libc::FUTEX_UNLOCK_PI | libc::FUTEX_TRYLOCK_PI | libc::FUTEX_WAKE_BITSET | libc::FUTEX_CMP_REQUEUE_PI
+        ),
+        libc::SYS_fcntl => matches!(args[1] as i32, libc::F_SETLKW | libc::F_OFD_SETLKW),
+        libc::SYS_wait4 => args[2] as i32 & libc::WNOHANG == 0,
+        libc::SYS_waitid => args[3] as i32 & libc::WNOHANG == 0,
+        libc::SYS_flock => args[1] as i32 & libc::LOCK_NB == 0,
+        _ => waits(nr),
+    }
+}
+
+fn waits(nr: c_long) -> bool {
     matches!(
         nr,
         libc::SYS_read
@@ -123,24 +155,19 @@ fn may_block(nr: c_long) -> bool {
             | libc::SYS_recvfrom
             | libc::SYS_sendmsg
             | libc::SYS_recvmsg
-            | libc::SYS_wait4
             | libc::SYS_semop
             | libc::SYS_semtimedop
             | libc::SYS_msgsnd
             | libc::SYS_msgrcv
-            | libc::SYS_fcntl
-            | libc::SYS_flock
             | libc::SYS_creat
             | libc::SYS_rt_sigtimedwait
             | libc::SYS_rt_sigsuspend
             | libc::SYS_rt_sigprocmask
-            | libc::SYS_futex
             | libc::SYS_io_getevents
             | libc::SYS_clock_nanosleep
             | libc::SYS_epoll_wait
             | libc::SYS_mq_timedsend
             | libc::SYS_mq_timedreceive
-            | libc::SYS_waitid
             | libc::SYS_openat
             | libc::SYS_pselect6
             | libc::SYS_ppoll

@@ -234,12 +234,13 @@ impl Kernel for Guest {
         self.keep(next);
     }
 
-    fn fault(&mut self, signo: i32, code: i32, addr: u64, exact: bool) {
+    fn fault(&mut self, fault: Fault) {
         if self.thread.process.strace.load(Ordering::Relaxed) {
             let rip = self.thread.cpu().rip;
-            self.thread.process.host.trace(&format!("--- signal {signo} code {code} address {addr:#x} after rip {rip:#x} ---\n"));
+            let Fault { signal, code, address, .. } = fault;
+            self.thread.process.host.trace(&format!("--- signal {signal} code {code} address {address:#x} after rip {rip:#x} ---\n"));
         }
-        let next = signal::fault(&mut self.thread, Fault { signal: signo, code, address: addr, exact });
+        let next = signal::fault(&mut self.thread, fault);
         self.keep(next);
     }
 }

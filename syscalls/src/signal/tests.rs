@@ -259,7 +259,7 @@ fn a_fault_reaches_the_guest_handler_with_its_address() {
         let mut t = program();
         handle(&mut t, libc::SIGSEGV, libc::SA_SIGINFO);
         t.cpu().rip = 0x0200_0050;
-        assert_eq!(fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28, exact: false }), Next::Continue);
+        assert_eq!(fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28, trap: trap::PAGE_FAULT, error: page_fault::USER, exact: false }), Next::Continue);
         assert_eq!(t.cpu().rip, HANDLER);
         let info = t.cpu().gpr[reg::RSI];
         assert_eq!(t.window().read::<u64>(info + 16), Ok(0x28));
@@ -275,7 +275,7 @@ fn the_frame_of_a_fault_spares_stack_below_a_stale_rsp() {
         let live = rsp - 20_000;
         t.window().copy_out(live, &[0x5a; 20_000]).unwrap();
         for _ in 0..3 {
-            fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28, exact: false });
+            fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28, trap: trap::PAGE_FAULT, error: page_fault::USER, exact: false });
             assert!(t.cpu().gpr[reg::RSP] < live);
             let mut now = vec![0; 20_000];
             t.window().copy_in(live, &mut now).unwrap();
@@ -292,7 +292,7 @@ fn return_from_fault(exact: bool) {
     handle(&mut t, libc::SIGSEGV, libc::SA_SIGINFO);
     t.cpu().rip = 0x0200_0050;
     let before = t.cpu().gpr;
-    fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28, exact });
+    fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28, trap: trap::PAGE_FAULT, error: page_fault::USER, exact });
     sigreturn(&mut t);
     assert_eq!((t.cpu().rip, t.cpu().gpr), (0x0200_0050, before));
 }
@@ -308,7 +308,7 @@ fn a_handler_returns_to_an_exact_fault_but_not_to_an_older_state() {
 fn a_fault_without_a_handler_ends_the_process_by_its_signal() {
     let status = child_status(|| {
         let mut t = program();
-        fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0, exact: false });
+        fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0, trap: trap::PAGE_FAULT, error: page_fault::USER, exact: false });
     });
     assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGSEGV);
 }
@@ -493,7 +493,7 @@ fn a_pending_fault_signal_is_forgotten_by_a_forked_child_and_when_it_becomes_ign
 fn a_fault_while_its_signal_is_blocked_ends_the_process() {
     let status = child_status(|| {
         let mut t = blocking_sigsegv();
-        fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28, exact: true });
+        fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28, trap: trap::PAGE_FAULT, error: page_fault::USER, exact: true });
     });
     assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGSEGV);
 }
