@@ -135,7 +135,7 @@ fn new_process(t: &mut Thread, c: &CloneArgs) -> SysResult {
         let _ = t.window().write(parent_tid, &pid);
     }
     if let Some(mailbox) = mailbox {
-        mailbox.wait(t.window(), pid);
+        mailbox.wait(&t.process, t.tid, pid);
     }
     Ok(pid as u64)
 }
