@@ -6,6 +6,7 @@
 //! that recursed deeply never meets the end of the native stack.
 
 use crate::float;
+use crate::owned::Owned;
 use core::arch::naked_asm;
 use std::ffi::c_void;
 use std::io;
@@ -66,6 +67,7 @@ pub struct Context {
     pub kernel: Option<*mut dyn Kernel>,
     pub fault: Fault,
     stack: *mut c_void,
+    owned: Option<Owned>,
 }
 
 impl Context {
@@ -86,7 +88,16 @@ impl Context {
             p
         };
         let native_top = stack as usize + STACK_BYTES - ALTERNATE_BYTES;
-        Ok(Box::new(Self { host_rsp: 0, native_top, cpu, window, kernel: None, fault: Fault::default(), stack }))
+        Ok(Box::new(Self {
+            host_rsp: 0,
+            native_top,
+            cpu,
+            window,
+            kernel: None,
+            fault: Fault::default(),
+            stack,
+            owned: Some(Owned::new(stack as usize..stack as usize + STACK_BYTES)),
+        }))
     }
 
     /// Start and length of the alternate signal stack.
@@ -102,6 +113,7 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
+        self.owned = None;
         // SAFETY: our mapping; no lifted code runs on it any more, since `enter` borrows the context mutably.
         unsafe { libc::munmap(self.stack, STACK_BYTES) };
     }

@@ -176,6 +176,10 @@ impl Host for Worker {
         std::thread::Builder::new().stack_size(256 << 10).spawn(run).map(drop).map_err(|_| Errno::EAGAIN)
     }
 
+    fn forked(&self) {
+        loader::forked();
+    }
+
     fn audit(&self, event: &Event<'_>) {
         match event {
             Event::Refused { nr, .. } => self.note(*nr, Note::NOT_LISTED, 0),
