@@ -123,7 +123,14 @@ fn may_block(nr: c_long, args: &[u64; 6]) -> bool {
     match nr {
         libc::SYS_futex => !matches!(
             args[1] as i32 & libc::FUTEX_CMD_MASK,
-            libc::FUTEX_WAKE | libc::FUTEX_REQUEUE | libc::FUTEX_CMP_REQUEUE | libc::FUTEX_WAKE_OP | libc::FUTEX_UNLOCK_PI | libc::FUTEX_TRYLOCK_PI | libc::FUTEX_WAKE_BITSET | libc::FUTEX_CMP_REQUEUE_PI
+            libc::FUTEX_WAKE
+                | libc::FUTEX_REQUEUE
+                | libc::FUTEX_CMP_REQUEUE
+                | libc::FUTEX_WAKE_OP
+                | libc::FUTEX_UNLOCK_PI
+                | libc::FUTEX_TRYLOCK_PI
+                | libc::FUTEX_WAKE_BITSET
+                | libc::FUTEX_CMP_REQUEUE_PI
         ),
         libc::SYS_fcntl => matches!(args[1] as i32, libc::F_SETLKW | libc::F_OFD_SETLKW),
         libc::SYS_wait4 => args[2] as i32 & libc::WNOHANG == 0,
