@@ -194,3 +194,72 @@ fn waits(nr: c_long) -> bool {
             | libc::SYS_futex_waitv
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{in_child, instruction};
+
+    fn at(f: unsafe extern "C" fn()) -> u64 {
+        f as usize as u64
+    }
+
+    #[test]
+    fn a_call_that_had_not_begun_is_told_from_one_that_was_interrupted() {
+        know_processor();
+        let enter = at(vkernel_interruptible_enter);
+        assert_eq!(rewind(enter - 1, 0), at(vkernel_interruptible_abort));
+        assert_eq!(rewind(enter, enter + 2), at(vkernel_interruptible_restart));
+        assert_eq!(rewind(enter + 2, enter + 2), enter + 2);
+        for (leaves, label) in [(true, at(vkernel_interruptible_abort)), (false, at(vkernel_interruptible_restart))] {
+            LEAVES_RCX.store(leaves, Ordering::Relaxed);
+            assert_eq!(rewind(enter, 0x1000), label);
+        }
+        know_processor();
+    }
+
+    #[test]
+    fn what_never_waits_is_not_interrupted() {
+        let futex = |op: i32| may_block(libc::SYS_futex, &[0, op as u64, 0, 0, 0, 0]);
+        assert!(futex(libc::FUTEX_WAIT) && futex(libc::FUTEX_LOCK_PI | libc::FUTEX_PRIVATE_FLAG) && futex(libc::FUTEX_WAIT_BITSET | libc::FUTEX_CLOCK_REALTIME));
+        assert!(!futex(libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG) && !futex(libc::FUTEX_UNLOCK_PI) && !futex(libc::FUTEX_CMP_REQUEUE));
+        assert!(!may_block(libc::SYS_fcntl, &[0, libc::F_GETFL as u64, 0, 0, 0, 0]) && may_block(libc::SYS_fcntl, &[0, libc::F_SETLKW as u64, 0, 0, 0, 0]));
+        assert!(!may_block(libc::SYS_wait4, &[0, 0, libc::WNOHANG as u64, 0, 0, 0]) && may_block(libc::SYS_wait4, &[0; 6]));
+    }
+
+    /// A handler ran, without SA_RESTART, while the thread waited for a PI futex of another one.
+    #[test]
+    fn a_pi_futex_is_locked_whatever_handlers_run() {
+        in_child(|| {
+            let (mut t, _) = crate::testing::guest();
+            let rsp = t.cpu().gpr[crate::thread::reg::RSP];
+            let (action, word) = (rsp + 4096, rsp + 8192);
+            t.window().write(action, &crate::signal::Action { handler: 0x1000, flags: 0x0400_0000, restorer: 0x1000, mask: 0 }).unwrap();
+            assert_eq!(crate::testing::call(&mut t, libc::SYS_rt_sigaction, &[libc::SIGALRM as u64, action, 0, 8]), Ok(0));
+            let host = t.window().range(word, 4).unwrap() as u64;
+            let owner = std::thread::spawn(move || {
+                let futex = |op: i32| quick(libc::SYS_futex, &[host, op as u64, 0, 0, 0, 0]);
+                crate::signal::host::block_all();
+                futex(libc::FUTEX_LOCK_PI).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(150));
+                futex(libc::FUTEX_UNLOCK_PI).unwrap();
+            });
+            while t.window().read::<u32>(word) == Ok(0) {
+                std::thread::yield_now();
+            }
+            // SAFETY: a live structure.
+            unsafe {
+                let timer = libc::itimerval { it_interval: std::mem::zeroed(), it_value: libc::timeval { tv_sec: 0, tv_usec: 30_000 } };
+                libc::syscall(libc::SYS_setitimer, libc::ITIMER_REAL, &raw const timer, 0);
+            }
+            instruction(&mut t, libc::SYS_futex, &[word, libc::FUTEX_LOCK_PI as u64, 0, 0, 0, 0], 0x2002);
+            crate::signal::poll(&mut t);
+            assert_eq!(t.cpu().rip, 0x1000, "in the handler");
+            let frame = t.cpu().gpr[crate::thread::reg::RDX];
+            // uc_mcontext.gregs: back at the instruction.
+            let register = |n: i32| t.window().read::<u64>(frame + 40 + 8 * n as u64).unwrap();
+            assert_eq!((register(libc::REG_RIP), register(libc::REG_RAX)), (0x2000, libc::SYS_futex as u64));
+            owner.join().unwrap();
+        });
+    }
+}

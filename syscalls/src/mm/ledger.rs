@@ -224,4 +224,12 @@ mod tests {
         assert_eq!(l.find_free(0x3000, 0x1000, 0x9000), Some(0x2000));
         assert_eq!(l.find_free(0x5000, 0x1000, 0x9000), None);
     }
+
+    #[test]
+    fn a_range_that_is_the_wrong_way_round_holds_nothing() {
+        let mut l = Ledger::default();
+        l.insert(0x1000, anonymous(0x5000, 3));
+        assert!(l.is_free(0x4000, 0x2000) && l.is_free(0x9000, 0x2000) && l.is_free(0x2000, 0x2000));
+        assert!(!l.is_free(0x4fff, 0x5000));
+    }
 }

@@ -122,7 +122,7 @@ const SAME: u64 = u64::MAX;
 
 /// What execve does to the calling thread's credentials (capabilities(7), "Transformation of capabilities during execve()"; credentials(7)), which here no kernel does: saved and file system ids become the effective ones,
 /// capabilities are those of root or the ambient ones, and PR_SET_KEEPCAPS ends. For a program without set-id bits and capabilities of its own, and never more than before: so the kernel does where no_new_privs is
-/// set. True: the real ids are the effective ones, which makes a process dumpable. An error leaves more rights than the new program may have.
+/// set. True: all ids are the effective ones, which makes a process dumpable. An error leaves more rights than the new program may have.
 pub(super) fn transform() -> Result<bool, crate::errno::Errno> {
     let now = Credentials::of_this_thread();
     let ([uid, euid, suid], [gid, egid, sgid]) = (now.users, now.groups);
@@ -135,7 +135,7 @@ pub(super) fn transform() -> Result<bool, crate::errno::Errno> {
     let new_permitted = if root && (uid == 0 || euid == 0) { bounded() } else { 0 } | ambient;
     let new_effective = if root && euid == 0 { new_permitted } else { ambient };
 
-    let apart = APART.swap(false, Ordering::Relaxed);
+    let apart = APART.swap(false, Ordering::Relaxed) && (quick(libc::SYS_setfsuid, &[SAME]) != Ok(euid.into()) || quick(libc::SYS_setfsgid, &[SAME]) != Ok(egid.into()));
     if ambient != 0 && suid != euid {
         // Leaving the last id of root would take them all.
         option(libc::PR_SET_KEEPCAPS, 1, 0)?;
@@ -158,5 +158,5 @@ pub(super) fn transform() -> Result<bool, crate::errno::Errno> {
     }
     // A locked one cannot be ended; it concerns changes of ids that a program without root's cannot make.
     let _ = option(libc::PR_SET_KEEPCAPS, 0, 0);
-    Ok(uid == euid && gid == egid)
+    Ok(uid == euid && gid == egid && !apart)
 }

@@ -141,6 +141,7 @@ fn new_process(t: &mut Thread, c: &CloneArgs) -> SysResult {
 }
 
 fn child(t: &mut Thread, c: &CloneArgs, mailbox: Option<Mailbox>) {
+    t.signals.allow_faults();
     // A mailbox of an outer vfork belongs to this process's parent, which alone tells of its end.
     if let Some(outer) = t.vfork.take() {
         outer.leave();

@@ -48,7 +48,7 @@ pub(super) fn mark_sent(info: &mut Info) {
 }
 
 /// Undoes `mark_sent`.
-fn unmark(info: &mut Info) {
+pub(super) fn unmark(info: &mut Info) {
     let code = code(info);
     if code < 0 && code & NEAR_ZERO == 0 {
         info[CODE].copy_from_slice(&(code & i32::MAX).to_le_bytes());

@@ -146,6 +146,11 @@ impl ThreadSignals {
         let _ = host::apply_mask(&self.record, self.mask);
     }
 
+    /// Where everything is blocked: lets faults through, which guest memory may raise.
+    pub(crate) fn allow_faults(&self) {
+        host::restore_mask(host_mask(!0));
+    }
+
     pub fn request_poll(&self) {
         self.record.poll().store(1, Ordering::SeqCst);
     }

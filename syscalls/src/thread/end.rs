@@ -119,14 +119,15 @@ fn wait_for(t: &Thread, stay: &[libc::pid_t]) {
 
 /// What Linux does for a dying task: robust list, clear_child_tid. Afterwards the guest may free the thread's stack.
 fn finish(t: &mut Thread) {
-    t.signals.detach();
-    t.signals.pass_on();
+    // What touches guest memory comes first: a fault would be the process's end where its signal is blocked.
     crate::process::vfork_done(t);
     walk_robust_list(t);
     if t.clear_child_tid != 0 && t.window().write(t.clear_child_tid, &0u32).is_ok() {
         wake(t, t.clear_child_tid);
     }
     t.clear_child_tid = 0;
+    t.signals.detach();
+    t.signals.pass_on();
     t.process.threads().tids.retain(|tid| *tid != t.tid);
 }
 
