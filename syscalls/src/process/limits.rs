@@ -13,7 +13,7 @@ use std::sync::PoisonError;
 rows! {
     97 "getrlimit" [Int Ptr] Emulate "" |t, a| { limit(t, 0, a[0] as u32, 0, a[1])?; if a[1] == 0 { Err(Errno::EFAULT) } else { Ok(0) } };
     160 "setrlimit" [Int Ptr] Emulate "" |t, a| { if a[1] == 0 { return Err(Errno::EFAULT) } limit(t, 0, a[0] as u32, a[1], 0) };
-    302 "prlimit64" [Pid Int Ptr Ptr] Emulate "AS, DATA, STACK and CORE only of the calling process; no core file is ever written" |t, a| limit(t, a[0] as i32, a[1] as u32, a[2], a[3]);
+    302 "prlimit64" [Pid Int Ptr Ptr] Emulate "AS, DATA, STACK, CORE and the hard limit of NOFILE only of the calling process; no core file is ever written" |t, a| limit(t, a[0] as i32, a[1] as u32, a[2], a[3]);
 }
 
 impl Limits {
