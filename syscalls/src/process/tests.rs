@@ -12,6 +12,11 @@ fn scratch(t: &mut Thread) -> u64 {
     t.cpu().gpr[reg::RSP] + 4096
 }
 
+/// Where a new program, whose stack ends soon above, has room.
+fn below(t: &mut Thread) -> u64 {
+    (t.cpu().gpr[reg::RSP] & !63) - 4096
+}
+
 fn put<T: Plain>(t: &mut Thread, at: u64, values: &[T]) {
     for (i, v) in values.iter().enumerate() {
         t.window().write(at + (i * size_of::<T>()) as u64, v).unwrap();
@@ -437,7 +442,7 @@ fn exec_makes_saved_ids_the_effective_ones_and_takes_capabilities() {
         assert_eq!(call(&mut t, libc::SYS_setresuid, &[1000, 1000, 0]), Ok(0));
         execve(&mut t, "/bin/true");
         poll(&mut t);
-        let at = scratch(&mut t);
+        let at = below(&mut t);
         assert_eq!(call(&mut t, libc::SYS_getresuid, &[at, at + 4, at + 8]), Ok(0));
         assert_eq!(call(&mut t, libc::SYS_getresgid, &[at + 12, at + 16, at + 20]), Ok(0));
         let ids: Vec<u32> = (0..6).map(|i| t.window().read(at + 4 * i).unwrap()).collect();
@@ -465,7 +470,7 @@ fn exec_takes_no_descriptor_of_the_guest_s() {
         execve(&mut t, "/bin/true");
         poll(&mut t);
         assert_eq!(t.cpu().rip, 0x0300_0010);
-        let at = scratch(&mut t);
+        let at = below(&mut t);
         assert_eq!(call(&mut t, libc::SYS_getrlimit, &[u64::from(libc::RLIMIT_NOFILE), at]), Ok(0));
         assert_eq!(t.window().read::<[u64; 2]>(at), Ok([next + 1; 2]));
         assert_eq!(call(&mut t, libc::SYS_dup, &[1]), Err(Errno::EMFILE), "the limit is what it was");

@@ -394,7 +394,8 @@ fn fault_ceiling(t: &mut Thread) -> u64 {
 fn untouched_below(t: &Thread, low: u64, rsp: u64) -> Option<u64> {
     /// Pages asked for at a time.
     const STEP: u64 = 64;
-    let mut end = (rsp & !(PAGE - 1)) + PAGE;
+    // What lies right below rsp counts: rsp may be the end of its page, and that page another's.
+    let mut end = crate::mm::page_up(rsp)?;
     while end > low {
         let start = end.saturating_sub(STEP * PAGE).max(low);
         let mut resident = [0u8; STEP as usize];
