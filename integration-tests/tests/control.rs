@@ -12,8 +12,8 @@ macro_rules! twins { ($($name:ident)*) => {
 } }
 
 twins! {
-    cancel_in_read counted_loops deep_recursion dlopen_in_thread exec_from_thread fork_in_threads forwarded_results large_fixed lazy_calls memory_at_faults memory_order odd_returns profiled qsort_callbacks rounding shared_table siglongjmp_from_alarm siglongjmp_from_segv
-    spawn_missing swapcontext_same_site threads_and_mutexes throw_before_ud2 throw_below throw_through_alloca vsyscall
+    cancel_in_read counted_loops deep_recursion dlopen_in_thread exec_beside_vfork exec_from_thread fork_in_threads forwarded_results large_fixed lazy_calls memory_at_faults memory_order odd_returns profiled qsort_callbacks rounding segv_on_coroutine
+    shared_table siglongjmp_from_alarm siglongjmp_from_segv spawn_missing swapcontext_same_site threads_and_mutexes throw_before_ud2 throw_below throw_through_alloca vsyscall
 }
 
 /// The resumable form alone repeats accesses: it knows every register at every fault.

@@ -8,7 +8,7 @@ macro_rules! twins { ($($name:ident)*) => {
 } }
 
 twins! {
-    access after_main_ends allocate children clock command_line corners directory dup epoll exec_resets fcntl high_heap ipc links mapping maps_under_a_file_limit message open pidfd_of_a_child pipe poll posix_timer proc_self proc_self_as_nobody pty read_write restart sent_faults shared_segments signal_frames signal_wait sockopt stat system_info task times unix_socket waitable_fds xattr
+    access after_main_ends allocate children clock command_line corners directory dup epoll exec_credentials exec_resets fault_frames fcntl high_heap interrupted_calls ipc limits_of_memory links mapping maps_under_a_file_limit message no_room_for_frames open pidfd_of_a_child pipe poll posix_timer proc_self proc_self_as_nobody pty read_write restart robust_in_cut_file sent_faults shared_segments signal_frames signal_wait sockopt stat system_info task times unix_socket waitable_fds xattr
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::native::{Kernel, Next, Registers, Slot};
 use crate::vsyscall;
 use syscalls::abi::structured::{self, NEXT_PC, RSP};
 use syscalls::abi::{CpuState, StopKind, TAG};
+use syscalls::signal::{Fault, page_fault, trap};
 
 /// Which code form runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,9 +23,14 @@ pub enum Form {
     ResumableOnly,
 }
 
-/// si_code of a jump to nowhere.
-const SEGV_MAPERR: i32 = 1;
 const RAX: usize = 0;
+
+/// A jump to where no code is: what is there otherwise the kernel side knows.
+fn nowhere(pc: u64) -> Fault {
+    /// SEGV_MAPERR.
+    const CODE: i32 = 1;
+    Fault { signal: libc::SIGSEGV, code: CODE, address: pc, trap: trap::PAGE_FAULT, error: page_fault::USER | page_fault::FETCH, exact: true }
+}
 
 /// Where the pc leads.
 enum Target {
@@ -74,7 +80,7 @@ impl Machine {
                 Target::Nowhere if self.vsyscall(kernel, pc) => continue,
                 Target::Nowhere => {
                     // SAFETY: as above.
-                    unsafe { (*kernel).fault(libc::SIGSEGV, SEGV_MAPERR, pc, true) };
+                    unsafe { (*kernel).fault(nowhere(pc)) };
                     continue;
                 }
             };
@@ -146,15 +152,19 @@ impl Machine {
     /// Turns the fault the handler recorded into a guest signal.
     fn report_fault(&mut self, kernel: *mut (dyn Kernel + 'static), exact: bool) {
         let fault = self.context.fault;
-        let window = self.context.window as usize;
-        let addr = if self.context.in_stack_guard(fault.addr) {
-            // SAFETY: see `dispatch`.
-            unsafe { (*self.context.cpu).gpr[RSP] }
-        } else {
-            fault.addr.wrapping_sub(window) as u64
-        };
         // SAFETY: see `dispatch`.
-        unsafe { (*kernel).fault(fault.signo, fault.code, addr, exact) };
+        let (rsp, rip) = unsafe { ((*self.context.cpu).gpr[RSP], (*self.context.cpu).rip) };
+        let address = match fault.signo {
+            libc::SIGFPE | libc::SIGILL if exact => rip,
+            // The host's pc is nobody's business.
+            libc::SIGFPE | libc::SIGILL => 0,
+            _ if self.context.in_stack_guard(fault.addr) => rsp,
+            // What lifted code adds to an address of 32 bits can go beyond them.
+            _ => fault.addr.wrapping_sub(self.context.window as usize) as u64 & 0xffff_ffff,
+        };
+        let (code, trap, error) = (fault.code, fault.trap, fault.error);
+        // SAFETY: see `dispatch`.
+        unsafe { (*kernel).fault(Fault { signal: fault.signo, code, address, trap, error, exact }) };
     }
 }
 

@@ -107,7 +107,8 @@ unsafe extern "C" fn on_fault(signo: i32, info: *mut libc::siginfo_t, ucontext: 
     let pc = registers[libc::REG_RIP as usize] as usize;
     // SAFETY: these four signals carry an address when the kernel raises them.
     let addr = if code > 0 { unsafe { (*info).si_addr() as usize } } else { 0 };
-    let fault = Fault { signo, code, addr, pc };
+    let [trap, error] = [libc::REG_TRAPNO, libc::REG_ERR].map(|r| registers[r as usize] as u64);
+    let fault = Fault { signo, code, addr, pc, trap, error };
     // SAFETY: set by `enter_thread` of this thread to a live context, or null.
     let inside = !context.is_null() && unsafe { (*context).host_rsp } != 0;
     if inside && is_lifted(pc) {
@@ -129,8 +130,8 @@ unsafe extern "C" fn on_fault(signo: i32, info: *mut libc::siginfo_t, ucontext: 
     die(fault);
 }
 
-/// Not the guest's doing: say so, and let the default action end the process when the handler returns.
-fn die(fault: Fault) {
+/// Not the guest's doing: say so and end the process by the default action, here and now. A handler that returned would be met again by an instruction that faulted, but by none if the signal was sent.
+fn die(fault: Fault) -> ! {
     let mut text = [0u8; 96];
     let len = describe(&mut text, fault);
     // SAFETY: plain system calls, all async-signal-safe.
@@ -139,9 +140,12 @@ fn die(fault: Fault) {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = libc::SIG_DFL;
         libc::sigaction(fault.signo, &action, std::ptr::null_mut());
-        if fault.code <= 0 {
-            libc::raise(fault.signo);
-        }
+        // The handlers' mask leaves these signals deliverable, but what was interrupted need not.
+        let mut own: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&mut own, fault.signo);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &own, std::ptr::null_mut());
+        libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::gettid(), fault.signo);
+        libc::_exit(128 + fault.signo)
     }
 }
 

@@ -29,7 +29,7 @@ impl Machine {
     /// Makes the machine of a thread, without any instance yet. `megabinary` lives for ever: code cannot be unmapped while anything may return into it.
     pub fn new(megabinary: &'static Megabinary) -> Result<Self, LoadError> {
         let mut store = Store::new(megabinary.engine.clone());
-        let cpu_memory = Arc::new(Reservation::new().map_err(LoadError::Reserve)?);
+        let cpu_memory = Arc::new(Reservation::of_thread().map_err(LoadError::Reserve)?);
         cpu_memory.map_anonymous(0, 1 << 16, libc::PROT_READ | libc::PROT_WRITE).map_err(LoadError::Reserve)?;
         #[expect(clippy::cast_ptr_alignment, reason = "a reservation starts on a page")]
         let cpu = cpu_memory.base().cast::<CpuState>();

@@ -6,6 +6,7 @@
 //! that recursed deeply never meets the end of the native stack.
 
 use crate::float;
+use crate::owned::Owned;
 use core::arch::naked_asm;
 use std::ffi::c_void;
 use std::io;
@@ -28,8 +29,8 @@ pub trait Kernel {
     fn poll(&mut self) -> Next;
     /// Code stopped at `rip`.
     fn stop(&mut self, kind: abi::StopKind);
-    /// A synchronous fault: signal number, `si_code`, guest address. `exact`: `CpuState` is the state at `rip`, and the fault is met again when the guest goes on from there.
-    fn fault(&mut self, signo: i32, code: i32, addr: u64, exact: bool);
+    /// A synchronous fault. `exact`: `CpuState` is the state at `rip`, and the fault is met again when the guest goes on from there.
+    fn fault(&mut self, fault: syscalls::signal::Fault);
 }
 
 /// What the dispatcher does after a poll.
@@ -49,6 +50,9 @@ pub struct Fault {
     /// Host address: data address for SIGSEGV and SIGBUS, pc otherwise.
     pub addr: usize,
     pub pc: usize,
+    /// Number of the exception, and its error code.
+    pub trap: u64,
+    pub error: u64,
 }
 
 /// Per guest thread. The assembly below knows the offsets of the first two fields; lifted code gets a pointer to it as the environment of every import.
@@ -63,6 +67,7 @@ pub struct Context {
     pub kernel: Option<*mut dyn Kernel>,
     pub fault: Fault,
     stack: *mut c_void,
+    owned: Option<Owned>,
 }
 
 impl Context {
@@ -83,7 +88,16 @@ impl Context {
             p
         };
         let native_top = stack as usize + STACK_BYTES - ALTERNATE_BYTES;
-        Ok(Box::new(Self { host_rsp: 0, native_top, cpu, window, kernel: None, fault: Fault::default(), stack }))
+        Ok(Box::new(Self {
+            host_rsp: 0,
+            native_top,
+            cpu,
+            window,
+            kernel: None,
+            fault: Fault::default(),
+            stack,
+            owned: Some(Owned::new(stack as usize..stack as usize + STACK_BYTES)),
+        }))
     }
 
     /// Start and length of the alternate signal stack.
@@ -99,6 +113,7 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
+        self.owned = None;
         // SAFETY: our mapping; no lifted code runs on it any more, since `enter` borrows the context mutably.
         unsafe { libc::munmap(self.stack, STACK_BYTES) };
     }

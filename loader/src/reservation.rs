@@ -4,6 +4,7 @@
 //! wasmer memories. The window begins at address zero, so that a guest address *is* the host's and costs lifted code neither a register nor an addition. Does not own what is mapped inside the window: that is `syscalls::mm`. The fact a newcomer gets wrong: wasmer never allocates
 //! or protects any of these pages; every store of every thread gets a `FixedMemory` that points at the same reservation.
 
+use crate::owned::Owned;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub struct Reservation {
     base: *mut u8,
     /// What of it is a mapping.
     mapped: Range<usize>,
+    /// It is one thread's.
+    owned: Option<Owned>,
 }
 
 // SAFETY: an address range; what happens inside it is up to its users, as with all guest memory.
@@ -33,14 +36,21 @@ unsafe impl Sync for Reservation {}
 impl Reservation {
     /// Somewhere.
     pub fn new() -> std::io::Result<Self> {
-        Self::map(std::ptr::null_mut(), RESERVED_BYTES, 0).map(|p| Self { base: p, mapped: p as usize..p as usize + RESERVED_BYTES })
+        Self::map(std::ptr::null_mut(), RESERVED_BYTES, 0).map(|p| Self { base: p, mapped: p as usize..p as usize + RESERVED_BYTES, owned: None })
+    }
+
+    /// Somewhere, for the calling thread alone.
+    pub(crate) fn of_thread() -> std::io::Result<Self> {
+        let mut new = Self::new()?;
+        new.owned = Some(Owned::new(new.mapped.clone()));
+        Ok(new)
     }
 
     /// The guest window: from address zero. EEXIST if this process has one already, or anything else that low.
     pub fn window() -> std::io::Result<Self> {
         let start = std::ptr::without_provenance_mut(WINDOW_START);
         Self::map(start, RESERVED_BYTES - WINDOW_START, libc::MAP_FIXED_NOREPLACE)?;
-        Ok(Self { base: std::ptr::null_mut(), mapped: WINDOW_START..RESERVED_BYTES })
+        Ok(Self { base: std::ptr::null_mut(), mapped: WINDOW_START..RESERVED_BYTES, owned: None })
     }
 
     fn map(at: *mut u8, len: usize, flags: i32) -> std::io::Result<*mut u8> {
@@ -64,6 +74,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        self.owned = None;
         // SAFETY: the range is ours; the memories that point at it hold an `Arc` of it, so none is left.
         unsafe { libc::munmap(std::ptr::without_provenance_mut(self.mapped.start), self.mapped.len()) };
     }

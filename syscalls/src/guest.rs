@@ -97,6 +97,17 @@ impl Window {
         kernel_copy(std::ptr::from_ref(value).cast_mut().cast(), p, size_of::<T>(), true)
     }
 
+    /// Puts `new` in the place of `old` in an aligned word, in one piece, and gives what was there.
+    pub(crate) fn compare_exchange(&self, addr: u64, old: u32, new: u32) -> Result<u32, Errno> {
+        let p = self.range(addr, 4)?;
+        if !addr.is_multiple_of(4) {
+            return Err(Errno::EINVAL);
+        }
+        let mut was = old;
+        // SAFETY: an aligned word of the window; a fault ends at the landing pad where a handler is armed.
+        if unsafe { vkernel_guest_exchange(p, &raw mut was, new) } == 0 { Ok(was) } else { Err(Errno::EFAULT) }
+    }
+
     pub fn read_vec<T: Plain>(&self, addr: u64, n: usize) -> Result<Vec<T>, Errno> {
         (0..n).map(|i| self.read(addr + (i * size_of::<T>()) as u64)).collect()
     }
@@ -156,7 +167,7 @@ pub fn arm() -> (Range<usize>, usize) {
     (start as usize..end as usize, &raw const vkernel_guest_copy_failed as usize)
 }
 
-// vkernel_guest_copy(to, from, len): 0, or 1 after a fault. Aligned words are copied in one piece: the guest's other threads may be looking.
+// vkernel_guest_copy(to, from, len) and vkernel_guest_exchange(at, old, new): 0, or 1 after a fault. Aligned words are copied in one piece: the guest's other threads may be looking.
 std::arch::global_asm!(
     ".hidden vkernel_guest_copy",
     ".hidden vkernel_guest_copy_start",
@@ -167,6 +178,9 @@ std::arch::global_asm!(
     ".globl vkernel_guest_copy_end",
     ".globl vkernel_guest_copy_failed",
     ".type vkernel_guest_copy, @function",
+    ".hidden vkernel_guest_exchange",
+    ".globl vkernel_guest_exchange",
+    ".type vkernel_guest_exchange, @function",
     "vkernel_guest_copy:",
     "mov rcx, rdx",
     "cmp rdx, 8",
@@ -187,6 +201,12 @@ std::arch::global_asm!(
     "mov [rdi], eax",
     "xor eax, eax",
     "ret",
+    "vkernel_guest_exchange:",
+    "mov eax, [rsi]",
+    "lock cmpxchg [rdi], edx",
+    "mov [rsi], eax",
+    "xor eax, eax",
+    "ret",
     "vkernel_guest_copy_end:",
     "vkernel_guest_copy_failed:",
     "mov eax, 1",
@@ -195,6 +215,7 @@ std::arch::global_asm!(
 
 unsafe extern "C" {
     fn vkernel_guest_copy(to: *mut u8, from: *const u8, len: usize) -> u32;
+    fn vkernel_guest_exchange(at: *mut u8, old: *mut u32, new: u32) -> u32;
     static vkernel_guest_copy_start: u8;
     static vkernel_guest_copy_end: u8;
     static vkernel_guest_copy_failed: u8;

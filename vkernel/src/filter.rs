@@ -333,6 +333,12 @@ pub const RUNTIME: &[i64] = &[
     libc::SYS_umask,
     libc::SYS_setitimer,
     libc::SYS_getitimer,
+    // what execve does to credentials
+    libc::SYS_setresuid,
+    libc::SYS_setresgid,
+    libc::SYS_setgroups,
+    libc::SYS_capget,
+    libc::SYS_capset,
     // beside the call of a row: what a socket is, how long a segment is and that it is not attached after all, the newer of two numbers, timers that end with their program
     libc::SYS_getsockopt,
     libc::SYS_shmctl,

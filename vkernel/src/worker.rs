@@ -176,6 +176,10 @@ impl Host for Worker {
         std::thread::Builder::new().stack_size(256 << 10).spawn(run).map(drop).map_err(|_| Errno::EAGAIN)
     }
 
+    fn forked(&self) {
+        loader::forked();
+    }
+
     fn audit(&self, event: &Event<'_>) {
         match event {
             Event::Refused { nr, .. } => self.note(*nr, Note::NOT_LISTED, 0),
@@ -234,12 +238,13 @@ impl Kernel for Guest {
         self.keep(next);
     }
 
-    fn fault(&mut self, signo: i32, code: i32, addr: u64, exact: bool) {
+    fn fault(&mut self, fault: Fault) {
         if self.thread.process.strace.load(Ordering::Relaxed) {
             let rip = self.thread.cpu().rip;
-            self.thread.process.host.trace(&format!("--- signal {signo} code {code} address {addr:#x} after rip {rip:#x} ---\n"));
+            let Fault { signal, code, address, .. } = fault;
+            self.thread.process.host.trace(&format!("--- signal {signal} code {code} address {address:#x} after rip {rip:#x} ---\n"));
         }
-        let next = signal::fault(&mut self.thread, Fault { signal: signo, code, address: addr, exact });
+        let next = signal::fault(&mut self.thread, fault);
         self.keep(next);
     }
 }

@@ -2,6 +2,7 @@
 #include "facts.h"
 #include <sys/auxv.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 extern char **environ;
 static void on(int s) { (void)s; }
 static void second(void) {
@@ -10,6 +11,13 @@ static void second(void) {
     stack_t st;
     sigaction(SIGUSR1, NULL, &a); fact("caught is default", a.sa_handler == SIG_DFL);
     sigaction(SIGUSR2, NULL, &a); fact("ignored stays", a.sa_handler == SIG_IGN);
+    sigaction(SIGCHLD, NULL, &a); fact("flags are none", a.sa_flags & (SA_NOCLDWAIT | SA_NOCLDSTOP));
+    sigaction(SIGUSR2, NULL, &a); fact("nor of what is ignored", a.sa_flags & SA_NODEFER); fact("nor a mask", sigismember(&a.sa_mask, SIGHUP));
+    int status = -1;
+    pid_t pid = fork();
+    if (!pid) _exit(7);
+    usleep(50000);
+    fact("child is waited for", waitpid(pid, &status, 0) == pid); fact("status", WEXITSTATUS(status));
     sigprocmask(SIG_BLOCK, NULL, &set); fact("mask stays", sigismember(&set, SIGTERM));
     sigpending(&set); fact("pending stays", sigismember(&set, SIGTERM));
     sigaltstack(NULL, &st); fact("no alternate stack", st.ss_flags == SS_DISABLE);
@@ -22,6 +30,9 @@ static void second(void) {
     char cwd[64];
     fact("directory stays", getcwd(cwd, sizeof cwd) && !strcmp(cwd, "/tmp"));
     fact("umask stays", umask(0) == 037);
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    printf("limit %ld %ld\n", (long)files.rlim_cur, (long)files.rlim_max);
     _exit(3);
 }
 int main(int argc, char **argv) {
@@ -31,6 +42,9 @@ int main(int argc, char **argv) {
     sigset_t set;
     sigemptyset(&set); sigaddset(&set, SIGTERM); sigprocmask(SIG_BLOCK, &set, NULL);
     raise(SIGTERM);
+    struct sigaction no_zombies = {.sa_handler = SIG_DFL, .sa_flags = SA_NOCLDWAIT | SA_NOCLDSTOP}, ignored = {.sa_handler = SIG_IGN, .sa_flags = SA_NODEFER};
+    sigaddset(&ignored.sa_mask, SIGHUP);
+    sigaction(SIGCHLD, &no_zombies, NULL), sigaction(SIGUSR2, &ignored, NULL);
     static char other[65536];
     stack_t st = {.ss_sp = other, .ss_size = sizeof other};
     sigaltstack(&st, NULL);
@@ -45,6 +59,11 @@ int main(int argc, char **argv) {
     memset(big, 'x', sizeof big - 1);
     char *huge[] = {argv[0], big, NULL};
     say("argument too long", execve("/proc/self/exe", huge, env));
+    /* An exec takes no descriptor of the process's. */
+    struct rlimit files = {64, 64};
+    setrlimit(RLIMIT_NOFILE, &files);
+    while (open("/", O_RDONLY | O_CLOEXEC) != -1) continue;
+    ok("none left", open("/", O_RDONLY));
     execve("/proc/self/exe", args, env);
     perror("execve");
     return 1;

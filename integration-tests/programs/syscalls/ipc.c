@@ -27,6 +27,14 @@ int main(void) {
     say("stat", semctl(s, 0, IPC_STAT, (union semun){.buf = &d}));
     fact("count", d.sem_nsems);
     say("unknown", semctl(s, 0, 99));
+    struct seminfo si = {0};
+    ok("info", semctl(0, 0, IPC_INFO, (union semun){.buf = (void *)&si}));
+    fact("sets at most", si.semmni > 0);
+    int last = ok("usage", semctl(0, 0, SEM_INFO, (union semun){.buf = (void *)&si})), found = 0;
+    for (int i = 0; i <= last; i++) found += semctl(i, 0, SEM_STAT, (union semun){.buf = &d}) == s && d.sem_nsems == 3;
+    for (int i = 0; i <= last; i++) found += semctl(i, 0, SEM_STAT_ANY, (union semun){.buf = &d}) == s && d.sem_nsems == 3;
+    fact("found", found);
+    say("info wild", semctl(0, 0, IPC_INFO, (union semun){.buf = WILD}));
     say("remove", semctl(s, 0, IPC_RMID));
     say("removed", semctl(s, 0, GETVAL));
     int q = ok("msgget", msgget(IPC_PRIVATE, 0600));
@@ -41,6 +49,13 @@ int main(void) {
     struct msqid_ds e;
     say("stat", msgctl(q, IPC_STAT, &e));
     fact("messages", e.msg_qnum);
+    struct msginfo mi = {0};
+    ok("info", msgctl(0, IPC_INFO, (struct msqid_ds *)&mi));
+    fact("queues at most", mi.msgmni > 0);
+    last = ok("usage", msgctl(0, MSG_INFO, (struct msqid_ds *)&mi)), found = 0;
+    for (int i = 0; i <= last; i++) found += msgctl(i, MSG_STAT, &e) == q;
+    for (int i = 0; i <= last; i++) found += msgctl(i, MSG_STAT_ANY, &e) == q;
+    fact("found", found);
     say("remove", msgctl(q, IPC_RMID, NULL));
     struct mq_attr a = {.mq_maxmsg = 4, .mq_msgsize = 32};
     mqd_t p = ok("mq_open", mq_open("/facts", O_RDWR | O_CREAT | O_EXCL | O_NONBLOCK, 0600, &a));

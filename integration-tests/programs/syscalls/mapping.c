@@ -2,6 +2,7 @@
 #include "facts.h"
 static long page = 4096;
 static int readable(char *p) { int fd[2]; pipe(fd); long n = write(fd[1], p, 1); close(fd[0]); close(fd[1]); return n == 1; }
+static const char constants[8192] __attribute__((aligned(4096))) = {5, [4096] = 6};
 int main(void) {
     begin();
     char *p = mmap(NULL, 4 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -46,6 +47,21 @@ int main(void) {
     fact("after", r[0]);
     say("madvise odd", madvise(r + 1, page, MADV_DONTNEED));
     say("madvise bad", madvise(r, page, 999));
+    say("madvise far", madvise(WILD, page, MADV_DONTNEED));
+    char *several = mmap(NULL, 4 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    mprotect(several + page, page, PROT_READ);
+    say("shrunk over several", mremap(several, 4 * page, page, 0) == several ? 0 : -1);
+    fact("stays", readable(several)); fact("cut", readable(several + page)); fact("cut", readable(several + 3 * page));
+    several = mmap(NULL, 4 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    several[0] = 4; mprotect(several + page, page, PROT_READ);
+    char *place = mmap(NULL, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    fact("moved and shrunk", mremap(several, 4 * page, page, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place && *place == 4);
+    fact("cut", readable(several + 3 * page));
+    /* What a program's file has no write permission for. */
+    say("constants written", mprotect((void *)constants, page, PROT_READ | PROT_WRITE));
+    ((volatile char *)constants)[1] = 8;
+    printf("%d %d %d\n", ((volatile char *)constants)[0], ((volatile char *)constants)[1], ((volatile char *)constants)[page]);
+    say("and protected", mprotect((void *)constants, page, PROT_READ));
     int ro = open("f", O_RDONLY);
     fact("write shared of read-only", mmap(NULL, page, PROT_WRITE, MAP_SHARED, ro, 0) == MAP_FAILED ? errno : 0);
     char *b = sbrk(0);

@@ -26,6 +26,10 @@ int main(void) {
     FD_SET(40, &r);
     say("select closed", select(41, &r, NULL, NULL, &zero));
     say("select negative", select(-1, NULL, NULL, NULL, &zero));
+    fd_set near_the_end;
+    FD_ZERO(&near_the_end);
+    say("select of any number", select(1 << 20, &near_the_end, NULL, NULL, &zero));
+    say("select of more", select(0x7fffffff, NULL, &near_the_end, NULL, &zero));
     zero.tv_usec = -1;
     say("select bad time", select(0, NULL, NULL, NULL, &zero));
     char b;

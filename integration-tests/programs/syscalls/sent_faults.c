@@ -34,6 +34,24 @@ int main(void) {
         say("kill", kill(getpid(), s));
         printf("%d: caught %d, %d times, code %d\n", s, caught, count, code);
     }
+    /* With a code that only the kernel gives to others. */
+    pid_t another = fork();
+    if (!another) for (;;) pause();
+    for (int i = 0; i < 5; i++) {
+        siginfo_t info = {.si_signo = signals[i], .si_code = SEGV_MAPERR};
+        caught = count = 0;
+        say("to itself", syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), signals[i], &info));
+        printf("caught %d, %d times, code %d\n", caught, count, code);
+        say("by its process", syscall(SYS_rt_sigqueueinfo, getpid(), signals[i], &info));
+        printf("caught %d, %d times, code %d\n", caught, count, code);
+        int self = syscall(SYS_pidfd_open, getpid(), 0), other = syscall(SYS_pidfd_open, another, 0);
+        say("by a descriptor", syscall(SYS_pidfd_send_signal, self, signals[i], &info, 0));
+        printf("caught %d, %d times, code %d\n", caught, count, code);
+        say("to another", syscall(SYS_rt_sigqueueinfo, another, signals[i], &info));
+        say("to another by a descriptor", syscall(SYS_pidfd_send_signal, other, signals[i], &info, 0));
+        close(self), close(other);
+    }
+    kill(another, SIGKILL), waitpid(another, NULL, 0);
     sigprocmask(SIG_BLOCK, &set, NULL);
     for (int i = 0; i < 5; i++) {
         int s = signals[i];

@@ -31,6 +31,16 @@ int main(void) {
     cpu_set_t set;
     ok("getaffinity", syscall(SYS_sched_getaffinity, 0, sizeof set, &set));
     fact("cpus", CPU_COUNT(&set) > 0);
+    int shown = 0;
+    for (int i = 0; i < 200; i++) {
+        if (i % 20 == 0) sched_yield();
+        syscall(SYS_getcpu, &cpu, NULL, NULL);
+        shown += CPU_ISSET(cpu, &set) != 0;
+    }
+    fact("on one of them", shown);
+    say("getcpu wild", syscall(SYS_getcpu, WILD, NULL, NULL));
+    say("personality", syscall(SYS_personality, 0xffffffff));
+    say("personality of Linux", syscall(SYS_personality, 0));
     say("getaffinity small", syscall(SYS_sched_getaffinity, 0, 1, &set));
     say("unknown", syscall(999));
 }

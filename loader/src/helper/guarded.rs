@@ -9,6 +9,7 @@ use core::arch::global_asm;
 use std::cell::Cell;
 use syscalls::abi::{CpuState, helper as op};
 use syscalls::guest::WINDOW_BYTES;
+use syscalls::signal::{page_fault, trap};
 
 const SI_KERNEL: i32 = 0x80;
 const SEGV_MAPERR: i32 = 1;
@@ -21,18 +22,24 @@ pub(crate) struct GuestFault {
     code: i32,
     /// Guest address, for SIGSEGV and SIGBUS.
     addr: u64,
+    trap: u64,
+    error: u64,
 }
+
+/// Numbers of the floating-point exceptions #MF, of the x87, and #XM.
+pub(super) const X87_TRAP: u64 = 16;
+pub(super) const SSE_TRAP: u64 = 19;
 
 impl GuestFault {
     /// #GP: misaligned operand, reserved bits.
     pub(super) fn protection() -> Self {
-        Self { signo: libc::SIGSEGV, code: SI_KERNEL, addr: 0 }
+        Self { signo: libc::SIGSEGV, code: SI_KERNEL, addr: 0, trap: trap::PROTECTION, error: 0 }
     }
     pub(super) fn illegal() -> Self {
-        Self { signo: libc::SIGILL, code: ILL_ILLOPN, addr: 0 }
+        Self { signo: libc::SIGILL, code: ILL_ILLOPN, addr: 0, trap: trap::UNDEFINED, error: 0 }
     }
     /// #MF or #XM with the si_code of the exception flags that are set and not masked: the x87 and MXCSR have them at the same places.
-    pub(super) fn floating_point(flags: u16) -> Self {
+    pub(super) fn floating_point(trap: u64, flags: u16) -> Self {
         // FPE_FLTINV, FPE_FLTDIV, FPE_FLTOVF, FPE_FLTUND, FPE_FLTRES as Linux's fpu__exception_code picks them.
         let code = match flags {
             f if f & 1 != 0 => 7,
@@ -41,25 +48,25 @@ impl GuestFault {
             f if f & 0x12 != 0 => 5,
             _ => 6,
         };
-        Self { signo: libc::SIGFPE, code, addr: 0 }
+        Self { signo: libc::SIGFPE, code, addr: 0, trap, error: 0 }
     }
     fn outside(addr: u64) -> Self {
-        Self { signo: libc::SIGSEGV, code: SEGV_MAPERR, addr }
+        Self { signo: libc::SIGSEGV, code: SEGV_MAPERR, addr, trap: trap::PAGE_FAULT, error: page_fault::USER }
     }
     /// The fault the handler saw, back to a guest address.
     fn seen(guest: Guest) -> Self {
         let f = LAST.get();
-        Self { signo: f.signo, code: f.code, addr: (f.addr as u64).wrapping_sub(guest.base as u64) }
+        Self { signo: f.signo, code: f.code, addr: (f.addr as u64).wrapping_sub(guest.base as u64), trap: f.trap, error: f.error }
     }
     /// As the dispatcher expects it: with a host address.
     pub(super) fn host(self, window: *mut u8) -> Fault {
-        Fault { signo: self.signo, code: self.code, addr: (window as usize).wrapping_add(self.addr as usize), pc: 0 }
+        Fault { signo: self.signo, code: self.code, addr: (window as usize).wrapping_add(self.addr as usize), pc: 0, trap: self.trap, error: self.error }
     }
 }
 
 thread_local! {
     /// The last fault inside the guarded instructions of this thread.
-    static LAST: Cell<Fault> = const { Cell::new(Fault { signo: 0, code: 0, addr: 0, pc: 0 }) };
+    static LAST: Cell<Fault> = const { Cell::new(Fault { signo: 0, code: 0, addr: 0, pc: 0, trap: 0, error: 0 }) };
 }
 
 /// For the signal handler.

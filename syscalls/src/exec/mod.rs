@@ -35,7 +35,7 @@ pub struct Prepared {
 /// The first program of a process: builds the image for an object the supervisor already approved. `path` is what the guest sees as AT_EXECFN.
 pub fn start(thread: &mut Thread, id: ObjectId, path: &CStr, argv: &[CString], envp: &[CString]) -> Result<(), Errno> {
     let object = thread.process.host.object(id);
-    let interpreter = resolve::interpreter(thread, object)?;
+    let interpreter = resolve::interpreter(thread, &resolve::Room::default(), object)?;
     let exe = object.path.clone();
     let prepared = Prepared { id, identity: (0, 0), path: path.to_owned(), exe, argv: argv.to_vec(), envp: envp.to_vec(), interpreter };
     become_program(thread, prepared)
@@ -100,6 +100,7 @@ pub(crate) fn become_program(t: &mut Thread, p: Prepared) -> Result<(), Errno> {
     shown::tell(process.window, object, &image);
     drop(memory);
 
+    crate::process::exec_credentials()?;
     process.set_allow(&object.allow);
     process.forget_unknown();
     let comm: Vec<u8> = p.path.to_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default().iter().copied().take(15).collect();

@@ -6,7 +6,10 @@ use super::Prepared;
 use crate::errno::Errno;
 use crate::host::{Object, ObjectId};
 use crate::mm::file_identity;
+use crate::pass::{at, at_mut, quick};
+use crate::table::SysResult;
 use crate::thread::Thread;
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
@@ -54,7 +57,8 @@ pub(super) fn by_path(t: &Thread, dir: i32, path: &CStr, mut argv: Vec<CString>,
     if flags & !(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) != 0 {
         return Err(Errno::EINVAL);
     }
-    let mut file = open(t, dir, path, flags)?;
+    let room = Room::default();
+    let mut file = open(t, &room, dir, path, flags)?;
     let shown = shown_path(dir, path);
     let mut name = shown.clone();
     for _ in 0..=MAX_DEPTH {
@@ -62,11 +66,11 @@ pub(super) fn by_path(t: &Thread, dir: i32, path: &CStr, mut argv: Vec<CString>,
         let id = t.process.host.exec(file.as_fd(), &argv, &envp, libc::AT_EMPTY_PATH)?;
         if id != ObjectId::SCRIPT {
             let object = t.process.host.object(id);
-            let interpreter = interpreter(t, object)?;
+            let interpreter = interpreter(t, &room, object)?;
             let identity = file_identity(file.as_raw_fd());
             return Ok(Prepared { id, identity, path: shown, exe: absolute(&file, object), argv, envp, interpreter });
         }
-        let line = script_line(&file)?;
+        let line = script_line(&room, &file)?;
         // A script shown by a descriptor that exec closes could not be opened by its interpreter.
         if dir != libc::AT_FDCWD && path.is_empty() && is_close_on_exec(dir) {
             return Err(Errno::ENOENT);
@@ -74,45 +78,82 @@ pub(super) fn by_path(t: &Thread, dir: i32, path: &CStr, mut argv: Vec<CString>,
         let (interpreter, argument) = parse_script(&line)?;
         let rest = argv.split_off(1.min(argv.len()));
         argv = [Some(interpreter.clone()), argument, Some(name)].into_iter().flatten().chain(rest).collect();
-        file = open(t, libc::AT_FDCWD, &interpreter, 0)?;
+        file = open(t, &room, libc::AT_FDCWD, &interpreter, 0)?;
         name = interpreter;
     }
     Err(Errno::ELOOP)
 }
 
 /// The ELF interpreter of an object: opened in the guest's root, named by the supervisor.
-pub(super) fn interpreter(t: &Thread, object: &Object) -> Result<Option<(ObjectId, (u64, u64))>, Errno> {
+pub(super) fn interpreter(t: &Thread, room: &Room, object: &Object) -> Result<Option<(ObjectId, (u64, u64))>, Errno> {
     let Some(path) = &object.interpreter else { return Ok(None) };
-    let file = open_raw(libc::AT_FDCWD, path, libc::O_RDONLY | libc::O_CLOEXEC)?;
+    let file = open_raw(room, libc::AT_FDCWD, path, libc::O_RDONLY | libc::O_CLOEXEC)?;
     let id = t.process.host.library(file.as_fd())?.ok_or(Errno::EACCES)?;
     Ok(Some((id, file_identity(file.as_raw_fd()))))
 }
 
-fn open(t: &Thread, dir: i32, path: &CStr, flags: i32) -> Result<OwnedFd, Errno> {
+fn open(t: &Thread, room: &Room, dir: i32, path: &CStr, flags: i32) -> Result<OwnedFd, Errno> {
     if path.is_empty() {
         if flags & libc::AT_EMPTY_PATH == 0 {
             return Err(Errno::ENOENT);
         }
         // SAFETY: duplicates the guest's descriptor; EBADF if it is not open.
-        let fd = unsafe { libc::fcntl(dir, libc::F_DUPFD_CLOEXEC, 0) };
-        // SAFETY: a descriptor just made.
-        return if fd < 0 { Err(Errno::last()) } else { Ok(unsafe { OwnedFd::from_raw_fd(fd) }) };
+        return room.descriptor(|| unsafe { libc::fcntl(dir, libc::F_DUPFD_CLOEXEC, 0) });
     }
     let own = own_exe(t, path);
     let path = own.as_deref().unwrap_or(path);
     let nofollow = if flags & libc::AT_SYMLINK_NOFOLLOW != 0 { libc::O_NOFOLLOW } else { 0 };
-    let file = open_raw(dir, path, libc::O_PATH | libc::O_CLOEXEC | nofollow)?;
+    let file = open_raw(room, dir, path, libc::O_PATH | libc::O_CLOEXEC | nofollow)?;
     if nofollow != 0 && mode(&file)? & libc::S_IFMT == libc::S_IFLNK {
         return Err(Errno::ELOOP);
     }
     Ok(file)
 }
 
-fn open_raw(dir: i32, path: &CStr, flags: i32) -> Result<OwnedFd, Errno> {
+fn open_raw(room: &Room, dir: i32, path: &CStr, flags: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: a terminated path and plain numbers.
-    let fd = unsafe { libc::openat(dir, path.as_ptr(), flags) };
-    // SAFETY: a descriptor just made.
-    if fd < 0 { Err(Errno::last()) } else { Ok(unsafe { OwnedFd::from_raw_fd(fd) }) }
+    room.descriptor(|| unsafe { libc::openat(dir, path.as_ptr(), flags) })
+}
+
+/// Room for the descriptors of an exec, which in Linux takes none of the process's. Where the limit leaves none it is raised while this lives; `process::limits` keeps the host's own hard limit where it was.
+#[derive(Default)]
+pub(super) struct Room {
+    raised: Cell<Option<[u64; 2]>>,
+}
+
+impl Room {
+    fn descriptor(&self, make: impl Fn() -> i32) -> Result<OwnedFd, Errno> {
+        let answer = || match make() {
+            fd if fd < 0 => Err(Errno::last()),
+            // SAFETY: a descriptor just made.
+            fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        };
+        match answer() {
+            Err(Errno::EMFILE) if self.raise().is_ok() => answer(),
+            other => other,
+        }
+    }
+
+    fn raise(&self) -> SysResult {
+        let mut limit = [0u64; 2];
+        quick(libc::SYS_prlimit64, &[0, u64::from(libc::RLIMIT_NOFILE), 0, at_mut(&mut limit)])?;
+        let [soft, hard] = limit;
+        let more = [soft.saturating_add(Self::DESCRIPTORS).min(hard), hard];
+        quick(libc::SYS_prlimit64, &[0, u64::from(libc::RLIMIT_NOFILE), at(&more), 0])?;
+        self.raised.set(self.raised.get().or(Some(limit)));
+        Ok(0)
+    }
+
+    /// The most that an exec has open at a time, and some.
+    const DESCRIPTORS: u64 = 8;
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(limit) = self.raised.get() {
+            let _ = quick(libc::SYS_prlimit64, &[0, u64::from(libc::RLIMIT_NOFILE), at(&limit), 0]);
+        }
+    }
 }
 
 /// /proc/self/exe means the guest's program, not the runtime.
@@ -175,9 +216,9 @@ fn absolute(file: &OwnedFd, object: &Object) -> CString {
 }
 
 /// The first bytes of an approved script.
-fn script_line(file: &OwnedFd) -> Result<Vec<u8>, Errno> {
+fn script_line(room: &Room, file: &OwnedFd) -> Result<Vec<u8>, Errno> {
     let path = crate::fs::own::descriptor(file.as_raw_fd())?;
-    let readable = open_raw(libc::AT_FDCWD, &path, libc::O_RDONLY | libc::O_CLOEXEC)?;
+    let readable = open_raw(room, libc::AT_FDCWD, &path, libc::O_RDONLY | libc::O_CLOEXEC)?;
     let mut line = vec![0; SCRIPT_LINE];
     // SAFETY: reads at most the buffer's length.
     let n = unsafe { libc::pread(readable.as_raw_fd(), line.as_mut_ptr().cast(), line.len(), 0) };

@@ -23,10 +23,10 @@ passes! {
 }
 
 rows! {
-    66 "semctl" [Int Int Int Hex] Translate "IPC_STAT, IPC_SET, IPC_RMID, GET*, SET*; others are EINVAL" semctl;
+    66 "semctl" [Int Int Int Hex] Translate "IPC_*, SEM_*, GET* and SET* of semctl(2); others are EINVAL" semctl;
     69 "msgsnd" [Int Ptr Len Flags] Pass "" |t, a| { let p = message(t, a[1], a[2]); t.host(libc::SYS_msgsnd, &[a[0], p, a[2], a[3]]) };
     70 "msgrcv" [Int Ptr Len Int Flags] Pass "" |t, a| { let p = message(t, a[1], a[2]); t.host(libc::SYS_msgrcv, &[a[0], p, a[2], a[3], a[4]]) };
-    71 "msgctl" [Int Int Ptr] Translate "IPC_STAT, IPC_SET, IPC_RMID; others are EINVAL" msgctl;
+    71 "msgctl" [Int Int Ptr] Translate "IPC_* and MSG_* of msgctl(2); others are EINVAL" msgctl;
     240 "mq_open" [Path Flags Mode Ptr] Translate "" |t, a| {
         let (name, attr) = (t.path(a[0])?, t.opt_read::<[u64; 4]>(a[3])?);
         // The kernel reads the reserved words too, and ignores them.
@@ -45,10 +45,14 @@ fn message(t: &Thread, addr: u64, size: u64) -> u64 {
 const IPC_RMID: i32 = 0;
 const IPC_SET: i32 = 1;
 const IPC_STAT: i32 = 2;
+const IPC_INFO: i32 = 3;
 /// IPC_64: x86-64 always uses the modern structures; the flag bit is ignored there.
 const IPC_64: i32 = 0x100;
 const SEMID_DS: u64 = 104;
 const MSQID_DS: u64 = 120;
+/// `struct seminfo`, `struct msginfo`.
+const SEMINFO: u64 = 40;
+const MSGINFO: u64 = 32;
 
 fn semctl(t: &mut Thread, a: [u64; 6]) -> SysResult {
     const GETPID: i32 = 11;
@@ -58,9 +62,13 @@ fn semctl(t: &mut Thread, a: [u64; 6]) -> SysResult {
     const GETZCNT: i32 = 15;
     const SETVAL: i32 = 16;
     const SETALL: i32 = 17;
+    const SEM_STAT: i32 = 18;
+    const SEM_INFO: i32 = 19;
+    const SEM_STAT_ANY: i32 = 20;
     match a[2] as i32 & !IPC_64 {
         IPC_RMID | GETPID | GETVAL | GETNCNT | GETZCNT | SETVAL => t.host(libc::SYS_semctl, &[a[0], a[1], a[2], a[3]]),
-        IPC_SET | IPC_STAT => t.host(libc::SYS_semctl, &[a[0], a[1], a[2], t.ptr(a[3], SEMID_DS)]),
+        IPC_SET | IPC_STAT | SEM_STAT | SEM_STAT_ANY => t.host(libc::SYS_semctl, &[a[0], a[1], a[2], t.ptr(a[3], SEMID_DS)]),
+        IPC_INFO | SEM_INFO => t.host(libc::SYS_semctl, &[a[0], a[1], a[2], t.ptr(a[3], SEMINFO)]),
         command @ (GETALL | SETALL) => {
             let mut ds = [0u64; SEMID_DS as usize / 8];
             quick(libc::SYS_semctl, &[a[0], 0, IPC_STAT as u64, at_mut(&mut ds)])?;
@@ -82,8 +90,12 @@ fn semctl(t: &mut Thread, a: [u64; 6]) -> SysResult {
 }
 
 fn msgctl(t: &mut Thread, a: [u64; 6]) -> SysResult {
+    const MSG_STAT: i32 = 11;
+    const MSG_INFO: i32 = 12;
+    const MSG_STAT_ANY: i32 = 13;
     match a[1] as i32 & !IPC_64 {
-        IPC_RMID | IPC_SET | IPC_STAT => t.host(libc::SYS_msgctl, &[a[0], a[1], t.ptr(a[2], MSQID_DS)]),
+        IPC_INFO | MSG_INFO => t.host(libc::SYS_msgctl, &[a[0], a[1], t.ptr(a[2], MSGINFO)]),
+        IPC_RMID | IPC_SET | IPC_STAT | MSG_STAT | MSG_STAT_ANY => t.host(libc::SYS_msgctl, &[a[0], a[1], t.ptr(a[2], MSQID_DS)]),
         _ => Err(Errno::EINVAL),
     }
 }

@@ -37,6 +37,11 @@ pub struct Area {
 }
 
 impl Area {
+    /// What RLIMIT_DATA counts: private writable memory that is no stack.
+    pub(super) fn is_data(&self) -> bool {
+        self.prot & libc::PROT_WRITE != 0 && !self.shared && self.backing != Backing::Stack
+    }
+
     fn has_offset(&self) -> bool {
         matches!(self.backing, Backing::File { .. } | Backing::Object { .. })
     }
@@ -76,9 +81,9 @@ impl Ledger {
         (area.end > addr).then_some((*start, area))
     }
 
-    /// Ranges that intersect `start..end`.
+    /// Ranges that intersect `start..end`; none if that is empty or the wrong way round.
     pub fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, &Area)> {
-        let first = self.at(start).map_or(start, |(s, _)| s);
+        let first = if start < end { self.at(start).map_or(start, |(s, _)| s) } else { end };
         self.areas.range(first..end).map(|(s, a)| (*s, a))
     }
 
@@ -218,5 +223,13 @@ mod tests {
         assert_eq!(l.find_free(0x1000, 0x1000, 0x9000), Some(0x7000));
         assert_eq!(l.find_free(0x3000, 0x1000, 0x9000), Some(0x2000));
         assert_eq!(l.find_free(0x5000, 0x1000, 0x9000), None);
+    }
+
+    #[test]
+    fn a_range_that_is_the_wrong_way_round_holds_nothing() {
+        let mut l = Ledger::default();
+        l.insert(0x1000, anonymous(0x5000, 3));
+        assert!(l.is_free(0x4000, 0x2000) && l.is_free(0x9000, 0x2000) && l.is_free(0x2000, 0x2000));
+        assert!(!l.is_free(0x4fff, 0x5000));
     }
 }

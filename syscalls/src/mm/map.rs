@@ -68,7 +68,7 @@ pub(super) fn check_fixed(addr: u64, len: u64) -> Result<u64, Errno> {
 impl Memory {
     /// mmap(2).
     pub fn mmap(&mut self, host: &dyn Host, limits: &Limits, r: Request) -> Result<u64, Errno> {
-        self.check_limit(limits, r.len)?;
+        self.check_growth(limits, r.prot, r.is_shared(), r.len).or_else(|e| self.replaces(limits, &r).ok_or(e))?;
         if !r.is_anonymous()
             && let Some(answer) = self.map_object(host, &r)?
         {
@@ -84,6 +84,13 @@ impl Memory {
         self.forget(host, start, start + r.len);
         self.areas.insert(start, Area { end: start + r.len, prot: r.prot, shared: r.is_shared(), offset: r.offset, backing });
         Ok(start)
+    }
+
+    /// Whether a mapping that goes where others are stays within the limits, because those go.
+    fn replaces(&self, limits: &Limits, r: &Request) -> Option<()> {
+        let end = if r.flags & libc::MAP_FIXED != 0 { check_fixed(r.addr, r.len).ok()? } else { return None };
+        let gone: u64 = self.areas.overlapping(r.addr, end).map(|(start, a)| a.end.min(end) - start.max(r.addr)).sum();
+        self.check_growth(limits, r.prot, r.is_shared(), r.len - gone).ok()
     }
 
     /// Where the mapping goes.
@@ -159,7 +166,7 @@ impl Memory {
     }
 
     /// mprotect(2). PROT_EXEC only where a signed object's text lies.
-    pub fn mprotect(&mut self, host: &dyn Host, addr: u64, len: u64, prot: i32) -> Result<(), Errno> {
+    pub fn mprotect(&mut self, host: &dyn Host, limits: &Limits, addr: u64, len: u64, prot: i32) -> Result<(), Errno> {
         let growing = prot & (libc::PROT_GROWSDOWN | libc::PROT_GROWSUP) != 0;
         let prot = prot & !(libc::PROT_GROWSDOWN | libc::PROT_GROWSUP);
         if !addr.is_multiple_of(PAGE) || prot & !7 != 0 || (growing && !matches!(self.areas.at(addr), Some((_, a)) if a.backing == Backing::Stack)) {
@@ -174,7 +181,7 @@ impl Memory {
         let mapped_end = self.areas.covered_until(addr, end);
         if mapped_end < end {
             if mapped_end > addr {
-                self.mprotect(host, addr, mapped_end - addr, prot)?;
+                self.mprotect(host, limits, addr, mapped_end - addr, prot)?;
             }
             return Err(Errno::ENOMEM);
         }
@@ -182,13 +189,31 @@ impl Memory {
             host.audit(&Event::ExecutableMapping { path: "mprotect" });
             return Err(Errno::EACCES);
         }
-        let at = self.window.range(addr, len)?;
-        // SAFETY: guest pages only; protection of guest pages is the guest's business and a fault there becomes its signal.
-        if unsafe { libc::mprotect(at.cast(), len as usize, host_prot(prot)) } != 0 {
-            return Err(Errno::last());
+        if prot & libc::PROT_WRITE != 0 {
+            self.check_data(limits, self.becomes_data(addr, end))?;
+        }
+        if let Err(errno) = self.host_protect(addr, len, prot) {
+            // Pages of the image cannot be written: the guest gets a copy of its own.
+            if errno != Errno::EACCES || prot & libc::PROT_WRITE == 0 {
+                return Err(errno);
+            }
+            self.own_object_pages(addr, end)?;
+            self.host_protect(addr, len, prot)?;
         }
         self.areas.protect(addr, end, prot);
         Ok(())
+    }
+
+    fn host_protect(&self, addr: u64, len: u64, prot: i32) -> Result<(), Errno> {
+        let at = self.window.range(addr, len)?;
+        // SAFETY: guest pages only; protection of guest pages is the guest's business and a fault there becomes its signal.
+        if unsafe { libc::mprotect(at.cast(), len as usize, host_prot(prot)) } != 0 { Err(Errno::last()) } else { Ok(()) }
+    }
+
+    /// Bytes of `start..end` that count for RLIMIT_DATA once they can be written.
+    fn becomes_data(&self, start: u64, end: u64) -> u64 {
+        let written = |a: &Area| !a.shared && a.backing != Backing::Stack && !a.is_data();
+        self.areas.overlapping(start, end).filter(|(_, a)| written(a)).map(|(s, a)| a.end.min(end) - s.max(start)).sum()
     }
 
     /// brk(2): the new break, or the old one when it cannot move.
@@ -199,7 +224,7 @@ impl Memory {
         let (old, new) = ((self.brk + PAGE - 1) & !(PAGE - 1), (wanted + PAGE - 1) & !(PAGE - 1));
         let data = limits.data.0;
         let grown = if new > old {
-            let fits = (data == libc::RLIM_INFINITY || new - self.brk_start <= data) && self.check_limit(limits, new - old).is_ok();
+            let fits = (data == libc::RLIM_INFINITY || new - self.brk_start <= data) && self.check_growth(limits, libc::PROT_WRITE, false, new - old).is_ok();
             // As Linux keeps a page between the heap and what lies above.
             if !fits || !self.areas.is_free(old, new + PAGE) || new + PAGE > self.top() {
                 return self.brk;

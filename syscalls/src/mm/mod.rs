@@ -117,6 +117,24 @@ impl Memory {
         if soft != libc::RLIM_INFINITY && self.areas.mapped().saturating_add(more) > soft { Err(Errno::ENOMEM) } else { Ok(()) }
     }
 
+    /// RLIMIT_AS and RLIMIT_DATA for `more` bytes with this protection (mm/mmap.c, `may_expand_vm`). `apart`: shared memory or a stack, which are no data.
+    pub fn check_growth(&self, limits: &Limits, prot: i32, apart: bool, more: u64) -> Result<(), Errno> {
+        self.check_limit(limits, more)?;
+        if prot & libc::PROT_WRITE == 0 || apart { Ok(()) } else { self.check_data(limits, more) }
+    }
+
+    /// RLIMIT_DATA for `more` bytes of data.
+    pub(crate) fn check_data(&self, limits: &Limits, more: u64) -> Result<(), Errno> {
+        let (soft, hard) = limits.data;
+        if soft == libc::RLIM_INFINITY {
+            return Ok(());
+        }
+        let data: u64 = self.areas.iter().filter(|(_, a)| a.is_data()).map(|(start, a)| a.end - start).sum();
+        let wanted = data.saturating_add(more);
+        // Valgrind sets 0 and goes on (as in Linux).
+        if wanted <= soft || (soft == 0 && wanted <= hard) { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+
     /// Host mmap of anonymous pages over `start..start+len`. `prot` loses PROT_EXEC here, whatever the caller meant.
     pub(crate) fn host_map(&self, start: u64, len: u64, prot: i32, flags: i32) -> Result<(), Errno> {
         let at = self.window.range(start, len)?;

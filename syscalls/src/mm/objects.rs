@@ -5,7 +5,7 @@
 //! slot is satisfied from `vkernel.image`.
 
 use super::ledger::{Area, Backing};
-use super::map::{Request, check_fixed};
+use super::map::{Request, check_fixed, move_in};
 use super::{Memory, PAGE, host_prot};
 use crate::errno::Errno;
 use crate::host::{Host, Object, ObjectId, Segment};
@@ -132,6 +132,32 @@ impl Memory {
         let backing = Backing::Object { id, path: object.path.to_string_lossy().into() };
         self.areas.insert(r.addr, Area { end: r.addr + r.len, prot: r.prot, shared: false, offset: r.offset, backing });
         Ok(Some(r.addr))
+    }
+
+    /// Puts private copies in the place of the pages of objects in `start..end` that the guest cannot write now, with what they hold: some are the image's own, others were relocated before they were protected. Nobody writes
+    /// them meanwhile.
+    pub(super) fn own_object_pages(&self, start: u64, end: u64) -> Result<(), Errno> {
+        let parts = self.areas.overlapping(start, end).filter(|(_, a)| matches!(a.backing, Backing::Object { .. }) && a.prot & libc::PROT_WRITE == 0);
+        for (from, area) in parts {
+            let (from, to) = (from.max(start), area.end.min(end));
+            let (target, len) = (self.window.range(from, to - from)?, (to - from) as usize);
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            // SAFETY: the pages are the guest's and stay mapped: they are made readable, and copied to a new mapping that nobody knows. All of an object's pages have bytes behind them.
+            let copy = unsafe {
+                if libc::mprotect(target.cast(), len, libc::PROT_READ) != 0 {
+                    return Err(Errno::last());
+                }
+                let copy = libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+                if copy == libc::MAP_FAILED {
+                    return Err(Errno::last());
+                }
+                std::ptr::copy_nonoverlapping(target, copy.cast::<u8>(), len);
+                libc::mprotect(copy, len, host_prot(area.prot));
+                copy
+            };
+            move_in(copy.cast(), target, to - from)?;
+        }
+        Ok(())
     }
 
     /// Whether `start..end` is all text of signed objects.

@@ -17,34 +17,36 @@ impl Memory {
         let flags = flags as i32;
         let (fixed, may_move, keep) = (flags & libc::MREMAP_FIXED != 0, flags & libc::MREMAP_MAYMOVE != 0, flags & libc::MREMAP_DONTUNMAP != 0);
         let known = libc::MREMAP_FIXED | libc::MREMAP_MAYMOVE | libc::MREMAP_DONTUNMAP;
-        let (old_len, new_len) = (page_up(old_len).ok_or(Errno::EINVAL)?, page_up(new_len).ok_or(Errno::EINVAL)?);
+        let (mut old_len, new_len) = (page_up(old_len).ok_or(Errno::EINVAL)?, page_up(new_len).ok_or(Errno::EINVAL)?);
         if flags & !known != 0 || (fixed && !may_move) || (keep && (!may_move || old_len != new_len)) || old % PAGE != 0 || new_len == 0 || new_len > WINDOW_BYTES {
             return Err(Errno::EINVAL);
         }
-        let old_end = old.checked_add(old_len).filter(|e| *e <= WINDOW_BYTES).ok_or(Errno::EFAULT)?;
-        let Some((_, area)) = self.areas.at(old) else { return Err(Errno::EFAULT) };
+        let mut old_end = old.checked_add(old_len).filter(|e| *e <= WINDOW_BYTES).ok_or(Errno::EFAULT)?;
+        let Some(area) = self.areas.at(old).map(|(_, area)| area.clone()) else { return Err(Errno::EFAULT) };
         // Duplicating a shared mapping (old_len 0) and moving code have no user in the wild; refuse rather than guess.
-        if old_len == 0 || matches!(area.backing, Backing::Object { .. }) {
+        let moves = fixed || keep || new_len > old_len;
+        if old_len == 0 || (moves && matches!(area.backing, Backing::Object { .. })) {
             return Err(Errno::EINVAL);
         }
-        if area.end < old_end {
-            return Err(Errno::EFAULT);
-        }
-        let area = area.clone();
         if fixed {
             let end = check_fixed(new, new_len)?;
             if new < old_end && old < end {
                 return Err(Errno::EINVAL);
             }
         }
-        if new_len > old_len {
-            self.check_limit(limits, new_len - old_len)?;
+        // What is cut off may be several mappings; only what stays must be one, and only if it moves.
+        if new_len < old_len {
+            self.munmap(host, old + new_len, old_len - new_len)?;
+            (old_len, old_end) = (new_len, old + new_len);
         }
-        if !fixed && !keep && new_len <= old_len {
-            if new_len < old_len {
-                self.munmap(host, old + new_len, old_len - new_len)?;
-            }
+        if !moves {
             return Ok(old);
+        }
+        if area.end < old_end {
+            return Err(Errno::EFAULT);
+        }
+        if new_len > old_len {
+            self.check_growth(limits, area.prot, area.shared || area.backing == Backing::Stack, new_len - old_len)?;
         }
         let in_place = !fixed && !keep && old + new_len <= self.top() && self.areas.is_free(old_end, old + new_len);
         let target = match (fixed, in_place) {

@@ -92,7 +92,8 @@ fn munmap(t: &mut Thread, [addr, len, ..]: [u64; 6]) -> SysResult {
 }
 
 fn mprotect(t: &mut Thread, [addr, len, prot, ..]: [u64; 6]) -> SysResult {
-    t.process.memory().mprotect(&*t.process.host, low(addr), len, prot as i32).map(|()| 0)
+    let limits = t.process.limits();
+    t.process.memory().mprotect(&*t.process.host, &limits, low(addr), len, prot as i32).map(|()| 0)
 }
 
 fn mremap(t: &mut Thread, [old, old_len, new_len, flags, new, _]: [u64; 6]) -> SysResult {

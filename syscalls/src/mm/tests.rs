@@ -195,3 +195,64 @@ fn tempfile() -> std::fs::File {
     file.write_all(&[1; 12288]).unwrap();
     file
 }
+
+#[test]
+fn advice_beyond_the_window_is_enomem() {
+    let (mut t, _) = guest();
+    assert_eq!(call(&mut t, libc::SYS_madvise, &[0x7f00_0000_0000, 4096, libc::MADV_DONTNEED as u64]), Err(Errno::ENOMEM));
+    assert_eq!(call(&mut t, libc::SYS_madvise, &[u64::MAX - 4095, 4096, libc::MADV_DONTNEED as u64]), Err(Errno::ENOMEM));
+}
+
+#[test]
+fn what_shrinks_may_be_several_mappings_and_what_grows_may_not() {
+    let (mut t, host) = guest();
+    let a = map(&mut t, 4 * 4096);
+    t.window().write(a, &7u64).unwrap();
+    assert_eq!(call(&mut t, libc::SYS_mprotect, &[a + 4096, 4096, 1]), Ok(0));
+    assert_eq!(call(&mut t, libc::SYS_mremap, &[a, 2 * 4096, 8 * 4096, 1, 0]), Err(Errno::EFAULT));
+    assert_eq!(call(&mut t, libc::SYS_mremap, &[a, 4 * 4096, 4096, 0, 0]), Ok(a));
+    assert_eq!((t.window().read::<u64>(a), t.window().read::<u64>(a + 4096), t.window().read::<u64>(a + 3 * 4096)), (Ok(7), Err(Errno::EFAULT), Err(Errno::EFAULT)));
+    let object = host.object_start();
+    t.process.memory().place_object(&*host, LIBRARY, (0, 0)).unwrap();
+    assert_eq!(call(&mut t, libc::SYS_mremap, &[object + DATA, 4096, 4 * 4096, 1, 0]), Err(Errno::EINVAL), "objects do not move");
+    assert_no_hole(&t);
+}
+
+#[test]
+fn data_is_limited_however_it_comes_to_be() {
+    let (mut t, _) = guest();
+    const MB: u64 = 1 << 20;
+    let small = map(&mut t, MB);
+    t.process.limits.lock().unwrap().data = (8 * MB, 8 * MB);
+    let mmap = |t: &mut Thread, addr, len, prot, flags| call(t, libc::SYS_mmap, &[addr, len, prot, flags, NONE, 0]);
+    assert_eq!(mmap(&mut t, 0, 8 * MB, RW, ANON), Err(Errno::ENOMEM));
+    assert!(mmap(&mut t, 0, 16 * MB, RW, (libc::MAP_SHARED | libc::MAP_ANONYMOUS) as u64).is_ok());
+    let read = mmap(&mut t, 0, 16 * MB, libc::PROT_READ as u64, ANON).unwrap();
+    assert_eq!(call(&mut t, libc::SYS_mprotect, &[read, 16 * MB, RW]), Err(Errno::ENOMEM));
+    assert_eq!(call(&mut t, libc::SYS_mprotect, &[read, 5 * MB, RW]), Ok(0));
+    assert_eq!(call(&mut t, libc::SYS_mprotect, &[read, 5 * MB, RW]), Ok(0), "is data already");
+    assert_eq!(call(&mut t, libc::SYS_mremap, &[small, MB, 4 * MB, 1, 0]), Err(Errno::ENOMEM));
+    let fixed = ANON | libc::MAP_FIXED as u64;
+    assert_eq!(mmap(&mut t, read, 5 * MB, RW, fixed), Ok(read), "takes the place of as much");
+    assert_eq!(mmap(&mut t, 0, 3 * MB, RW, ANON), Err(Errno::ENOMEM));
+    assert!(mmap(&mut t, 0, 2 * MB, RW, ANON).is_ok());
+}
+
+#[test]
+fn pages_of_an_object_that_nobody_can_write_are_copied_when_somebody_wants_to() {
+    let (mut t, host) = guest();
+    t.process.memory().place_object(&*host, LIBRARY, (0, 0)).unwrap();
+    let text = host.object_start();
+    // As the image is where it cannot be written: shared, of a descriptor for reading.
+    let file = std::fs::File::open("/proc/self/exe").unwrap();
+    let at = t.window().range(text, 4096).unwrap();
+    // SAFETY: over pages of the test's own window.
+    let p = unsafe { libc::mmap(at.cast(), 4096, libc::PROT_READ, libc::MAP_SHARED | libc::MAP_FIXED, file.as_raw_fd(), 0) };
+    assert_ne!(p, libc::MAP_FAILED);
+    t.window().write(text + DATA, &9u64).unwrap();
+    assert_eq!(call(&mut t, libc::SYS_mprotect, &[text, 4096, RW]), Ok(0));
+    assert_eq!(t.window().read::<u32>(text), Ok(u32::from_le_bytes(*b"\x7fELF")));
+    t.window().write(text, &3u8).unwrap();
+    assert_eq!((t.window().read::<u8>(text), t.window().read::<u64>(text + DATA)), (Ok(3), Ok(9)));
+    assert_no_hole(&t);
+}

@@ -4,6 +4,7 @@
 //! structure holding a guest pointer, and the kernel writes the remaining time back into the guest's timeout.
 
 use crate::errno::Errno;
+use crate::guest::{WINDOW_BYTES, low};
 use crate::pass::{at, opt_at, rows};
 use crate::table::SysResult;
 use crate::thread::Thread;
@@ -28,9 +29,11 @@ fn pollfds(t: &Thread, addr: u64, n: u64) -> u64 {
     if n == 0 { 0 } else { t.array(addr, n, size_of::<libc::pollfd>() as u64) }
 }
 
-/// Linux cuts `n` at the size of the descriptor table, at most 2²⁰ by default; sets are read and written in whole 8-byte words.
+/// Linux cuts `n` at the size of the descriptor table, at most 2²⁰ by default; sets are read and written in whole 8-byte words. That size only the host knows: here `n` is cut at what there is of the window behind a set, which is
+/// more than the table unless the set ends where nothing is mapped.
 fn sets(t: &Thread, a: [u64; 6]) -> (u64, [u64; 3]) {
-    let n = (a[0] as i32).min(1 << 20);
+    let room = |addr: u64| WINDOW_BYTES.checked_sub(low(addr)).filter(|bytes| addr != 0 && *bytes > 0).map_or(i32::MAX, |bytes| (bytes / 8 * 64).min(1 << 20) as i32);
+    let n = [a[1], a[2], a[3]].into_iter().map(room).fold((a[0] as i32).min(1 << 20), i32::min);
     let bytes = u64::from(n.max(0) as u32).div_ceil(64) * 8;
     (n as u64, [1, 2, 3].map(|i| t.ptr(a[i], bytes)))
 }

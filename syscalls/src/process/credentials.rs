@@ -4,7 +4,7 @@
 
 use crate::pass::{at, at_mut, passes, quick, rows};
 use crate::table::SysResult;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 passes! {
     39 "getpid" [] "" |_, _| [0; 0];
@@ -32,13 +32,16 @@ rows! {
     114 "setregid" [Int Int] Pass "" |t, a| changed(t.host(114, &[a[0], a[1]]));
     117 "setresuid" [Int Int Int] Pass "" |t, a| changed(t.host(117, &[a[0], a[1], a[2]]));
     119 "setresgid" [Int Int Int] Pass "" |t, a| changed(t.host(119, &[a[0], a[1], a[2]]));
-    122 "setfsuid" [Int] Pass "" |t, a| changed(t.host(122, &[a[0]]));
-    123 "setfsgid" [Int] Pass "" |t, a| changed(t.host(123, &[a[0]]));
+    122 "setfsuid" [Int] Pass "" |t, a| { APART.store(true, Ordering::Relaxed); changed(t.host(122, &[a[0]])) };
+    123 "setfsgid" [Int] Pass "" |t, a| { APART.store(true, Ordering::Relaxed); changed(t.host(123, &[a[0]])) };
     126 "capset" [Ptr Ptr] Pass "" |t, a| {
         let args = [t.ptr(a[0], 8), t.ptr(a[1], 24)];
         changed(t.host(126, &args))
     };
 }
+
+/// File system ids may be others than the effective ones: setfsuid or setfsgid was called since the last exec.
+static APART: AtomicBool = AtomicBool::new(false);
 
 /// The process that dies with its parent whatever its credentials become; 0: none.
 static TIED: AtomicU32 = AtomicU32::new(0);
@@ -110,4 +113,50 @@ impl Credentials {
         let same = Self::of_this_thread().capabilities == self.capabilities;
         if same { Ok(0) } else { changed(quick(libc::SYS_capset, &[at_mut(header.as_mut_slice()), at(self.capabilities.as_slice())])) }
     }
+}
+
+/// Bits of PR_GET_SECUREBITS (<linux/securebits.h>): user 0 is like others.
+const SECURE_NOROOT: u64 = 1;
+/// As in a system call's arguments: leaves the id as it is.
+const SAME: u64 = u64::MAX;
+
+/// What execve does to the calling thread's credentials (capabilities(7), "Transformation of capabilities during execve()"; credentials(7)), which here no kernel does: saved and file system ids become the effective ones,
+/// capabilities are those of root or the ambient ones, and PR_SET_KEEPCAPS ends. For a program without set-id bits and capabilities of its own, and never more than before: so the kernel does where no_new_privs is
+/// set. True: all ids are the effective ones, which makes a process dumpable. An error leaves more rights than the new program may have.
+pub(super) fn transform() -> Result<bool, crate::errno::Errno> {
+    let now = Credentials::of_this_thread();
+    let ([uid, euid, suid], [gid, egid, sgid]) = (now.users, now.groups);
+    let option = |option: i32, a: u64, b: u64| quick(libc::SYS_prctl, &[option as u64, a, b, 0, 0]);
+    let root = option(libc::PR_GET_SECUREBITS, 0, 0)? & SECURE_NOROOT == 0;
+    let [permitted, inheritable] = [1, 2].map(|kind| u64::from(now.capabilities[kind]) | u64::from(now.capabilities[kind + 3]) << 32);
+    let those = |set: u64, holds: &dyn Fn(u64) -> bool| (0..64).filter(|c| set >> c & 1 == 1 && holds(*c)).map(|c| 1u64 << c).sum::<u64>();
+    let ambient = those(permitted & inheritable, &|c| option(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_IS_SET as u64, c) == Ok(1));
+    let bounded = || those(permitted, &|c| inheritable >> c & 1 == 1 || option(libc::PR_CAPBSET_READ, c, 0) == Ok(1));
+    let new_permitted = if root && (uid == 0 || euid == 0) { bounded() } else { 0 } | ambient;
+    let new_effective = if root && euid == 0 { new_permitted } else { ambient };
+
+    let apart = APART.swap(false, Ordering::Relaxed) && (quick(libc::SYS_setfsuid, &[SAME]) != Ok(euid.into()) || quick(libc::SYS_setfsgid, &[SAME]) != Ok(egid.into()));
+    if ambient != 0 && suid != euid {
+        // Leaving the last id of root would take them all.
+        option(libc::PR_SET_KEEPCAPS, 1, 0)?;
+    }
+    if sgid != egid || apart {
+        changed(quick(libc::SYS_setresgid, &[SAME, u64::from(egid), u64::from(egid)]))?;
+    }
+    if suid != euid || apart {
+        changed(quick(libc::SYS_setresuid, &[SAME, u64::from(euid), u64::from(euid)]))?;
+    }
+    let word = |set: u64, high: usize| (set >> (32 * high)) as u32;
+    let capabilities = [0, 1].map(|high| [word(new_effective, high), word(new_permitted, high), word(inheritable, high)]).concat();
+    if Credentials::of_this_thread().capabilities != capabilities.as_slice() {
+        let mut header = CAPABILITY_HEADER;
+        changed(quick(libc::SYS_capset, &[at_mut(header.as_mut_slice()), at(capabilities.as_slice())]))?;
+    }
+    for c in (0..64).filter(|c| ambient >> c & 1 == 1) {
+        // Lost ones are fewer rights: no reason to die.
+        let _ = option(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, c);
+    }
+    // A locked one cannot be ended; it concerns changes of ids that a program without root's cannot make.
+    let _ = option(libc::PR_SET_KEEPCAPS, 0, 0);
+    Ok(uid == euid && gid == egid && !apart)
 }

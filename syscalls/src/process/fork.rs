@@ -135,12 +135,13 @@ fn new_process(t: &mut Thread, c: &CloneArgs) -> SysResult {
         let _ = t.window().write(parent_tid, &pid);
     }
     if let Some(mailbox) = mailbox {
-        mailbox.wait(t.window(), pid);
+        mailbox.wait(&t.process, t.tid, pid);
     }
     Ok(pid as u64)
 }
 
 fn child(t: &mut Thread, c: &CloneArgs, mailbox: Option<Mailbox>) {
+    t.signals.allow_faults();
     // A mailbox of an outer vfork belongs to this process's parent, which alone tells of its end.
     if let Some(outer) = t.vfork.take() {
         outer.leave();

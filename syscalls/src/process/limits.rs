@@ -1,7 +1,7 @@
-//! Resource limits. AS, DATA, STACK and CORE are the guest's own and emulated (07, S1); all others are the host process's.
+//! Resource limits. AS, DATA, STACK and CORE are the guest's own and emulated (07, S1), and so is the hard limit of NOFILE; all others are the host process's.
 //!
 //! The fact a newcomer gets wrong: RLIMIT_AS on the host process would hit the 4 GiB window and the AOT code, not the guest. RLIMIT_CORE is 0 on the host, for good, because a core file
-//! would hold the runtime's memory; the guest may still set and read it.
+//! would hold the runtime's memory; the guest may still set and read it. The host's hard limit of descriptors is not lowered, because an exec needs some where the guest may have none (`exec::resolve`).
 
 use super::{Limits, Process};
 use crate::errno::Errno;
@@ -13,7 +13,7 @@ use std::sync::PoisonError;
 rows! {
     97 "getrlimit" [Int Ptr] Emulate "" |t, a| { limit(t, 0, a[0] as u32, 0, a[1])?; if a[1] == 0 { Err(Errno::EFAULT) } else { Ok(0) } };
     160 "setrlimit" [Int Ptr] Emulate "" |t, a| { if a[1] == 0 { return Err(Errno::EFAULT) } limit(t, 0, a[0] as u32, a[1], 0) };
-    302 "prlimit64" [Pid Int Ptr Ptr] Emulate "AS, DATA, STACK and CORE only of the calling process; no core file is ever written" |t, a| limit(t, a[0] as i32, a[1] as u32, a[2], a[3]);
+    302 "prlimit64" [Pid Int Ptr Ptr] Emulate "AS, DATA, STACK, CORE and the hard limit of NOFILE only of the calling process; no core file is ever written" |t, a| limit(t, a[0] as i32, a[1] as u32, a[2], a[3]);
 }
 
 impl Limits {
@@ -45,6 +45,7 @@ fn limit(t: &mut Thread, pid: i32, resource: u32, new: u64, old: u64) -> SysResu
             quick(libc::SYS_kill, &[pid as u64, 0])?;
             return Err(Errno::EPERM);
         }
+        None if own && resource == libc::RLIMIT_NOFILE => files(&t.process, wanted)?,
         None => {
             let mut before = [0u64; 2];
             t.host(libc::SYS_prlimit64, &[pid as u64, u64::from(resource), opt_at(wanted.as_ref()), at_mut(&mut before)])?;
@@ -55,6 +56,27 @@ fn limit(t: &mut Thread, pid: i32, resource: u32, new: u64, old: u64) -> SysResu
         t.window().write(old, &before)?;
     }
     Ok(0)
+}
+
+/// RLIMIT_NOFILE: the soft limit is the host's, the hard one the guest's.
+fn files(process: &Process, wanted: Option<[u64; 2]>) -> Result<[u64; 2], Errno> {
+    let ask = |new: Option<&[u64; 2]>, old: &mut [u64; 2]| quick(libc::SYS_prlimit64, &[0, u64::from(libc::RLIMIT_NOFILE), opt_at(new), at_mut(old)]);
+    let mut limits = process.limits.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut host = [0; 2];
+    ask(None, &mut host)?;
+    let hard = limits.files.min(host[1]);
+    if let Some([soft, wanted]) = wanted {
+        if soft > wanted {
+            return Err(Errno::EINVAL);
+        }
+        // SAFETY: geteuid has no preconditions.
+        if wanted > hard && wanted <= host[1] && unsafe { libc::geteuid() } != 0 {
+            return Err(Errno::EPERM);
+        }
+        ask(Some(&[soft, wanted.max(host[1])]), &mut [0; 2])?;
+        limits.files = wanted;
+    }
+    Ok([host[0], hard])
 }
 
 /// The old value of an emulated limit after setting it; `None` when the limit is the host's.

@@ -13,6 +13,7 @@ pub(crate) mod vfork;
 
 pub(crate) use credentials::Credentials;
 pub use credentials::tie_to_parent;
+pub(crate) use prctl::exec_credentials;
 
 use crate::guest::Window;
 use crate::host::{Host, ObjectId};
@@ -66,12 +67,14 @@ pub struct Limits {
     pub data: (u64, u64),
     pub stack: (u64, u64),
     pub core: (u64, u64),
+    /// Open files: the hard limit; the host's may be higher.
+    pub files: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let infinity = libc::RLIM_INFINITY;
-        Self { address_space: (infinity, infinity), data: (infinity, infinity), stack: (8 << 20, infinity), core: (0, infinity) }
+        Self { address_space: (infinity, infinity), data: (infinity, infinity), stack: (8 << 20, infinity), core: (0, infinity), files: infinity }
     }
 }
 

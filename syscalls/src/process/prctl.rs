@@ -18,6 +18,12 @@ rows! {
 /// The guest's PR_SET_DUMPABLE; inherited by fork like the real one.
 static DUMPABLE: AtomicBool = AtomicBool::new(true);
 
+/// What execve does to credentials and to PR_SET_DUMPABLE.
+pub(crate) fn exec_credentials() -> Result<(), Errno> {
+    DUMPABLE.store(super::credentials::transform()?, Ordering::Relaxed);
+    Ok(())
+}
+
 /// What a process that is tied to its supervisor thinks its death signal is: the real one is SIGKILL for good.
 static INIT_DEATH_SIGNAL: AtomicI32 = AtomicI32::new(0);
 

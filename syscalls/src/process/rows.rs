@@ -18,7 +18,7 @@ rows! {
     56 "clone" [Flags Ptr Ptr Ptr Ptr] Emulate "processes, threads, CLONE_VM with CLONE_VFORK; no namespaces" clone;
     435 "clone3" [Ptr Len] Emulate "as clone" clone3;
     231 "exit_group" [Int] Emulate "" exit_group;
-    135 "personality" [Hex] Emulate "the query only" personality;
+    135 "personality" [Hex] Emulate "the query, and PER_LINUX, which it is" personality;
 }
 
 refused! {
@@ -42,5 +42,6 @@ fn exit_group(t: &mut Thread, a: [u64; 6]) -> SysResult {
 
 fn personality(_: &mut Thread, a: [u64; 6]) -> SysResult {
     const QUERY: u64 = 0xffff_ffff;
-    if a[0] & QUERY == QUERY { Ok(0) } else { Err(Errno::EPERM) }
+    const PER_LINUX: u64 = 0;
+    if matches!(a[0] & QUERY, QUERY | PER_LINUX) { Ok(0) } else { Err(Errno::EPERM) }
 }

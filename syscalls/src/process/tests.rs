@@ -12,6 +12,11 @@ fn scratch(t: &mut Thread) -> u64 {
     t.cpu().gpr[reg::RSP] + 4096
 }
 
+/// Where a new program, whose stack ends soon above, has room.
+fn below(t: &mut Thread) -> u64 {
+    (t.cpu().gpr[reg::RSP] & !63) - 4096
+}
+
 fn put<T: Plain>(t: &mut Thread, at: u64, values: &[T]) {
     for (i, v) in values.iter().enumerate() {
         t.window().write(at + (i * size_of::<T>()) as u64, v).unwrap();
@@ -419,4 +424,57 @@ fn a_library_shown_by_descriptor_is_not_confused_with_another_file() {
     let r = call(&mut t, libc::SYS_mmap, &[0, 4096, rx, flags, file.as_raw_fd() as u64, 0]);
     assert_eq!(r, Err(Errno::EACCES));
     assert!(!host.bound.lock().unwrap().contains(&LIBRARY));
+}
+
+/// A user 0 that was left with PR_SET_KEEPCAPS came back in the next program.
+#[test]
+fn exec_makes_saved_ids_the_effective_ones_and_takes_capabilities() {
+    in_child(|| {
+        // SAFETY: plain numbers.
+        if unsafe { libc::geteuid() } != 0 {
+            eprintln!("SKIPPED: needs root");
+            return;
+        }
+        let (mut t, host) = guest();
+        *host.exec.lock().unwrap() = Ok(PROGRAM);
+        assert_eq!(call(&mut t, libc::SYS_prctl, &[libc::PR_SET_KEEPCAPS as u64, 1]), Ok(0));
+        assert_eq!(call(&mut t, libc::SYS_setresgid, &[1000, 1000, 0]), Ok(0));
+        assert_eq!(call(&mut t, libc::SYS_setresuid, &[1000, 1000, 0]), Ok(0));
+        execve(&mut t, "/bin/true");
+        poll(&mut t);
+        let at = below(&mut t);
+        assert_eq!(call(&mut t, libc::SYS_getresuid, &[at, at + 4, at + 8]), Ok(0));
+        assert_eq!(call(&mut t, libc::SYS_getresgid, &[at + 12, at + 16, at + 20]), Ok(0));
+        let ids: Vec<u32> = (0..6).map(|i| t.window().read(at + 4 * i).unwrap()).collect();
+        assert_eq!(ids, [1000; 6]);
+        put(&mut t, at, &[0x2008_0522u32, 0]);
+        assert_eq!(call(&mut t, libc::SYS_capget, &[at, at + 8]), Ok(0));
+        let capabilities: Vec<u32> = (0..6).map(|i| t.window().read(at + 8 + 4 * i).unwrap()).collect();
+        assert_eq!(capabilities, [0; 6]);
+        assert_eq!(call(&mut t, libc::SYS_prctl, &[libc::PR_GET_KEEPCAPS as u64]), Ok(0));
+        assert_eq!(call(&mut t, libc::SYS_setresuid, &[0, 0, 0]), Err(Errno::EPERM));
+    });
+}
+
+#[test]
+fn exec_takes_no_descriptor_of_the_guest_s() {
+    in_child(|| {
+        let (mut t, host) = guest();
+        *host.exec.lock().unwrap() = Ok(PROGRAM);
+        let at = scratch(&mut t);
+        // SAFETY: a descriptor of this process.
+        let next = unsafe { libc::dup(1) } as u64;
+        put(&mut t, at, &[next + 1, next + 1]);
+        assert_eq!(call(&mut t, libc::SYS_setrlimit, &[u64::from(libc::RLIMIT_NOFILE), at]), Ok(0));
+        assert_eq!(call(&mut t, libc::SYS_dup, &[1]), Err(Errno::EMFILE));
+        execve(&mut t, "/bin/true");
+        poll(&mut t);
+        assert_eq!(t.cpu().rip, 0x0300_0010);
+        let at = below(&mut t);
+        assert_eq!(call(&mut t, libc::SYS_getrlimit, &[u64::from(libc::RLIMIT_NOFILE), at]), Ok(0));
+        assert_eq!(t.window().read::<[u64; 2]>(at), Ok([next + 1; 2]));
+        assert_eq!(call(&mut t, libc::SYS_dup, &[1]), Err(Errno::EMFILE), "the limit is what it was");
+        put(&mut t, at, &[next + 2, next + 1]);
+        assert_eq!(call(&mut t, libc::SYS_setrlimit, &[u64::from(libc::RLIMIT_NOFILE), at]), Err(Errno::EINVAL));
+    });
 }

@@ -119,10 +119,13 @@ impl Mailbox {
         self.shared().used.store(out.len() as u64, Ordering::SeqCst);
     }
 
-    /// In the parent: waits for `child`'s exec or end, then takes over the changes. As in Linux only death interrupts this.
-    pub(crate) fn wait(self, window: Window, child: libc::pid_t) {
+    /// In the parent: waits for `child`'s exec or end, then takes over the changes. As in Linux only death interrupts this: that of this thread (`tid`), because another one executes a program, is one too.
+    pub(crate) fn wait(self, process: &Process, tid: libc::pid_t, child: libc::pid_t) {
         let state = &self.shared().state;
         loop {
+            if process.threads().exec_by.is_some_and(|by| by != tid) {
+                return;
+            }
             let value = state.load(Ordering::SeqCst);
             if value == DONE || value & FUTEX_OWNER_DIED != 0 || (value == STARTING && is_gone(child)) {
                 break;
@@ -132,7 +135,7 @@ impl Mailbox {
             let args = [(&raw const *state) as u64, libc::FUTEX_WAIT as u64, u64::from(value), (&raw const timeout) as u64, 0, 0];
             let _ = crate::pass::quick(libc::SYS_futex, &args);
         }
-        self.take_over(window);
+        self.take_over(process.window);
     }
 
     fn take_over(&self, window: Window) {

@@ -25,6 +25,36 @@ pub const fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
 
+/// Whether the host's handler of this signal is the loader's.
+pub(super) fn is_synchronous(signal: i32) -> bool {
+    FAULTS.contains(&signal)
+}
+
+/// Where si_code stands in `Info`.
+const CODE: std::ops::Range<usize> = 8..12;
+/// The codes of signals that are sent are negative, but near zero: this bit is set in all of them, and in none that is marked.
+const NEAR_ZERO: i32 = 1 << 30;
+
+fn code(info: &Info) -> i32 {
+    i32::from_le_bytes(info[CODE].try_into().expect("four bytes"))
+}
+
+/// Marks a code that the kernel alone gives, in a signal somebody sends to himself: the loader tells by its sign what is sent from what happened.
+pub(super) fn mark_sent(info: &mut Info) {
+    let code = code(info);
+    if code > 0 {
+        info[CODE].copy_from_slice(&(code & !NEAR_ZERO | i32::MIN).to_le_bytes());
+    }
+}
+
+/// Undoes `mark_sent`.
+pub(super) fn unmark(info: &mut Info) {
+    let code = code(info);
+    if code < 0 && code & NEAR_ZERO == 0 {
+        info[CODE].copy_from_slice(&(code & i32::MAX).to_le_bytes());
+    }
+}
+
 /// The host mask for a guest mask: faults and KICK stay deliverable.
 pub fn host_mask(guest: u64) -> u64 {
     guest & !SYNCHRONOUS & !bit(KICK)
@@ -171,15 +201,16 @@ pub unsafe fn record(signal: i32, info: *mut libc::siginfo_t, context: *mut libc
     unsafe {
         let record = &*record;
         let context = &mut *context.cast::<libc::ucontext_t>();
-        let bytes = *info.cast::<Info>();
+        let mut bytes = *info.cast::<Info>();
+        unmark(&mut bytes);
         let slot = record.slot(signal);
         if slot.put(signal, &bytes) && std::ptr::eq(slot, &record.one) {
             // Everything stays blocked until the dispatcher has delivered this one.
             (&raw mut context.uc_sigmask).cast::<u64>().write(host_mask(!0));
         }
         (*record.poll).store(1, Ordering::SeqCst);
-        let pc = &mut context.uc_mcontext.gregs[libc::REG_RIP as usize];
-        *pc = crate::blocking::rewind(*pc as u64) as i64;
+        let registers = &mut context.uc_mcontext.gregs;
+        registers[libc::REG_RIP as usize] = crate::blocking::rewind(registers[libc::REG_RIP as usize] as u64, registers[libc::REG_RCX as usize] as u64) as i64;
     }
     true
 }
@@ -252,8 +283,7 @@ pub(crate) fn restore_mask(old: u64) {
 
 /// Sends a recorded signal to this process again, unless it was meant for the calling thread alone.
 pub(super) fn queue_to_process(signal: i32, info: &Info) {
-    let code = i32::from_le_bytes([info[8], info[9], info[10], info[11]]);
-    if code == libc::SI_TKILL {
+    if code(info) == libc::SI_TKILL {
         return;
     }
     // SAFETY: plain numbers and a live siginfo. Other threads than the leader may not send what only the kernel says; then its number has to do.

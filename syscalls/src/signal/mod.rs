@@ -77,11 +77,14 @@ impl Actions {
         Ok(())
     }
 
-    /// CLONE_CLEAR_SIGHAND: caught signals go back to their default.
+    /// exec and CLONE_CLEAR_SIGHAND: caught signals go back to their default, and nothing stays of any signal's flags, mask and restorer (SA_NOCLDWAIT counts without a handler too).
     pub(crate) fn clear(&mut self) {
         for signal in 1..=SIGNALS {
-            if self.get(signal).handler > SIG_IGN {
-                let _ = self.set(signal, Action::default());
+            let now = self.get(signal);
+            let handler = if now.handler == SIG_IGN { SIG_IGN } else { SIG_DFL };
+            let cleared = Action { handler, ..Action::default() };
+            if now != cleared {
+                let _ = self.set(signal, cleared);
             }
         }
     }
@@ -133,6 +136,7 @@ impl ThreadSignals {
 
     /// The first thread of a process: inherited dispositions, empty mask.
     pub(crate) fn start(&self, process: &Process) {
+        crate::blocking::know_processor();
         process.actions().inherit();
         self.apply_mask();
     }
@@ -140,6 +144,11 @@ impl ThreadSignals {
     /// Makes the host mask the guest mask, unless a recorded signal waits (the dispatcher does it then).
     pub(crate) fn apply_mask(&self) {
         let _ = host::apply_mask(&self.record, self.mask);
+    }
+
+    /// Where everything is blocked: lets faults through, which guest memory may raise.
+    pub(crate) fn allow_faults(&self) {
+        host::restore_mask(host_mask(!0));
     }
 
     pub fn request_poll(&self) {
@@ -228,6 +237,9 @@ pub struct Fault {
     pub code: i32,
     /// si_addr, a guest address.
     pub address: u64,
+    /// The number of the exception, and the error code of a page fault as the processor gave it (Intel SDM, "Page-Fault Exception"): what a handler reads in the frame.
+    pub trap: u64,
+    pub error: u64,
     /// `CpuState` is the state at the faulting instruction (or where that can be repeated from); if not, it is an older one.
     pub exact: bool,
 }
@@ -285,23 +297,42 @@ fn restart(t: &mut Thread) -> bool {
 
 /// `CpuState.stop` is set: turns it into a guest signal or ends the process.
 pub fn stop(t: &mut Thread) -> Next {
-    const SI_KERNEL: i32 = 0x80;
     let (rip, kind) = (t.cpu().rip, t.cpu().stop);
     t.cpu().stop = 0;
     if kind == StopKind::Gap as u32 {
         t.process.host.audit(&Event::Gap { rip });
     }
-    let (signal, code, address) = match kind {
-        k if k == StopKind::Breakpoint as u32 => (libc::SIGTRAP, SI_KERNEL, 0),
-        k if k == StopKind::Divide as u32 => (libc::SIGFPE, 1, rip),
-        k if k == StopKind::Protection as u32 => (libc::SIGSEGV, SI_KERNEL, 0),
-        _ => (libc::SIGILL, 2, rip),
+    let (signal, code, address, trap) = match kind {
+        k if k == StopKind::Breakpoint as u32 => (libc::SIGTRAP, SI_KERNEL, 0, trap::BREAKPOINT),
+        k if k == StopKind::Divide as u32 => (libc::SIGFPE, 1, rip, trap::DIVIDE),
+        k if k == StopKind::Protection as u32 => (libc::SIGSEGV, SI_KERNEL, 0, trap::PROTECTION),
+        _ => (libc::SIGILL, 2, rip, trap::UNDEFINED),
     };
-    fault(t, Fault { signal, code, address, exact: true })
+    fault(t, Fault { signal, code, address, trap, error: 0, exact: true })
 }
 
+/// si_code of a signal the kernel sends without an address.
+const SI_KERNEL: i32 = 0x80;
 const SEGV_MAPERR: i32 = 1;
 const SEGV_ACCERR: i32 = 2;
+
+/// Exceptions by number (Intel SDM, "Exceptions and Interrupts").
+pub mod trap {
+    pub const DIVIDE: u64 = 0;
+    pub const BREAKPOINT: u64 = 3;
+    pub const UNDEFINED: u64 = 6;
+    pub const PROTECTION: u64 = 13;
+    pub const PAGE_FAULT: u64 = 14;
+}
+
+/// Bits of a page fault's error code.
+pub mod page_fault {
+    /// The page is there, and protected.
+    pub const PRESENT: u64 = 1;
+    pub const USER: u64 = 4;
+    /// An instruction was to be read.
+    pub const FETCH: u64 = 16;
+}
 
 /// A synchronous fault at `CpuState.rip`: the guest's handler runs, or the process dies of the signal.
 pub fn fault(t: &mut Thread, f: Fault) -> Next {
@@ -315,49 +346,68 @@ pub fn fault(t: &mut Thread, f: Fault) -> Next {
     }
     let mut info: Info = [0; 128];
     info[0..4].copy_from_slice(&f.signal.to_le_bytes());
-    // Every page of the window is mapped on the host: whether the guest mapped it is the ledger's to say.
-    let unmapped = f.signal == libc::SIGSEGV && f.code == SEGV_ACCERR && t.process.memory().areas.at(f.address).is_none();
-    let code = if unmapped { SEGV_MAPERR } else { f.code };
+    let (code, error) = page_fault_as_seen(t, &f);
     info[8..12].copy_from_slice(&code.to_le_bytes());
     info[16..24].copy_from_slice(&f.address.to_le_bytes());
-    let trap = match f.signal {
-        libc::SIGSEGV if f.code == 0x80 => 13,
-        libc::SIGSEGV | libc::SIGBUS => 14,
-        libc::SIGFPE => 0,
-        libc::SIGTRAP => 3,
-        _ => 6,
-    };
-    let cr2 = if trap == 14 { f.address } else { 0 };
+    let cr2 = if f.trap == trap::PAGE_FAULT { f.address } else { 0 };
     let ceiling = if f.exact { u64::MAX } else { fault_ceiling(t) };
-    let cause = Cause { trap, error: if trap == 14 { 4 } else { 0 }, cr2, exact: f.exact };
+    let cause = Cause { trap: f.trap, error, cr2, exact: f.exact };
     run_handler(t, f.signal, &info, &action, cause, ceiling);
     t.signals.apply_mask();
     Next::Continue
 }
 
+/// si_code and error code of a fault. Every page of the window is mapped on the host: whether the guest mapped it is the ledger's to say; and the host knows nothing of jumps to what is no code.
+fn page_fault_as_seen(t: &Thread, f: &Fault) -> (i32, u64) {
+    if f.signal != libc::SIGSEGV || f.trap != trap::PAGE_FAULT {
+        return (f.code, f.error);
+    }
+    let memory = t.process.memory();
+    match memory.areas.at(f.address) {
+        None => (SEGV_MAPERR, f.error & !page_fault::PRESENT),
+        Some((_, area)) if f.error & page_fault::FETCH != 0 => {
+            let readable = area.prot & (libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC) != 0;
+            (SEGV_ACCERR, f.error | if readable { page_fault::PRESENT } else { 0 })
+        }
+        Some(_) => (f.code, f.error),
+    }
+}
+
 /// Highest address for the frame of a fault. Structured code keeps rsp in wasm locals: at a fault `CpuState` has that of the last syscall or
 /// tagged exit, and live frames may lie below it, among them the one the handler will siglongjmp to. Stack that was never touched holds none, so the
-/// frame goes below the lowest resident page; later faults of the same stack reuse the place.
+/// frame goes below the pages that are resident from rsp down, whatever lies below those (other stacks may, in the same mapping); later faults of the same stack reuse the place. A stack that was touched to its end
+/// leaves nothing but the place below rsp.
 fn fault_ceiling(t: &mut Thread) -> u64 {
     let rsp = t.cpu().gpr[reg::RSP];
-    let Some((low, high)) = t.process.memory().areas.at(rsp).map(|(s, a)| (s, a.end)) else { return u64::MAX };
+    let Some(low) = t.process.memory().areas.at(rsp).map(|(s, _)| s) else { return u64::MAX };
+    let Some(untouched) = untouched_below(t, low, rsp) else { return u64::MAX };
     if let Some(floor) = t.signals.fault_floor
-        && (low..high).contains(&floor)
-        && floor <= rsp
+        && (untouched..=rsp).contains(&floor)
     {
         return floor;
     }
-    let end = (rsp & !(PAGE - 1)) + PAGE;
-    let mut resident = vec![0u8; ((end - low) / PAGE) as usize];
-    let Ok(at) = t.window().range(low, end - low) else { return u64::MAX };
-    let args = [at as u64, end - low, resident.as_mut_ptr() as u64, 0, 0, 0];
-    if crate::pass::quick(libc::SYS_mincore, &args).is_err() {
-        return u64::MAX;
+    t.signals.fault_floor = Some(untouched);
+    untouched
+}
+
+/// End of the first page below `rsp`, and not below `low`, that is not resident.
+fn untouched_below(t: &Thread, low: u64, rsp: u64) -> Option<u64> {
+    /// Pages asked for at a time.
+    const STEP: u64 = 64;
+    // What lies right below rsp counts: rsp may be the end of its page, and that page another's.
+    let mut end = crate::mm::page_up(rsp)?;
+    while end > low {
+        let start = end.saturating_sub(STEP * PAGE).max(low);
+        let mut resident = [0u8; STEP as usize];
+        let at = t.window().range(start, end - start).ok()?;
+        crate::pass::quick(libc::SYS_mincore, &[at as u64, end - start, resident.as_mut_ptr() as u64]).ok()?;
+        let pages = ((end - start) / PAGE) as usize;
+        if let Some(page) = resident[..pages].iter().rposition(|page| page & 1 == 0) {
+            return Some(start + (page as u64 + 1) * PAGE);
+        }
+        end = start;
     }
-    let untouched = resident.iter().position(|page| page & 1 != 0).unwrap_or(resident.len()) as u64;
-    let floor = low + untouched * PAGE;
-    t.signals.fault_floor = Some(floor);
-    floor
+    None
 }
 
 /// One recorded signal: handler, default or nothing, as the actions say now.
@@ -376,15 +426,37 @@ fn deliver(t: &mut Thread, signal: i32, info: &Info) {
     }
 }
 
-/// Makes the guest enter its handler; the frame lies below `ceiling` when on the ordinary stack.
+/// Makes the guest enter its handler; the frame lies below `ceiling` when on the ordinary stack. Where there is no room for it, the guest gets SIGSEGV instead.
 fn run_handler(t: &mut Thread, signal: i32, info: &Info, action: &Action, cause: Cause, ceiling: u64) {
+    if enter_handler(t, signal, info, action, cause, ceiling).is_err() {
+        if signal == libc::SIGSEGV {
+            die(libc::SIGSEGV);
+        }
+        force_segv(t, cause, ceiling);
+    }
+}
+
+/// SIGSEGV because of a signal's frame (kernel/signal.c, `force_sigsegv`): a handler that can run, on an alternate stack perhaps, is told; otherwise the process dies of it.
+fn force_segv(t: &mut Thread, cause: Cause, ceiling: u64) {
+    let action = t.process.actions().get(libc::SIGSEGV);
+    let blocked = t.signals.suspended.unwrap_or(t.signals.mask) & bit(libc::SIGSEGV) != 0;
+    let mut info: Info = [0; 128];
+    info[0..4].copy_from_slice(&libc::SIGSEGV.to_le_bytes());
+    info[8..12].copy_from_slice(&SI_KERNEL.to_le_bytes());
+    if action.handler <= SIG_IGN || blocked || enter_handler(t, libc::SIGSEGV, &info, &action, cause, ceiling).is_err() {
+        die(libc::SIGSEGV);
+    }
+}
+
+/// EFAULT: the stack has no room for the frame, and nothing has changed but that a call which starts again has been set back.
+fn enter_handler(t: &mut Thread, signal: i32, info: &Info, action: &Action, cause: Cause, ceiling: u64) -> Result<(), Errno> {
     if let Some(i) = t.signals.interrupted.take()
         && (i.always || action.has(libc::SA_RESTART))
     {
         t.cpu().rip -= 2;
         t.cpu().gpr[reg::RAX] = i.nr;
     }
-    let blocked = t.signals.suspended.take().unwrap_or(t.signals.mask);
+    let blocked = t.signals.suspended.unwrap_or(t.signals.mask);
     let delivery = Delivery {
         signal,
         info,
@@ -397,10 +469,8 @@ fn run_handler(t: &mut Thread, signal: i32, info: &Info, action: &Action, cause:
         ceiling,
     };
     let window = t.window();
-    if frame::push(window, t.cpu(), &delivery).is_err() {
-        // No room for the frame: Linux forces SIGSEGV, and a SIGSEGV that cannot be delivered kills.
-        die(libc::SIGSEGV);
-    }
+    frame::push(window, t.cpu(), &delivery)?;
+    t.signals.suspended = None;
     if t.signals.altstack.flags & rows::SS_AUTODISARM != 0 {
         t.signals.altstack = AltStack::NONE;
     }
@@ -410,6 +480,7 @@ fn run_handler(t: &mut Thread, signal: i32, info: &Info, action: &Action, cause:
     let own = if action.has(libc::SA_NODEFER) { 0 } else { bit(signal) };
     t.signals.set_mask(blocked | action.mask | own);
     t.replaced = false;
+    Ok(())
 }
 
 /// What exec resets: caught signals to their default, the alternate stack to none. Ignored signals, mask and pending signals stay.

@@ -96,7 +96,7 @@ fn rt_sigreturn(t: &mut Thread, _: [u64; 6]) -> SysResult {
             let _ = set_altstack(t, restored.altstack);
             t.signals.apply_mask();
         }
-        Err(_) => super::die(libc::SIGSEGV),
+        Err(_) => super::force_segv(t, frame::Cause::ELSEWHERE, u64::MAX),
     }
     t.replaced = true;
     t.request_poll();
@@ -143,18 +143,35 @@ fn read_info(t: &Thread, at: u64) -> Result<Info, Errno> {
     Ok(info)
 }
 
+/// What the guest says of a signal to itself. A fault signal with a code that only the kernel gives would be a fault of the runtime's to the host's handler, so the code is marked until it is recorded.
+fn read_info_to(t: &Thread, to_self: bool, signal: u64, at: u64) -> Result<Info, Errno> {
+    let mut info = read_info(t, at)?;
+    if to_self && host::is_synchronous(signal as i32) {
+        host::mark_sent(&mut info);
+    }
+    Ok(info)
+}
+
 fn rt_sigqueueinfo(t: &mut Thread, [pid, signal, info, ..]: [u64; 6]) -> SysResult {
-    let info = read_info(t, info)?;
+    let info = read_info_to(t, pid as i32 == t.tid, signal, info)?;
     crate::host_call(libc::SYS_rt_sigqueueinfo, [pid, signal, info.as_ptr() as u64, 0, 0, 0])
 }
 
 fn rt_tgsigqueueinfo(t: &mut Thread, [pid, tid, signal, info, ..]: [u64; 6]) -> SysResult {
-    let info = read_info(t, info)?;
+    let info = read_info_to(t, pid as i32 == t.tid, signal, info)?;
     crate::host_call(libc::SYS_rt_tgsigqueueinfo, [pid, tid, signal, info.as_ptr() as u64, 0, 0])
 }
 
 fn pidfd_send_signal(t: &mut Thread, [fd, signal, info, flags, ..]: [u64; 6]) -> SysResult {
-    let info = if info == 0 { None } else { Some(read_info(t, info)?) };
+    let mut info = if info == 0 { None } else { Some(read_info(t, info)?) };
+    if let Some(info) = info.as_mut().filter(|_| host::is_synchronous(signal as i32)) {
+        // Whether it is one's own is what the kernel says of no signal at all with the same code.
+        let mut none = *info;
+        none[..4].fill(0);
+        if crate::pass::quick(libc::SYS_pidfd_send_signal, &[fd, 0, none.as_ptr() as u64, flags]).is_ok() {
+            host::mark_sent(info);
+        }
+    }
     let at = info.as_ref().map_or(0, |i| i.as_ptr() as u64);
     crate::host_call(libc::SYS_pidfd_send_signal, [fd, signal, at, flags, 0, 0])
 }

@@ -55,6 +55,11 @@ fn pipe() -> (u64, u64) {
     (fds[0] as u64, fds[1] as u64)
 }
 
+/// A read of address 0x28.
+fn at_0x28(exact: bool) -> Fault {
+    Fault { signal: libc::SIGSEGV, code: SEGV_MAPERR, address: 0x28, trap: trap::PAGE_FAULT, error: page_fault::USER, exact }
+}
+
 #[test]
 fn a_handler_runs_at_the_poll_and_sigreturn_restores_everything() {
     in_child(|| {
@@ -259,7 +264,7 @@ fn a_fault_reaches_the_guest_handler_with_its_address() {
         let mut t = program();
         handle(&mut t, libc::SIGSEGV, libc::SA_SIGINFO);
         t.cpu().rip = 0x0200_0050;
-        assert_eq!(fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28, exact: false }), Next::Continue);
+        assert_eq!(fault(&mut t, at_0x28(false)), Next::Continue);
         assert_eq!(t.cpu().rip, HANDLER);
         let info = t.cpu().gpr[reg::RSI];
         assert_eq!(t.window().read::<u64>(info + 16), Ok(0x28));
@@ -275,7 +280,7 @@ fn the_frame_of_a_fault_spares_stack_below_a_stale_rsp() {
         let live = rsp - 20_000;
         t.window().copy_out(live, &[0x5a; 20_000]).unwrap();
         for _ in 0..3 {
-            fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28, exact: false });
+            fault(&mut t, at_0x28(false));
             assert!(t.cpu().gpr[reg::RSP] < live);
             let mut now = vec![0; 20_000];
             t.window().copy_in(live, &mut now).unwrap();
@@ -286,13 +291,145 @@ fn the_frame_of_a_fault_spares_stack_below_a_stale_rsp() {
     });
 }
 
+/// Coroutines have their stacks in one mapping, whose lowest page was touched: the frame went below that, or where another one's frames are.
+#[test]
+fn the_frame_of_a_fault_goes_on_the_stack_that_faulted() {
+    const STACK: u64 = 16 * PAGE;
+    in_child(|| {
+        let mut t = program();
+        handle(&mut t, libc::SIGSEGV, libc::SA_SIGINFO | libc::SA_NODEFER);
+        let stacks = call(&mut t, libc::SYS_mmap, &[0, 2 * STACK, 3, 0x22, u64::MAX, 0]).unwrap();
+        t.window().write(stacks, &1u8).unwrap();
+        for round in 0..3 {
+            for n in [1, 0] {
+                let top = stacks + (n + 1) * STACK - 64;
+                let live = top - 6000;
+                t.window().copy_out(live, &[0x5a; 6000]).unwrap();
+                t.cpu().gpr[reg::RSP] = top;
+                fault(&mut t, at_0x28(false));
+                let rsp = t.cpu().gpr[reg::RSP];
+                assert!(rsp < live && rsp > live - 3 * PAGE, "round {round}, stack {n}: {:#x} below", top - rsp);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_stack_that_was_touched_to_its_end_takes_the_frame_below_rsp() {
+    in_child(|| {
+        let mut t = program();
+        handle(&mut t, libc::SIGSEGV, libc::SA_SIGINFO);
+        let stack = call(&mut t, libc::SYS_mmap, &[0, 4 * PAGE, 3, 0x22, u64::MAX, 0]).unwrap();
+        t.window().copy_out(stack, &[1; 4 * PAGE as usize]).unwrap();
+        t.cpu().gpr[reg::RSP] = stack + 4 * PAGE - 64;
+        fault(&mut t, at_0x28(false));
+        let rsp = t.cpu().gpr[reg::RSP];
+        assert!((stack + 2 * PAGE..stack + 4 * PAGE - 64).contains(&rsp), "{rsp:#x}");
+    });
+}
+
+#[test]
+fn a_signal_whose_frame_has_no_room_is_a_segv_that_may_be_caught() {
+    in_child(|| {
+        let mut t = program();
+        let at = scratch(&mut t);
+        let other = call(&mut t, libc::SYS_mmap, &[0, 16384, 3, 0x22, u64::MAX, 0]).unwrap();
+        t.window().write(at, &AltStack { sp: other, flags: 0, size: 16384 }).unwrap();
+        assert_eq!(call(&mut t, libc::SYS_sigaltstack, &[at, 0]), Ok(0));
+        handle(&mut t, libc::SIGSEGV, libc::SA_SIGINFO | libc::SA_ONSTACK);
+        handle(&mut t, libc::SIGUSR1, 0);
+        for sigreturn in [false, true] {
+            t.signals.set_mask(0);
+            t.cpu().gpr[reg::RSP] = 0x11000;
+            if sigreturn {
+                instruction(&mut t, libc::SYS_rt_sigreturn, &[], SYSCALL + 2);
+            } else {
+                kill_self(&mut t, libc::SIGUSR1);
+            }
+            assert_eq!(poll(&mut t), Next::Continue);
+            assert_eq!((t.cpu().rip, t.cpu().gpr[reg::RDI]), (HANDLER, libc::SIGSEGV as u64));
+            let info = t.cpu().gpr[reg::RSI];
+            assert_eq!((t.window().read::<i32>(info + 8), t.window().read::<u64>(info + 16)), (Ok(SI_KERNEL), Ok(0)));
+            assert!((other..other + 16384).contains(&t.cpu().gpr[reg::RSP]));
+        }
+    });
+    let status = child_status(|| {
+        let mut t = program();
+        handle(&mut t, libc::SIGSEGV, libc::SA_SIGINFO);
+        handle(&mut t, libc::SIGUSR1, 0);
+        t.cpu().gpr[reg::RSP] = 0x11000;
+        kill_self(&mut t, libc::SIGUSR1);
+        poll(&mut t);
+    });
+    assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGSEGV);
+}
+
+/// What a frame says of a fault: si_code and error code.
+fn seen(t: &mut Thread, f: Fault) -> (i32, u64) {
+    let rsp = t.cpu().gpr[reg::RSP];
+    t.signals.set_mask(0);
+    fault(t, f);
+    let (info, context) = (t.cpu().gpr[reg::RSI], t.cpu().gpr[reg::RDX]);
+    t.cpu().gpr[reg::RSP] = rsp;
+    // uc_mcontext.gregs[REG_ERR].
+    (t.window().read(info + 8).unwrap(), t.window().read(context + 40 + 8 * libc::REG_ERR as u64).unwrap())
+}
+
+#[test]
+fn a_frame_says_whether_it_was_a_write_and_whether_the_page_is_there() {
+    in_child(|| {
+        let mut t = program();
+        handle(&mut t, libc::SIGSEGV, libc::SA_SIGINFO);
+        let page = call(&mut t, libc::SYS_mmap, &[0, PAGE, 1, 0x22, u64::MAX, 0]).unwrap();
+        let f = |address, error| Fault { code: SEGV_ACCERR, address, error, ..at_0x28(true) };
+        assert_eq!(seen(&mut t, f(page, 7)), (SEGV_ACCERR, 7));
+        assert_eq!(seen(&mut t, f(page + PAGE, 6)), (SEGV_MAPERR, 6), "the host has pages where the guest has none");
+        // Jumps.
+        assert_eq!(seen(&mut t, f(page, 0x14)), (SEGV_ACCERR, 0x15));
+        assert_eq!(seen(&mut t, f(page + PAGE, 0x14)), (SEGV_MAPERR, 0x14));
+    });
+}
+
+/// The kernel's own codes are allowed to oneself; the loader would take them for faults.
+#[test]
+fn a_code_of_the_kernels_is_marked_on_its_way_and_seen_by_nobody() {
+    for code in [1, 0x80, 0, -1, -6, -60] {
+        let mut info: Info = [7; 128];
+        info[8..12].copy_from_slice(&i32::to_le_bytes(code));
+        let before = info;
+        host::mark_sent(&mut info);
+        assert!(i32::from_le_bytes(info[8..12].try_into().unwrap()) <= 0);
+        host::unmark(&mut info);
+        assert_eq!(info, before);
+    }
+}
+
+#[test]
+fn exec_leaves_no_flags_of_any_signal() {
+    in_child(|| {
+        let mut t = program();
+        let mut actions = t.process.actions();
+        actions.set(libc::SIGCHLD, Action { handler: SIG_DFL, flags: libc::SA_NOCLDWAIT as u64, restorer: RESTORER, mask: 1 }).unwrap();
+        actions.set(libc::SIGUSR1, Action { handler: SIG_IGN, flags: libc::SA_NODEFER as u64, restorer: RESTORER, mask: 1 }).unwrap();
+        actions.clear();
+        assert_eq!(actions.get(libc::SIGCHLD), Action::default());
+        assert_eq!(actions.get(libc::SIGUSR1), Action { handler: SIG_IGN, ..Action::default() });
+        drop(actions);
+        let pid = instruction(&mut t, libc::SYS_fork, &[], SYSCALL + 2);
+        if pid == 0 {
+            let _ = call(&mut t, libc::SYS_exit_group, &[0]);
+        }
+        assert_eq!(call(&mut t, libc::SYS_wait4, &[pid as u64, 0, 0, 0]), Ok(pid as u64), "the host does not reap it either");
+    });
+}
+
 /// A handler that returns from a fault at once.
 fn return_from_fault(exact: bool) {
     let mut t = program();
     handle(&mut t, libc::SIGSEGV, libc::SA_SIGINFO);
     t.cpu().rip = 0x0200_0050;
     let before = t.cpu().gpr;
-    fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28, exact });
+    fault(&mut t, at_0x28(exact));
     sigreturn(&mut t);
     assert_eq!((t.cpu().rip, t.cpu().gpr), (0x0200_0050, before));
 }
@@ -308,7 +445,7 @@ fn a_handler_returns_to_an_exact_fault_but_not_to_an_older_state() {
 fn a_fault_without_a_handler_ends_the_process_by_its_signal() {
     let status = child_status(|| {
         let mut t = program();
-        fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0, exact: false });
+        fault(&mut t, at_0x28(false));
     });
     assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGSEGV);
 }
@@ -493,7 +630,7 @@ fn a_pending_fault_signal_is_forgotten_by_a_forked_child_and_when_it_becomes_ign
 fn a_fault_while_its_signal_is_blocked_ends_the_process() {
     let status = child_status(|| {
         let mut t = blocking_sigsegv();
-        fault(&mut t, Fault { signal: libc::SIGSEGV, code: 1, address: 0x28, exact: true });
+        fault(&mut t, at_0x28(true));
     });
     assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGSEGV);
 }

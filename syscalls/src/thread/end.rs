@@ -8,7 +8,6 @@ use crate::exec::Prepared;
 use crate::mm::ledger::Ledger;
 use crate::process::Credentials;
 use crate::table::SysResult;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// How often waiting threads look again and kick the others.
@@ -120,14 +119,15 @@ fn wait_for(t: &Thread, stay: &[libc::pid_t]) {
 
 /// What Linux does for a dying task: robust list, clear_child_tid. Afterwards the guest may free the thread's stack.
 fn finish(t: &mut Thread) {
-    t.signals.detach();
-    t.signals.pass_on();
+    // What touches guest memory comes first: a fault would be the process's end where its signal is blocked.
     crate::process::vfork_done(t);
     walk_robust_list(t);
     if t.clear_child_tid != 0 && t.window().write(t.clear_child_tid, &0u32).is_ok() {
         wake(t, t.clear_child_tid);
     }
     t.clear_child_tid = 0;
+    t.signals.detach();
+    t.signals.pass_on();
     t.process.threads().tids.retain(|tid| *tid != t.tid);
 }
 
@@ -166,14 +166,11 @@ pub(crate) fn walk_robust_list(t: &mut Thread) {
 
 fn abandon(t: &Thread, areas: &Ledger, futex: u64, pending: bool) {
     let writable = futex.is_multiple_of(4) && matches!(areas.at(futex), Some((_, a)) if a.prot & libc::PROT_WRITE != 0);
-    let Ok(at) = t.window().range(futex, 4) else { return };
     if !writable {
         return;
     }
-    #[expect(clippy::cast_ptr_alignment, reason = "a multiple of 4 in a window that starts on a page")]
-    // SAFETY: aligned, inside the window, mapped and writable by the ledger, whose lock is held.
-    let word = unsafe { &*at.cast::<AtomicU32>() };
-    let mut value = word.load(Ordering::SeqCst);
+    // What is mapped may have nothing behind it: a file that was cut.
+    let Ok(mut value) = t.window().read::<u32>(futex) else { return };
     loop {
         let owner = value & FUTEX_TID_MASK;
         if pending && owner == 0 {
@@ -183,9 +180,10 @@ fn abandon(t: &Thread, areas: &Ledger, futex: u64, pending: bool) {
         if owner != t.tid as u32 {
             return;
         }
-        match word.compare_exchange(value, value & FUTEX_WAITERS | FUTEX_OWNER_DIED, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(_) => break,
-            Err(now) => value = now,
+        match t.window().compare_exchange(futex, value, value & FUTEX_WAITERS | FUTEX_OWNER_DIED) {
+            Ok(was) if was == value => break,
+            Ok(now) => value = now,
+            Err(_) => return,
         }
     }
     if value & FUTEX_WAITERS != 0 {

@@ -119,13 +119,14 @@ impl NewThread {
         // SAFETY: gettid has no preconditions.
         let tid = unsafe { libc::gettid() };
         let window = self.process.window;
+        let signals = ThreadSignals::new(cpu, self.mask);
+        signals.allow_faults();
         for at in [self.set_child_tid, self.set_parent_tid] {
             if at != 0 {
                 // As in Linux a bad address is the caller's loss.
                 let _ = window.write(at, &tid);
             }
         }
-        let signals = ThreadSignals::new(cpu, self.mask);
         let process = self.process;
         process.threads().tids.push(tid);
         // The parent is gone only if the process is ending.

@@ -68,10 +68,15 @@ fn futex(t: &mut Thread, a: [u64; 6]) -> SysResult {
     let word = t.window().range(a[0], 4)? as u64;
     let second = |t: &Thread| t.window().range(a[4], 4).map(|p| p as u64);
     match op & !(libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME) {
-        // WAIT, WAIT_BITSET, LOCK_PI, LOCK_PI2: a timeout in the fourth argument.
-        0 | 6 | 9 | 13 => {
+        // WAIT, WAIT_BITSET: a timeout in the fourth argument.
+        0 | 9 => {
             let timeout: Option<[u64; 2]> = t.opt_read(a[3])?;
             t.host(libc::SYS_futex, &[word, a[1], a[2], crate::pass::opt_at(timeout.as_ref()), 0, a[5]])
+        }
+        // LOCK_PI, LOCK_PI2: the same.
+        6 | 13 => {
+            let timeout: Option<[u64; 2]> = t.opt_read(a[3])?;
+            t.host(libc::SYS_futex, &[word, a[1], a[2], crate::pass::opt_at(timeout.as_ref()), 0, a[5]]).map_err(always_restarted)
         }
         // WAKE, UNLOCK_PI, TRYLOCK_PI, WAKE_BITSET.
         1 | 7 | 8 | 10 => t.host(libc::SYS_futex, &[word, a[1], a[2], 0, 0, a[5]]),
@@ -80,10 +85,15 @@ fn futex(t: &mut Thread, a: [u64; 6]) -> SysResult {
         // WAIT_REQUEUE_PI: both.
         11 => {
             let timeout: Option<[u64; 2]> = t.opt_read(a[3])?;
-            t.host(libc::SYS_futex, &[word, a[1], a[2], crate::pass::opt_at(timeout.as_ref()), second(t)?, a[5]])
+            t.host(libc::SYS_futex, &[word, a[1], a[2], crate::pass::opt_at(timeout.as_ref()), second(t)?, a[5]]).map_err(always_restarted)
         }
         _ => Err(Errno::ENOSYS),
     }
+}
+
+/// What takes a PI futex is begun again whatever SA_RESTART says (ERESTARTNOINTR): it is never EINTR, and glibc's mutexes take any answer but a few for success.
+fn always_restarted(errno: Errno) -> Errno {
+    if errno == Errno::RESTART { Errno::NOT_STARTED } else { errno }
 }
 
 /// `struct futex_waitv`: val, uaddr, flags and reserved.
