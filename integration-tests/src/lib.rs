@@ -3,6 +3,8 @@
 //! Owns how the two sides are started and what is compared (stdout, stderr, exit status). Builds nothing: `cargo xtask test` does, and hands over the places in environment
 //! variables. The fact a newcomer gets wrong: the native side runs twice, and a program whose own two runs differ is reported as unfit, not as passed.
 
+pub mod adversary;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 

@@ -4,9 +4,9 @@
 //! The fact a newcomer gets wrong: fields such as `path` come from the guest and may be lies; `hash` is what the supervisor itself computed.
 
 use serde::Serialize;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -92,14 +92,18 @@ impl Record {
 pub struct Audit {
     container: String,
     file: Option<File>,
-    /// Records that could not be written; reported when writing works again.
+    /// Records that could not be written; reported when writing works again, or at the end to whoever started the container.
     lost: u64,
 }
 
 impl Audit {
     /// Appends to `path`; without one, nothing is kept.
     pub fn open(container: &str, path: Option<&Path>) -> std::io::Result<Self> {
-        let open = |p| OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(libc::O_CLOEXEC).open(p);
+        let open = |p: &Path| {
+            let how = |read| OpenOptions::new().read(read).append(true).create(true).mode(0o600).custom_flags(libc::O_CLOEXEC).open(p);
+            // A pipe or a terminal of somebody else's may only be written.
+            how(true).or_else(|_| how(false))
+        };
         Ok(Self { container: container.to_owned(), file: path.map(open).transpose()?, lost: 0 })
     }
 
@@ -109,29 +113,50 @@ impl Audit {
 
     pub fn write(&mut self, mut record: Record) {
         let Some(file) = self.file.as_mut() else { return };
-        let now = SystemTime::now();
-        record.time = timestamp(now);
+        record.time = timestamp(SystemTime::now());
         record.container.clone_from(&self.container);
-        if self.lost > 0 {
-            let mut note = Record::new(Event::Dropped, Decision::Noted, "sink-failed");
-            note.time.clone_from(&record.time);
-            note.container.clone_from(&self.container);
-            note.detail = Some(self.lost.to_string());
-            if put(file, &note).is_ok() {
-                self.lost = 0;
-            }
-        }
+        self.lost = confess(file, &self.container, self.lost);
         if put(file, &record).is_err() {
             self.lost += 1;
         }
     }
 }
 
-/// One write per line, so that lines of several supervisors appending to the same file do not mix.
+impl Drop for Audit {
+    fn drop(&mut self) {
+        let Some(file) = self.file.as_mut() else { return };
+        match confess(file, &self.container, self.lost) {
+            0 => {}
+            lost => eprintln!("vkernel: audit log: {lost} records could not be written: make room where it lies"),
+        }
+    }
+}
+
+/// Tells the log how many records are not in it; how many are still to be told.
+fn confess(file: &mut File, container: &str, lost: u64) -> u64 {
+    if lost == 0 {
+        return 0;
+    }
+    let mut note = Record::new(Event::Dropped, Decision::Noted, "sink-failed");
+    note.time = timestamp(SystemTime::now());
+    note.container = container.to_owned();
+    note.detail = Some(lost.to_string());
+    if put(file, &note).is_ok() { 0 } else { lost }
+}
+
+/// One write per line, so that lines of several supervisors appending to the same file do not mix. A full disk cuts a line off: the next one, whoever writes it, begins behind that.
 fn put(file: &mut File, record: &Record) -> std::io::Result<()> {
-    let mut line = serde_json::to_vec(record).map_err(std::io::Error::other)?;
+    let mut line = if is_cut_off(file) { vec![b'\n'] } else { Vec::new() };
+    serde_json::to_writer(&mut line, record).map_err(std::io::Error::other)?;
     line.push(b'\n');
     file.write_all(&line)
+}
+
+/// Does the file's last line lack its end? Of what is no file nobody can tell.
+fn is_cut_off(file: &File) -> bool {
+    let mut last = [0];
+    let end = file.metadata().ok().filter(Metadata::is_file).map_or(0, |m| m.len());
+    end > 0 && file.read_at(&mut last, end - 1).is_ok_and(|n| n == 1) && last != *b"\n"
 }
 
 /// RFC 3339, UTC, microseconds.
@@ -159,6 +184,20 @@ mod tests {
     fn times_are_rfc_3339_in_utc() {
         assert_eq!(timestamp(UNIX_EPOCH), "1970-01-01T00:00:00.000000Z");
         assert_eq!(timestamp(UNIX_EPOCH + Duration::from_micros(1_709_210_096_000_007)), "2024-02-29T12:34:56.000007Z");
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_takes_no_other_with_it() {
+        let path = std::env::temp_dir().join(format!("vkernel-audit-cut-{}", std::process::id()));
+        let mut audit = Audit::open("c", Some(&path)).unwrap();
+        audit.write(Record::new(Event::Exec, Decision::Denied, "first"));
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"time\":").unwrap();
+        audit.lost = 3;
+        audit.write(Record::new(Event::Exec, Decision::Denied, "second"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let reasons: Vec<_> = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).map(|v| v["reason"].as_str().unwrap().to_owned()).ok()).collect();
+        assert_eq!(reasons, [Some("first".into()), None, Some("sink-failed".into()), Some("second".into())]);
     }
 
     #[test]

@@ -286,6 +286,7 @@ pub const RUNTIME: &[i64] = &[
     libc::SYS_waitid,
     libc::SYS_pidfd_open,
     libc::SYS_pidfd_send_signal,
+    libc::SYS_getpgid,
     libc::SYS_clock_gettime,
     libc::SYS_clock_getres,
     libc::SYS_clock_nanosleep,

@@ -9,7 +9,7 @@ use crate::handshake::{Channel, Kind};
 use crate::hooks::{self, Moment};
 use crate::lockdown::{self, Credentials};
 use crate::namespaces::{self, Owners};
-use crate::{rootfs, sys, terminal};
+use crate::{rootfs, streams, sys, terminal};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 use std::ffi::CString;
@@ -36,8 +36,14 @@ pub fn live(container: &Container, channel: &Channel, doors: Doors, load: impl F
 
 fn set_up(container: &Container, channel: &Channel, doors: Doors, load: impl FnOnce(&Container) -> Result<GuestMain, Failure>) -> Result<GuestMain, Failure> {
     let failure = |what: &'static str| move |e: nix::Error| Failure::new(format!("start container: {what}"), e.desc(), "run as root, see `vkernel check`");
+    // Whoever enters a running container is in its guests' sight from now on, with all that is still open here (CVE-2016-9962). Landlock keeps them off too, where the kernel has it.
+    sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).map_err(|e| Failure::new("start container: PR_SET_DUMPABLE", e, "see `vkernel check`"))?;
     forget_environment();
     default_dispositions();
+    // With a terminal of its own it has none of the caller's.
+    if container.session != Session::Terminal {
+        streams::guard()?;
+    }
     container.cgroup.enter()?;
     if let Some(score) = container.spec.process().as_ref().and_then(|p| p.oom_score_adj()) {
         // While procfs is the host's: the guest's is read-only.

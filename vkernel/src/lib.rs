@@ -43,6 +43,7 @@ pub mod serial;
 pub mod signals;
 pub mod state;
 pub mod store;
+pub mod streams;
 pub mod supervisor;
 pub mod sys;
 pub mod terminal;

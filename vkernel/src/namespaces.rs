@@ -43,6 +43,12 @@ impl Owners {
         maps.iter().find(|[guest, _, size]| id >= *guest && id - guest < *size).map(|[guest, host, _]| host + (id - guest))
     }
 
+    /// Host ids of the user and group that the described process begins as.
+    pub fn guest(&self, spec: &Spec) -> Option<(u32, u32)> {
+        let user = spec.process().as_ref()?.user();
+        Some((Self::host(&self.users, user.uid())?, Self::host(&self.groups, user.gid())?))
+    }
+
     /// Owners in mount data are read by the namespace that mounts, which is the host's; and what names no owner would be the host's root.
     pub fn translate(&self, data: &mut Vec<String>) {
         if self.are_the_hosts() {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 const SLOTS: u64 = 1024;
 /// A slot reserved by a worker that died before it published it is skipped after this time.
-const STUCK: Duration = Duration::from_secs(1);
+pub const STUCK: Duration = Duration::from_secs(1);
 
 #[repr(C)]
 struct Slot {
@@ -128,8 +128,8 @@ impl Ring {
         slot.published.store(at + 1, Ordering::Release);
     }
 
-    /// Supervisor side: everything that has arrived, and how many were dropped since the last call. Never more than one ring full.
-    pub fn drain(&self) -> (Vec<Note>, u64) {
+    /// Supervisor side: everything that has arrived, and how many were dropped since the last call. Never more than one ring full. A slot that nobody publishes within `patience` counts as dropped.
+    pub fn drain(&self, patience: Duration) -> (Vec<Note>, u64) {
         let s = self.shared();
         let mut notes = Vec::new();
         let mut at = self.read.get();
@@ -142,7 +142,7 @@ impl Ring {
                 let load = |a: &AtomicU32| a.load(Ordering::Relaxed);
                 let detail = slot.detail.load(Ordering::Relaxed);
                 notes.push(Note { pid: load(&slot.pid), nr: load(&slot.nr), entry: load(&slot.entry), reason: load(&slot.reason), detail });
-            } else if self.stuck.get().is_some_and(|since| since.elapsed() > STUCK) {
+            } else if patience.is_zero() || self.stuck.get().is_some_and(|since| since.elapsed() > patience) {
                 s.dropped.fetch_add(1, Ordering::Relaxed);
             } else {
                 self.stuck.set(self.stuck.get().or(Some(Instant::now())));
@@ -168,13 +168,25 @@ mod tests {
         for i in 0..SLOTS as u32 + 5 {
             ring.note(Note::new(i, 2, Note::NOT_LISTED));
         }
-        let (notes, dropped) = ring.drain();
+        let (notes, dropped) = ring.drain(STUCK);
         assert_eq!(notes.len() as u64, SLOTS);
         assert_eq!(notes[3].nr, 3);
         assert_eq!(dropped, 5);
         ring.note(Note::new(9, 2, Note::NOT_IMPLEMENTED));
-        let (notes, dropped) = ring.drain();
+        let (notes, dropped) = ring.drain(STUCK);
         assert_eq!((notes.len(), dropped), (1, 0));
         assert_eq!(notes[0].reason(), "syscall-not-implemented");
+    }
+
+    /// A worker that is killed between reserving a slot and publishing it must not hide what others wrote behind it.
+    #[test]
+    fn at_the_end_a_slot_that_nobody_published_counts_as_dropped() {
+        let ring = Ring::new().unwrap();
+        ring.shared().tail.fetch_add(1, Ordering::AcqRel);
+        ring.note(Note::new(7, 2, Note::NOT_LISTED));
+        let before = ring.drain(STUCK);
+        assert_eq!((before.0.len(), before.1), (0, 0));
+        let (notes, dropped) = ring.drain(Duration::ZERO);
+        assert_eq!((notes.len(), dropped), (1, 1));
     }
 }

@@ -17,6 +17,7 @@ use crate::release::{Release, Source};
 use crate::rootfs::{self, Layout};
 use crate::signals::Signals;
 use crate::state::{self, Entry, Exit, Process, Record, Status};
+use crate::streams::Diverted;
 use crate::supervisor::Until;
 use crate::terminal::{self, Foreground, Relay};
 use crate::{audit, check, describe, fetch, log, sys};
@@ -68,6 +69,7 @@ fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut A
     let mut launch = Launch::new(release, spec, home, &signals, manner)?;
     launch.container.session = session;
 
+    let files = if detached { Diverted::default() } else { Diverted::divert(&launch.container.spec)? };
     let output = detached.then(|| log::Output::open(&ending.0.path(log::FILE))).transpose()?;
     let mut started = launch.start(audit)?;
     let keeper = Keeper::fork(&ending.0)?;
@@ -80,6 +82,7 @@ fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut A
     }
     audit.write(launch.release.started(pid.as_raw() as u32));
 
+    let files = files.pump()?;
     let _terminal = (session == Session::Foreground).then(|| Foreground::give(pid));
     let relay = started.terminal.take().map(Relay::new).transpose()?;
     signals.terminal = relay.as_ref().map(Relay::master).transpose()?;
@@ -95,6 +98,7 @@ fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut A
     if let Some(pump) = pump {
         pump.finish();
     }
+    files.finish();
     ending.ended(code.unwrap_or(255));
     drop(ending);
     keeper.dismiss();

@@ -10,14 +10,14 @@ use crate::decide::{Decider, Verdict};
 use crate::failure::Failure;
 use crate::listener::{Answer, Listener, Request};
 use crate::protocol::{EXEC_MARK, LIBRARY_MARK};
-use crate::ring::Ring;
+use crate::ring::{Ring, STUCK};
 use crate::signals::Signals;
 use crate::sys;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How long there is somebody to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,9 +75,10 @@ impl Supervisor<'_> {
             if signalled {
                 self.signals.forward(self.pidfd.as_fd());
             }
-            self.drain();
+            let over = ended && (self.until == Until::End || !listening);
+            self.drain(if over { Duration::ZERO } else { STUCK });
             self.count_kills(&mut killed);
-            if ended && (self.until == Until::End || !listening) {
+            if over {
                 return self.exit_code();
             }
         }
@@ -183,9 +184,9 @@ impl Supervisor<'_> {
     }
 
     /// Records that workers left in the ring: marked as theirs, since a compromised one can write what it likes.
-    fn drain(&mut self) {
+    fn drain(&mut self, patience: Duration) {
         let Some(ring) = self.ring else { return };
-        let (notes, dropped) = ring.drain();
+        let (notes, dropped) = ring.drain(patience);
         for note in notes {
             let event = if note.is_syscall() { Event::Syscall } else { Event::Guest };
             let mut record = Record::new(event, Decision::Denied, note.reason());

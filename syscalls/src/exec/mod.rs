@@ -69,7 +69,7 @@ pub const ROWS: &[Row] = &[
 fn exec(t: &mut Thread, dir: i32, path: u64, argv: u64, envp: u64, flags: i32) -> SysResult {
     let path = t.window().read_path(path)?;
     let (argv, envp) = resolve::arguments(t, argv, envp)?;
-    let prepared = resolve::by_path(t, dir, &path, argv, envp, flags)?;
+    let prepared = resolve::undisturbed(t, dir, &path, argv, envp, flags)?;
     crate::thread::exec_alone(t, prepared)
 }
 

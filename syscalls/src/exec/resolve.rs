@@ -4,6 +4,7 @@
 
 use super::Prepared;
 use crate::errno::Errno;
+use crate::fs::apart;
 use crate::host::{Object, ObjectId};
 use crate::mm::file_identity;
 use crate::pass::{at, at_mut, quick};
@@ -12,6 +13,7 @@ use crate::thread::Thread;
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 /// Linux's MAX_ARG_STRLEN.
 const MAX_STRING: usize = 32 * 4096;
@@ -52,6 +54,34 @@ fn strings(t: &Thread, mut at: u64, limit: u64, used: &mut u64) -> Result<Vec<CS
     Ok(list)
 }
 
+/// As `by_path`, where other threads could put another file under the number of the one that is being looked at: what was checked must be what is asked about, and both what is run.
+pub(super) fn undisturbed(t: &Thread, dir: i32, path: &CStr, argv: Vec<CString>, envp: Vec<CString>, flags: i32) -> Result<Prepared, Errno> {
+    if !apart::is_needed(&t.process) || !are_threads_asked() {
+        return by_path(t, dir, path, argv, envp, flags);
+    }
+    /// The calling thread, lent to one that works in its place.
+    struct Lent<'a>(&'a Thread);
+    // SAFETY: the calling thread waits while the other one has it.
+    unsafe impl Send for Lent<'_> {}
+    let lent = Lent(t);
+    let work = move || {
+        let lent = lent;
+        by_path(lent.0, dir, path, argv, envp, flags)
+    };
+    apart::apart(work, |_, prepared| Ok(prepared))
+}
+
+/// Whether the supervisor takes files from the thread that asks (Linux ≥ 6.9), or from its process's first one.
+fn are_threads_asked() -> bool {
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    const PIDFD_THREAD: u64 = libc::O_EXCL as u64;
+    *KNOWN.get_or_init(|| {
+        // SAFETY: gettid has no preconditions.
+        let tid = unsafe { libc::gettid() } as u64;
+        quick(libc::SYS_pidfd_open, &[tid, PIDFD_THREAD]).map(|fd| quick(libc::SYS_close, &[fd])).is_ok()
+    })
+}
+
 /// Asks for `path`, follows scripts, finds the ELF interpreter.
 pub(super) fn by_path(t: &Thread, dir: i32, path: &CStr, mut argv: Vec<CString>, envp: Vec<CString>, flags: i32) -> Result<Prepared, Errno> {
     if flags & !(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) != 0 {
@@ -87,7 +117,8 @@ pub(super) fn by_path(t: &Thread, dir: i32, path: &CStr, mut argv: Vec<CString>,
 /// The ELF interpreter of an object: opened in the guest's root, named by the supervisor.
 pub(super) fn interpreter(t: &Thread, room: &Room, object: &Object) -> Result<Option<(ObjectId, (u64, u64))>, Errno> {
     let Some(path) = &object.interpreter else { return Ok(None) };
-    let file = open_raw(room, libc::AT_FDCWD, path, libc::O_RDONLY | libc::O_CLOEXEC)?;
+    // The guest may have put anything there: nobody is to read it.
+    let file = open_raw(room, libc::AT_FDCWD, path, libc::O_PATH | libc::O_CLOEXEC)?;
     let id = t.process.host.library(file.as_fd())?.ok_or(Errno::EACCES)?;
     Ok(Some((id, file_identity(file.as_raw_fd()))))
 }

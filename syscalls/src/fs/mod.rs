@@ -4,6 +4,7 @@
 //! what the kernel gets (07, S6), so no row reads a path twice.
 
 mod access;
+pub(crate) mod apart;
 mod directory;
 mod fcntl;
 mod ioctl;
@@ -14,6 +15,7 @@ mod open;
 pub(crate) mod own;
 mod proc_view;
 mod read_write;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod xattr;

@@ -1,9 +1,10 @@
 //! Making and ending descriptors: open, close, dup, pipes, memfd.
 //!
-//! Does not own what an opened procfs file shows (`proc_view` replaces it here, after the open). The fact a newcomer gets wrong: the runtime
+//! Does not own what an opened procfs file shows (`proc_view` replaces it here, after the open; where there are threads `shared` judges before it). The fact a newcomer gets wrong: the runtime
 //! holds no descriptor of its own while guest code runs (07, S7), so close_range and lowest-number rules are simply the kernel's.
 
-use super::proc_view;
+use super::shared::{self, Wanted};
+use super::{apart, proc_view};
 use crate::errno::Errno;
 use crate::pass::{at, passes, quick, refused, rows};
 use crate::table::SysResult;
@@ -52,6 +53,9 @@ fn close_range(t: &mut Thread, a: [u64; 6]) -> SysResult {
 
 fn open(t: &mut Thread, dirfd: u64, path: u64, flags: u64, mode: u64) -> SysResult {
     let path = t.path(path)?;
+    if apart::is_needed(&t.process) && !shared::is_harmless(flags) {
+        return shared::open(t, Wanted { dirfd, path: &path, flags, mode, resolve: 0 });
+    }
     match t.host(libc::SYS_openat, &[dirfd, path.as_ptr() as u64, flags, mode]) {
         Ok(fd) => proc_view::opened(t, fd, flags),
         Err(Errno::EACCES) => proc_view::denied(t, flags, |flags| quick(libc::SYS_openat, &[dirfd, path.as_ptr() as u64, flags])),
@@ -66,7 +70,13 @@ fn openat2(t: &mut Thread, a: [u64; 6]) -> SysResult {
         return Err(Errno::E2BIG);
     }
     let how = t.read_array::<u8>(a[2], a[3] as usize)?;
-    let flags = how.first_chunk::<8>().map_or(0, |f| u64::from_le_bytes(*f));
+    let word = |n: usize| how.get(8 * n..8 * n + 8).map_or(0, |w| u64::from_le_bytes(w.try_into().expect("eight bytes")));
+    let flags = word(0);
+    // Of a size or with fields that the kernel refuses it says so itself.
+    let known = how.len() >= 24 && how[24..].iter().all(|b| *b == 0);
+    if known && apart::is_needed(&t.process) && !shared::is_harmless(flags) {
+        return shared::open2(t, Wanted { dirfd: a[0], path: &path, flags, mode: word(1), resolve: word(2) });
+    }
     match t.host(libc::SYS_openat2, &[a[0], path.as_ptr() as u64, at(how.as_slice()), a[3]]) {
         Ok(fd) => proc_view::opened(t, fd, flags),
         Err(Errno::EACCES) => proc_view::denied(t, flags, |flags| {

@@ -48,6 +48,21 @@ pub(crate) fn descriptor(fd: i32) -> Result<CString, Errno> {
     if is_there() { Ok(CString::new(format!("/proc/thread-self/fd/{fd}")).expect("a number has no NUL")) } else { Err(Errno::ENOENT) }
 }
 
+/// As `descriptor`, of another thread of this process.
+pub(super) fn descriptor_of(tid: i32, fd: i32) -> Result<CString, Errno> {
+    if is_there() { Ok(CString::new(format!("/proc/{}/task/{tid}/fd/{fd}", std::process::id())).expect("numbers have no NUL")) } else { Err(Errno::ENOENT) }
+}
+
+/// The kernel's name for the working directory.
+pub(super) fn directory() -> Result<Vec<u8>, Errno> {
+    if is_there() { link_text(libc::AT_FDCWD as u64, c"/proc/thread-self/cwd") } else { Err(Errno::ENOENT) }
+}
+
+/// The mounts of the calling thread's namespace (proc(5), mountinfo).
+pub(super) fn mounts() -> Option<String> {
+    if is_there() { std::fs::read_to_string("/proc/thread-self/mountinfo").ok() } else { None }
+}
+
 /// The kernel's name for an open file of the calling thread.
 pub(crate) fn name(fd: i32) -> Result<Vec<u8>, Errno> {
     link_text(libc::AT_FDCWD as u64, &descriptor(fd)?)
@@ -61,6 +76,12 @@ pub(crate) fn descriptors() -> Option<&'static str> {
 /// What the kernel says of the calling thread (proc(5), stat).
 pub(crate) fn stat() -> Option<&'static str> {
     is_there().then_some("/proc/thread-self/stat")
+}
+
+/// The processes that this pid namespace shows.
+pub(crate) fn processes() -> Option<impl Iterator<Item = u64>> {
+    let all = if is_there() { std::fs::read_dir("/proc").ok()? } else { return None };
+    Some(all.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()))
 }
 
 /// Is the calling thread the only one of its process?
@@ -97,11 +118,19 @@ pub(super) fn link_text(dirfd: u64, path: &CStr) -> Result<Vec<u8>, Errno> {
 }
 
 pub(super) fn identity_of(dirfd: u64, path: &CStr, flags: i32) -> Result<Identity, Errno> {
+    stat_of(dirfd, path, flags).map(|s| (s.st_dev, s.st_ino))
+}
+
+/// Is this open O_PATH descriptor a symbolic link itself?
+pub(super) fn is_link(fd: u64) -> Result<bool, Errno> {
+    stat_of(fd, c"", libc::AT_EMPTY_PATH).map(|s| s.st_mode & libc::S_IFMT == libc::S_IFLNK)
+}
+
+fn stat_of(dirfd: u64, path: &CStr, flags: i32) -> Result<libc::stat, Errno> {
     let mut stat = MaybeUninit::<libc::stat>::zeroed();
     quick(libc::SYS_newfstatat, &[dirfd, path.as_ptr() as u64, at_mut(&mut stat), flags as u64])?;
     // SAFETY: zero bytes are a valid `stat`, and the kernel filled it.
-    let stat = unsafe { stat.assume_init() };
-    Ok((stat.st_dev, stat.st_ino))
+    Ok(unsafe { stat.assume_init() })
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a procfs file about a process is to the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum View {
+pub(super) enum View {
     /// The kernel's answer is right.
     Kernel,
     Maps,
@@ -25,23 +25,44 @@ enum View {
     Hidden,
 }
 
+/// What an open file is to the guest, by whatever name it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judged {
+    /// The kernel's file is right.
+    Kernel,
+    /// The runtime's executable: the guest's program belongs in its place.
+    Runtime,
+    View(View),
+    Hidden,
+}
+
+/// Of an O_PATH descriptor, too.
+pub(super) fn judge(fd: u64) -> Judged {
+    let (Ok(id), runtime) = (identity(fd), own::executable()) else { return Judged::Hidden };
+    match runtime {
+        Some(runtime) if runtime == id => Judged::Runtime,
+        // This might be it.
+        None => Judged::Hidden,
+        Some(_) if !is_procfs(fd, id.0) => Judged::Kernel,
+        Some(_) => match view_of(fd) {
+            View::Kernel => Judged::Kernel,
+            View::Hidden => Judged::Hidden,
+            view => Judged::View(view),
+        },
+    }
+}
+
 /// Called after an open succeeded: gives back the descriptor, or puts the guest's view in its place under the same number, or refuses.
 pub(super) fn opened(t: &mut Thread, fd: u64, flags: u64) -> SysResult {
-    let Ok(id) = identity(fd) else { return Ok(fd) };
-    let runtime = own::executable();
-    let replaced = if runtime == Some(id) {
-        program(t, fd, flags)
-    } else if runtime.is_none() {
-        // This might be it.
-        Err(Errno::EACCES)
-    } else if flags & libc::O_PATH as u64 == 0 && is_procfs(fd, id.0) {
-        match view_of(fd) {
-            View::Kernel => return Ok(fd),
-            View::Hidden => Err(Errno::EACCES),
-            view => text(t, view).and_then(|bytes| show(fd, flags, &bytes)),
-        }
-    } else {
-        return Ok(fd);
+    let by_name = flags & libc::O_PATH as u64 != 0;
+    let replaced = match judge(fd) {
+        Judged::Kernel => return Ok(fd),
+        Judged::Runtime => program(t, fd, flags),
+        // Nothing can be read through it, and who opens it again is judged again.
+        Judged::View(_) if by_name => return Ok(fd),
+        Judged::Hidden if by_name && own::executable().is_some() => return Ok(fd),
+        Judged::Hidden => Err(Errno::EACCES),
+        Judged::View(view) => text(t, view).and_then(|bytes| show(fd, flags, &bytes)),
     };
     replaced.inspect_err(|_| {
         let _ = quick(libc::SYS_close, &[fd]);
@@ -99,7 +120,7 @@ fn own_pid() -> u64 {
     u64::from(std::process::id())
 }
 
-fn program_path(t: &Thread) -> Result<CString, Errno> {
+pub(super) fn program_path(t: &Thread) -> Result<CString, Errno> {
     let exe = t.process.exe.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     exe.as_ref().map(|e| e.path.clone()).ok_or(Errno::ENOENT)
 }
@@ -111,6 +132,10 @@ fn program(t: &Thread, fd: u64, flags: u64) -> SysResult {
     }
     let path = program_path(t)?;
     let new = quick(libc::SYS_openat, &[libc::AT_FDCWD as u64, path.as_ptr() as u64, flags & !((libc::O_NOFOLLOW | libc::O_CREAT) as u64)])?;
+    // The guest may have put anything there meanwhile, such as a link to /proc/self/mem.
+    if flags & libc::O_PATH as u64 == 0 && judge(new) != Judged::Kernel {
+        return quick(libc::SYS_close, &[new]).and(Err(Errno::EACCES));
+    }
     take_place(fd, new, flags)
 }
 
@@ -123,6 +148,20 @@ fn take_place(fd: u64, new: u64, flags: u64) -> SysResult {
 
 /// A read-only file with these bytes under the number `fd`.
 fn show(fd: u64, flags: u64, bytes: &[u8]) -> SysResult {
+    take_place(fd, filled(bytes)?, flags)
+}
+
+/// A file that shows this, under a new number.
+pub(super) fn show_new(t: &Thread, view: View, flags: u64) -> SysResult {
+    let fd = filled(&text(t, view)?)?;
+    if flags & libc::O_CLOEXEC as u64 == 0 {
+        quick(libc::SYS_fcntl, &[fd, libc::F_SETFD as u64, 0])?;
+    }
+    Ok(fd)
+}
+
+/// A read-only file with these bytes.
+fn filled(bytes: &[u8]) -> SysResult {
     let (read_only, writable) = empty_file(bytes.len())?;
     let mut done = 0;
     let mut result = Ok(0);
@@ -132,7 +171,7 @@ fn show(fd: u64, flags: u64, bytes: &[u8]) -> SysResult {
     }
     let _ = quick(libc::SYS_close, &[writable]);
     match result {
-        Ok(_) => take_place(fd, read_only, flags),
+        Ok(_) => Ok(read_only),
         Err(e) => {
             let _ = quick(libc::SYS_close, &[read_only]);
             Err(e)
@@ -201,8 +240,9 @@ fn view(file: &[u8], own: bool) -> View {
     }
 }
 
-/// Splits `…/PID/FILE` or `…/PID/task/TID/FILE` into the process id and the file.
+/// Splits `…/PID/FILE` or `…/PID/task/TID/FILE` into the process id and the file. What was opened while its thread ended may be called deleted, and still opens the memory of the whole process.
 fn about_process(name: &[u8]) -> Option<(u64, &[u8])> {
+    let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
     let number = |part: &[u8]| std::str::from_utf8(part).ok()?.parse::<u64>().ok();
     let mut parts = name.rsplit(|b| *b == b'/');
     let (file, id) = (parts.next()?, number(parts.next()?)?);
@@ -239,6 +279,7 @@ mod tests {
     fn names_of_procfs_objects_tell_process_and_file() {
         assert_eq!(about_process(b"/proc/12/maps"), Some((12, b"maps".as_slice())));
         assert_eq!(about_process(b"/mnt/proc/12/task/13/mem"), Some((12, b"mem".as_slice())));
+        assert_eq!(about_process(b"/proc/12/task/13/mem (deleted)"), Some((12, b"mem".as_slice())));
         assert_eq!(about_process(b"/proc/cpuinfo"), None);
         assert_eq!(about_process(b"/proc/sys/kernel/pid_max"), None);
     }

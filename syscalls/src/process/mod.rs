@@ -5,6 +5,7 @@
 
 mod credentials;
 mod fork;
+pub(crate) mod group;
 mod limits;
 mod pidfd;
 mod prctl;

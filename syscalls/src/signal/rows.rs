@@ -5,6 +5,7 @@ use super::host::{self, Info, host_mask};
 use super::{Action, SIGNALS};
 use crate::errno::Errno;
 use crate::host::Event;
+use crate::process::group;
 use crate::table::{Arg, Row, Support, SysResult};
 use crate::thread::{Thread, reg};
 
@@ -163,6 +164,10 @@ fn rt_tgsigqueueinfo(t: &mut Thread, [pid, tid, signal, info, ..]: [u64; 6]) -> 
 }
 
 fn pidfd_send_signal(t: &mut Thread, [fd, signal, info, flags, ..]: [u64; 6]) -> SysResult {
+    // PIDFD_SIGNAL_PROCESS_GROUP (Linux ≥ 6.9): a group may reach beyond the container (`process::group`).
+    if flags & 4 != 0 {
+        return Err(Errno::EINVAL);
+    }
     let mut info = if info == 0 { None } else { Some(read_info(t, info)?) };
     if let Some(info) = info.as_mut().filter(|_| host::is_synchronous(signal as i32)) {
         // Whether it is one's own is what the kernel says of no signal at all with the same code.
@@ -231,6 +236,9 @@ fn set_altstack(t: &mut Thread, stack: AltStack) -> Result<(), Errno> {
 }
 
 fn kill(_: &mut Thread, [pid, signal, ..]: [u64; 6]) -> SysResult {
+    if pid as i32 == 0 && group::is_foreign() {
+        return group::signal(signal);
+    }
     crate::host_call(libc::SYS_kill, [pid, signal, 0, 0, 0, 0])
 }
 

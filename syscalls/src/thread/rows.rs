@@ -18,8 +18,8 @@ passes! {
     148 "sched_rr_get_interval" [Pid Ptr] "" |t, a| [a[0], t.ptr(a[1], 16)];
     203 "sched_setaffinity" [Pid Len Ptr] "" |t, a| [a[0], a[1], t.ptr(a[2], a[1])];
     140 "getpriority" [Int Pid] "" |_, a| [a[0], a[1]];
-    141 "setpriority" [Int Pid Int] "" |_, a| [a[0], a[1], a[2]];
-    251 "ioprio_set" [Int Pid Int] "" |_, a| [a[0], a[1], a[2]];
+    141 "setpriority" [Int Pid Int] "" |_, a| own_group(libc::PRIO_PGRP, libc::PRIO_PROCESS, a);
+    251 "ioprio_set" [Int Pid Int] "" |_, a| own_group(IOPRIO_WHO_PGRP, IOPRIO_WHO_PROCESS, a);
     252 "ioprio_get" [Int Pid] "" |_, a| [a[0], a[1]];
     324 "membarrier" [Int Flags Int] "" |_, a| [a[0], a[1], a[2]];
 }
@@ -40,6 +40,16 @@ refused! {
     211 "get_thread_area" ENOSYS "32-bit programs only";
     154 "modify_ldt" ENOSYS "no segments besides fs and gs";
     334 "rseq" ENOSYS "the C library does without";
+}
+
+/// <linux/ioprio.h>
+const IOPRIO_WHO_PROCESS: u32 = 1;
+const IOPRIO_WHO_PGRP: u32 = 2;
+
+/// Of a process group that reaches beyond the container only the caller is meant.
+fn own_group(group: u32, process: u32, a: [u64; 6]) -> [u64; 3] {
+    let own = a[0] as u32 == group && a[1] as i32 == 0 && crate::process::group::is_foreign();
+    [if own { process.into() } else { a[0] }, a[1], a[2]]
 }
 
 /// `struct robust_list_head`: three words.

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: unit tests of all crates, then the integration tests on a release made for them.
 
 use crate::process::{self, root, say, work};
-use crate::suite::{blocks, csmith};
+use crate::suite::{adversary, blocks, csmith};
 use crate::{demo, fuzz, gates, mutants, release, rootfs, setup};
 use anyhow::Context;
 use std::fs;
@@ -44,6 +44,7 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
     let mut include = demo::programs();
     include.push("/usr/bin/ldd".to_owned());
     include.extend(test_programs(&image)?);
+    include.extend(adversary::programs(&image)?);
     include.extend(FOREIGN.iter().map(|(_, program)| (*program).to_owned()));
     let release = release::build(&binaries, "tests", &image, &include)?;
     say("integration tests");
@@ -51,6 +52,7 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
         &binaries,
         &release,
         &[
+            "adversary",
             "bad_input",
             "build",
             "containers",
@@ -95,9 +97,13 @@ fn integration(binaries: &setup::Binaries, release: &release::Release, targets: 
         tests.args(["--test", target]);
     }
     tests.arg("--").args(filter).args(["--test-threads", "2"]);
-    tests.env("VKERNEL_BIN", &binaries.vkernel).env("RECOMPILER_BIN", &binaries.recompiler);
-    tests.env("VKERNEL_MANIFEST", &release.manifest).env("VKERNEL_ROOTFS", &release.rootfs).env("VKERNEL_KEY", &release.public_key);
-    process::run(&mut tests).context("integration tests failed")
+    process::run(told(&mut tests, binaries, release)).context("integration tests failed")
+}
+
+/// Tells the integration crate what it is to test.
+pub(crate) fn told<'a>(command: &'a mut Command, binaries: &setup::Binaries, release: &release::Release) -> &'a mut Command {
+    command.env("VKERNEL_BIN", &binaries.vkernel).env("RECOMPILER_BIN", &binaries.recompiler);
+    command.env("VKERNEL_MANIFEST", &release.manifest).env("VKERNEL_ROOTFS", &release.rootfs).env("VKERNEL_KEY", &release.public_key)
 }
 
 /// A copy of the root filesystem with the test programs compiled into it.

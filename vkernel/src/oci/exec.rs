@@ -16,6 +16,7 @@ use crate::lockdown;
 use crate::release::Release;
 use crate::signals::Signals;
 use crate::state::{Entry, Status};
+use crate::streams::Diverted;
 use crate::supervisor::Until;
 use crate::terminal::{self, Foreground, Relay};
 use crate::user::Database;
@@ -53,20 +54,27 @@ pub fn exec(options: &Exec, entry: &Entry) -> Result<i32, Failure> {
     let home = Home { subject, place, cgroup: entry.record.cgroup.clone(), written: entry.record.written.clone() };
     let mut launch = Launch::new(release, spec, home, &signals, manner)?;
     launch.container.session = session;
+    // One in the background writes where its caller wants, who is gone then.
+    let files = (!options.detach).then(|| Diverted::divert(&launch.container.spec)).transpose()?;
     let mut started = launch.start(&audit)?;
     if let Some(socket) = &options.handed.console_socket {
         let master = started.terminal.take().ok_or_else(|| Failure::new("--console-socket", "the process wants no terminal", "give it with --tty only"))?;
         send_terminal(socket, std::os::fd::AsFd::as_fd(&master))?;
     }
     pid_file(options.handed.pid_file.as_deref(), started.pid)?;
-    if options.detach { detached(options, launch, started, &mut audit, &signals) } else { attached(launch, started, &mut audit, signals) }
+    match files {
+        None => detached(options, launch, started, &mut audit, &signals),
+        Some(files) => attached(launch, started, files, &mut audit, signals),
+    }
 }
 
-fn attached(launch: Launch, mut started: Started, audit: &mut Audit, mut signals: Signals) -> Result<i32, Failure> {
+fn attached(launch: Launch, mut started: Started, files: Diverted, audit: &mut Audit, mut signals: Signals) -> Result<i32, Failure> {
+    let files = files.pump()?;
     let _terminal = (launch.container.session == Session::Foreground).then(|| Foreground::give(started.pid));
     let relay = started.terminal.take().map(Relay::new).transpose()?;
     signals.terminal = relay.as_ref().map(Relay::master).transpose()?;
     let code = launch.serve(started.go()?, audit, &signals, Until::End)?;
+    files.finish();
     if let Some(relay) = relay {
         relay.finish();
     }

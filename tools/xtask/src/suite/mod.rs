@@ -2,6 +2,7 @@
 //!
 //! Owns the list of suites; each one's work is in a file of its own. Suites of other people's tests run every case natively and lifted and end in a `Verdict`.
 
+pub(crate) mod adversary;
 mod avx;
 mod bash;
 mod batch;
@@ -153,6 +154,14 @@ pub(crate) enum Suite {
         #[arg(long, default_value = "full", value_parser = ["fast", "auto", "full"])]
         tier: String,
     },
+    /// Attacks on the runtime from inside a guest and from outside, each with a harmless twin
+    Adversary {
+        /// Only these cases
+        cases: Vec<String>,
+        /// Only in these modes: identity, mapped, podman, rootless; may be repeated
+        #[arg(long = "mode")]
+        modes: Vec<String>,
+    },
     /// Every form of every lifted instruction with random operands through the whole pipeline
     Instructions,
 }
@@ -187,6 +196,7 @@ impl Suite {
             Suite::Zlib => zlib::run()?.check(),
             Suite::Xz => xz::run()?.check(),
             Suite::Programs { cases, tier } => programs::run(&cases, &tier)?.check(),
+            Suite::Adversary { cases, modes } => adversary::run(&cases, &modes),
             Suite::Instructions => test::instruction_suite(),
         }
     }
