@@ -57,7 +57,7 @@ fn mmap(t: &mut Thread, mut args: [u64; 6]) -> SysResult {
     let mut memory = t.process.memory();
     // A reservation far up is a heap that has to be there, wherever it is.
     let reserves = request.prot == libc::PROT_NONE && request.flags & libc::MAP_NORESERVE != 0 && !request.is_fixed();
-    if !is_alias(hint) && !(reserves && hint > ALIAS) {
+    if !(is_alias(hint) || reserves && hint > ALIAS) {
         return memory.mmap(&*t.process.host, &limits, request);
     }
     // Who reserves takes what can be had, less and less until it can: something must be left for all others.
@@ -135,7 +135,7 @@ fn madvise(t: &mut Thread, [addr, len, advice, ..]: [u64; 6]) -> SysResult {
         return Err(Errno::EINVAL);
     }
     if len == 0 {
-        return if addr % PAGE == 0 { Ok(0) } else { Err(Errno::EINVAL) };
+        return if addr.is_multiple_of(PAGE) { Ok(0) } else { Err(Errno::EINVAL) };
     }
     match mapped_range(t, addr, len) {
         // Over holes Linux advises what is mapped, and then says that there were holes.
