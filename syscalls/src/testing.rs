@@ -80,7 +80,7 @@ impl Host for Double {
     }
     fn library(&self, fd: BorrowedFd<'_>) -> Result<Option<ObjectId>, Errno> {
         let identity = crate::mm::file_identity(fd.as_raw_fd());
-        let own = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).is_ok_and(|p| p.ends_with("status"));
+        let own = std::fs::read_link(format!("/proc/thread-self/fd/{}", fd.as_raw_fd())).is_ok_and(|p| p.ends_with("status"));
         Ok(if own { Some(INTERPRETER) } else { (*self.library.lock().unwrap() == Some(identity)).then_some(LIBRARY) })
     }
     fn object(&self, id: ObjectId) -> &Object {

@@ -21,14 +21,16 @@ pub enum Mode {
     Unprotected,
 }
 
-/// A link-by-link copy of the image, because podman adds files to it. Removed when dropped.
+/// A copy of the image, because podman and its guests write into it: by links, but for what attackers change in place. Removed when dropped.
 pub struct PodmansImage(tempfile::TempDir);
 
 impl PodmansImage {
     pub fn new() -> Self {
         let image = Setup::get().rootfs;
         let dir = tempfile::tempdir_in(image.parent().expect("the image has a parent")).expect("a directory can be made");
-        assert!(Command::new("cp").args(["--archive", "--link"]).arg(&image).arg(dir.path().join("rootfs")).status().expect("cp runs").success());
+        let script = r#"set -e; cp --archive --link "$1" "$2"; home=usr/local/lib/adversary; rm -r "$2/$home"; cp --archive "$1/$home" "$2/$home""#;
+        let copied = Command::new("bash").args(["-c", script, "copy"]).arg(&image).arg(dir.path().join("rootfs")).status();
+        assert!(copied.expect("bash runs").success());
         Self(dir)
     }
 
@@ -54,11 +56,23 @@ impl Mode {
         }
     }
 
-    /// Why the product cannot be run so, in its own words; `None` if it can.
+    /// Why the product cannot be run so, or not on this host, in its own words; `None` if it can.
     pub fn refusal(&self) -> Option<String> {
-        let Mode::Rootless = self else { return None };
-        let out = self.command(&Stage::new(), &[], &["/usr/bin/true"]).output().expect("setpriv starts");
+        if !matches!(self, Mode::Rootless | Mode::Mapped) {
+            return None;
+        }
+        let out = self.command(&Stage::new(), &[], &["/usr/bin/true"]).output().expect("the command starts");
         (!out.status.success()).then(|| String::from_utf8_lossy(&out.stderr).trim().to_owned())
+    }
+
+    /// Every run begins with the same image.
+    pub(super) fn tidy(&self) {
+        if let Mode::Podman { rootfs } = self {
+            let _ = std::fs::remove_file(rootfs.join("etc/ld.so.preload"));
+            for entry in std::fs::read_dir(rootfs.join("tmp")).into_iter().flatten().flatten() {
+                let _ = std::fs::remove_dir_all(entry.path()).or_else(|_| std::fs::remove_file(entry.path()));
+            }
+        }
     }
 
     /// The program in a container of this mode.

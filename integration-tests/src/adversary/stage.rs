@@ -28,9 +28,17 @@ const CALLER: &str = r#"stage=$1; shift; cd "$stage/secret"; exec 5< . 6< / 7<> 
 /// The same with the audit log on a disk of its own, which only the caller sees.
 const CALLER_WITH_A_SMALL_DISK: &str = r#"mount -t tmpfs -o size=400k log "$1/log"; exec bash -c "$CALLER" caller "$@""#;
 
-/// The same on a terminal, in the process group of a script of the host's (`vkernel run … > file` in a script): a signal that the script gets was none of the guest's to send.
-const CALLER_ON_A_TERMINAL: &str = r#"export STAGE=$1; shift; cd "$STAGE/secret"; export COMMAND="${*@Q}"
-exec script --quiet --return --command 'bash -c "nice=\$(nice); trap "echo won a process of the host got the signal >> \$STAGE/stdout" USR1; $COMMAND >> $STAGE/stdout 2>> $STAGE/stderr; code=\$?; [ \$(nice) = \$nice ] || echo won a process of the host is \$(nice) nice >> \$STAGE/stdout; exit \$code"' /dev/null"#;
+/// The same on a terminal, in the process group of a script of the host's (`vkernel run … > file` in a script).
+const CALLER_ON_A_TERMINAL: &str =
+    r#"export STAGE=$1; shift; cd "$STAGE/secret"; export COMMAND="${*@Q}"; exec script --quiet --return --command "bash '$STAGE/session'" /dev/null"#;
+/// That script: a signal that it gets, or another priority, was none of the guest's to give.
+const SESSION: &str = r#"before=$(nice)
+trap 'echo won a process of the host got the signal >> "$STAGE/stdout"' USR1
+eval "$COMMAND" >> "$STAGE/stdout" 2>> "$STAGE/stderr"
+code=$?
+[ "$(nice)" = "$before" ] || echo won a process of the host is $(nice) nice >> "$STAGE/stdout"
+exit $code
+"#;
 
 pub struct Stage {
     dir: tempfile::TempDir,
@@ -95,7 +103,9 @@ impl Stage {
             fs::create_dir(stage.path(dir)).expect("the stage is ours");
         }
         let mode = |path: &str, mode| fs::set_permissions(stage.path(path), fs::Permissions::from_mode(mode)).expect("the stage is ours");
-        for (file, text) in [("precious/file", "precious\n"), ("stream", "of the host\n"), ("stdout", ""), ("stderr", ""), (&format!("secret/{HOSTS}"), "secret\n")] {
+        for (file, text) in
+            [("precious/file", "precious\n"), ("stream", "of the host\n"), ("stdout", ""), ("stderr", ""), ("session", SESSION), (&format!("secret/{HOSTS}"), "secret\n")]
+        {
             fs::write(stage.path(file), text).expect("the stage is ours");
         }
         mode("", 0o755);
@@ -118,6 +128,7 @@ impl Stage {
 
     /// Runs one side of a case to its end.
     pub(super) fn run(mut self, case: &Case, mode: &Mode, side: Side, share: Share) -> Ended {
+        mode.tidy();
         let before = self.watched();
         let program = format!("/usr/local/lib/adversary/{}", case.name);
         let tries = share.of(case.tries).to_string();
