@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 /// What is asked of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,19 +63,30 @@ struct Digests {
 /// Scripts beyond this are refused: their size stands in no manifest, so nothing else bounds the work (07, S17).
 const LARGEST_SCRIPT_BYTES: u64 = 16 << 20;
 
+/// Reason code: keys or revocations changed, and the release is no longer signed by anybody who is trusted.
+const NOT_BELIEVED: &str = "release-revoked";
+
 /// Decides for one container.
-pub struct Decider<'a> {
-    verified: &'a Verified,
+pub struct Decider {
+    verified: Arc<Verified>,
+    /// Nothing of a release that is no longer believed runs.
+    believed: bool,
     root: OwnedFd,
     cache: HashMap<Key, Digests>,
     /// Only files whose ctime lies well before this are remembered: those the image brought along.
     started: i64,
 }
 
-impl<'a> Decider<'a> {
-    pub fn new(verified: &'a Verified, root: OwnedFd) -> Self {
+impl Decider {
+    pub fn new(verified: Arc<Verified>, root: OwnedFd) -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-        Self { verified, root, cache: HashMap::new(), started: now }
+        Self { verified, believed: true, root, cache: HashMap::new(), started: now }
+    }
+
+    /// The same release under other keys and revocations; `None`: they do not believe it.
+    pub fn judge_by(&mut self, verified: Option<Arc<Verified>>) {
+        self.believed = verified.is_some();
+        self.verified = verified.unwrap_or_else(|| self.verified.clone());
     }
 
     pub fn root(&self) -> BorrowedFd<'_> {
@@ -87,11 +99,17 @@ impl<'a> Decider<'a> {
     }
 
     pub fn library(&mut self, file: BorrowedFd<'_>) -> Verdict {
+        if !self.believed {
+            return Verdict::refused(libc::EACCES, NOT_BELIEVED);
+        }
         self.object(file, Wanted::Library)
     }
 
     /// A program or a script.
     pub fn program(&mut self, file: BorrowedFd<'_>) -> Verdict {
+        if !self.believed {
+            return Verdict::refused(libc::EACCES, NOT_BELIEVED);
+        }
         let mut owned: Option<OwnedFd> = None;
         for scripts in 0..=SCRIPT_DEPTH {
             let file = owned.as_ref().map_or(file, AsFd::as_fd);
@@ -165,8 +183,8 @@ impl<'a> Decider<'a> {
             },
         };
         let ask = |digest: &Digest| match wanted {
-            Wanted::Program => policy::decide_exec(self.verified, digest, size),
-            Wanted::Library => policy::decide_library(self.verified, digest, size),
+            Wanted::Program => policy::decide_exec(&self.verified, digest, size),
+            Wanted::Library => policy::decide_library(&self.verified, digest, size),
         };
         // Each digest may have a row or be revoked; a refusal other than "unknown" by either wins.
         let mut last = (Decision::Refuse(Reason::UnknownHash), digests.blake3);

@@ -10,18 +10,19 @@ use crate::container::{Begun, Container, Place, Started, start_with};
 use crate::decide::Decider;
 use crate::failure::Failure;
 use crate::hooks::{self, Moment, Subject};
+use crate::journal::Journal;
 use crate::listener::Listener;
 use crate::namespaces::{self, Network};
 use crate::release::{self, Release};
 use crate::ring::Ring;
 use crate::signals::Signals;
-use crate::supervisor::{Supervisor, Until};
+use crate::supervisor::{Served, Supervisor, Until};
 use crate::worker::Program;
 use crate::{lockdown, profile};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use std::ffi::CString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use syscalls::table;
 
 /// How a guest is run; not a matter of its container.
@@ -86,20 +87,34 @@ impl Launch {
         start_with(&self.container, load, between)
     }
 
+    /// Only once the process exists: it must not inherit the memory.
+    pub fn journal(&self, root: &Path) -> Result<Journal, Failure> {
+        Journal::new(root, &self.container.subject.id).map_err(|e| Failure::new("journal", e, ""))
+    }
+
+    /// Shared with the process's descendants.
+    pub fn ring(&self) -> &Ring {
+        self.ring
+    }
+
     /// Answers its execs until the end; the exit code is known only to the process's parent.
-    pub fn serve(&self, begun: Begun, audit: &mut Audit, signals: &Signals, until: Until) -> Result<Option<i32>, Failure> {
+    pub fn serve(&self, begun: Begun, journal: &Journal, audit: &mut Audit, signals: &Signals, until: Until) -> Result<Option<i32>, Failure> {
         let supervisor = Supervisor {
             pidfd: begun.pidfd,
             listener: Listener::new(begun.listener),
-            decider: Decider::new(&self.release.verified, begun.root),
+            decider: Decider::new(self.release.verified.clone(), begun.root),
             audit,
-            signals,
+            attention: signals,
+            journal,
             ring: Some(self.ring),
             cgroup: &self.container.cgroup,
             until,
             syscall_name: &|nr| table::row(nr.into()).map(|r| r.name),
         };
-        supervisor.serve()
+        match supervisor.serve()? {
+            Served::Ended(code) => Ok(code),
+            Served::Left => Ok(None),
+        }
     }
 }
 

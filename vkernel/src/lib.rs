@@ -20,6 +20,7 @@ pub mod filter;
 pub mod handshake;
 pub mod hooks;
 pub mod init;
+pub mod journal;
 pub mod keeper;
 pub mod keys;
 pub mod launch;

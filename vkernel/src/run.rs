@@ -70,7 +70,8 @@ fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut A
 
     let output = detached.then(|| log::Output::open(&ending.0.path(log::FILE))).transpose()?;
     let mut started = launch.start(audit)?;
-    let keeper = Keeper::fork(&ending.0)?;
+    let journal = launch.journal(root)?;
+    let keeper = Keeper::fork(&ending.0, &journal)?;
     let pid = started.pid;
     ending.0.record.init = Process::of(pid);
     ending.0.record.status = Status::Running;
@@ -88,7 +89,7 @@ fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut A
     if let Some(ready) = ready {
         ready.say();
     }
-    let code = launch.serve(begun, audit, &signals, Until::End)?;
+    let code = launch.serve(begun, &journal, audit, &signals, Until::End)?;
     if let Some(relay) = relay {
         relay.finish();
     }

@@ -187,6 +187,11 @@ impl Entry {
         Some(Self { dir: dir.to_owned(), record })
     }
 
+    /// The directory that holds all records.
+    pub fn root(&self) -> &Path {
+        self.dir.parent().unwrap_or(&self.dir)
+    }
+
     /// A file of the container's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)

@@ -171,7 +171,8 @@ pub(super) fn pid_file(file: Option<&Path>, pid: Pid) -> Result<(), Failure> {
 }
 
 fn supervise(launch: Launch, started: Started, entry: &mut Entry, control: &UnixListener, audit: &mut Audit, signals: &Signals) {
-    let keeper = Keeper::fork(entry);
+    let Ok(journal) = launch.journal(entry.root()) else { return };
+    let keeper = Keeper::fork(entry, &journal);
     if let Some(mut caller) = wanted(&started, control) {
         let begun = match started.go() {
             Ok(begun) => begun,
@@ -181,7 +182,7 @@ fn supervise(launch: Launch, started: Started, entry: &mut Entry, control: &Unix
         entry.save_if_there();
         let _ = caller.write_all(b"ok");
         drop(caller);
-        let result = launch.serve(begun, audit, signals, Until::End);
+        let result = launch.serve(begun, &journal, audit, signals, Until::End);
         audit.write(launch::stopped(&result));
     }
     entry.record.status = Status::Stopped;

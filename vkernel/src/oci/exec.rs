@@ -66,7 +66,7 @@ fn attached(launch: Launch, mut started: Started, audit: &mut Audit, mut signals
     let _terminal = (launch.container.session == Session::Foreground).then(|| Foreground::give(started.pid));
     let relay = started.terminal.take().map(Relay::new).transpose()?;
     signals.terminal = relay.as_ref().map(Relay::master).transpose()?;
-    let code = launch.serve(started.go()?, audit, &signals, Until::End)?;
+    let code = launch.serve(started.go()?, &launch.journal("".as_ref())?, audit, &signals, Until::End)?;
     if let Some(relay) = relay {
         relay.finish();
     }
@@ -79,7 +79,7 @@ fn detached(options: &Exec, launch: Launch, started: Started, audit: &mut Audit,
         ForkResult::Parent { .. } => Ok(0),
         ForkResult::Child => {
             leave(options.handed.preserve_fds);
-            let _ = started.go().and_then(|begun| launch.serve(begun, audit, signals, Until::Nobody));
+            let _ = launch.journal("".as_ref()).and_then(|journal| launch.serve(started.go()?, &journal, audit, signals, Until::Nobody));
             // SAFETY: ends the process without the caller's exit handlers.
             unsafe { libc::_exit(0) }
         }
