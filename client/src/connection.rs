@@ -68,7 +68,8 @@ impl Client {
         let mut line = Vec::new();
         (&mut self.reader).take(LARGEST_LINE_BYTES as u64).read_until(b'\n', &mut line)?;
         if line.last() != Some(&b'\n') {
-            let (kind, why) = if line.len() < LARGEST_LINE_BYTES { (io::ErrorKind::UnexpectedEof, "closed without an answer") } else { (io::ErrorKind::InvalidData, "an answer is too long") };
+            let (kind, why) =
+                if line.len() < LARGEST_LINE_BYTES { (io::ErrorKind::UnexpectedEof, "closed without an answer") } else { (io::ErrorKind::InvalidData, "an answer is too long") };
             return Err(io::Error::new(kind, why));
         }
         serde_json::from_slice(&line).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))

@@ -61,9 +61,6 @@ pub enum Request {
     Start {
         /// Id or name.
         container: String,
-        /// Directory of its record, if it is not the daemon's own.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        root: Option<String>,
     },
     /// Send a signal to the container's first program.
     Kill {
@@ -124,8 +121,15 @@ pub enum Request {
         container: String,
         /// Directory of its record.
         root: String,
-        /// It waits for `start`.
+        /// It waits for `go`.
         waits: bool,
+    },
+    /// The command line's own: let a container begin that was adopted so.
+    Go {
+        /// Its whole id.
+        container: String,
+        /// Directory of its record.
+        root: String,
     },
 }
 

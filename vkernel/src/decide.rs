@@ -68,9 +68,8 @@ const NOT_BELIEVED: &str = "release-revoked";
 
 /// Decides for one container.
 pub struct Decider {
-    verified: Arc<Verified>,
-    /// Nothing of a release that is no longer believed runs.
-    believed: bool,
+    /// `None`: the release is believed no more, and nothing of it runs.
+    verified: Option<Arc<Verified>>,
     root: OwnedFd,
     cache: HashMap<Key, Digests>,
     /// Only files whose ctime lies well before this are remembered: those the image brought along.
@@ -78,15 +77,18 @@ pub struct Decider {
 }
 
 impl Decider {
-    pub fn new(verified: Arc<Verified>, root: OwnedFd) -> Self {
+    pub fn new(verified: impl Into<Option<Arc<Verified>>>, root: OwnedFd) -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-        Self { verified, believed: true, root, cache: HashMap::new(), started: now }
+        Self { verified: verified.into(), root, cache: HashMap::new(), started: now }
     }
 
     /// The same release under other keys and revocations; `None`: they do not believe it.
     pub fn judge_by(&mut self, verified: Option<Arc<Verified>>) {
-        self.believed = verified.is_some();
-        self.verified = verified.unwrap_or_else(|| self.verified.clone());
+        self.verified = verified;
+    }
+
+    fn believed(&self) -> &Verified {
+        self.verified.as_deref().expect("asked before anything is looked at")
     }
 
     pub fn root(&self) -> BorrowedFd<'_> {
@@ -95,11 +97,11 @@ impl Decider {
 
     /// The file an entry number stands for.
     pub fn entry_digest(&self, entry: u32) -> Option<Digest> {
-        self.verified.entry_digest(entry)
+        self.verified.as_ref()?.entry_digest(entry)
     }
 
     pub fn library(&mut self, file: BorrowedFd<'_>) -> Verdict {
-        if !self.believed {
+        if self.verified.is_none() {
             return Verdict::refused(libc::EACCES, NOT_BELIEVED);
         }
         self.object(file, Wanted::Library)
@@ -107,7 +109,7 @@ impl Decider {
 
     /// A program or a script.
     pub fn program(&mut self, file: BorrowedFd<'_>) -> Verdict {
-        if !self.believed {
+        if self.verified.is_none() {
             return Verdict::refused(libc::EACCES, NOT_BELIEVED);
         }
         let mut owned: Option<OwnedFd> = None;
@@ -136,9 +138,9 @@ impl Decider {
     fn script(&mut self, file: BorrowedFd<'_>) -> Result<(), Verdict> {
         let digests = self.digests(file, Some(LARGEST_SCRIPT_BYTES)).map_err(|r| Verdict { result: Err(r), digest: None })?;
         for digest in digests.sha256.into_iter().chain([digests.blake3]) {
-            let omitted = self.verified.manifest().omitted.iter().any(|o| o.digest == digest);
+            let omitted = self.believed().manifest().omitted.iter().any(|o| o.digest == digest);
             let reason = match () {
-                () if self.verified.revoked().has_file(&digest) => "revoked",
+                () if self.believed().revoked().has_file(&digest) => "revoked",
                 () if omitted => "omitted",
                 () => continue,
             };
@@ -183,8 +185,8 @@ impl Decider {
             },
         };
         let ask = |digest: &Digest| match wanted {
-            Wanted::Program => policy::decide_exec(&self.verified, digest, size),
-            Wanted::Library => policy::decide_library(&self.verified, digest, size),
+            Wanted::Program => policy::decide_exec(self.believed(), digest, size),
+            Wanted::Library => policy::decide_library(self.believed(), digest, size),
         };
         // Each digest may have a row or be revoked; a refusal other than "unknown" by either wins.
         let mut last = (Decision::Refuse(Reason::UnknownHash), digests.blake3);
@@ -219,10 +221,10 @@ impl Decider {
         let size = st.st_size as u64;
         match largest {
             Some(largest) if size > largest => return refuse(libc::EACCES, "script-too-large"),
-            None if !self.verified.has_size(size) => return self.unknown_size(&file),
+            None if !self.believed().has_size(size) => return self.unknown_size(&file),
             _ => {}
         }
-        let digests = digest(&file, size, self.verified.uses_sha256())?;
+        let digests = digest(&file, size, self.believed().uses_sha256())?;
         if st.st_ctime + 2 < self.started {
             self.cache.insert(key, digests);
         }

@@ -14,8 +14,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 pub struct Keeper(OwnedFd);
 
 impl Keeper {
-    /// Must be called before the caller has threads.
-    pub fn fork(entry: &Entry, journal: &Journal) -> Result<Self, Failure> {
+    /// Must be called before the caller has threads. Without a journal of the caller's, a daemon has one.
+    pub fn fork(entry: &Entry, journal: Option<&Journal>) -> Result<Self, Failure> {
         let failure = |e: nix::Error| Failure::new("start keeper", e.desc(), "");
         let (reader, writer) = pipe().map_err(failure)?;
         // SAFETY: single-threaded caller; the child ends in `_exit`.
@@ -34,7 +34,7 @@ impl Keeper {
     }
 }
 
-fn keep(entry: &Entry, journal: &Journal, reader: OwnedFd) -> ! {
+fn keep(entry: &Entry, journal: Option<&Journal>, reader: OwnedFd) -> ! {
     let _ = setsid();
     alone(&reader);
     let mut word = [0];
@@ -43,7 +43,7 @@ fn keep(entry: &Entry, journal: &Journal, reader: OwnedFd) -> ! {
         read = nix::unistd::read(&reader, &mut word);
     }
     if read == Ok(0) {
-        if let Ok(mut audit) = entry.record.release.audit(&entry.record.id) {
+        if let (Some(journal), Ok(mut audit)) = (journal, entry.record.release.audit(&entry.record.id)) {
             journal.settle(None, &mut audit);
         }
         clean_up(entry);

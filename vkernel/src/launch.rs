@@ -18,10 +18,12 @@ use crate::ring::Ring;
 use crate::signals::Signals;
 use crate::supervisor::{Served, Supervisor, Until};
 use crate::worker::Program;
-use crate::{lockdown, profile};
+use crate::{lockdown, profile, supervisor};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use syscalls::table;
 
@@ -34,6 +36,8 @@ pub struct Manner {
     pub preserved_fds: u32,
     /// It dies with the process that starts it.
     pub tied: bool,
+    /// A daemon will answer its execs and read its workers' notes.
+    pub handed: bool,
 }
 
 /// The container a process belongs to.
@@ -78,7 +82,7 @@ impl Launch {
     /// Forks the process; hooks of the host run while it waits.
     pub fn start(&self, audit: &Audit) -> Result<Started, Failure> {
         let program = program(&self.container.spec, self.manner.strace)?;
-        let ring = audit.enabled().then_some(self.ring);
+        let ring = (audit.enabled() || self.manner.handed).then_some(self.ring);
         let load = |_: &Container| release::prepared(self.release.load(&self.written, ring)?, self.manner.form, program);
         let between = |pid: Pid| match self.container.place {
             Place::New(_) => hooks::run(&self.container.spec, &self.container.subject, Moment::CreateRuntime, Some(pid)),
@@ -114,6 +118,24 @@ impl Launch {
         match supervisor.serve()? {
             Served::Ended(code) => Ok(code),
             Served::Left => Ok(None),
+        }
+    }
+}
+
+/// The life of a process whose execs a daemon answers: signals are passed on until its end.
+pub fn attend(pidfd: BorrowedFd<'_>, signals: &Signals) -> Result<Option<i32>, Failure> {
+    loop {
+        let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(pidfd, PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(e) => return Err(Failure::new("wait for container", e.desc(), "")),
+        }
+        let ready = |i: usize| fds[i].revents().is_some_and(|r| !r.is_empty());
+        if ready(0) {
+            signals.forward(pidfd);
+        }
+        if ready(1) {
+            return supervisor::exit_code(pidfd);
         }
     }
 }

@@ -41,6 +41,7 @@ pub mod ring;
 pub mod rootfs;
 pub mod run;
 pub mod serial;
+pub mod serve;
 pub mod signals;
 pub mod state;
 pub mod store;

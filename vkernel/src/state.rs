@@ -104,6 +104,9 @@ pub struct Record {
     pub cgroup: Cgroup,
     pub release: Source,
     pub stop_signal: i32,
+    /// Socket of the daemon that answers its execs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon: Option<PathBuf>,
     /// The record goes when the container ends.
     pub forget: bool,
     pub exit: Option<Exit>,

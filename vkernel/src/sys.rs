@@ -130,6 +130,14 @@ pub fn close_from(first: u32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
 }
 
+/// As many descriptors as the administrator lets this process have.
+pub fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
 /// `prctl(2)` with up to two arguments.
 pub fn prctl(option: i32, a: u64, b: u64) -> io::Result<i32> {
     // SAFETY: only options without pointer arguments are used in this crate.

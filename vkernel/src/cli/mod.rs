@@ -3,9 +3,11 @@
 
 mod oci;
 mod run;
+mod serve;
 
 pub use oci::{Create, Delete, Exec, Kill, List, Logs, Ps, Runtime, Stop};
 pub use run::{Life, NetworkChoice, Run, Shape};
+pub use serve::Serve;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -25,6 +27,9 @@ pub struct Cli {
     /// Where the records of containers are
     #[arg(long, global = true, value_name = "DIR", default_value = crate::state::DEFAULT)]
     pub root: PathBuf,
+    /// Socket of the daemon, where one runs
+    #[arg(long, global = true, value_name = "PATH", default_value = vkernel_client::SOCKET)]
+    pub socket: PathBuf,
     #[command(flatten)]
     pub runtime: Runtime,
     #[command(subcommand)]
@@ -94,6 +99,14 @@ pub enum Command {
     List(List),
     /// OCI runtime: print what this runtime can do
     Features,
+    /// Run the daemon: answer the execs of containers in the background, and requests on a socket
+    Serve(Serve),
+    /// Hold what a daemon serves while none runs; the daemon starts it
+    #[command(hide = true)]
+    Hold {
+        #[arg(long)]
+        seconds: u64,
+    },
     /// Check a release: signatures, digests of all files, engine and CPU
     Verify(Verify),
     /// Print the system calls guests have, with support levels

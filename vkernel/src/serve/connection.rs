@@ -1,0 +1,112 @@
+//! One client's connection. Owns who may speak, the bound of a line, and the descriptors that come with one.
+//!
+//! The fact a newcomer gets wrong: a line that is too long is read to its end and thrown away, so that the next one is understood.
+
+use super::passing::{self, MOST_FDS};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt};
+use serde_json::Value;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use vkernel_client::{Answer, LARGEST_LINE_BYTES, Reply};
+
+pub(super) struct Connection {
+    stream: UnixStream,
+    buffer: Vec<u8>,
+    /// Part of the buffer that holds no line's end.
+    searched: usize,
+    fds: Vec<OwnedFd>,
+}
+
+/// What a client sent.
+pub(super) enum Line {
+    Whole(Vec<u8>),
+    TooLong,
+}
+
+impl Connection {
+    pub(super) fn new(stream: UnixStream) -> Self {
+        Self { stream, buffer: Vec::new(), searched: 0, fds: Vec::new() }
+    }
+
+    /// Only root: what can be asked here is what root can do.
+    pub(super) fn is_roots(&self) -> bool {
+        getsockopt(&self.stream, sockopt::PeerCredentials).is_ok_and(|peer| peer.uid() == 0)
+    }
+
+    /// The next line that is not empty; `None` at the end.
+    pub(super) fn line(&mut self) -> io::Result<Option<Line>> {
+        let mut discarding = false;
+        loop {
+            if let Some(end) = self.buffer[self.searched..].iter().position(|b| *b == b'\n') {
+                let rest = self.buffer.split_off(self.searched + end + 1);
+                let mut line = std::mem::replace(&mut self.buffer, rest);
+                self.searched = 0;
+                line.pop();
+                match discarding || line.len() > LARGEST_LINE_BYTES {
+                    true => return Ok(Some(Line::TooLong)),
+                    false if line.iter().all(u8::is_ascii_whitespace) => continue,
+                    false => return Ok(Some(Line::Whole(line))),
+                }
+            }
+            self.searched = self.buffer.len();
+            if self.buffer.len() > LARGEST_LINE_BYTES {
+                discarding = true;
+                self.buffer.clear();
+                self.searched = 0;
+            }
+            let mut block = [0; 8192];
+            let (length, fds) = passing::receive(self.stream.as_fd(), &mut block)?;
+            if length == 0 {
+                return Ok(None);
+            }
+            self.buffer.extend_from_slice(&block[..length]);
+            // More than one request can use are closed.
+            self.fds.extend(fds);
+            self.fds.truncate(MOST_FDS);
+        }
+    }
+
+    /// What came so far; the next request brings its own.
+    pub(super) fn take_fds(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.fds)
+    }
+
+    pub(super) fn answer(&mut self, id: Option<&Value>, reply: Reply) -> io::Result<()> {
+        let mut line = serde_json::to_vec(&Answer { id: id.cloned(), reply })?;
+        line.push(b'\n');
+        self.stream.write_all(&line)
+    }
+
+    /// Whether nobody reads any more.
+    pub(super) fn is_closed(&self) -> bool {
+        let mut fds = [PollFd::new(self.stream.as_fd(), PollFlags::empty())];
+        poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].revents().is_some_and(|r| r.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_bounded_and_the_next_one_is_understood() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let writer = std::thread::spawn(move || {
+            client.write_all(b"one\n\n  \ntwo\n").unwrap();
+            client.write_all(&vec![b'x'; 3 * LARGEST_LINE_BYTES]).unwrap();
+            client.write_all(b"\nthree\nno end").unwrap();
+        });
+        let mut connection = Connection::new(server);
+        let mut lines = Vec::new();
+        while let Some(line) = connection.line().unwrap() {
+            lines.push(match line {
+                Line::Whole(text) => String::from_utf8(text).unwrap(),
+                Line::TooLong => "(too long)".into(),
+            });
+        }
+        writer.join().unwrap();
+        assert_eq!(lines, ["one", "two", "(too long)", "three"]);
+    }
+}
