@@ -71,6 +71,11 @@ impl Holder {
         passing::send(self.connection.as_fd(), &[&[DROP], name.as_bytes()].concat(), &[])
     }
 
+    /// Takes its socket away: nobody will come for what it holds.
+    pub(super) fn forget(&self) {
+        let _ = std::fs::remove_file(&self.at);
+    }
+
     /// After it was killed: another one, which must be given everything again.
     pub(super) fn replace(&mut self) -> Result<(), Failure> {
         if let Some(mut old) = self.child.take() {

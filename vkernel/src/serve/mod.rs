@@ -94,10 +94,9 @@ pub fn serve(options: &Serve, socket: &Path, root: &Path) -> Result<(), Failure>
     let signals = signals()?;
     let passed = passed()?;
     let (sockets, passed): (Vec<_>, Vec<_>) = passed.into_iter().partition(|(name, _)| !Parcel::is_part(name));
-    let listener = match sockets.into_iter().next() {
-        Some((_, fd)) => UnixListener::from(fd),
-        None => bound(socket)?,
-    };
+    let given = sockets.into_iter().next();
+    let own = given.is_none();
+    let listener = given.map_or_else(|| bound(socket), |(_, fd)| Ok(UnixListener::from(fd)))?;
     let settings = Settings::read(&options.config)?;
     let policies = Policies::new(directory.join("manifests"))?;
     let (store, parcels) = Store::open(&directory, settings.file.takeover_seconds, passed)?;
@@ -122,6 +121,10 @@ pub fn serve(options: &Serve, socket: &Path, root: &Path) -> Result<(), Failure>
     let left: Vec<_> = std::mem::take(&mut *locked(&daemon.served)).into_values().collect();
     left.iter().for_each(|served| served.leave());
     daemon.note("stopped", format!("{} containers left", left.len()));
+    if own {
+        let _ = std::fs::remove_file(socket);
+    }
+    daemon.store().end(left.is_empty());
     result
 }
 

@@ -57,6 +57,13 @@ impl Store {
         }
     }
 
+    /// A holder that holds nothing ends with its daemon.
+    pub(super) fn end(&self, empty: bool) {
+        if let (Self::Holder(holder), true) = (self, empty) {
+            holder.forget();
+        }
+    }
+
     pub(super) fn renew(&mut self) -> Result<(), Failure> {
         match self {
             Self::Systemd => Ok(()),
