@@ -18,7 +18,7 @@ pub enum Request {
     Exec {
         /// Id or name.
         container: String,
-        /// A path in the container; only named in the answer's audit if there is a hash.
+        /// A path in the container; not looked at if there is a `hash`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         path: Option<String>,
         /// `blake3:…` or `sha256:…`.
@@ -199,13 +199,20 @@ pub struct Answer {
     pub reply: Reply,
 }
 
-/// JSON Schema of a line in each direction.
+/// JSON Schema of a line in each direction, as `#/$defs/request` and `#/$defs/answer`.
 pub fn schema() -> Value {
+    let mut request = Value::from(schemars::schema_for!(Request));
+    for variant in request["oneOf"].as_array_mut().into_iter().flatten() {
+        variant["properties"]["id"] = json!({"description": "Whatever the client likes; the answers carry it too."});
+    }
+    let mut answer = Value::from(schemars::schema_for!(Answer));
+    for part in [&mut request, &mut answer] {
+        part.as_object_mut().map(|members| members.remove("$schema"));
+    }
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "the socket of vkernel serve: one JSON object per line; a request may have a member id, which its answers carry too",
-        "request": schemars::schema_for!(Request),
-        "answer": schemars::schema_for!(Answer),
+        "title": "The socket of vkernel serve: one JSON object per line",
+        "$defs": {"request": request, "answer": answer},
     })
 }
 
@@ -222,6 +229,19 @@ mod tests {
         for (wrong, says) in [(&b"[]"[..], "object"), (b"{", "EOF"), (br#"{"type": "fly"}"#, "fly"), (b"\xff", "expected"), (br#"{"type":"ps","type":"ps"}"#, "")] {
             let parsed = Call::parse(wrong);
             assert!(says.is_empty() || parsed.as_ref().is_err_and(|(_, why)| why.contains(says)), "{parsed:?}");
+        }
+    }
+
+    #[test]
+    fn the_schema_names_every_request_and_what_it_means() {
+        let schema = schema();
+        let variants = schema["$defs"]["request"]["oneOf"].as_array().unwrap();
+        assert!(variants.len() > 10);
+        for variant in variants {
+            let described = |v: &Value| v["description"].as_str().is_some_and(|d| d.ends_with('.'));
+            let properties = variant["properties"].as_object().unwrap();
+            assert!(described(variant) && properties.contains_key("type") && properties.contains_key("id"), "{variant}");
+            assert!(properties.iter().all(|(name, p)| name == "type" || described(p)), "{variant}");
         }
     }
 

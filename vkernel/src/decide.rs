@@ -74,17 +74,24 @@ pub struct Decider {
     cache: HashMap<Key, Digests>,
     /// Only files whose ctime lies well before this are remembered: those the image brought along.
     started: i64,
+    hits: u64,
 }
 
 impl Decider {
-    pub fn new(verified: impl Into<Option<Arc<Verified>>>, root: OwnedFd) -> Self {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-        Self { verified: verified.into(), root, cache: HashMap::new(), started: now }
+    /// `begun`: when the container began.
+    pub fn new(verified: impl Into<Option<Arc<Verified>>>, root: OwnedFd, begun: std::time::SystemTime) -> Self {
+        let started = begun.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+        Self { verified: verified.into(), root, cache: HashMap::new(), started, hits: 0 }
     }
 
     /// The same release under other keys and revocations; `None`: they do not believe it.
     pub fn judge_by(&mut self, verified: Option<Arc<Verified>>) {
         self.verified = verified;
+    }
+
+    /// How often a digest was known already.
+    pub fn hits(&self) -> u64 {
+        self.hits
     }
 
     fn believed(&self) -> &Verified {
@@ -215,6 +222,7 @@ impl Decider {
         }
         let key = Key { dev: st.st_dev, ino: st.st_ino, size: st.st_size, ctime: (st.st_ctime, st.st_ctime_nsec) };
         if let Some(digests) = self.cache.get(&key) {
+            self.hits += 1;
             return Ok(*digests);
         }
         let file = regular(file)?;

@@ -7,7 +7,7 @@
 use crate::audit::{Audit, Decision, Event, Record};
 use crate::listener::{Answer, Listener, Request};
 use crate::protocol::LIBRARY_MARK;
-use crate::sys;
+use crate::{supervisor, sys};
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -15,6 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 /// Layout version: a daemon does not take over what another version of it left.
 const MAGIC: u64 = u64::from_be_bytes(*b"vkjrnl\0\x01");
@@ -39,6 +40,8 @@ struct Shared {
     intent_length: AtomicU32,
     /// The audit log's length before the record.
     log_length: AtomicU64,
+    /// When the container began, in seconds since 1970: what is older came with its image.
+    begun: AtomicU64,
     /// How far the workers' ring was read, and what it had lost by then.
     ring: [AtomicU64; 2],
     request: Request,
@@ -70,6 +73,7 @@ impl Journal {
         }
         // SAFETY: nobody else has this mapping yet; the name fits.
         unsafe { std::ptr::copy_nonoverlapping(name.as_ptr(), (&raw mut (*journal.shared.as_ptr()).name).cast(), name.len()) };
+        journal.shared().begun.store(std::time::UNIX_EPOCH.elapsed().map_or(0, |t| t.as_secs()), Ordering::Relaxed);
         journal.shared().magic.store(MAGIC, Ordering::Release);
         Ok(journal)
     }
@@ -106,6 +110,11 @@ impl Journal {
         let root = PathBuf::from(OsStr::from_bytes(parts.next()?));
         let id = String::from_utf8(parts.next()?.to_vec()).ok()?;
         (!id.is_empty()).then_some((root, id))
+    }
+
+    /// When the container began, whoever serves it now.
+    pub fn begun(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(self.shared().begun.load(Ordering::Relaxed))
     }
 
     /// The next request; `None` when its sender died meanwhile.
@@ -157,6 +166,7 @@ impl Journal {
         if state == IDLE || (state == RECEIVING && request.id == 0) {
             return self.settled();
         }
+        let path = listener.and_then(|l| supervisor::object(l, &request).ok()).and_then(|file| sys::path_of(file.as_fd()));
         // If the kernel takes this answer, there was none yet.
         let waited = listener.is_some_and(|l| l.answer(&request, Answer::Errno(libc::EACCES)));
         if state == DECIDED && !waited {
@@ -168,6 +178,7 @@ impl Journal {
             let event = if request.args[2] == LIBRARY_MARK { Event::Library } else { Event::Exec };
             let mut record = Record::new(event, Decision::Denied, UNDECIDED);
             record.pid = Some(request.pid);
+            record.path = path;
             audit.write(record);
         }
         self.settled();

@@ -106,7 +106,7 @@ impl Launch {
         let supervisor = Supervisor {
             pidfd: begun.pidfd,
             listener: Listener::new(begun.listener),
-            decider: Decider::new(self.release.verified.clone(), begun.root),
+            decider: Decider::new(self.release.verified.clone(), begun.root, journal.begun()),
             audit,
             attention: signals,
             journal,

@@ -68,6 +68,7 @@ fn dispatch(cli: &Cli, log: &Log) -> Result<i32, Failure> {
         },
         Command::List(options) => print(oci::list(&cli.root, options.format == "json", options.quiet).as_bytes()),
         Command::Features => json(&oci::features()),
+        Command::Serve(options) if options.schema => json(&vkernel_client::schema()),
         Command::Serve(options) => done(serve::serve(options, &cli.socket, &cli.root)),
         Command::Hold { seconds } => done(serve::hold(*seconds)),
         Command::Verify(options) => verify_release(options),
@@ -75,7 +76,8 @@ fn dispatch(cli: &Cli, log: &Log) -> Result<i32, Failure> {
         Command::Syscalls { man: true, .. } => print(listing::manual().as_bytes()),
         Command::Syscalls { .. } => print(listing::text().as_bytes()),
         Command::Check => print(check::table().as_bytes()).map(|code| if check::require().is_ok() { code } else { 1 }),
-        Command::Manual => cli::manual().map_err(|e| Failure::new("manual", e, "")).and_then(|page| print(&page)),
+        Command::Manual { page } if page == "api" => print(serve::manual::api().as_bytes()),
+        Command::Manual { page } => if page == "serve" { serve::manual::serve() } else { cli::manual() }.map_err(|e| Failure::new("manual", e, "")).and_then(|page| print(&page)),
     }
 }
 

@@ -35,8 +35,8 @@ pub trait Attention {
     fn as_fd(&self) -> BorrowedFd<'_>;
     /// Does it; `false` if the loop is to end although the container lives.
     fn attend(&self, init: BorrowedFd<'_>, decider: &mut Decider) -> bool;
-    /// Sees each decision about a request, after it was answered.
-    fn decided(&self, _record: &Record) {}
+    /// Sees each decision about a request, after it was answered; `hit`: no file had to be read for it.
+    fn decided(&self, _record: &Record, _hit: bool) {}
 }
 
 impl Attention for Signals {
@@ -138,6 +138,7 @@ impl Supervisor<'_> {
             Err(e) => return Err(Failure::new("receive exec request", e, "see `vkernel check`")),
         };
         let begun = Instant::now();
+        let hits = self.decider.hits();
         let (answer, mut record) = self.decide(&request);
         record.pid = Some(request.pid);
         let record = record.latency(begun);
@@ -148,7 +149,7 @@ impl Supervisor<'_> {
             self.audit.put(&line);
         }
         self.journal.settled();
-        self.attention.decided(&record);
+        self.attention.decided(&record, self.decider.hits() > hits);
         Ok(())
     }
 
@@ -160,7 +161,7 @@ impl Supervisor<'_> {
             _ => return self.refuse_native(request),
         };
         let mut path = None;
-        let verdict = match self.object(request) {
+        let verdict = match object(&self.listener, request) {
             Err(reason) => Verdict::refused(libc::EACCES, reason),
             Ok(file) => {
                 path = self.audit.enabled().then(|| sys::path_of(file.as_fd())).flatten();
@@ -176,13 +177,6 @@ impl Supervisor<'_> {
         record.detail = asked.is_some().then(|| path.clone()).flatten().filter(|p| asked.as_ref() != Some(p)).map(|p| format!("is {p}"));
         record.path = asked.or(path);
         (answer, record)
-    }
-
-    /// The open file behind the request's first argument: the same open file description the worker holds.
-    fn object(&self, request: &Request) -> Result<OwnedFd, &'static str> {
-        let target = open_target(request.pid).map_err(|_| "sender-gone")?;
-        let file = sys::pidfd_getfd(target.as_fd(), request.args[0] as i32).map_err(|_| "bad-descriptor")?;
-        if self.listener.still_waits(request) { Ok(file) } else { Err("sender-gone") }
     }
 
     /// A string in the sender's memory, for the log.
@@ -245,6 +239,13 @@ pub fn exit_code(pidfd: BorrowedFd<'_>) -> Result<Option<i32>, Failure> {
         WaitStatus::Signaled(_, signal, _) => Ok(Some(128 + signal as i32)),
         other => Err(Failure::new("wait for container", format!("unexpected state {other:?}"), "")),
     }
+}
+
+/// The open file behind the request's first argument: the same open file description the worker holds.
+pub fn object(listener: &Listener, request: &Request) -> Result<OwnedFd, &'static str> {
+    let target = open_target(request.pid).map_err(|_| "sender-gone")?;
+    let file = sys::pidfd_getfd(target.as_fd(), request.args[0] as i32).map_err(|_| "bad-descriptor")?;
+    if listener.still_waits(request) { Ok(file) } else { Err("sender-gone") }
 }
 
 /// A pidfd for a thread (Linux ≥ 6.9), or for the thread's group leader.

@@ -148,7 +148,7 @@ fn run(name: &str, change: impl FnOnce(&mut Container), guest: impl FnOnce() -> 
     let supervisor = Supervisor {
         pidfd: begun.pidfd,
         listener: Listener::new(begun.listener),
-        decider: Decider::new(Arc::new(verified), begun.root),
+        decider: Decider::new(Arc::new(verified), begun.root, std::time::SystemTime::now()),
         audit: &mut audit,
         attention: &signals,
         journal: &Journal::new("/".as_ref(), name).unwrap(),

@@ -2,7 +2,8 @@
 //!
 //! The fact a newcomer gets wrong: nothing here acts inside a container. What starts there starts through the command line, locked down like anything else (07, S25).
 
-use super::connection::{Connection, Line};
+use super::connection::Connection;
+use super::lines::Line;
 use super::{Daemon, GLANCE, locked};
 use crate::cli::{Cli, Command, Logs};
 use crate::decide::Decider;
@@ -134,6 +135,16 @@ fn run(daemon: &Daemon, manifest: &str, options: Vec<String>, command: &[String]
     }
     let mut child = std::process::Command::new("/proc/self/exe");
     child.arg0("vkernel").arg("--root").arg(&daemon.root).arg("--socket").arg(&daemon.socket).args(&words[1..]).current_dir("/").stdin(Stdio::null());
+    // What is this service's own is none of a guest's.
+    child.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    let (soft, hard) = daemon.descriptors;
+    // SAFETY: between fork and exec, two system calls and no allocation.
+    unsafe {
+        child.pre_exec(move || {
+            libc::umask(0o022);
+            nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, soft, hard).map_err(Into::into)
+        });
+    }
     let out = child.output().map_err(|e| wrong(&e.to_string()))?;
     if !out.status.success() {
         let said = String::from_utf8_lossy(&out.stderr);
@@ -168,7 +179,7 @@ fn decision(daemon: &Daemon, entry: &Entry, path: Option<&str>, hash: Option<&st
     };
     let name = CString::new(path).map_err(|e| failure(e.into()))?;
     let file = sys::open_in_root(root.as_fd(), &name, libc::O_PATH).map_err(failure)?;
-    let mut decider = Decider::new(policy, root);
+    let mut decider = Decider::new(policy, root, std::time::UNIX_EPOCH);
     let verdict = if library { decider.library(file.as_fd()) } else { decider.program(file.as_fd()) };
     Ok(match verdict.result {
         Ok(grant) => Reply::Ok { entry_point: Some(grant.entry), result: Value::Null },

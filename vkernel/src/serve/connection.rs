@@ -1,7 +1,8 @@
-//! One client's connection. Owns who may speak, the bound of a line, and the descriptors that come with one.
+//! One client's connection. Owns who may speak, and the descriptors that come with a request; its lines are `lines`'.
 //!
-//! The fact a newcomer gets wrong: a line that is too long is read to its end and thrown away, so that the next one is understood.
+//! The fact a newcomer gets wrong: descriptors belong to the request whose line was read with them or after them; what nobody takes is closed.
 
+use super::lines::{Line, Lines};
 use super::passing::{self, MOST_FDS};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
@@ -13,21 +14,13 @@ use vkernel_client::{Answer, LARGEST_LINE_BYTES, Reply};
 
 pub(super) struct Connection {
     stream: UnixStream,
-    buffer: Vec<u8>,
-    /// Part of the buffer that holds no line's end.
-    searched: usize,
+    lines: Lines,
     fds: Vec<OwnedFd>,
-}
-
-/// What a client sent.
-pub(super) enum Line {
-    Whole(Vec<u8>),
-    TooLong,
 }
 
 impl Connection {
     pub(super) fn new(stream: UnixStream) -> Self {
-        Self { stream, buffer: Vec::new(), searched: 0, fds: Vec::new() }
+        Self { stream, lines: Lines::new(LARGEST_LINE_BYTES), fds: Vec::new() }
     }
 
     /// Only root: what can be asked here is what root can do.
@@ -37,31 +30,16 @@ impl Connection {
 
     /// The next line that is not empty; `None` at the end.
     pub(super) fn line(&mut self) -> io::Result<Option<Line>> {
-        let mut discarding = false;
         loop {
-            if let Some(end) = self.buffer[self.searched..].iter().position(|b| *b == b'\n') {
-                let rest = self.buffer.split_off(self.searched + end + 1);
-                let mut line = std::mem::replace(&mut self.buffer, rest);
-                self.searched = 0;
-                line.pop();
-                match discarding || line.len() > LARGEST_LINE_BYTES {
-                    true => return Ok(Some(Line::TooLong)),
-                    false if line.iter().all(u8::is_ascii_whitespace) => continue,
-                    false => return Ok(Some(Line::Whole(line))),
-                }
-            }
-            self.searched = self.buffer.len();
-            if self.buffer.len() > LARGEST_LINE_BYTES {
-                discarding = true;
-                self.buffer.clear();
-                self.searched = 0;
+            if let Some(line) = self.lines.next() {
+                return Ok(Some(line));
             }
             let mut block = [0; 8192];
             let (length, fds) = passing::receive(self.stream.as_fd(), &mut block)?;
             if length == 0 {
                 return Ok(None);
             }
-            self.buffer.extend_from_slice(&block[..length]);
+            self.lines.push(&block[..length]);
             // More than one request can use are closed.
             self.fds.extend(fds);
             self.fds.truncate(MOST_FDS);

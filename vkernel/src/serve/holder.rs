@@ -130,7 +130,7 @@ pub fn hold(seconds: u64) -> Result<(), Failure> {
     let socket = std::io::stdin().as_fd().try_clone_to_owned().map_err(failure)?;
     quiet();
     let _ = nix::unistd::setsid();
-    crate::sys::raise_descriptor_limit();
+    let _ = crate::sys::raise_descriptor_limit();
     // SAFETY: a terminated name.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"vkernel-holder".as_ptr()) };
     let mut held: BTreeMap<Vec<u8>, OwnedFd> = BTreeMap::new();

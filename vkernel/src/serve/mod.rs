@@ -9,6 +9,9 @@ mod api;
 mod connection;
 mod events;
 mod holder;
+mod lines;
+pub mod manual;
+mod metrics;
 mod parcel;
 mod passing;
 mod policies;
@@ -68,6 +71,8 @@ pub struct Daemon {
     clients: AtomicUsize,
     /// One reload at a time.
     reloading: Mutex<()>,
+    /// How many descriptors a process had before this one took more, and the most.
+    descriptors: (u64, u64),
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -90,7 +95,7 @@ pub fn serve(options: &Serve, socket: &Path, root: &Path) -> Result<(), Failure>
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
     made.map_err(|e| Failure::new(directory.display().to_string(), e, "choose another place with --socket PATH"))?;
     let _lock = only_one(&directory)?;
-    sys::raise_descriptor_limit();
+    let descriptors = sys::raise_descriptor_limit().map_err(|e| Failure::new("limit of descriptors", e, ""))?;
     let signals = signals()?;
     let passed = passed()?;
     let (sockets, passed): (Vec<_>, Vec<_>) = passed.into_iter().partition(|(name, _)| !Parcel::is_part(name));
@@ -112,8 +117,12 @@ pub fn serve(options: &Serve, socket: &Path, root: &Path) -> Result<(), Failure>
         tally: Arc::default(),
         clients: AtomicUsize::new(0),
         reloading: Mutex::default(),
+        descriptors,
     });
     daemon.take_over(parcels);
+    if let Some(at) = &daemon.settings().file.metrics {
+        metrics::listen(&daemon, at)?;
+    }
     daemon.note("started", format!("{} containers taken over", locked(&daemon.served).len()));
     notify(&[NotifyState::Ready, NotifyState::Status(&daemon.status())]);
     let result = daemon.attend(&listener, &signals);

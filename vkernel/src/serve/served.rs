@@ -68,8 +68,8 @@ impl Attention for Orders {
         true
     }
 
-    fn decided(&self, record: &Record) {
-        self.tally.count(record);
+    fn decided(&self, record: &Record, hit: bool) {
+        self.tally.count(record, hit);
     }
 }
 
@@ -124,7 +124,7 @@ impl Served {
         let mut audit = daemon.audit_of(&entry)?;
         let listener = Listener::new(self.parcel.listener().map_err(here)?);
         journal.settle(Some(&listener), &mut audit);
-        let decider = Decider::new(self.policy(), self.parcel.root().map_err(here)?);
+        let decider = Decider::new(self.policy(), self.parcel.root().map_err(here)?, journal.begun());
         let ring = Ring::of(self.parcel.ring().map_err(here)?, journal.ring()).map_err(here)?;
         let supervisor = Supervisor {
             pidfd: self.parcel.pid().map_err(here)?,
