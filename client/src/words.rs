@@ -122,7 +122,11 @@ pub enum Request {
         /// Directory of its record.
         root: String,
         /// It waits for `go`.
+        #[serde(default, skip_serializing_if = "is_false")]
         waits: bool,
+        /// A further process of a container that runs, not its first.
+        #[serde(default, skip_serializing_if = "is_false")]
+        further: bool,
     },
     /// The command line's own: let a container begin that was adopted so.
     Go {

@@ -9,6 +9,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 use vkernel_client::{Client, Error, Reply, Request};
 
@@ -490,6 +491,26 @@ fn when_no_daemon_comes_in_time_execs_fail_and_none_is_approved() {
 }
 
 #[test]
+fn further_processes_and_their_descendants_are_the_daemons_too() {
+    let mut host = Host::new();
+    let id = host.detach(&[], "while :; do /usr/bin/sleep 0.2; done");
+    let processes = |host: &Host| host.ask(&Request::Status)["processes"].clone();
+    let script = "(while :; do /usr/bin/true && echo ran; /usr/bin/sleep 0.02; done) > /tmp/further 2>&1 & exit 0";
+    assert!(host.call(&["exec", "-d", &id, "/bin/bash", "-c", script]).status.success());
+    let lines =
+        |host: &Host| host.call(&["exec", &id, "/usr/bin/wc", "-l", "/tmp/further"]).stdout.iter().take_while(|b| b.is_ascii_digit()).fold(0, |n, b| n * 10 + u32::from(b - b'0'));
+    soon("its descendant runs programs", || lines(&host) > 2);
+    assert_eq!((processes(&host), host.ask(&Request::Status)["containers"].clone()), (json!(2), json!([id])));
+    host.end(libc::SIGKILL);
+    host.start();
+    assert_eq!(processes(&host), 2);
+    let before = lines(&host);
+    soon("it goes on", || lines(&host) > before + 2);
+    assert!(host.call(&["rm", "-f", &id]).status.success());
+    soon("nothing is served", || processes(&host) == 0);
+}
+
+#[test]
 fn a_daemon_that_ends_cleanly_leaves_its_containers_to_the_next() {
     let mut host = Host::new();
     let id = host.detach(&[], COUNTING);
@@ -510,40 +531,50 @@ fn a_daemon_that_ends_cleanly_leaves_its_containers_to_the_next() {
 
 /// Keeps what a service manager keeps.
 struct Manager {
-    socket: UnixDatagram,
+    messages: Receiver<(String, Option<OwnedFd>)>,
     at: PathBuf,
     seen: Vec<String>,
     stored: BTreeMap<String, OwnedFd>,
 }
 
+/// A message, and the descriptor that came with it.
+fn receive(socket: &UnixDatagram) -> Option<(String, Option<OwnedFd>)> {
+    let mut text = [0u8; 4096];
+    let mut space = [0u64; 16];
+    let mut bytes = libc::iovec { iov_base: text.as_mut_ptr().cast(), iov_len: text.len() };
+    // SAFETY: a message header may be all zero; what it points to outlives the call.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut bytes;
+    header.msg_iovlen = 1;
+    header.msg_control = space.as_mut_ptr().cast();
+    header.msg_controllen = size_of_val(&space);
+    // SAFETY: a valid header; one control message at most, of one descriptor.
+    let (n, fd) = unsafe {
+        let n = libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC);
+        let control = libc::CMSG_FIRSTHDR(&raw const header);
+        let fd = (n >= 0 && !control.is_null()).then(|| OwnedFd::from_raw_fd(libc::CMSG_DATA(control).cast::<i32>().read_unaligned()));
+        (n, fd)
+    };
+    (n >= 0).then(|| (String::from_utf8_lossy(&text[..n as usize]).into_owned(), fd))
+}
+
 impl Manager {
     fn new(at: PathBuf) -> Self {
         let socket = UnixDatagram::bind(&at).expect("bound");
-        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
-        Self { socket, at, seen: Vec::new(), stored: BTreeMap::new() }
+        let (sender, messages) = std::sync::mpsc::channel();
+        // It reads all the time: the queue of a datagram socket is short, and who sends waits.
+        std::thread::spawn(move || {
+            while let Some(message) = receive(&socket) {
+                if sender.send(message).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { messages, at, seen: Vec::new(), stored: BTreeMap::new() }
     }
 
     fn take_one(&mut self) -> bool {
-        let mut text = [0u8; 4096];
-        let mut space = [0u64; 16];
-        let mut bytes = libc::iovec { iov_base: text.as_mut_ptr().cast(), iov_len: text.len() };
-        // SAFETY: a message header may be all zero; what it points to outlives the call.
-        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-        header.msg_iov = &raw mut bytes;
-        header.msg_iovlen = 1;
-        header.msg_control = space.as_mut_ptr().cast();
-        header.msg_controllen = size_of_val(&space);
-        // SAFETY: a valid header; one control message at most, of one descriptor.
-        let (n, fd) = unsafe {
-            let n = libc::recvmsg(self.socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC);
-            let control = libc::CMSG_FIRSTHDR(&raw const header);
-            let fd = (n >= 0 && !control.is_null()).then(|| OwnedFd::from_raw_fd(libc::CMSG_DATA(control).cast::<i32>().read_unaligned()));
-            (n, fd)
-        };
-        if n < 0 {
-            return false;
-        }
-        let message = String::from_utf8_lossy(&text[..n as usize]).into_owned();
+        let Ok((message, fd)) = self.messages.recv_timeout(Duration::from_secs(10)) else { return false };
         let value = |key: &str| message.lines().find_map(|l| l.strip_prefix(key)).map(str::to_owned);
         if let Some(name) = value("FDNAME=") {
             match fd {

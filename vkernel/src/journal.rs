@@ -7,7 +7,8 @@
 use crate::audit::{Audit, Decision, Event, Record};
 use crate::listener::{Answer, Listener, Request};
 use crate::protocol::LIBRARY_MARK;
-use crate::{supervisor, sys};
+use crate::supervisor::{self, Until};
+use crate::sys;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -40,6 +41,8 @@ struct Shared {
     intent_length: AtomicU32,
     /// The audit log's length before the record.
     log_length: AtomicU64,
+    /// Not of the container's first process: `Until::Nobody`.
+    further: AtomicU32,
     /// When the container began, in seconds since 1970: what is older came with its image.
     begun: AtomicU64,
     /// How far the workers' ring was read, and what it had lost by then.
@@ -62,8 +65,8 @@ unsafe impl Send for Journal {}
 unsafe impl Sync for Journal {}
 
 impl Journal {
-    /// For the container `id` whose record is below `root`.
-    pub fn new(root: &Path, id: &str) -> io::Result<Self> {
+    /// For a process of the container `id` whose record is below `root`.
+    pub fn new(root: &Path, id: &str, until: Until) -> io::Result<Self> {
         let memory = sys::memfd(c"vkernel-journal")?;
         nix::unistd::ftruncate(&memory, size_of::<Shared>() as i64)?;
         let journal = Self::map(memory)?;
@@ -73,6 +76,7 @@ impl Journal {
         }
         // SAFETY: nobody else has this mapping yet; the name fits.
         unsafe { std::ptr::copy_nonoverlapping(name.as_ptr(), (&raw mut (*journal.shared.as_ptr()).name).cast(), name.len()) };
+        journal.shared().further.store(u32::from(until == Until::Nobody), Ordering::Relaxed);
         journal.shared().begun.store(std::time::UNIX_EPOCH.elapsed().map_or(0, |t| t.as_secs()), Ordering::Relaxed);
         journal.shared().magic.store(MAGIC, Ordering::Release);
         Ok(journal)
@@ -110,6 +114,11 @@ impl Journal {
         let root = PathBuf::from(OsStr::from_bytes(parts.next()?));
         let id = String::from_utf8(parts.next()?.to_vec()).ok()?;
         (!id.is_empty()).then_some((root, id))
+    }
+
+    /// How long there is somebody to serve.
+    pub fn until(&self) -> Until {
+        if self.shared().further.load(Ordering::Relaxed) == 0 { Until::End } else { Until::Nobody }
     }
 
     /// When the container began, whoever serves it now.
@@ -217,8 +226,9 @@ mod tests {
             std::fs::remove_file(&path).unwrap();
             text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["reason"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
         };
-        let journal = Journal::new("/run/x".as_ref(), "web").unwrap();
+        let journal = Journal::new("/run/x".as_ref(), "web", Until::Nobody).unwrap();
         assert_eq!(again(&journal).container(), Some(("/run/x".into(), "web".into())));
+        assert_eq!(again(&journal).until(), Until::Nobody);
         assert_eq!(reasons(&journal), [""; 0]);
         let receive = |id| {
             // SAFETY: no other thread has the journal.
@@ -250,6 +260,6 @@ mod tests {
         assert!(Journal::of(other.try_clone().unwrap()).is_err());
         nix::unistd::ftruncate(&other, size_of::<Shared>() as i64).unwrap();
         assert!(Journal::of(other).is_err());
-        assert!(Journal::new("/".as_ref(), &"x".repeat(NAME_BYTES)).is_err());
+        assert!(Journal::new("/".as_ref(), &"x".repeat(NAME_BYTES), Until::End).is_err());
     }
 }

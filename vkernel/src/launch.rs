@@ -92,8 +92,8 @@ impl Launch {
     }
 
     /// Only once the process exists: it must not inherit the memory.
-    pub fn journal(&self, root: &Path) -> Result<Journal, Failure> {
-        Journal::new(root, &self.container.subject.id).map_err(|e| Failure::new("journal", e, ""))
+    pub fn journal(&self, root: &Path, until: Until) -> Result<Journal, Failure> {
+        Journal::new(root, &self.container.subject.id, until).map_err(|e| Failure::new("journal", e, ""))
     }
 
     /// Shared with the process's descendants.
@@ -102,7 +102,7 @@ impl Launch {
     }
 
     /// Answers its execs until the end; the exit code is known only to the process's parent.
-    pub fn serve(&self, begun: Begun, journal: &Journal, audit: &mut Audit, signals: &Signals, until: Until) -> Result<Option<i32>, Failure> {
+    pub fn serve(&self, begun: Begun, journal: &Journal, audit: &mut Audit, signals: &Signals) -> Result<Option<i32>, Failure> {
         let supervisor = Supervisor {
             pidfd: begun.pidfd,
             listener: Listener::new(begun.listener),
@@ -112,7 +112,7 @@ impl Launch {
             journal,
             ring: Some(self.ring),
             cgroup: &self.container.cgroup,
-            until,
+            until: journal.until(),
             syscall_name: &|nr| table::row(nr.into()).map(|r| r.name),
         };
         match supervisor.serve()? {

@@ -45,7 +45,7 @@ fn dispatch(cli: &Cli, log: &Log) -> Result<i32, Failure> {
     let done = |result: Result<(), Failure>| result.map(|()| 0);
     match &cli.command {
         Command::Run(options) => run::run(options, &cli.root, &cli.socket),
-        Command::Exec(options) => oci::exec(options, &find(&options.container)?),
+        Command::Exec(options) => oci::exec(options, &find(&options.container)?, &cli.socket),
         Command::Ps(options) => print(commands::ps(options, &cli.root).as_bytes()),
         Command::Logs(options) => done(commands::logs(options, &find(&options.container)?)),
         Command::Inspect { container } => json(&commands::inspect(&find(container)?)),

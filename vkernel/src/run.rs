@@ -15,7 +15,7 @@ use crate::launch::{self, Home, Launch, Manner};
 use crate::namespaces::Network;
 use crate::release::{Release, Source};
 use crate::rootfs::{self, Layout};
-use crate::serve::Running;
+use crate::serve::{Kind, Running};
 use crate::signals::Signals;
 use crate::state::{self, Entry, Exit, Process, Record, Status};
 use crate::supervisor::Until;
@@ -76,7 +76,7 @@ fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut A
 
     let output = detached.then(|| log::Output::open(&ending.0.path(log::FILE))).transpose()?;
     let mut started = launch.start(audit)?;
-    let journal = if daemon.is_none() { Some(launch.journal(root)?) } else { None };
+    let journal = if daemon.is_none() { Some(launch.journal(root, Until::End)?) } else { None };
     let keeper = Keeper::fork(&ending.0, journal.as_ref())?;
     let pid = started.pid;
     ending.0.record.init = Process::of(pid);
@@ -87,7 +87,7 @@ fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut A
     }
     audit.write(launch.release.started(pid.as_raw() as u32));
     if let Some((mut daemon, socket)) = daemon {
-        daemon.adopt(root, id, &started, launch.ring(), false)?;
+        daemon.adopt(root, id, &started, launch.ring(), Kind::First)?;
         ending.0.record.daemon = Some(socket.to_owned());
         ending.0.save()?;
     }
@@ -101,7 +101,7 @@ fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut A
         ready.say();
     }
     let code = match &journal {
-        Some(journal) => launch.serve(begun, journal, audit, &signals, Until::End)?,
+        Some(journal) => launch.serve(begun, journal, audit, &signals)?,
         None => {
             // A listener of ours would hide from the guest that nobody answers.
             drop(begun.listener);

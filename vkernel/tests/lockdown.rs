@@ -151,7 +151,7 @@ fn run(name: &str, change: impl FnOnce(&mut Container), guest: impl FnOnce() -> 
         decider: Decider::new(Arc::new(verified), begun.root, std::time::SystemTime::now()),
         audit: &mut audit,
         attention: &signals,
-        journal: &Journal::new("/".as_ref(), name).unwrap(),
+        journal: &Journal::new("/".as_ref(), name, Until::End).unwrap(),
         ring: None,
         cgroup: &Cgroup::default(),
         until: Until::End,

@@ -15,7 +15,7 @@ use crate::keeper::{Keeper, quiet};
 use crate::launch::{self, Home, Launch, Manner};
 use crate::release::{Release, Source};
 use crate::rootfs::{self, Layout};
-use crate::serve::Running;
+use crate::serve::{Kind, Running};
 use crate::signals::Signals;
 use crate::state::{self, Entry, Process, Record, Status};
 use crate::supervisor::Until;
@@ -134,7 +134,7 @@ fn introduce(options: &Create, launch: &Launch, started: &mut Started, audit: &m
 fn give_up(options: &Create, launch: &Launch, mut started: Started, entry: &mut Entry, audit: &mut Audit, (mut daemon, socket): (Running, &Path)) -> Result<(), Failure> {
     introduce(options, launch, &mut started, audit)?;
     entry.save()?;
-    entry.record.supervisor = daemon.adopt(entry.root(), &entry.record.id, &started, launch.ring(), true)?;
+    entry.record.supervisor = daemon.adopt(entry.root(), &entry.record.id, &started, launch.ring(), Kind::Waiting)?;
     entry.record.daemon = Some(socket.to_owned());
     entry.save()?;
     pid_file(options.handed.pid_file.as_deref(), started.pid)
@@ -194,7 +194,7 @@ pub(super) fn pid_file(file: Option<&Path>, pid: Pid) -> Result<(), Failure> {
 }
 
 fn supervise(launch: Launch, started: Started, entry: &mut Entry, control: &UnixListener, audit: &mut Audit, signals: &Signals) {
-    let Ok(journal) = launch.journal(entry.root()) else { return };
+    let Ok(journal) = launch.journal(entry.root(), Until::End) else { return };
     let keeper = Keeper::fork(entry, Some(&journal));
     if let Some(mut caller) = wanted(&started, control) {
         let begun = match started.go() {
@@ -205,7 +205,7 @@ fn supervise(launch: Launch, started: Started, entry: &mut Entry, control: &Unix
         entry.save_if_there();
         let _ = caller.write_all(b"ok");
         drop(caller);
-        let result = launch.serve(begun, &journal, audit, signals, Until::End);
+        let result = launch.serve(begun, &journal, audit, signals);
         audit.write(launch::stopped(&result));
     }
     entry.record.status = Status::Stopped;

@@ -18,6 +18,17 @@ use vkernel_client::{Client, Error, Reply, Request};
 /// Longer than a daemon needs to verify a manifest on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What is handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A container's first process; its parent lets it begin.
+    First,
+    /// The same, but the daemon lets it begin.
+    Waiting,
+    /// A further one, with descendants that may outlive it.
+    Further,
+}
+
 /// A daemon that runs.
 pub struct Daemon(Client);
 
@@ -39,10 +50,11 @@ impl Daemon {
         }
     }
 
-    /// From now on its execs are the daemon's to answer; its process. `waits`: the daemon also lets it begin.
-    pub fn adopt(&mut self, root: &Path, id: &str, started: &Started, ring: &Ring, waits: bool) -> Result<Process, Failure> {
+    /// From now on its execs are the daemon's to answer; the daemon's process.
+    pub fn adopt(&mut self, root: &Path, id: &str, started: &Started, ring: &Ring, kind: Kind) -> Result<Process, Failure> {
         let root = std::path::absolute(root).map_err(|e| failure(e.into()))?;
-        let request = Request::Adopt { container: id.to_owned(), root: root.to_string_lossy().into_owned(), waits };
+        let (waits, further) = (kind == Kind::Waiting, kind == Kind::Further);
+        let request = Request::Adopt { container: id.to_owned(), root: root.to_string_lossy().into_owned(), waits, further };
         let mut line = serde_json::to_vec(&request).map_err(|e| failure(io::Error::other(e).into()))?;
         line.push(b'\n');
         let channel = started.channel();

@@ -9,6 +9,7 @@ use crate::cli::{Cli, Command, Logs};
 use crate::decide::Decider;
 use crate::failure::Failure;
 use crate::state::Entry;
+use crate::supervisor::Until;
 use crate::{commands, describe, log, oci, sys};
 use clap::Parser;
 use policy::{Decision, Digest, Verified};
@@ -96,8 +97,8 @@ fn answer(daemon: &Arc<Daemon>, connection: &mut Connection, id: Option<&Value>,
         }
         Request::Reload => daemon.reload().map(|told| ok(told.into())),
         Request::Status => Ok(ok(status(daemon))),
-        Request::Adopt { container, root, waits } => {
-            daemon.adopt(Path::new(&root), &container, fds, waits)?;
+        Request::Adopt { container, root, waits, further } => {
+            daemon.adopt(Path::new(&root), &container, fds, waits, further)?;
             Ok(ok(json!({"pid": std::process::id()})))
         }
         Request::Go { container, root } => {
@@ -114,7 +115,8 @@ fn status(daemon: &Daemon) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "clients": daemon.clients.load(Ordering::Relaxed),
-        "containers": locked(&daemon.served).values().map(|s| s.id.clone()).collect::<Vec<_>>(),
+        "containers": locked(&daemon.served).values().filter(|s| s.until == Until::End).map(|s| s.id.clone()).collect::<Vec<_>>(),
+        "processes": locked(&daemon.served).len(),
         "allowed": daemon.tally.allowed.load(Ordering::Relaxed),
         "refused": daemon.tally.refused(),
         "latency": {"bounds_us": super::tally::BOUNDS_US, "counts": latencies, "sum_seconds": seconds},

@@ -7,9 +7,11 @@ use super::passing::{self, MOST_FDS};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 use serde_json::Value;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 use vkernel_client::{Answer, LARGEST_LINE_BYTES, Reply};
 
 pub(super) struct Connection {
@@ -55,6 +57,14 @@ impl Connection {
         let mut line = serde_json::to_vec(&Answer { id: id.cloned(), reply })?;
         line.push(b'\n');
         self.stream.write_all(&line)
+    }
+
+    /// The only answer. What the client is still writing is taken, or it would see its own write fail instead.
+    pub(super) fn refuse(&mut self, reply: Reply) -> io::Result<()> {
+        self.answer(None, reply)?;
+        self.stream.shutdown(Shutdown::Write)?;
+        self.stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        (&self.stream).take(LARGEST_LINE_BYTES as u64).read_to_end(&mut Vec::new()).map(drop)
     }
 
     /// Whether nobody reads any more.

@@ -22,12 +22,8 @@ pub fn serve() -> std::io::Result<Vec<u8>> {
 
 const SERVE: &str = r#".SH "WHAT IT DOES"
 Where the daemon runs,
-.B vkernel run \-\-detach
-and
-.B vkernel create
-hand it the containers that they make, and it answers their execs. Without one they serve them themselves. Containers in the foreground, and what
-.B vkernel exec
-starts, are always their caller's. On its socket it answers the requests of
+.BR "vkernel run \-\-detach" ", " "vkernel create " and " vkernel exec \-\-detach"
+hand it what they start, and it answers the execs. Without one they serve it themselves. What runs in the foreground is always its caller's. On its socket it answers the requests of
 .BR vkernel-api (7).
 .SH "WHEN IT ENDS"
 The daemon is nobody's parent: containers live on. What it needs to serve them lies with the service manager (FDSTORE in

@@ -6,6 +6,7 @@
 use super::{Daemon, locked, tally};
 use crate::failure::Failure;
 use crate::state::Entry;
+use crate::supervisor::Until;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -58,7 +59,7 @@ fn answer(daemon: &Daemon, from: impl Read, mut to: impl Write) -> io::Result<()
 
 fn text(daemon: &Daemon) -> String {
     let tally = &daemon.tally;
-    let served: Vec<_> = locked(&daemon.served).values().cloned().collect();
+    let served: Vec<_> = locked(&daemon.served).values().filter(|s| s.until == Until::End).cloned().collect();
     let mut out = String::new();
     family(&mut out, "vkernel_execs_allowed_total", "counter", "Requests to run or map a file that were allowed.", [(String::new(), tally.allowed.load(Ordering::Relaxed))]);
     let refused = tally.refused().into_iter().map(|(reason, n)| (label("reason", &reason), n));

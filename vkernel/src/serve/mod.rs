@@ -20,7 +20,7 @@ mod settings;
 mod store;
 mod tally;
 
-pub use adopt::Daemon as Running;
+pub use adopt::{Daemon as Running, Kind};
 pub use holder::hold;
 pub use settings::DEFAULT as SETTINGS;
 
@@ -29,6 +29,7 @@ use crate::cli::Serve;
 use crate::failure::Failure;
 use crate::journal::Journal;
 use crate::state::{self, Entry};
+use crate::supervisor::Until;
 use crate::{check, sys};
 use connection::Connection;
 use events::Events;
@@ -123,7 +124,7 @@ pub fn serve(options: &Serve, socket: &Path, root: &Path) -> Result<(), Failure>
     if let Some(at) = &daemon.settings().file.metrics {
         metrics::listen(&daemon, at)?;
     }
-    daemon.note("started", format!("{} containers taken over", locked(&daemon.served).len()));
+    daemon.note("started", format!("{}, taken over", daemon.status()));
     notify(&[NotifyState::Ready, NotifyState::Status(&daemon.status())]);
     let result = daemon.attend(&listener, &signals);
     notify(&[NotifyState::Stopping]);
@@ -228,20 +229,18 @@ impl Daemon {
     fn welcome(self: &Arc<Self>, stream: UnixStream) {
         let _ = stream.set_nonblocking(false);
         let mut connection = Connection::new(stream);
-        let refuse = |mut connection: Connection, why: &str, advice: &str| {
-            let _ = connection.answer(None, api::error(&Failure::new("connection", why, advice)));
-        };
-        if !connection.is_roots() {
-            return refuse(connection, "only root may ask", "run as root");
-        }
         if self.clients.fetch_add(1, Ordering::Relaxed) >= self.settings().file.clients {
             self.clients.fetch_sub(1, Ordering::Relaxed);
-            return refuse(connection, "too many clients", "close some, or set clients in serve.toml");
+            let _ = connection.answer(None, api::error(&Failure::new("connection", "too many clients", "close some, or set clients in serve.toml")));
+            return;
         }
         let daemon = self.clone();
         let work = move || {
             // A panic is one client's; the others go on.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| api::talk(&daemon, &mut connection)));
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match connection.is_roots() {
+                true => api::talk(&daemon, &mut connection),
+                false => connection.refuse(api::error(&Failure::new("connection", "only root may ask", "run as root"))),
+            }));
             daemon.clients.fetch_sub(1, Ordering::Relaxed);
         };
         if let Err(e) = std::thread::Builder::new().name("client".into()).stack_size(CLIENT_STACK_BYTES).spawn(work) {
@@ -297,13 +296,14 @@ impl Daemon {
     }
 
     /// A container that a command has made.
-    fn adopt(self: &Arc<Self>, root: &Path, id: &str, fds: Vec<OwnedFd>, waits: bool) -> Result<(), Failure> {
+    fn adopt(self: &Arc<Self>, root: &Path, id: &str, fds: Vec<OwnedFd>, waits: bool, further: bool) -> Result<(), Failure> {
         let failure = |e: &dyn std::fmt::Display| Failure::new(format!("adopt container {id}"), e, "");
         let mut all = locked(&self.served);
         let entry = Entry::named(root, id)?;
         // A release that is not believed now is not begun here.
         self.policies.get(&entry.record.release, &self.settings())?;
-        let journal = Journal::new(root, id).and_then(|j| j.as_fd().try_clone_to_owned()).map_err(|e| failure(&e))?;
+        let until = if further { Until::Nobody } else { Until::End };
+        let journal = Journal::new(root, id, until).and_then(|j| j.as_fd().try_clone_to_owned()).map_err(|e| failure(&e))?;
         let parcel = Parcel::handed(key().map_err(|e| failure(&e))?, fds, waits, journal).ok_or_else(|| failure(&"the descriptors of a started process did not come with it"))?;
         let (key, names) = (parcel.key.clone(), parcel.parts().map(|(name, _)| name).collect::<Vec<_>>());
         let kept = self.store().keep(&parcel).map_err(|e| failure(&format!("it cannot be held: {e}")));
@@ -325,9 +325,9 @@ impl Daemon {
         self.sweep(&all);
     }
 
-    /// The one that has this record.
+    /// The first process of the container that has this record.
     fn find(&self, entry: &Entry) -> Option<Arc<Served>> {
-        locked(&self.served).values().find(|s| s.id == entry.record.id && s.root == entry.root()).cloned()
+        locked(&self.served).values().find(|s| s.until == Until::End && s.id == entry.record.id && s.root == entry.root()).cloned()
     }
 
     /// Reads everything again; on failure nothing has changed.
@@ -405,7 +405,7 @@ impl Daemon {
 }
 
 fn status(all: &BTreeMap<String, Arc<Served>>) -> String {
-    format!("serving {} containers", all.len())
+    format!("serving {} containers", all.values().filter(|s| s.until == Until::End).count())
 }
 
 /// A name that nothing held has.

@@ -77,6 +77,8 @@ pub(super) struct Served {
     pub(super) id: String,
     /// Directory of its record.
     pub(super) root: PathBuf,
+    /// Of the first process, or of a further one.
+    pub(super) until: Until,
     parcel: Parcel,
     orders: Orders,
     policy: Mutex<Option<Arc<Verified>>>,
@@ -101,7 +103,7 @@ impl Served {
         let policy = daemon.policies.judge(&entry.record.release, &daemon.settings(), None);
         let (reader, writer) = std::io::pipe().map_err(|e| failure(&id, e))?;
         let orders = Orders { pending: Mutex::default(), reader, writer, tally: daemon.tally.clone() };
-        let served = Arc::new(Self { id, root, parcel, orders, policy: Mutex::new(policy), thread: Mutex::default() });
+        let served = Arc::new(Self { id, root, until: journal.until(), parcel, orders, policy: Mutex::new(policy), thread: Mutex::default() });
         let (mine, daemon) = (served.clone(), daemon.clone());
         let work = move || {
             let ended = std::panic::catch_unwind(AssertUnwindSafe(|| mine.serve(&daemon, &journal, entry)));
@@ -135,13 +137,13 @@ impl Served {
             journal,
             ring: Some(&ring),
             cgroup: &entry.record.cgroup,
-            until: Until::End,
+            until: self.until,
             syscall_name: &|nr| table::row(nr.into()).map(|r| r.name),
         };
         let served = supervisor.serve();
         // One of `run` has a parent that knows more: it writes the record and the log.
         entry = entry.again().unwrap_or(entry);
-        if entry.record.supervisor == Process::of(Pid::this()) && !matches!(served, Ok(Outcome::Left)) {
+        if self.until == Until::End && entry.record.supervisor == Process::of(Pid::this()) && !matches!(served, Ok(Outcome::Left)) {
             audit.write(launch::stopped(&served.clone().map(|_| None)));
             entry.record.status = Status::Stopped;
             entry.record.supervisor = Process::default();
