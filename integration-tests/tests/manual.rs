@@ -11,19 +11,26 @@ fn output(program: &Path, args: &[&str]) -> String {
 }
 
 fn page(name: &str, text: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../man").join(name);
+    assert!(text.contains("\n.TH ") || text.starts_with(".TH "), "{name} is no manual page");
+    file(&format!("man/{name}"), text);
+}
+
+fn file(name: &str, text: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(&path, text).expect("the page is writable");
     }
     let shipped = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(shipped == text, "man/{name} is not that of this build: run BLESS=1 cargo xtask test the_shipped_manual");
-    assert!(shipped.contains("\n.TH ") || shipped.starts_with(".TH "), "{name} is no manual page");
+    assert!(shipped == text, "{name} is not that of this build: run BLESS=1 cargo xtask test the_shipped_manual");
 }
 
 #[test]
 fn the_shipped_manual_pages_are_those_of_the_programs() {
     let setup = Setup::get();
     page("vkernel.1", &output(&setup.vkernel, &["manual"]));
+    page("vkernel-serve.8", &output(&setup.vkernel, &["manual", "serve"]));
+    page("vkernel-api.7", &output(&setup.vkernel, &["manual", "api"]));
+    file("client/schema.json", &output(&setup.vkernel, &["serve", "--schema"]));
     page("vkernel-syscalls.7", &output(&setup.vkernel, &["syscalls", "--man"]));
     page("recompiler-build.1", &output(&setup.recompiler, &["man"]));
 }

@@ -1,5 +1,5 @@
 //! The audit log: one JSON line per decision. Owns the event's shape and the sink; decides nothing and never blocks a guest, because every
-//! record is written after the answer has been sent.
+//! record is written after the answer has been sent. What is to be written stands in the journal before (07, S19).
 //!
 //! The fact a newcomer gets wrong: fields such as `path` come from the guest and may be lies; `hash` is what the supervisor itself computed.
 
@@ -8,6 +8,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What happened.
@@ -30,6 +31,8 @@ pub enum Event {
     Guest,
     /// Records that did not fit into the workers' ring.
     Dropped,
+    /// The daemon began, ended, or took containers over.
+    Daemon,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq)]
@@ -88,10 +91,18 @@ impl Record {
     }
 }
 
+/// Somebody who wants to see records as they are written, besides the file.
+pub trait Tap: Send + Sync {
+    /// Whether anybody looks just now: nothing is made up for nobody.
+    fn is_wanted(&self) -> bool;
+    fn pass(&self, line: &[u8]);
+}
+
 /// Where records go.
 pub struct Audit {
     container: String,
     file: Option<File>,
+    tap: Option<Arc<dyn Tap>>,
     /// Records that could not be written; reported when writing works again, or at the end to whoever started the container.
     lost: u64,
 }
@@ -104,52 +115,101 @@ impl Audit {
             // A pipe or a terminal of somebody else's may only be written.
             how(true).or_else(|_| how(false))
         };
-        Ok(Self { container: container.to_owned(), file: path.map(open).transpose()?, lost: 0 })
+        Ok(Self { container: container.to_owned(), file: path.map(open).transpose()?, tap: None, lost: 0 })
+    }
+
+    pub fn tapped(mut self, tap: Arc<dyn Tap>) -> Self {
+        self.tap = Some(tap);
+        self
     }
 
     pub fn enabled(&self) -> bool {
-        self.file.is_some()
+        self.file.is_some() || self.tap.as_ref().is_some_and(|t| t.is_wanted())
     }
 
-    pub fn write(&mut self, mut record: Record) {
-        let Some(file) = self.file.as_mut() else { return };
+    pub fn write(&mut self, record: Record) {
+        if let Some(line) = self.line(record) {
+            self.put(&line);
+        }
+    }
+
+    /// A record as it will stand in the log; `None` if nobody wants it.
+    pub fn line(&self, mut record: Record) -> Option<Vec<u8>> {
+        if !self.enabled() {
+            return None;
+        }
         record.time = timestamp(SystemTime::now());
         record.container.clone_from(&self.container);
-        self.lost = confess(file, &self.container, self.lost);
-        if put(file, &record).is_err() {
+        let mut line = serde_json::to_vec(&record).ok()?;
+        line.push(b'\n');
+        Some(line)
+    }
+
+    /// Writes what `line` gave.
+    pub fn put(&mut self, line: &[u8]) {
+        if let Some(tap) = self.tap.as_ref().filter(|t| t.is_wanted()) {
+            tap.pass(line);
+        }
+        self.confess();
+        if !self.append(line) {
             self.lost += 1;
+        }
+    }
+
+    /// Tells the log how many records are not in it.
+    fn confess(&mut self) {
+        if self.lost == 0 {
+            return;
+        }
+        let mut note = Record::new(Event::Dropped, Decision::Noted, "sink-failed");
+        note.detail = Some(self.lost.to_string());
+        if self.line(note).is_some_and(|note| self.append(&note)) {
+            self.lost = 0;
+        }
+    }
+
+    /// One write per line, so that lines of several supervisors appending to the same file do not mix. A full disk cuts a line off: the next one, whoever writes it, begins behind that.
+    fn append(&mut self, line: &[u8]) -> bool {
+        let Some(file) = self.file.as_mut() else { return true };
+        let written = if is_cut_off(file) { file.write_all(&[b"\n", line].concat()) } else { file.write_all(line) };
+        written.is_ok()
+    }
+
+    /// How long the log is, for `put_once`.
+    pub fn length(&self) -> u64 {
+        self.file.as_ref().and_then(|f| f.metadata().ok()).map_or(0, |m| m.len())
+    }
+
+    /// Writes a line that somebody who died may have written already, or half, since the log had this length.
+    pub fn put_once(&mut self, line: &[u8], since: u64) {
+        let Some(file) = &mut self.file else { return };
+        // A shorter log is another one.
+        let length = file.metadata().map_or(0, |m| m.len());
+        let Ok(later) = read_from(file, if since <= length { since } else { 0 }) else { return self.put(line) };
+        if later.windows(line.len()).any(|w| w == line) {
+            return;
+        }
+        // The kernel may end a write between two pages; then the log ends with a part of the line.
+        match (1..line.len()).rev().find(|n| later.ends_with(&line[..*n])) {
+            Some(part) => self.lost += u64::from(file.write_all(&line[part..]).is_err()),
+            None => self.put(line),
         }
     }
 }
 
 impl Drop for Audit {
     fn drop(&mut self) {
-        let Some(file) = self.file.as_mut() else { return };
-        match confess(file, &self.container, self.lost) {
-            0 => {}
-            lost => eprintln!("vkernel: audit log: {lost} records could not be written: make room where it lies"),
+        self.confess();
+        if self.lost > 0 {
+            eprintln!("vkernel: audit log: {} records could not be written: make room where it lies", self.lost);
         }
     }
 }
 
-/// Tells the log how many records are not in it; how many are still to be told.
-fn confess(file: &mut File, container: &str, lost: u64) -> u64 {
-    if lost == 0 {
-        return 0;
-    }
-    let mut note = Record::new(Event::Dropped, Decision::Noted, "sink-failed");
-    note.time = timestamp(SystemTime::now());
-    note.container = container.to_owned();
-    note.detail = Some(lost.to_string());
-    if put(file, &note).is_ok() { 0 } else { lost }
-}
-
-/// One write per line, so that lines of several supervisors appending to the same file do not mix. A full disk cuts a line off: the next one, whoever writes it, begins behind that.
-fn put(file: &mut File, record: &Record) -> std::io::Result<()> {
-    let mut line = if is_cut_off(file) { vec![b'\n'] } else { Vec::new() };
-    serde_json::to_writer(&mut line, record).map_err(std::io::Error::other)?;
-    line.push(b'\n');
-    file.write_all(&line)
+fn read_from(file: &File, from: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = vec![0; file.metadata()?.len().saturating_sub(from) as usize];
+    file.read_exact_at(&mut bytes, from)?;
+    Ok(bytes)
 }
 
 /// Does the file's last line lack its end? Of what is no file nobody can tell.
@@ -213,5 +273,27 @@ mod tests {
         let v: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(v["reason"], "unknown-hash");
         assert_eq!(v["path"], "/a\n\"b");
+    }
+
+    #[test]
+    fn a_line_that_may_be_there_already_is_written_once() {
+        let path = std::env::temp_dir().join(format!("vkernel-audit-once-{}", std::process::id()));
+        let lines = || std::fs::read_to_string(&path).unwrap();
+        for there in [0, 1, 20, usize::MAX] {
+            let mut audit = Audit::open("c", Some(&path)).unwrap();
+            audit.write(Record::new(Event::Exec, Decision::Allowed, "listed"));
+            let (before, since) = (lines(), audit.length());
+            let line = audit.line(Record::new(Event::Exec, Decision::Denied, "unknown-hash")).unwrap();
+            // What the process that died had written of it.
+            audit.append(&line[..there.min(line.len())]);
+            if there == usize::MAX {
+                audit.write(Record::new(Event::Exec, Decision::Allowed, "of-another"));
+            }
+            audit.put_once(&line, since);
+            let text = lines();
+            assert!(text.starts_with(&before) && text.matches("unknown-hash").count() == 1 && text.ends_with('\n'), "{there}: {text}");
+            assert!(text.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()), "{text}");
+            std::fs::remove_file(&path).unwrap();
+        }
     }
 }

@@ -156,6 +156,22 @@ impl Cgroup {
         text.lines().find_map(|l| l.strip_prefix("oom_kill ")).and_then(|n| n.trim().parse().ok()).unwrap_or(0)
     }
 
+    /// What it uses now; what this host does not count is left out.
+    pub fn usage(&self) -> serde_json::Value {
+        let read = |files: &[&str]| files.iter().find_map(|f| self.find(f)).and_then(|p| fs::read_to_string(p).ok());
+        let number = |files: &[&str]| read(files).and_then(|t| t.trim().parse::<u64>().ok());
+        let cpu = read(&["cpu.stat"]).and_then(|t| t.lines().find_map(|l| l.strip_prefix("usage_usec ")?.parse().ok())).or_else(|| number(&["cpuacct.usage"]).map(|ns| ns / 1000));
+        serde_json::json!({
+            "memory_bytes": number(&["memory.current", "memory.usage_in_bytes"]),
+            "memory_limit_bytes": number(&["memory.max", "memory.limit_in_bytes"]),
+            "memory_peak_bytes": number(&["memory.peak", "memory.max_usage_in_bytes"]),
+            "processes": number(&["pids.current"]),
+            "processes_limit": number(&["pids.max"]),
+            "cpu_us": cpu,
+            "out_of_memory_kills": self.oom_kills(),
+        })
+    }
+
     /// Stops or continues every process, and waits until it is so.
     pub fn freeze(&self, frozen: bool) -> Result<(), Failure> {
         let failure = |e: std::io::Error| Failure::new("freeze control group", e, "the host needs the freezer or version 2");

@@ -16,8 +16,7 @@ use std::time::{Duration, Instant};
 
 /// The containers of this host.
 pub fn ps(options: &Ps, root: &Path) -> String {
-    let shown = |e: &Entry| options.all || !matches!(e.status(), Status::Stopped);
-    let entries: Vec<Entry> = state::all(root).into_iter().filter(shown).collect();
+    let entries = shown(root, options.all);
     if options.quiet {
         return entries.iter().map(|e| format!("{}\n", e.record.id)).collect();
     }
@@ -36,6 +35,15 @@ pub fn ps(options: &Ps, root: &Path) -> String {
         text += &format!("{:<14.14} {status:<10} {:<8} {:<28} {name:<16} {}\n", word("id"), word("pid"), word("created"), word("command"));
     }
     text
+}
+
+fn shown(root: &Path, all: bool) -> Vec<Entry> {
+    state::all(root).into_iter().filter(|e| all || e.status() != Status::Stopped).collect()
+}
+
+/// The same for programs.
+pub fn rows(root: &Path, all: bool) -> Vec<Value> {
+    shown(root, all).iter().map(row).collect()
 }
 
 fn row(e: &Entry) -> Value {
@@ -67,6 +75,11 @@ pub fn inspect(entry: &Entry) -> Value {
 
 /// What a detached container has written, each line to the stream that it was written to.
 pub fn logs(options: &Logs, entry: &Entry) -> Result<(), Failure> {
+    log_lines(options, entry, &mut |line| show(line, options.timestamps))
+}
+
+/// Each line as it stands in the log, without its end.
+pub fn log_lines(options: &Logs, entry: &Entry, each: &mut dyn FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
     let path = entry.path(FILE);
     if !path.exists() {
         return Err(Failure::new(format!("logs of {}", entry.record.id), "there are none", "only containers of `vkernel run --detach` are logged"));
@@ -75,12 +88,12 @@ pub fn logs(options: &Logs, entry: &Entry) -> Result<(), Failure> {
     text.extend(std::fs::read(&path).unwrap_or_default());
     let lines: Vec<&[u8]> = text.split_inclusive(|b| *b == b'\n').collect();
     let skipped = options.tail.map_or(0, |n| lines.len().saturating_sub(n));
-    lines[skipped..].iter().try_for_each(|line| show(line, options.timestamps))?;
-    if options.follow { follow(options, entry, &path) } else { Ok(()) }
+    lines[skipped..].iter().try_for_each(|line| each(line.strip_suffix(b"\n").unwrap_or(line)))?;
+    if options.follow { follow(entry, &path, each) } else { Ok(()) }
 }
 
-/// Prints what comes, until the container has ended and nothing more can come.
-fn follow(options: &Logs, entry: &Entry, path: &Path) -> Result<(), Failure> {
+/// What comes, until the container has ended and nothing more can come.
+fn follow(entry: &Entry, path: &Path, each: &mut dyn FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
     let mut seen = std::fs::metadata(path).map_or(0, |m| m.len());
     loop {
         let ended = entry.again().is_none_or(|e| e.status() == Status::Stopped);
@@ -88,7 +101,7 @@ fn follow(options: &Logs, entry: &Entry, path: &Path) -> Result<(), Failure> {
         // A shorter one is a new file.
         let from = if (now.len() as u64) < seen { 0 } else { seen as usize };
         let whole = now.iter().rposition(|b| *b == b'\n').map_or(from, |n| n + 1);
-        now[from..whole.max(from)].split_inclusive(|b| *b == b'\n').try_for_each(|line| show(line, options.timestamps))?;
+        now[from..whole.max(from)].split_inclusive(|b| *b == b'\n').try_for_each(|line| each(line.strip_suffix(b"\n").unwrap_or(line)))?;
         seen = whole.max(from) as u64;
         if ended {
             return Ok(());
@@ -98,7 +111,7 @@ fn follow(options: &Logs, entry: &Entry, path: &Path) -> Result<(), Failure> {
 }
 
 fn show(line: &[u8], timestamps: bool) -> Result<(), Failure> {
-    let Some((time, stream, whole, text)) = log::parse(line.strip_suffix(b"\n").unwrap_or(line)) else { return Ok(()) };
+    let Some((time, stream, whole, text)) = log::parse(line) else { return Ok(()) };
     let mut out = if timestamps { format!("{time} ").into_bytes() } else { Vec::new() };
     out.extend_from_slice(text);
     if whole {

@@ -90,6 +90,11 @@ pub struct Begun {
 }
 
 impl Started {
+    /// Where it waits for `go`.
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
     /// Lets guest code begin; from now on the listener must be served.
     pub fn go(self) -> Result<Begun, Failure> {
         self.channel.send(Kind::Go, &[], &[])?;

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 /// What is asked of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,19 +63,39 @@ struct Digests {
 /// Scripts beyond this are refused: their size stands in no manifest, so nothing else bounds the work (07, S17).
 const LARGEST_SCRIPT_BYTES: u64 = 16 << 20;
 
+/// Reason code: keys or revocations changed, and the release is no longer signed by anybody who is trusted.
+const NOT_BELIEVED: &str = "release-revoked";
+
 /// Decides for one container.
-pub struct Decider<'a> {
-    verified: &'a Verified,
+pub struct Decider {
+    /// `None`: the release is believed no more, and nothing of it runs.
+    verified: Option<Arc<Verified>>,
     root: OwnedFd,
     cache: HashMap<Key, Digests>,
     /// Only files whose ctime lies well before this are remembered: those the image brought along.
     started: i64,
+    hits: u64,
 }
 
-impl<'a> Decider<'a> {
-    pub fn new(verified: &'a Verified, root: OwnedFd) -> Self {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-        Self { verified, root, cache: HashMap::new(), started: now }
+impl Decider {
+    /// `begun`: when the container began.
+    pub fn new(verified: impl Into<Option<Arc<Verified>>>, root: OwnedFd, begun: std::time::SystemTime) -> Self {
+        let started = begun.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+        Self { verified: verified.into(), root, cache: HashMap::new(), started, hits: 0 }
+    }
+
+    /// The same release under other keys and revocations; `None`: they do not believe it.
+    pub fn judge_by(&mut self, verified: Option<Arc<Verified>>) {
+        self.verified = verified;
+    }
+
+    /// How often a digest was known already.
+    pub fn hits(&self) -> u64 {
+        self.hits
+    }
+
+    fn believed(&self) -> &Verified {
+        self.verified.as_deref().expect("asked before anything is looked at")
     }
 
     pub fn root(&self) -> BorrowedFd<'_> {
@@ -83,15 +104,21 @@ impl<'a> Decider<'a> {
 
     /// The file an entry number stands for.
     pub fn entry_digest(&self, entry: u32) -> Option<Digest> {
-        self.verified.entry_digest(entry)
+        self.verified.as_ref()?.entry_digest(entry)
     }
 
     pub fn library(&mut self, file: BorrowedFd<'_>) -> Verdict {
+        if self.verified.is_none() {
+            return Verdict::refused(libc::EACCES, NOT_BELIEVED);
+        }
         self.object(file, Wanted::Library)
     }
 
     /// A program or a script.
     pub fn program(&mut self, file: BorrowedFd<'_>) -> Verdict {
+        if self.verified.is_none() {
+            return Verdict::refused(libc::EACCES, NOT_BELIEVED);
+        }
         let mut owned: Option<OwnedFd> = None;
         for scripts in 0..=SCRIPT_DEPTH {
             let file = owned.as_ref().map_or(file, AsFd::as_fd);
@@ -118,9 +145,9 @@ impl<'a> Decider<'a> {
     fn script(&mut self, file: BorrowedFd<'_>) -> Result<(), Verdict> {
         let digests = self.digests(file, Some(LARGEST_SCRIPT_BYTES)).map_err(|r| Verdict { result: Err(r), digest: None })?;
         for digest in digests.sha256.into_iter().chain([digests.blake3]) {
-            let omitted = self.verified.manifest().omitted.iter().any(|o| o.digest == digest);
+            let omitted = self.believed().manifest().omitted.iter().any(|o| o.digest == digest);
             let reason = match () {
-                () if self.verified.revoked().has_file(&digest) => "revoked",
+                () if self.believed().revoked().has_file(&digest) => "revoked",
                 () if omitted => "omitted",
                 () => continue,
             };
@@ -165,8 +192,8 @@ impl<'a> Decider<'a> {
             },
         };
         let ask = |digest: &Digest| match wanted {
-            Wanted::Program => policy::decide_exec(self.verified, digest, size),
-            Wanted::Library => policy::decide_library(self.verified, digest, size),
+            Wanted::Program => policy::decide_exec(self.believed(), digest, size),
+            Wanted::Library => policy::decide_library(self.believed(), digest, size),
         };
         // Each digest may have a row or be revoked; a refusal other than "unknown" by either wins.
         let mut last = (Decision::Refuse(Reason::UnknownHash), digests.blake3);
@@ -195,16 +222,17 @@ impl<'a> Decider<'a> {
         }
         let key = Key { dev: st.st_dev, ino: st.st_ino, size: st.st_size, ctime: (st.st_ctime, st.st_ctime_nsec) };
         if let Some(digests) = self.cache.get(&key) {
+            self.hits += 1;
             return Ok(*digests);
         }
         let file = regular(file)?;
         let size = st.st_size as u64;
         match largest {
             Some(largest) if size > largest => return refuse(libc::EACCES, "script-too-large"),
-            None if !self.verified.has_size(size) => return self.unknown_size(&file),
+            None if !self.believed().has_size(size) => return self.unknown_size(&file),
             _ => {}
         }
-        let digests = digest(&file, size, self.verified.uses_sha256())?;
+        let digests = digest(&file, size, self.believed().uses_sha256())?;
         if st.st_ctime + 2 < self.started {
             self.cache.insert(key, digests);
         }

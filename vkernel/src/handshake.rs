@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use nix::cmsg_space;
 use nix::sys::socket::{AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair};
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// What is said, in this order; `Failed` can come from init at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,11 @@ pub fn pair() -> Result<(Channel, Channel), Failure> {
 }
 
 impl Channel {
+    /// One that another process began.
+    pub fn of(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
     /// A second handle of the same end.
     pub fn again(&self) -> Result<Self, Failure> {
         self.0.try_clone().map(Self).map_err(lost)
@@ -76,5 +81,11 @@ impl Channel {
             Some((kind, _)) if *kind == expected as u8 && received.len() == fds => Ok(received),
             Some(_) => Err(lost("unexpected message")),
         }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

@@ -2,9 +2,10 @@
 //! the container's record.
 //!
 //! The fact a newcomer gets wrong: a supervisor that is killed leaves no unapproved exec behind (its listener closes and every exec fails), but it would leave a container that can
-//! start nothing, and its control groups. The keeper ends both. It holds no listener; a daemon that takes containers over would (07, S19).
+//! start nothing, and its control groups. The keeper ends both, and writes the record that the journal still holds. It holds no listener: what holds those of a daemon is `serve::holder`.
 
 use crate::failure::Failure;
+use crate::journal::Journal;
 use crate::state::{Entry, Exit, Status};
 use nix::unistd::{ForkResult, fork, pipe, setsid};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -13,8 +14,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 pub struct Keeper(OwnedFd);
 
 impl Keeper {
-    /// Must be called before the caller has threads.
-    pub fn fork(entry: &Entry) -> Result<Self, Failure> {
+    /// Must be called before the caller has threads. Without a journal of the caller's, a daemon has one.
+    pub fn fork(entry: &Entry, journal: Option<&Journal>) -> Result<Self, Failure> {
         let failure = |e: nix::Error| Failure::new("start keeper", e.desc(), "");
         let (reader, writer) = pipe().map_err(failure)?;
         // SAFETY: single-threaded caller; the child ends in `_exit`.
@@ -22,7 +23,7 @@ impl Keeper {
             ForkResult::Parent { .. } => Ok(Self(writer)),
             ForkResult::Child => {
                 drop(writer);
-                keep(entry, reader)
+                keep(entry, journal, reader)
             }
         }
     }
@@ -33,7 +34,7 @@ impl Keeper {
     }
 }
 
-fn keep(entry: &Entry, reader: OwnedFd) -> ! {
+fn keep(entry: &Entry, journal: Option<&Journal>, reader: OwnedFd) -> ! {
     let _ = setsid();
     alone(&reader);
     let mut word = [0];
@@ -42,6 +43,9 @@ fn keep(entry: &Entry, reader: OwnedFd) -> ! {
         read = nix::unistd::read(&reader, &mut word);
     }
     if read == Ok(0) {
+        if let (Some(journal), Ok(mut audit)) = (journal, entry.record.release.audit(&entry.record.id)) {
+            journal.settle(None, &mut audit);
+        }
         clean_up(entry);
     }
     // SAFETY: ends the process without the supervisor's exit handlers.

@@ -11,6 +11,31 @@ pub const REVOKED: &str = "/etc/vkernel/revoked.json";
 /// More is no manifest (03).
 const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 
+/// Whom the host believes: its keys, and what was revoked.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    pub keys: TrustedKeys,
+    pub revoked: Revocations,
+}
+
+impl Trust {
+    /// All of a directory like /etc/vkernel, or the first thing that is wrong with it.
+    pub fn read(directory: &Path) -> Result<Self, Failure> {
+        let mut keys = TrustedKeys::default();
+        let of_host = directory.join("keys");
+        if of_host.is_dir() {
+            keys.add_directory(&of_host).map_err(|e| Failure::new("trusted keys", e, ""))?;
+        }
+        Ok(Self { keys, revoked: revoked(&directory.join("revoked.json"))? })
+    }
+
+    /// Reads and verifies a manifest's bytes; `named` keys replace the host's.
+    pub fn verify(&self, bytes: &[u8], named: &[PathBuf], threshold: usize) -> Result<Verified, Failure> {
+        let named = if named.is_empty() { None } else { Some(trusted(named)?) };
+        policy::verify(bytes, named.as_ref().unwrap_or(&self.keys), threshold, &self.revoked, env!("CARGO_PKG_VERSION")).map_err(|e| Failure::new("manifest", e, ""))
+    }
+}
+
 /// The keys the caller named, or those of the host.
 pub fn trusted(files: &[PathBuf]) -> Result<TrustedKeys, Failure> {
     let mut keys = TrustedKeys::default();
@@ -31,16 +56,28 @@ pub fn trusted(files: &[PathBuf]) -> Result<TrustedKeys, Failure> {
 pub fn manifest(path: &Path, key_files: &[PathBuf], threshold: usize) -> Result<Verified, Failure> {
     let what = || format!("manifest {}", path.display());
     let keys = trusted(key_files)?;
-    let revoked = match std::fs::read(REVOKED) {
-        Ok(bytes) => Revocations::parse(&bytes).map_err(|e| Failure::new(REVOKED, e, "repair the list: nothing runs without it"))?,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Revocations::default(),
-        Err(e) => return Err(Failure::new(REVOKED, e, "make it readable: nothing runs without it")),
-    };
+    let revoked = revoked(Path::new(REVOKED))?;
+    let bytes = bytes(path)?;
+    policy::verify(&bytes, &keys, threshold, &revoked, env!("CARGO_PKG_VERSION")).map_err(|e| Failure::new(what(), e, ""))
+}
+
+fn revoked(path: &Path) -> Result<Revocations, Failure> {
+    let what = || path.display().to_string();
+    match std::fs::read(path) {
+        Ok(bytes) => Revocations::parse(&bytes).map_err(|e| Failure::new(what(), e, "repair the list: nothing runs without it")),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Revocations::default()),
+        Err(e) => Err(Failure::new(what(), e, "make it readable: nothing runs without it")),
+    }
+}
+
+/// A manifest as it lies there; nothing of it is believed yet.
+pub fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+    let what = || format!("manifest {}", path.display());
     let mut bytes = Vec::new();
     let read = std::fs::File::open(path).and_then(|f| f.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut bytes));
     read.map_err(|e| Failure::new(what(), e, "name the manifest.json of a build"))?;
     if bytes.len() as u64 > MAX_MANIFEST_BYTES {
         return Err(Failure::new(what(), "larger than 64 MiB", "name the manifest.json of a build"));
     }
-    policy::verify(&bytes, &keys, threshold, &revoked, env!("CARGO_PKG_VERSION")).map_err(|e| Failure::new(what(), e, ""))
+    Ok(bytes)
 }

@@ -10,18 +10,21 @@ use crate::container::{Begun, Container, Place, Started, start_with};
 use crate::decide::Decider;
 use crate::failure::Failure;
 use crate::hooks::{self, Moment, Subject};
+use crate::journal::Journal;
 use crate::listener::Listener;
 use crate::namespaces::{self, Network};
 use crate::release::{self, Release};
 use crate::ring::Ring;
 use crate::signals::Signals;
-use crate::supervisor::{Supervisor, Until};
+use crate::supervisor::{Served, Supervisor, Until};
 use crate::worker::Program;
-use crate::{lockdown, profile};
+use crate::{lockdown, profile, supervisor};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use std::ffi::CString;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 use syscalls::table;
 
 /// How a guest is run; not a matter of its container.
@@ -33,6 +36,8 @@ pub struct Manner {
     pub preserved_fds: u32,
     /// It dies with the process that starts it.
     pub tied: bool,
+    /// A daemon will answer its execs and read its workers' notes.
+    pub handed: bool,
 }
 
 /// The container a process belongs to.
@@ -77,7 +82,7 @@ impl Launch {
     /// Forks the process; hooks of the host run while it waits.
     pub fn start(&self, audit: &Audit) -> Result<Started, Failure> {
         let program = program(&self.container.spec, self.manner.strace)?;
-        let ring = audit.enabled().then_some(self.ring);
+        let ring = (audit.enabled() || self.manner.handed).then_some(self.ring);
         let load = |_: &Container| release::prepared(self.release.load(&self.written, ring)?, self.manner.form, program);
         let between = |pid: Pid| match self.container.place {
             Place::New(_) => hooks::run(&self.container.spec, &self.container.subject, Moment::CreateRuntime, Some(pid)),
@@ -86,20 +91,52 @@ impl Launch {
         start_with(&self.container, load, between)
     }
 
+    /// Only once the process exists: it must not inherit the memory.
+    pub fn journal(&self, root: &Path, until: Until) -> Result<Journal, Failure> {
+        Journal::new(root, &self.container.subject.id, until).map_err(|e| Failure::new("journal", e, ""))
+    }
+
+    /// Shared with the process's descendants.
+    pub fn ring(&self) -> &Ring {
+        self.ring
+    }
+
     /// Answers its execs until the end; the exit code is known only to the process's parent.
-    pub fn serve(&self, begun: Begun, audit: &mut Audit, signals: &Signals, until: Until) -> Result<Option<i32>, Failure> {
+    pub fn serve(&self, begun: Begun, journal: &Journal, audit: &mut Audit, signals: &Signals) -> Result<Option<i32>, Failure> {
         let supervisor = Supervisor {
             pidfd: begun.pidfd,
             listener: Listener::new(begun.listener),
-            decider: Decider::new(&self.release.verified, begun.root),
+            decider: Decider::new(self.release.verified.clone(), begun.root, journal.begun()),
             audit,
-            signals,
+            attention: signals,
+            journal,
             ring: Some(self.ring),
             cgroup: &self.container.cgroup,
-            until,
+            until: journal.until(),
             syscall_name: &|nr| table::row(nr.into()).map(|r| r.name),
         };
-        supervisor.serve()
+        match supervisor.serve()? {
+            Served::Ended(code) => Ok(code),
+            Served::Left => Ok(None),
+        }
+    }
+}
+
+/// The life of a process whose execs a daemon answers: signals are passed on until its end.
+pub fn attend(pidfd: BorrowedFd<'_>, signals: &Signals) -> Result<Option<i32>, Failure> {
+    loop {
+        let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(pidfd, PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(e) => return Err(Failure::new("wait for container", e.desc(), "")),
+        }
+        let ready = |i: usize| fds[i].revents().is_some_and(|r| !r.is_empty());
+        if ready(0) {
+            signals.forward(pidfd);
+        }
+        if ready(1) {
+            return supervisor::exit_code(pidfd);
+        }
     }
 }
 

@@ -28,6 +28,11 @@ pub struct Request {
 }
 const _: () = assert!(size_of::<Request>() == 80);
 
+impl Request {
+    /// RECV refuses a request structure that is not zeroed.
+    pub const EMPTY: Self = Self { id: 0, pid: 0, flags: 0, nr: 0, arch: 0, instruction_pointer: 0, args: [0; 6] };
+}
+
 #[repr(C)]
 struct Response {
     id: u64,
@@ -56,16 +61,14 @@ impl Listener {
         Self(fd)
     }
 
-    /// The next request; `None` when its sender died meanwhile.
-    pub fn receive(&self) -> io::Result<Option<Request>> {
-        // RECV refuses a request structure that is not zeroed.
-        let mut request = Request { id: 0, pid: 0, flags: 0, nr: 0, arch: 0, instruction_pointer: 0, args: [0; 6] };
+    /// Has the kernel write the next request, into memory that holds `Request::EMPTY`; `false` when its sender died meanwhile.
+    pub fn receive_into(&self, request: &mut Request) -> io::Result<bool> {
         // SAFETY: `request` is a seccomp_notif of the size encoded in RECV.
-        if unsafe { libc::ioctl(self.0.as_raw_fd(), RECV, &raw mut request) } == 0 {
-            return Ok(Some(request));
+        if unsafe { libc::ioctl(self.0.as_raw_fd(), RECV, &raw mut *request) } == 0 {
+            return Ok(true);
         }
         match io::Error::last_os_error() {
-            e if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => Ok(None),
+            e if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => Ok(false),
             e => Err(e),
         }
     }

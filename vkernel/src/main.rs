@@ -7,7 +7,7 @@ use vkernel::cli::{Cli, Command, Verify};
 use vkernel::failure::Failure;
 use vkernel::oci::{self, Log};
 use vkernel::state::Entry;
-use vkernel::{check, cli, commands, describe, keys, listing, own_file, run, verify};
+use vkernel::{check, cli, commands, describe, keys, listing, own_file, run, serve, verify};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -44,8 +44,8 @@ fn dispatch(cli: &Cli, log: &Log) -> Result<i32, Failure> {
     let named = |name: &str| Entry::named(&cli.root, name);
     let done = |result: Result<(), Failure>| result.map(|()| 0);
     match &cli.command {
-        Command::Run(options) => run::run(options, &cli.root),
-        Command::Exec(options) => oci::exec(options, &find(&options.container)?),
+        Command::Run(options) => run::run(options, &cli.root, &cli.socket),
+        Command::Exec(options) => oci::exec(options, &find(&options.container)?, &cli.socket),
         Command::Ps(options) => print(commands::ps(options, &cli.root).as_bytes()),
         Command::Logs(options) => done(commands::logs(options, &find(&options.container)?)),
         Command::Inspect { container } => json(&commands::inspect(&find(container)?)),
@@ -58,7 +58,7 @@ fn dispatch(cli: &Cli, log: &Log) -> Result<i32, Failure> {
         Command::Rm { force, containers } => done(containers.iter().try_for_each(|c| commands::rm(&find(c)?, *force, log))),
         Command::Pause { container } => done(oci::freeze(&find(container)?, true)),
         Command::Resume { container } => done(oci::freeze(&find(container)?, false)),
-        Command::Create(options) => done(oci::create(options, &cli.root, log)),
+        Command::Create(options) => done(oci::create(options, &cli.root, &cli.socket, log)),
         Command::Start { container } => done(oci::start(&named(container)?, log)),
         Command::State { container } => json(&oci::state(&named(container)?)),
         Command::Delete(options) => match named(&options.container) {
@@ -68,12 +68,16 @@ fn dispatch(cli: &Cli, log: &Log) -> Result<i32, Failure> {
         },
         Command::List(options) => print(oci::list(&cli.root, options.format == "json", options.quiet).as_bytes()),
         Command::Features => json(&oci::features()),
+        Command::Serve(options) if options.schema => json(&vkernel_client::schema()),
+        Command::Serve(options) => done(serve::serve(options, &cli.socket, &cli.root)),
+        Command::Hold { seconds } => done(serve::hold(*seconds)),
         Command::Verify(options) => verify_release(options),
         Command::Syscalls { json: true, .. } => print(listing::json().as_bytes()),
         Command::Syscalls { man: true, .. } => print(listing::manual().as_bytes()),
         Command::Syscalls { .. } => print(listing::text().as_bytes()),
         Command::Check => print(check::table().as_bytes()).map(|code| if check::require().is_ok() { code } else { 1 }),
-        Command::Manual => cli::manual().map_err(|e| Failure::new("manual", e, "")).and_then(|page| print(&page)),
+        Command::Manual { page } if page == "api" => print(serve::manual::api().as_bytes()),
+        Command::Manual { page } => if page == "serve" { serve::manual::serve() } else { cli::manual() }.map_err(|e| Failure::new("manual", e, "")).and_then(|page| print(&page)),
     }
 }
 

@@ -18,6 +18,7 @@ use policy::manifest::Networking;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use syscalls::table;
 
 /// Where a release is and whom to believe about it: what a further process needs to find it again.
@@ -58,7 +59,7 @@ impl Source {
 /// A release that may run here.
 pub struct Release {
     pub source: Source,
-    pub verified: Verified,
+    pub verified: Arc<Verified>,
     store: Store,
     /// The megabinary, then the artifacts in manifest order, in the store.
     files: Vec<PathBuf>,
@@ -91,7 +92,7 @@ impl Release {
         let store = Store::open(&source.store)?;
         let files = store.admit(&verified.digest(), &items)?;
         source.digest = Some(verified.digest().to_string());
-        Ok(Self { source, verified, store, files })
+        Ok(Self { source, verified: Arc::new(verified), store, files })
     }
 
     /// In a container's process: maps everything that is executable.

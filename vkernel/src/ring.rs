@@ -1,8 +1,10 @@
-//! The ring through which workers tell of refused system calls: anonymous shared memory, so that no worker holds a descriptor (07, S7).
+//! The ring through which workers tell of refused system calls: shared memory that workers inherit, so that none of them holds a descriptor (07, S7); the supervisor's can be handed on.
 //! Owns its layout and both sides' access. The fact a newcomer gets wrong: the supervisor must survive any bytes in it, since a
 //! compromised worker can write to it; a full ring counts drops, it never makes a guest wait.
 
+use crate::sys;
 use std::cell::Cell;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -76,9 +78,10 @@ impl Note {
     }
 }
 
-/// Both ends: the mapping is shared with every descendant.
+/// Both ends: the mapping is shared with every descendant, the descriptor is closed before guest code runs.
 pub struct Ring {
     shared: *mut Shared,
+    memory: OwnedFd,
     /// The supervisor's own position and the moment it got stuck: not in shared memory.
     read: Cell<u64>,
     stuck: Cell<Option<Instant>>,
@@ -92,12 +95,34 @@ unsafe impl Sync for Ring {}
 
 impl Ring {
     pub fn new() -> std::io::Result<Self> {
-        // SAFETY: a fresh mapping at an address the kernel chooses; zero bytes are a valid `Shared`.
-        let at = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<Shared>(), libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0) };
+        let memory = sys::memfd(c"vkernel-ring")?;
+        nix::unistd::ftruncate(&memory, size_of::<Shared>() as i64)?;
+        Self::map(memory)
+    }
+
+    /// Another supervisor's, which had read so far. Its memory is the workers' too, so its size is checked each time.
+    pub fn of(memory: OwnedFd, (read, dropped): (u64, u64)) -> std::io::Result<Self> {
+        let ring = Self::map(memory)?;
+        ring.read.set(read);
+        ring.dropped_seen.set(dropped);
+        Ok(ring)
+    }
+
+    fn map(memory: OwnedFd) -> std::io::Result<Self> {
+        if sys::fstat(memory.as_fd())?.st_size != size_of::<Shared>() as i64 {
+            return Err(std::io::ErrorKind::InvalidData.into());
+        }
+        // SAFETY: a fresh mapping at an address the kernel chooses, of a file that has this size and that nobody else can truncate; any bytes are a valid `Shared`.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<Shared>(), libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, memory.as_raw_fd(), 0) };
         if at == libc::MAP_FAILED {
             return Err(std::io::Error::last_os_error());
         }
-        Ok(Self { shared: at.cast(), read: Cell::new(0), stuck: Cell::new(None), dropped_seen: Cell::new(0) })
+        Ok(Self { shared: at.cast(), memory, read: Cell::new(0), stuck: Cell::new(None), dropped_seen: Cell::new(0) })
+    }
+
+    /// How far it was read, for `of`.
+    pub fn position(&self) -> (u64, u64) {
+        (self.read.get(), self.dropped_seen.get())
     }
 
     fn shared(&self) -> &Shared {
@@ -155,6 +180,19 @@ impl Ring {
         s.head.store(at, Ordering::Release);
         let dropped = s.dropped.load(Ordering::Relaxed);
         (notes, dropped.saturating_sub(self.dropped_seen.replace(dropped)))
+    }
+}
+
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.memory.as_fd()
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `map` with this size; nothing borrowed from it outlives `self`.
+        unsafe { libc::munmap(self.shared.cast(), size_of::<Shared>()) };
     }
 }
 

@@ -15,6 +15,7 @@ use crate::launch::{self, Home, Launch, Manner};
 use crate::namespaces::Network;
 use crate::release::{Release, Source};
 use crate::rootfs::{self, Layout};
+use crate::serve::{Kind, Running};
 use crate::signals::Signals;
 use crate::state::{self, Entry, Exit, Process, Record, Status};
 use crate::streams::Diverted;
@@ -23,33 +24,38 @@ use crate::terminal::{self, Foreground, Relay};
 use crate::{audit, check, describe, fetch, log, sys};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// Runs the container; the result is the guest's exit code, or 0 once a detached one runs.
-pub fn run(options: &Run, root: &Path) -> Result<i32, Failure> {
+pub fn run(options: &Run, root: &Path, socket: &Path) -> Result<i32, Failure> {
     check::require()?;
     let options = &fetch::fetched(options)?;
     state::sweep(root);
     let id = container_id()?;
     if !options.life.detach {
-        return audited(options, root, &id, None);
+        return audited(options, root, &id, None, None);
     }
     // A supervisor in the background holds nothing of its caller's: no lock, no end of a pipe.
     sys::close_from(3).map_err(|e| Failure::new("close_range", e, "see `vkernel check`"))?;
-    detached::launch(|ready| audited(options, root, &id, Some(ready)).map(drop))?;
+    let daemon = Running::find(socket)?;
+    detached::launch(|ready| audited(options, root, &id, Some(ready), daemon.map(|d| (d, socket))).map(drop))?;
     println!("{id}");
     Ok(0)
 }
 
-fn audited(options: &Run, root: &Path, id: &str, ready: Option<Ready>) -> Result<i32, Failure> {
+/// A daemon, and the socket it is behind.
+type Found<'a> = Option<(Running, &'a Path)>;
+
+fn audited(options: &Run, root: &Path, id: &str, ready: Option<Ready>, daemon: Found<'_>) -> Result<i32, Failure> {
     let source = Source::new(&options.release, &options.manifest)?;
     let mut audit = source.audit(id)?;
-    let result = contained(options, root, id, source, &mut audit, ready);
+    let result = contained(options, root, id, source, &mut audit, ready, daemon);
     audit.write(launch::stopped(&result));
     result.map(|code| code.expect("the first process is our child"))
 }
 
-fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut Audit, ready: Option<Ready>) -> Result<Option<i32>, Failure> {
+fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut Audit, ready: Option<Ready>, daemon: Found<'_>) -> Result<Option<i32>, Failure> {
     let release = Release::open(source, &options.release, audit)?;
     let layout = Layout { root: image(options)?, writable: options.shape.writable };
     let spec = describe(options, &layout.root, id, &release)?;
@@ -65,14 +71,15 @@ fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut A
     ending.0.save()?;
     let subject = Subject { id: id.to_owned(), bundle: ending.0.record.bundle.clone() };
     let home = Home { subject, place: Place::New(layout), cgroup, written: ending.0.record.written.clone() };
-    let manner = Manner { form: options.form, strace: options.strace, preserved_fds: 0, tied: true };
+    let manner = Manner { form: options.form, strace: options.strace, preserved_fds: 0, tied: true, handed: daemon.is_some() };
     let mut launch = Launch::new(release, spec, home, &signals, manner)?;
     launch.container.session = session;
 
     let files = if detached { Diverted::default() } else { Diverted::divert(&launch.container.spec)? };
     let output = detached.then(|| log::Output::open(&ending.0.path(log::FILE))).transpose()?;
     let mut started = launch.start(audit)?;
-    let keeper = Keeper::fork(&ending.0)?;
+    let journal = if daemon.is_none() { Some(launch.journal(root, Until::End)?) } else { None };
+    let keeper = Keeper::fork(&ending.0, journal.as_ref())?;
     let pid = started.pid;
     ending.0.record.init = Process::of(pid);
     ending.0.record.status = Status::Running;
@@ -81,6 +88,11 @@ fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut A
         std::fs::write(file, pid.to_string()).map_err(|e| Failure::new(format!("--pid-file {}", file.display()), e, "name a file that can be written"))?;
     }
     audit.write(launch.release.started(pid.as_raw() as u32));
+    if let Some((mut daemon, socket)) = daemon {
+        daemon.adopt(root, id, &started, launch.ring(), Kind::First)?;
+        ending.0.record.daemon = Some(socket.to_owned());
+        ending.0.save()?;
+    }
 
     let files = files.pump()?;
     let _terminal = (session == Session::Foreground).then(|| Foreground::give(pid));
@@ -91,7 +103,14 @@ fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut A
     if let Some(ready) = ready {
         ready.say();
     }
-    let code = launch.serve(begun, audit, &signals, Until::End)?;
+    let code = match &journal {
+        Some(journal) => launch.serve(begun, journal, audit, &signals)?,
+        None => {
+            // A listener of ours would hide from the guest that nobody answers.
+            drop(begun.listener);
+            launch::attend(begun.pidfd.as_fd(), &signals)?
+        }
+    };
     if let Some(relay) = relay {
         relay.finish();
     }

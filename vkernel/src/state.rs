@@ -104,6 +104,9 @@ pub struct Record {
     pub cgroup: Cgroup,
     pub release: Source,
     pub stop_signal: i32,
+    /// Socket of the daemon that answers its execs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon: Option<PathBuf>,
     /// The record goes when the container ends.
     pub forget: bool,
     pub exit: Option<Exit>,
@@ -185,6 +188,11 @@ impl Entry {
         let bytes = fs::read(dir.join("record.json")).ok()?;
         let record = serde_json::from_slice(&bytes).ok()?;
         Some(Self { dir: dir.to_owned(), record })
+    }
+
+    /// The directory that holds all records.
+    pub fn root(&self) -> &Path {
+        self.dir.parent().unwrap_or(&self.dir)
     }
 
     /// A file of the container's directory.

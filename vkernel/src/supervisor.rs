@@ -1,5 +1,5 @@
 //! The supervisor's loop: answers intercepted execs of one container, forwards signals to its init, notices its end. Owns the order
-//! "receive, validate, decide, answer, audit"; what the decision is comes from `decide`.
+//! "receive, validate, decide, note, answer, audit"; what the decision is comes from `decide`, what is noted before the answer from `journal`.
 //!
 //! The fact a newcomer gets wrong: every access by pid (its descriptor, its memory) can hit another process that got the same pid, so
 //! nothing learned by pid counts until the request is seen to be still waiting afterwards.
@@ -8,6 +8,7 @@ use crate::audit::{Audit, Decision, Event, Record};
 use crate::cgroup::Cgroup;
 use crate::decide::{Decider, Verdict};
 use crate::failure::Failure;
+use crate::journal::Journal;
 use crate::listener::{Answer, Listener, Request};
 use crate::protocol::{EXEC_MARK, LIBRARY_MARK};
 use crate::ring::{Ring, STUCK};
@@ -16,7 +17,7 @@ use crate::sys;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How long there is somebody to serve.
@@ -28,13 +29,44 @@ pub enum Until {
     Nobody,
 }
 
+/// Whom the loop obeys besides the container.
+pub trait Attention {
+    /// Readable when there is something to do.
+    fn as_fd(&self) -> BorrowedFd<'_>;
+    /// Does it; `false` if the loop is to end although the container lives.
+    fn attend(&self, init: BorrowedFd<'_>, decider: &mut Decider) -> bool;
+    /// Sees each decision about a request, after it was answered; `hit`: no file had to be read for it.
+    fn decided(&self, _record: &Record, _hit: bool) {}
+}
+
+impl Attention for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        AsFd::as_fd(self)
+    }
+
+    fn attend(&self, init: BorrowedFd<'_>, _: &mut Decider) -> bool {
+        self.forward(init);
+        true
+    }
+}
+
+/// Why the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// The container ended; the exit code, as `podman run` would give it, if the process was our child.
+    Ended(Option<i32>),
+    /// It was told to leave off.
+    Left,
+}
+
 /// Everything the loop needs for one listener.
 pub struct Supervisor<'a> {
     pub pidfd: OwnedFd,
     pub listener: Listener,
-    pub decider: Decider<'a>,
+    pub decider: Decider,
     pub audit: &'a mut Audit,
-    pub signals: &'a Signals,
+    pub attention: &'a dyn Attention,
+    pub journal: &'a Journal,
     pub ring: Option<&'a Ring>,
     pub cgroup: &'a Cgroup,
     pub until: Until,
@@ -43,12 +75,12 @@ pub struct Supervisor<'a> {
 }
 
 impl Supervisor<'_> {
-    /// Serves as long as `until` says; returns the exit code as `podman run` would, if the process was our child.
-    pub fn serve(mut self) -> Result<Option<i32>, Failure> {
+    /// Serves as long as `until` says.
+    pub fn serve(mut self) -> Result<Served, Failure> {
         let mut listening = true;
         let mut killed = self.cgroup.oom_kills();
         loop {
-            let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            let mut fds = vec![PollFd::new(self.attention.as_fd(), PollFlags::POLLIN)];
             if listening {
                 fds.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
             }
@@ -63,23 +95,25 @@ impl Supervisor<'_> {
                 Err(e) => return Err(Failure::new("supervise container", e.desc(), "")),
             }
             let ready = |i: usize| fds.get(i).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
-            let signalled = !ready(0).is_empty();
+            let called = !ready(0).is_empty();
             let asked = if listening { ready(1) } else { PollFlags::empty() };
             let ended = watched && !ready(fds.len() - 1).is_empty();
+            // First of all: what was asked after an order was given is decided under it.
+            if called && !self.attention.attend(self.pidfd.as_fd(), &mut self.decider) {
+                self.drain(STUCK);
+                return Ok(Served::Left);
+            }
             if asked.contains(PollFlags::POLLIN) {
                 self.serve_one()?;
             } else if asked.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
                 // Nobody is left who could ask.
                 listening = false;
             }
-            if signalled {
-                self.signals.forward(self.pidfd.as_fd());
-            }
             let over = ended && (self.until == Until::End || !listening);
             self.drain(if over { Duration::ZERO } else { STUCK });
             self.count_kills(&mut killed);
             if over {
-                return self.exit_code();
+                return exit_code(self.pidfd.as_fd()).map(Served::Ended);
             }
         }
     }
@@ -98,31 +132,25 @@ impl Supervisor<'_> {
         }
     }
 
-    fn exit_code(&mut self) -> Result<Option<i32>, Failure> {
-        let failure = |e: nix::Error| Failure::new("wait for container", e.desc(), "");
-        let waited = match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
-            // The caller's orphan: whoever waits for it knows its code (07, S23).
-            Err(nix::Error::ECHILD) => return Ok(None),
-            other => other.map_err(failure)?,
-        };
-        match waited {
-            WaitStatus::Exited(_, code) => Ok(Some(code)),
-            WaitStatus::Signaled(_, signal, _) => Ok(Some(128 + signal as i32)),
-            other => Err(Failure::new("wait for container", format!("unexpected state {other:?}"), "")),
-        }
-    }
-
     fn serve_one(&mut self) -> Result<(), Failure> {
-        let request = match self.listener.receive() {
+        let request = match self.journal.receive(&self.listener) {
             Ok(Some(request)) => request,
             Ok(None) => return Ok(()),
             Err(e) => return Err(Failure::new("receive exec request", e, "see `vkernel check`")),
         };
         let begun = Instant::now();
+        let hits = self.decider.hits();
         let (answer, mut record) = self.decide(&request);
-        self.listener.answer(&request, answer);
         record.pid = Some(request.pid);
-        self.audit.write(record.latency(begun));
+        let record = record.latency(begun);
+        let line = self.audit.line(record.clone());
+        self.journal.decided(line.as_deref(), self.audit.length());
+        self.listener.answer(&request, answer);
+        if let Some(line) = line {
+            self.audit.put(&line);
+        }
+        self.journal.settled();
+        self.attention.decided(&record, self.decider.hits() > hits);
         Ok(())
     }
 
@@ -134,7 +162,7 @@ impl Supervisor<'_> {
             _ => return self.refuse_native(request),
         };
         let mut path = None;
-        let verdict = match self.object(request) {
+        let verdict = match object(&self.listener, request) {
             Err(reason) => Verdict::refused(libc::EACCES, reason),
             Ok(file) => {
                 path = self.audit.enabled().then(|| sys::path_of(file.as_fd())).flatten();
@@ -150,13 +178,6 @@ impl Supervisor<'_> {
         record.detail = asked.is_some().then(|| path.clone()).flatten().filter(|p| asked.as_ref() != Some(p)).map(|p| format!("is {p}"));
         record.path = asked.or(path);
         (answer, record)
-    }
-
-    /// The open file behind the request's first argument: the same open file description the worker holds.
-    fn object(&self, request: &Request) -> Result<OwnedFd, &'static str> {
-        let target = open_target(request.pid).map_err(|_| "sender-gone")?;
-        let file = sys::pidfd_getfd(target.as_fd(), request.args[0] as i32).map_err(|_| "bad-descriptor")?;
-        if self.listener.still_waits(request) { Ok(file) } else { Err("sender-gone") }
     }
 
     /// A string in the sender's memory, for the log.
@@ -187,6 +208,7 @@ impl Supervisor<'_> {
     fn drain(&mut self, patience: Duration) {
         let Some(ring) = self.ring else { return };
         let (notes, dropped) = ring.drain(patience);
+        self.journal.ring_read(ring.position());
         for note in notes {
             let event = if note.is_syscall() { Event::Syscall } else { Event::Guest };
             let mut record = Record::new(event, Decision::Denied, note.reason());
@@ -203,6 +225,28 @@ impl Supervisor<'_> {
             self.audit.write(record);
         }
     }
+}
+
+/// Of a process that has ended, if it was our child.
+pub fn exit_code(pidfd: BorrowedFd<'_>) -> Result<Option<i32>, Failure> {
+    let failure = |e: nix::Error| Failure::new("wait for container", e.desc(), "");
+    let waited = match waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED) {
+        // The caller's orphan: whoever waits for it knows its code (07, S23).
+        Err(nix::Error::ECHILD) => return Ok(None),
+        other => other.map_err(failure)?,
+    };
+    match waited {
+        WaitStatus::Exited(_, code) => Ok(Some(code)),
+        WaitStatus::Signaled(_, signal, _) => Ok(Some(128 + signal as i32)),
+        other => Err(Failure::new("wait for container", format!("unexpected state {other:?}"), "")),
+    }
+}
+
+/// The open file behind the request's first argument: the same open file description the worker holds.
+pub fn object(listener: &Listener, request: &Request) -> Result<OwnedFd, &'static str> {
+    let target = open_target(request.pid).map_err(|_| "sender-gone")?;
+    let file = sys::pidfd_getfd(target.as_fd(), request.args[0] as i32).map_err(|_| "bad-descriptor")?;
+    if listener.still_waits(request) { Ok(file) } else { Err("sender-gone") }
 }
 
 /// A pidfd for a thread (Linux ≥ 6.9), or for the thread's group leader.

@@ -8,18 +8,19 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use vkernel::audit::Audit;
 use vkernel::cgroup::Cgroup;
 use vkernel::container::{Container, Place, start};
 use vkernel::decide::Decider;
+use vkernel::journal::Journal;
 use vkernel::listener::Listener;
 use vkernel::namespaces::Network;
 use vkernel::protocol::{EXEC_MARK, Grant, LIBRARY_MARK};
 use vkernel::request::ask;
 use vkernel::rootfs::Layout;
 use vkernel::signals::Signals;
-use vkernel::supervisor::{Supervisor, Until};
+use vkernel::supervisor::{Served, Supervisor, Until};
 use vkernel::{describe, filter, sys};
 
 const TOOL: &[u8] = b"\x7fELF a program that the manifest lists";
@@ -147,15 +148,16 @@ fn run(name: &str, change: impl FnOnce(&mut Container), guest: impl FnOnce() -> 
     let supervisor = Supervisor {
         pidfd: begun.pidfd,
         listener: Listener::new(begun.listener),
-        decider: Decider::new(&verified, begun.root),
+        decider: Decider::new(Arc::new(verified), begun.root, std::time::SystemTime::now()),
         audit: &mut audit,
-        signals: &signals,
+        attention: &signals,
+        journal: &Journal::new("/".as_ref(), name, Until::End).unwrap(),
         ring: None,
         cgroup: &Cgroup::default(),
         until: Until::End,
         syscall_name: &|_| None,
     };
-    let code = supervisor.serve().unwrap().unwrap();
+    let Served::Ended(Some(code)) = supervisor.serve().unwrap() else { panic!("it was our child") };
     let lines = std::fs::read_to_string(&log).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     std::fs::remove_file(&log).unwrap();
     std::fs::remove_dir_all(&root).unwrap();

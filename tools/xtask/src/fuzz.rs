@@ -15,7 +15,7 @@ const FLAGS: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cll
                      -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
 /// Name and longest input.
 const TARGETS: &[(&str, u32)] =
-    &[("elf_discover", 1 << 16), ("elf_scan", 1 << 16), ("lift_code", 1 << 9), ("manifest", 1 << 14), ("megabinary", 1 << 14), ("shard_sections", 1 << 10)];
+    &[("elf_discover", 1 << 16), ("elf_scan", 1 << 16), ("lift_code", 1 << 9), ("manifest", 1 << 14), ("megabinary", 1 << 14), ("request", 1 << 10), ("shard_sections", 1 << 10)];
 
 /// Runs all targets, `seconds` altogether.
 pub(crate) fn run(seconds: u32) -> anyhow::Result<()> {
@@ -63,6 +63,24 @@ fn seed(name: &str, corpus: &Path) -> anyhow::Result<()> {
     let put = |file: &str, bytes: &[u8]| fs::write(corpus.join(file), bytes);
     match name {
         "elf_discover" | "elf_scan" => put("true", &fs::read("/usr/bin/true")?)?,
+        "request" => {
+            let schema: serde_json::Value = serde_json::from_slice(&fs::read(root().join("client/schema.json"))?)?;
+            for variant in schema["$defs"]["request"]["oneOf"].as_array().context("requests")? {
+                let example = |(name, member): (&String, &serde_json::Value)| {
+                    let kind = member["type"].as_str().or_else(|| member["type"][0].as_str());
+                    let value = member.get("const").cloned().unwrap_or_else(|| match kind {
+                        Some("boolean") => true.into(),
+                        Some("integer") => 1.into(),
+                        Some("array") => vec!["a"].into(),
+                        _ => "a".into(),
+                    });
+                    (name.clone(), value)
+                };
+                let request: serde_json::Map<String, serde_json::Value> = variant["properties"].as_object().context("members")?.iter().map(example).collect();
+                let name = request["type"].as_str().context("a type")?.to_owned();
+                put(&name, format!("A{}\n\n", serde_json::Value::from(request)).as_bytes())?;
+            }
+        }
         "lift_code" => {
             let text = work().join("seed-text");
             process::run(Command::new("objcopy").args(["-O", "binary", "-j", ".text", "/usr/bin/true"]).arg(&text))?;

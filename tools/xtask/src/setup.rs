@@ -32,6 +32,7 @@ const PACKAGES: &[&str] = &[
     "curl",
     "csmith",
     "libcsmith-dev",
+    "socat",
     "strace",
     "iproute2",
     "podman",

@@ -3,9 +3,11 @@
 
 mod oci;
 mod run;
+mod serve;
 
 pub use oci::{Create, Delete, Exec, Kill, List, Logs, Ps, Runtime, Stop};
 pub use run::{Life, NetworkChoice, Run, Shape};
+pub use serve::Serve;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -25,6 +27,9 @@ pub struct Cli {
     /// Where the records of containers are
     #[arg(long, global = true, value_name = "DIR", default_value = crate::state::DEFAULT)]
     pub root: PathBuf,
+    /// Socket of the daemon, where one runs
+    #[arg(long, global = true, value_name = "PATH", default_value = vkernel_client::SOCKET)]
+    pub socket: PathBuf,
     #[command(flatten)]
     pub runtime: Runtime,
     #[command(subcommand)]
@@ -94,6 +99,14 @@ pub enum Command {
     List(List),
     /// OCI runtime: print what this runtime can do
     Features,
+    /// Run the daemon: answer the execs of containers in the background, and requests on a socket
+    Serve(Serve),
+    /// Hold what a daemon serves while none runs; the daemon starts it
+    #[command(hide = true)]
+    Hold {
+        #[arg(long)]
+        seconds: u64,
+    },
     /// Check a release: signatures, digests of all files, engine and CPU
     Verify(Verify),
     /// Print the system calls guests have, with support levels
@@ -107,9 +120,12 @@ pub enum Command {
     },
     /// Print which kernel features this host has and what missing ones mean
     Check,
-    /// Print the manual page vkernel(1)
+    /// Print a manual page: vkernel(1), vkernel-serve(8) or vkernel-api(7)
     #[command(hide = true)]
-    Manual,
+    Manual {
+        #[arg(default_value = "vkernel", value_parser = ["vkernel", "serve", "api"])]
+        page: String,
+    },
 }
 
 /// Whom to believe.
@@ -222,7 +238,8 @@ Signals sent to
 are passed on to the guest's first program. It is pid 1 of its namespace, so Linux discards signals it has no handler for, as with podman.
 .SH "AUDIT LOG"
 One JSON object per line with the members time, container, event, decision, reason, and where they apply pid, hash, path, detail, latency_us and from_worker.
-Events: policy-load, signature-failure, container-start, container-stop, exec, library, native-exec, syscall, guest, out-of-memory, dropped.
+Events: policy-load, signature-failure, container-start, container-stop, exec, library, native-exec, syscall, guest, out-of-memory, dropped, daemon.
+Each exec has exactly one record, even if its supervisor is killed: one that was not decided then is denied with the reason supervisor\-died.
 Records with from_worker come from inside the container and are as trustworthy as it is.
 .SH "OCI RUNTIME"
 .B create, start, state, kill, delete, exec, list, features, pause
@@ -259,6 +276,8 @@ records and logs of containers
 .I /var/lib/vkernel/images, /var/lib/vkernel/blobs
 images that were run by name, and their downloads; may be deleted when nothing runs
 .SH "SEE ALSO"
+.BR vkernel-serve (8),
+.BR vkernel-api (7),
 .BR vkernel-syscalls (7)
 "#;
 

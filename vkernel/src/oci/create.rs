@@ -1,6 +1,7 @@
 //! `create` and `start`. Owns the three processes of a created container: the caller's child, which ends; init, which waits; and the supervisor, which waits for `start` and then serves.
+//! Where a daemon runs, that is the supervisor.
 //!
-//! The fact a newcomer gets wrong: `start` is not the process that begins anything. It asks the supervisor over a socket in the container's directory and reports the answer.
+//! The fact a newcomer gets wrong: `start` is not the process that begins anything. It asks the supervisor, over a socket in the container's directory or the daemon's, and reports the answer.
 
 use super::bundle::Bundle;
 use super::log::Log;
@@ -14,6 +15,7 @@ use crate::keeper::{Keeper, quiet};
 use crate::launch::{self, Home, Launch, Manner};
 use crate::release::{Release, Source};
 use crate::rootfs::{self, Layout};
+use crate::serve::{Kind, Running};
 use crate::signals::Signals;
 use crate::state::{self, Entry, Process, Record, Status};
 use crate::supervisor::Until;
@@ -32,7 +34,7 @@ const CONTROL: &str = "control";
 const START: &[u8] = b"start";
 
 /// Makes a container that waits for `start`.
-pub fn create(options: &Create, root: &Path, log: &Log) -> Result<(), Failure> {
+pub fn create(options: &Create, root: &Path, socket: &Path, log: &Log) -> Result<(), Failure> {
     check::require()?;
     keep_only(options.handed.preserve_fds)?;
     state::sweep(root);
@@ -47,7 +49,7 @@ pub fn create(options: &Create, root: &Path, log: &Log) -> Result<(), Failure> {
     let mut audit = source.audit(&options.id)?;
     let release = Release::open(source, &options.release, &mut audit)?;
     let mut making = Making(Some(Entry::create(root, record(options, &bundle, &release))?), log);
-    let created = made(options, root, bundle, release, making.entry(), &mut audit, terminal);
+    let created = made(options, root, bundle, release, making.entry(), &mut audit, socket);
     if created.is_ok() {
         making.0 = None;
     }
@@ -85,7 +87,9 @@ fn record(options: &Create, bundle: &Bundle, release: &Release) -> Record {
     }
 }
 
-fn made(options: &Create, root: &Path, bundle: Bundle, release: Release, entry: &mut Entry, audit: &mut Audit, terminal: bool) -> Result<(), Failure> {
+fn made(options: &Create, root: &Path, bundle: Bundle, release: Release, entry: &mut Entry, audit: &mut Audit, socket: &Path) -> Result<(), Failure> {
+    let terminal = options.handed.console_socket.is_some();
+    let daemon = Running::find(socket)?;
     let linux = bundle.spec.linux().as_ref();
     let path = Cgroup::path(linux.and_then(|l| l.cgroups_path().as_deref()), &options.id);
     // An empty one, too: whoever deletes its owner ends what is in it.
@@ -100,18 +104,17 @@ fn made(options: &Create, root: &Path, bundle: Bundle, release: Release, entry: 
     let signals = Signals::take_over()?;
     let subject = Subject { id: options.id.clone(), bundle: bundle.dir };
     let home = Home { subject, place: Place::New(layout), cgroup, written: entry.record.written.clone() };
-    let manner = Manner { preserved_fds: options.handed.preserve_fds, ..Manner::default() };
+    let manner = Manner { preserved_fds: options.handed.preserve_fds, handed: daemon.is_some(), ..Manner::default() };
     let mut launch = Launch::new(release, bundle.spec, home, &signals, manner)?;
     launch.container.session = if terminal { Session::Terminal } else { Session::Own };
-    let control = {
-        let (_dir, path) = socket(entry)?;
-        UnixListener::bind(path).map_err(|e| Failure::new("control socket", e, "choose another place with --root DIR"))?
-    };
     let started = launch.start(audit)?;
     let pid = started.pid;
     entry.record.init = Process::of(pid);
     entry.record.status = Status::Created;
-    let done = hand_over(options, launch, started, entry, control, audit, signals);
+    let done = match daemon {
+        Some(daemon) => give_up(options, &launch, started, entry, audit, (daemon, socket)),
+        None => hand_over(options, launch, started, entry, audit, signals),
+    };
     // Until here it is our child: nobody else would wait for it.
     done.inspect_err(|_| {
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
@@ -119,12 +122,32 @@ fn made(options: &Create, root: &Path, bundle: Bundle, release: Release, entry: 
     })
 }
 
-fn hand_over(options: &Create, launch: Launch, mut started: Started, entry: &mut Entry, control: UnixListener, audit: &mut Audit, signals: Signals) -> Result<(), Failure> {
+fn introduce(options: &Create, launch: &Launch, started: &mut Started, audit: &mut Audit) -> Result<(), Failure> {
     if let (Some(master), Some(socket)) = (started.terminal.take(), &options.handed.console_socket) {
         super::exec::send_terminal(socket, master.as_fd())?;
     }
+    audit.write(launch.release.started(started.pid.as_raw() as u32));
+    Ok(())
+}
+
+/// To the daemon, which waits for `start` too.
+fn give_up(options: &Create, launch: &Launch, mut started: Started, entry: &mut Entry, audit: &mut Audit, (mut daemon, socket): (Running, &Path)) -> Result<(), Failure> {
+    introduce(options, launch, &mut started, audit)?;
+    entry.save()?;
+    entry.record.supervisor = daemon.adopt(entry.root(), &entry.record.id, &started, launch.ring(), Kind::Waiting)?;
+    entry.record.daemon = Some(socket.to_owned());
+    entry.save()?;
+    pid_file(options.handed.pid_file.as_deref(), started.pid)
+}
+
+/// To a supervisor of its own.
+fn hand_over(options: &Create, launch: Launch, mut started: Started, entry: &mut Entry, audit: &mut Audit, signals: Signals) -> Result<(), Failure> {
+    introduce(options, &launch, &mut started, audit)?;
+    let control = {
+        let (_dir, path) = socket(entry)?;
+        UnixListener::bind(path).map_err(|e| Failure::new("control socket", e, "choose another place with --root DIR"))?
+    };
     let pid = started.pid;
-    audit.write(launch.release.started(pid.as_raw() as u32));
     // SAFETY: single-threaded; the child ends in `_exit`.
     match unsafe { fork() }.map_err(|e| Failure::new("start supervisor", e.desc(), ""))? {
         ForkResult::Parent { child } => {
@@ -171,7 +194,8 @@ pub(super) fn pid_file(file: Option<&Path>, pid: Pid) -> Result<(), Failure> {
 }
 
 fn supervise(launch: Launch, started: Started, entry: &mut Entry, control: &UnixListener, audit: &mut Audit, signals: &Signals) {
-    let keeper = Keeper::fork(entry);
+    let Ok(journal) = launch.journal(entry.root(), Until::End) else { return };
+    let keeper = Keeper::fork(entry, Some(&journal));
     if let Some(mut caller) = wanted(&started, control) {
         let begun = match started.go() {
             Ok(begun) => begun,
@@ -181,7 +205,7 @@ fn supervise(launch: Launch, started: Started, entry: &mut Entry, control: &Unix
         entry.save_if_there();
         let _ = caller.write_all(b"ok");
         drop(caller);
-        let result = launch.serve(begun, audit, signals, Until::End);
+        let result = launch.serve(begun, &journal, audit, signals);
         audit.write(launch::stopped(&result));
     }
     entry.record.status = Status::Stopped;
@@ -229,6 +253,21 @@ pub fn start(entry: &Entry, log: &Log) -> Result<(), Failure> {
         Status::Created => {}
         status => return Err(Failure::new(what(), format!("the container is {status}"), "only a created one can be started")),
     }
+    match &entry.record.daemon {
+        None => ask_supervisor(entry)?,
+        Some(socket) => {
+            let daemon = Running::find(socket)?
+                .ok_or_else(|| Failure::new(what(), format!("no daemon listens at {}", socket.display()), "start `vkernel serve`, or delete it with --force"));
+            daemon?.go(entry.root(), &entry.record.id)?;
+        }
+    }
+    let subject = Subject { id: entry.record.id.clone(), bundle: entry.record.bundle.clone() };
+    hooks::run_warning(&entry.record.spec, &subject, Moment::PostStart, Some(Pid::from_raw(entry.record.init.pid)), log);
+    Ok(())
+}
+
+fn ask_supervisor(entry: &Entry) -> Result<(), Failure> {
+    let what = || format!("start {}", entry.record.id);
     let lost = |e: std::io::Error| Failure::new(what(), format!("its supervisor does not answer: {e}"), "delete it with --force");
     let (_dir, path) = socket(entry)?;
     let mut supervisor = UnixStream::connect(path).map_err(lost)?;
@@ -236,11 +275,8 @@ pub fn start(entry: &Entry, log: &Log) -> Result<(), Failure> {
     let mut answer = Vec::new();
     supervisor.read_to_end(&mut answer).map_err(lost)?;
     match answer.as_slice() {
-        b"ok" => {}
-        b"" => return Err(lost(std::io::ErrorKind::UnexpectedEof.into())),
-        told => return Err(Failure::decode(told)),
+        b"ok" => Ok(()),
+        b"" => Err(lost(std::io::ErrorKind::UnexpectedEof.into())),
+        told => Err(Failure::decode(told)),
     }
-    let subject = Subject { id: entry.record.id.clone(), bundle: entry.record.bundle.clone() };
-    hooks::run_warning(&entry.record.spec, &subject, Moment::PostStart, Some(Pid::from_raw(entry.record.init.pid)), log);
-    Ok(())
 }

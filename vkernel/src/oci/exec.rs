@@ -1,5 +1,5 @@
 //! `exec`: a further process of a running container. Owns turning options or a process description into one, and the two ways of being looked after: by the caller, or by a supervisor
-//! of its own when detached.
+//! of its own, or the daemon, when detached.
 //!
 //! The facts a newcomer gets wrong: it has a listener of its own, so it needs the release too, and only the very one the container runs (07, S15); and descendants that outlive an
 //! attached one can start nothing any more, because their listener went with the caller.
@@ -14,6 +14,7 @@ use crate::hooks::Subject;
 use crate::launch::{Home, Launch, Manner};
 use crate::lockdown;
 use crate::release::Release;
+use crate::serve::{Kind, Running};
 use crate::signals::Signals;
 use crate::state::{Entry, Status};
 use crate::streams::Diverted;
@@ -29,7 +30,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 /// Starts it; the result is its exit code, or 0 once a detached one runs.
-pub fn exec(options: &Exec, entry: &Entry) -> Result<i32, Failure> {
+pub fn exec(options: &Exec, entry: &Entry, socket: &Path) -> Result<i32, Failure> {
     keep_only(options.handed.preserve_fds)?;
     match entry.status() {
         Status::Running | Status::Created => {}
@@ -48,7 +49,8 @@ pub fn exec(options: &Exec, entry: &Entry) -> Result<i32, Failure> {
         (false, false) => terminal::plan(),
     };
     signals.terminal_is_shared = session == Session::Shared;
-    let manner = Manner { tied: !options.detach, preserved_fds: options.handed.preserve_fds, strace: options.strace, ..Manner::default() };
+    let daemon = if options.detach { Running::find(socket)? } else { None };
+    let manner = Manner { tied: !options.detach, handed: daemon.is_some(), preserved_fds: options.handed.preserve_fds, strace: options.strace, ..Manner::default() };
     let subject = Subject { id: entry.record.id.clone(), bundle: entry.record.bundle.clone() };
     let place = Place::Of(Pid::from_raw(entry.record.init.pid));
     let home = Home { subject, place, cgroup: entry.record.cgroup.clone(), written: entry.record.written.clone() };
@@ -62,18 +64,22 @@ pub fn exec(options: &Exec, entry: &Entry) -> Result<i32, Failure> {
         send_terminal(socket, std::os::fd::AsFd::as_fd(&master))?;
     }
     pid_file(options.handed.pid_file.as_deref(), started.pid)?;
-    match files {
-        None => detached(options, launch, started, &mut audit, &signals),
-        Some(files) => attached(launch, started, files, &mut audit, signals),
+    match (daemon, files) {
+        (Some(mut daemon), _) => {
+            daemon.adopt(entry.root(), &entry.record.id, &started, launch.ring(), Kind::Further)?;
+            started.go().map(|_| 0)
+        }
+        (None, None) => detached(options, entry, launch, started, &mut audit, &signals),
+        (None, Some(files)) => attached(entry, launch, started, files, &mut audit, signals),
     }
 }
 
-fn attached(launch: Launch, mut started: Started, files: Diverted, audit: &mut Audit, mut signals: Signals) -> Result<i32, Failure> {
+fn attached(entry: &Entry, launch: Launch, mut started: Started, files: Diverted, audit: &mut Audit, mut signals: Signals) -> Result<i32, Failure> {
     let files = files.pump()?;
     let _terminal = (launch.container.session == Session::Foreground).then(|| Foreground::give(started.pid));
     let relay = started.terminal.take().map(Relay::new).transpose()?;
     signals.terminal = relay.as_ref().map(Relay::master).transpose()?;
-    let code = launch.serve(started.go()?, audit, &signals, Until::End)?;
+    let code = launch.serve(started.go()?, &launch.journal(entry.root(), Until::End)?, audit, &signals)?;
     files.finish();
     if let Some(relay) = relay {
         relay.finish();
@@ -81,13 +87,13 @@ fn attached(launch: Launch, mut started: Started, files: Diverted, audit: &mut A
     Ok(code.unwrap_or(255))
 }
 
-fn detached(options: &Exec, launch: Launch, started: Started, audit: &mut Audit, signals: &Signals) -> Result<i32, Failure> {
+fn detached(options: &Exec, entry: &Entry, launch: Launch, started: Started, audit: &mut Audit, signals: &Signals) -> Result<i32, Failure> {
     // SAFETY: single-threaded; the child ends in `_exit`.
     match unsafe { fork() }.map_err(|e| Failure::new("start supervisor", e.desc(), ""))? {
         ForkResult::Parent { .. } => Ok(0),
         ForkResult::Child => {
             leave(options.handed.preserve_fds);
-            let _ = started.go().and_then(|begun| launch.serve(begun, audit, signals, Until::Nobody));
+            let _ = launch.journal(entry.root(), Until::Nobody).and_then(|journal| launch.serve(started.go()?, &journal, audit, signals));
             // SAFETY: ends the process without the caller's exit handlers.
             unsafe { libc::_exit(0) }
         }
