@@ -336,11 +336,12 @@ impl Daemon {
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             notify(&[NotifyState::Reloading, now]);
         }
-        let result = Settings::read(&self.config);
+        let generation = self.settings().generation + 1;
+        let result = Settings::read(&self.config).map(|settings| Settings { generation, ..settings });
         let told = match &result {
             Ok(settings) => {
                 *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings.clone());
-                self.policies.forget_verdicts();
+                self.policies.forget_verdicts(settings);
                 self.judge_all(settings)
             }
             Err(failure) => format!("nothing was changed: {failure}"),

@@ -8,15 +8,36 @@ use crate::failure::Failure;
 use crate::keys;
 use crate::release::Source;
 use policy::{Digest, Verified};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Releases that are kept although nothing of them runs just now: to verify a large manifest takes longer than all else that a start needs of the daemon.
+const RECENT: usize = 8;
+
+/// Digest, and whom the container's caller wanted believed.
+type Key = (String, Vec<PathBuf>, usize);
+
+#[derive(Default)]
+struct Known {
+    /// Of the settings that these verdicts were made under.
+    generation: u64,
+    all: HashMap<Key, Weak<Verified>>,
+    recent: VecDeque<(String, Arc<Verified>)>,
+}
+
+impl Known {
+    fn remember(&mut self, digest: &str, verified: &Arc<Verified>) {
+        self.recent.retain(|(_, other)| !Arc::ptr_eq(other, verified));
+        self.recent.push_front((digest.to_owned(), verified.clone()));
+        self.recent.truncate(RECENT);
+    }
+}
 
 pub(super) struct Policies {
     dir: PathBuf,
-    /// By digest and whom the container's caller wanted believed.
-    known: Mutex<HashMap<(String, Vec<PathBuf>, usize), Weak<Verified>>>,
+    known: Mutex<Known>,
 }
 
 impl Policies {
@@ -34,13 +55,27 @@ impl Policies {
     pub(super) fn get(&self, source: &Source, settings: &Settings) -> Result<Arc<Verified>, Failure> {
         let digest = source.digest.clone().ok_or_else(|| Failure::new("container record", "names no manifest", "delete the container"))?;
         let key = (digest.clone(), source.keys.clone(), source.threshold);
-        if let Some(known) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).and_then(Weak::upgrade) {
-            return Ok(known);
+        let mut known = self.known();
+        let current = known.generation == settings.generation;
+        if let Some(verified) = known.all.get(&key).and_then(Weak::upgrade).filter(|_| current) {
+            known.remember(&digest, &verified);
+            return Ok(verified);
         }
+        drop(known);
         let bytes = self.bytes(source, &digest)?;
         let verified = Arc::new(settings.trust.verify(&bytes, &source.keys, source.threshold)?);
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::downgrade(&verified));
+        let mut known = self.known();
+        // Not if there was a reload meanwhile.
+        if known.generation == settings.generation {
+            known.all.retain(|_, other| other.strong_count() > 0);
+            known.all.insert(key, Arc::downgrade(&verified));
+            known.remember(&digest, &verified);
+        }
         Ok(verified)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same for containers that run already: a release that is believed no more is `None`, or goes on as it was.
@@ -48,9 +83,9 @@ impl Policies {
         self.get(source, settings).ok().or_else(|| before.filter(|_| settings.file.revoked_releases == Revoked::Keep).cloned())
     }
 
-    /// New keys: everything is verified again.
-    pub(super) fn forget_verdicts(&self) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// New settings: everything is verified again.
+    pub(super) fn forget_verdicts(&self, settings: &Settings) {
+        *self.known() = Known { generation: settings.generation, ..Known::default() };
     }
 
     fn bytes(&self, source: &Source, digest: &str) -> Result<Vec<u8>, Failure> {
@@ -69,9 +104,10 @@ impl Policies {
         Ok(bytes)
     }
 
-    /// Removes the copies that no container needs.
+    /// Removes the copies that no container needs, and no verdict was made of.
     pub(super) fn sweep(&self, needed: &BTreeSet<String>) {
-        let needed: BTreeSet<PathBuf> = needed.iter().map(|d| self.path(d)).collect();
+        let known = self.known();
+        let needed: BTreeSet<PathBuf> = needed.iter().chain(known.recent.iter().map(|(digest, _)| digest)).map(|d| self.path(d)).collect();
         for file in std::fs::read_dir(&self.dir).into_iter().flatten().flatten().filter(|f| !needed.contains(&f.path())) {
             let _ = std::fs::remove_file(file.path());
         }

@@ -47,6 +47,8 @@ impl Default for File {
 pub(super) struct Settings {
     pub(super) file: File,
     pub(super) trust: Trust,
+    /// How many there were before, since the daemon began.
+    pub(super) generation: u64,
 }
 
 impl Settings {
@@ -58,7 +60,7 @@ impl Settings {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => File::default(),
             Err(e) => return Err(Failure::new(what(), e, "make it readable, or remove it")),
         };
-        Ok(Self { file, trust: Trust::read(directory)? })
+        Ok(Self { file, trust: Trust::read(directory)?, generation: 0 })
     }
 }
 
