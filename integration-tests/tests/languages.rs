@@ -1,5 +1,5 @@
 //! Languages with calling conventions of their own, as Debian ships them: they run in the resumable form alone. Go (`age`: goroutines on several threads, a garbage collector,
-//! preemption by signals) and OCaml (`unison`).
+//! preemption by signals), OCaml (`unison`) and Haskell (`cpphs`: a heap above 8 GiB, a timer's signals).
 
 use integration_tests::twin;
 
@@ -29,4 +29,11 @@ fn an_ocaml_program_synchronises_two_directories() {
         "-c",
         &format!("mkdir -p /tmp/a/x /tmp/b; echo one > /tmp/a/x/1; echo two > /tmp/a/2; {sync}; rm /tmp/b/2; echo more >> /tmp/a/x/1; {sync}; cd /tmp/b; ls -R; cat x/1"),
     ]);
+}
+
+#[test]
+fn a_haskell_program_preprocesses() {
+    let source = r#"printf '#define N(x) (x + 1)\n#ifdef N\nmain = print N(41)\n#else\nmain = fail\n#endif\n' > /tmp/in.hs"#;
+    let many = "for k in $(seq 3000); do cat /tmp/in.hs; done > /tmp/many.hs";
+    twin(&["/bin/bash", "-c", &format!("{source}; {many}; cpphs /tmp/in.hs; cpphs --noline /tmp/many.hs | sha256sum; cpphs /tmp/missing.hs; echo $?")]);
 }

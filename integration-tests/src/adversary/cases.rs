@@ -66,6 +66,7 @@ pub const CASES: &[Case] = &[
     Case { name: "terminal_input", from: "CVE-2016-2568, CVE-2017-5226", natively: No("newer kernels ask for a capability of the host"), quick: true, ..PLAIN },
     Case { name: "signals_to_init", from: "signals at init and supervisor", quick: true, ..PLAIN },
     Case { name: "signal_group", from: "the process group of the caller's", quick: true, ..PLAIN },
+    Case { name: "first_in_anothers_group", from: "a pid namespace that never ends", natively: No("the kernel itself would wait for ever"), quick: true, ..PLAIN },
     // Too much of everything.
     Case { name: "fork_bomb", from: "processes without end", options: &["--pids-limit", "64"], ..PLAIN },
     Case { name: "descriptor_flood", from: "no descriptor is free", options: &["--ulimit", "nofile=400:400"], ..PLAIN },

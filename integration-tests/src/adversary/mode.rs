@@ -39,6 +39,19 @@ impl PodmansImage {
     }
 }
 
+/// Parents of control groups, which podman leaves; not empty if somebody else uses them, or for a moment more, until conmon has ended.
+impl Drop for PodmansImage {
+    fn drop(&mut self) {
+        for parent in ["libpod_parent/conmon", "libpod_parent"] {
+            for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+                let parent = hierarchy.path().join(parent);
+                let tried = (0..50).take_while(|_| parent.exists() && std::fs::remove_dir(&parent).is_err());
+                tried.for_each(|_| std::thread::sleep(std::time::Duration::from_millis(20)));
+            }
+        }
+    }
+}
+
 impl Default for PodmansImage {
     fn default() -> Self {
         Self::new()

@@ -2,6 +2,7 @@
 //!
 //! The fact a newcomer gets wrong: set*id acts on one host thread only, and that is right: the guest's C library does the rest itself.
 
+use crate::errno::Errno;
 use crate::pass::{at, at_mut, passes, quick, rows};
 use crate::table::SysResult;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -17,7 +18,6 @@ passes! {
     116 "setgroups" [Int Ptr] "" |t, a| [a[0], t.array(a[1], u64::from((a[0] as i32).max(0) as u32), 4)];
     118 "getresuid" [Ptr Ptr Ptr] "" |t, a| [t.ptr(a[0], 4), t.ptr(a[1], 4), t.ptr(a[2], 4)];
     120 "getresgid" [Ptr Ptr Ptr] "" |t, a| [t.ptr(a[0], 4), t.ptr(a[1], 4), t.ptr(a[2], 4)];
-    109 "setpgid" [Pid Pid] "" |_, a| [a[0], a[1]];
     111 "getpgrp" [] "" |_, _| [0; 0];
     112 "setsid" [] "" |_, _| [0; 0];
     121 "getpgid" [Pid] "" |_, a| [a[0]];
@@ -26,6 +26,7 @@ passes! {
 }
 
 rows! {
+    109 "setpgid" [Pid Pid] Pass "" |t, a| if joins_as_first(a[0], a[1]) { Err(Errno::EPERM) } else { t.host(109, &[a[0], a[1]]) };
     105 "setuid" [Int] Pass "" |t, a| changed(t.host(105, &[a[0]]));
     106 "setgid" [Int] Pass "" |t, a| changed(t.host(106, &[a[0]]));
     113 "setreuid" [Int Int] Pass "" |t, a| changed(t.host(113, &[a[0], a[1]]));
@@ -42,6 +43,12 @@ rows! {
 
 /// File system ids may be others than the effective ones: setfsuid or setfsgid was called since the last exec.
 static APART: AtomicBool = AtomicBool::new(false);
+
+/// A namespace's first process must not be a member of another's group: when that one is gone, the number is still in use, and the kernel waits for it before it lets the first process end. Nothing could end the container then
+/// (seen with Linux 6.18, zap_pid_ns_processes).
+fn joins_as_first(pid: u64, group: u64) -> bool {
+    std::process::id() == 1 && matches!(pid as i32, 0 | 1) && !matches!(group as i32, 0 | 1)
+}
 
 /// The process that dies with its parent whatever its credentials become; 0: none.
 static TIED: AtomicU32 = AtomicU32::new(0);

@@ -11,8 +11,8 @@ use std::process::Command;
 /// Folder of the test programs inside the image.
 const IN_IMAGE: &str = "usr/local/lib/twins";
 
-/// Packages of programs in Go and OCaml, and the programs.
-const FOREIGN: [(&str, &str); 3] = [("age", "/usr/bin/age"), ("age", "/usr/bin/age-keygen"), ("unison-2.52", "/usr/bin/unison-2.52")];
+/// Packages of programs in Go, OCaml and Haskell, and the programs.
+const FOREIGN: [(&str, &str); 4] = [("age", "/usr/bin/age"), ("age", "/usr/bin/age-keygen"), ("unison-2.52", "/usr/bin/unison-2.52"), ("cpphs", "/usr/bin/cpphs")];
 
 /// Enough to run every input ever found, and to notice a target that no longer works; `cargo xtask suite fuzz` searches.
 const FUZZ_SECONDS: u32 = 24;
