@@ -22,9 +22,7 @@ const LISTED: [&str; 6] =
 pub(crate) fn run(cases: &[String], modes: &[String]) -> anyhow::Result<()> {
     let binaries = setup::binaries()?;
     let image = rootfs::copy(&rootfs::debian()?, "adversary-rootfs")?;
-    let mut include = LISTED.map(str::to_owned).to_vec();
-    include.extend(programs(&image)?);
-    let release = release::build(&binaries, "adversary", &image, &include)?;
+    let release = release::build(&binaries, "adversary", &image, &programs(&image)?)?;
     let mut suite = process::cargo();
     suite.args(["run", "--quiet", "--release", "-p", "integration-tests", "--bin", "adversary", "--"]);
     for mode in modes {
@@ -33,11 +31,11 @@ pub(crate) fn run(cases: &[String], modes: &[String]) -> anyhow::Result<()> {
     process::run(test::told(suite.args(cases), &binaries, &release)).context("suite adversary failed")
 }
 
-/// Compiles the attackers into an image; the paths of those that a manifest is to list.
+/// Compiles the attackers into an image; the paths of those that a manifest is to list, with what they use.
 pub(crate) fn programs(image: &Path) -> anyhow::Result<Vec<String>> {
     let (sources, home) = (root().join(SOURCES), image.join(HOME));
     process::emptied(&home.join("unlisted"))?;
-    let mut listed = Vec::new();
+    let mut listed = LISTED.map(str::to_owned).to_vec();
     for source in c_files(&sources)? {
         let name = source.file_stem().context("sources have names")?.to_string_lossy().into_owned();
         process::run(Command::new("gcc").args(["-O2", "-w", "-pthread", "-o"]).arg(home.join(&name)).arg(&source).args(["-ldl", "-lutil"]))?;

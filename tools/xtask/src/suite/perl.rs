@@ -15,7 +15,7 @@ use std::process::Command;
 const PACKAGES: &[&str] = &["perl", "perl-modules-5.36", "libperl5.36", "libdb5.3", "libgdbm6", "libgdbm-compat4"];
 const XS: [&str; 2] = ["/usr/lib/x86_64-linux-gnu/perl/5.36.0/auto", "/usr/lib/x86_64-linux-gnu/perl-base"];
 const LIBRARIES: [&str; 3] = ["/usr/share/perl/5.36.0", "/usr/lib/x86_64-linux-gnu/perl/5.36.0", "/usr/lib/x86_64-linux-gnu/perl-base"];
-const PROGRAMS: &str = "awk bash cat chmod cp cut dash date echo env false getconf getent grep id locale ls mkdir mkfifo mv perl printf pwd rm sed setsid sleep sort timeout touch tr true tty uname wc";
+const PROGRAMS: &str = "awk bash cat chmod cp cut dash date echo env false getconf getent grep id ln locale ls mkdir mkfifo mv perl printf pwd rm sed setsid sleep sort timeout touch tr true tty uname wc";
 /// Not by default: the files that run others of `re` once more in a thread, three that take ten seconds and more natively; `porting`, whose subject is the source tree, is nowhere.
 const DRIVER: &str = r#"
 cd /home/suite/perl/t
