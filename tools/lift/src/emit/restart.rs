@@ -8,6 +8,9 @@ use super::{Emit, Flags, Form, step};
 use crate::registers::Effects;
 use iced_x86::{CpuidFeature, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedMemory};
 
+/// How many places a piece may read.
+const PLACES: usize = 64;
+
 /// What has happened in the piece so far.
 pub(super) struct Restart {
     factory: InstructionInfoFactory,
@@ -49,7 +52,8 @@ impl Restart {
                 places.push(*memory);
             }
         }
-        let again = places.iter().any(|p| self.places.iter().any(|q| same_place(p, q)));
+        // Many places make a piece of their own: they are compared one by one.
+        let again = self.places.len() + places.len() > PLACES || places.iter().any(|p| self.places.iter().any(|q| same_place(p, q)));
         let begins = may_fault(i) && (self.final_ || calls_host || repeats || again);
         if begins {
             self.begin();
