@@ -7,6 +7,7 @@ pub mod adversary;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// What `cargo xtask test` made.
 pub struct Setup {
@@ -99,6 +100,28 @@ fn short(text: &str) -> String {
 pub fn install(source: &Path, at: &Path) {
     let out = Command::new("install").arg("-m755").args([source, at]).output().expect("install starts");
     assert!(out.status.success(), "{}", show(&out));
+}
+
+/// podman as a hybrid host without systemd needs it; what it keeps lies in these directories.
+pub fn podman(root: &Path, runroot: &Path) -> Command {
+    let mut c = Command::new("podman");
+    c.arg("--root").arg(root).arg("--runroot").arg(runroot).args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "file"]);
+    c
+}
+
+/// Waits until something is so, no longer than this many seconds.
+pub fn within(seconds: u64, what: &str, mut is: impl FnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(seconds);
+    while !is() {
+        assert!(Instant::now() < limit, "not within {seconds} s: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The control groups of a container that are there.
+pub fn groups(id: &str) -> Vec<PathBuf> {
+    let all = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|e| e.path());
+    all.chain([PathBuf::from("/sys/fs/cgroup")]).map(|h| h.join("vkernel").join(id)).filter(|p| p.exists()).collect()
 }
 
 /// Everything that is compared, readable in a diff.

@@ -1,9 +1,9 @@
 //! Containers that live on: detached ones and the commands on them, limits, volumes, further programs, and what is left when a supervisor is killed.
 
-use integration_tests::{Setup, finish, show};
+use integration_tests::{Setup, finish, groups, show, within};
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Records of one test's containers; whatever still runs at the end is removed.
 struct Host {
@@ -59,17 +59,8 @@ impl Drop for Host {
     }
 }
 
-fn soon(what: &str, mut is: impl FnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(10);
-    while !is() {
-        assert!(Instant::now() < limit, "not within 10 s: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn groups(id: &str) -> Vec<PathBuf> {
-    let all = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|e| e.path());
-    all.chain([PathBuf::from("/sys/fs/cgroup")]).map(|h| h.join("vkernel").join(id)).filter(|p| p.exists()).collect()
+fn soon(what: &str, is: impl FnMut() -> bool) {
+    within(10, what, is);
 }
 
 const PATIENT: &str = "trap 'echo bye; exit 7' TERM; echo out; echo err >&2; while :; do sleep 0.05; done";

@@ -1,6 +1,6 @@
 //! The daemon: requests on its socket, containers it serves, and what happens when it, its holder, or nothing of both survives. Every daemon of these tests has a directory of its own.
 
-use integration_tests::{Setup, finish, show};
+use integration_tests::{Setup, finish, groups, show, within};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use vkernel_client::{Client, Error, Reply, Request};
 
 /// A directory for a daemon, its containers and its settings.
@@ -161,17 +161,8 @@ fn holders(socket: &Path) -> Vec<i32> {
     all.filter(named).filter(has).collect()
 }
 
-fn soon(what: &str, mut is: impl FnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(15);
-    while !is() {
-        assert!(Instant::now() < limit, "not within 15 s: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn groups(id: &str) -> Vec<PathBuf> {
-    let all = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|e| e.path());
-    all.chain([PathBuf::from("/sys/fs/cgroup")]).map(|h| h.join("vkernel").join(id)).filter(|p| p.exists()).collect()
+fn soon(what: &str, is: impl FnMut() -> bool) {
+    within(15, what, is);
 }
 
 /// Says how often a program ran of how often it was tried. It is a long script whose interpreter is a long script, and so on, so that most of the time something is being decided: the hash of

@@ -1,6 +1,6 @@
 //! The OCI runtime command line: the life of a bundle beside runc's on the same description, bundles of umoci, and Debian's podman with vkernel as its runtime.
 
-use integration_tests::{Setup, finish, install, show};
+use integration_tests::{Setup, finish, install, podman, show};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -66,21 +66,8 @@ impl Place {
     }
 
     fn podman(&self, args: &[&str]) -> Output {
-        let mut c = Command::new("podman");
-        c.args([
-            "--root",
-            &self.text("storage"),
-            "--runroot",
-            &self.text("run"),
-            "--storage-driver",
-            "vfs",
-            "--cgroup-manager",
-            "cgroupfs",
-            "--events-backend",
-            "file",
-            "--runtime",
-            &self.runtime(),
-        ]);
+        let mut c = podman(&self.path("storage"), &self.path("run"));
+        c.arg("--runtime").arg(self.runtime());
         c.args(args);
         finish(c)
     }

@@ -11,7 +11,7 @@ use crate::native::{Kernel, Next, Registers, Slot};
 use crate::vsyscall;
 use syscalls::abi::structured::{self, NEXT_PC, RSP};
 use syscalls::abi::{CpuState, StopKind, TAG};
-use syscalls::signal::{Fault, page_fault, trap};
+use syscalls::signal::{Fault, SEGV_MAPERR, page_fault, trap};
 
 /// Which code form runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,9 +27,7 @@ const RAX: usize = 0;
 
 /// A jump to where no code is: what is there otherwise the kernel side knows.
 fn nowhere(pc: u64) -> Fault {
-    /// SEGV_MAPERR.
-    const CODE: i32 = 1;
-    Fault { signal: libc::SIGSEGV, code: CODE, address: pc, trap: trap::PAGE_FAULT, error: page_fault::USER | page_fault::FETCH, exact: true }
+    Fault { signal: libc::SIGSEGV, code: SEGV_MAPERR, address: pc, trap: trap::PAGE_FAULT, error: page_fault::USER | page_fault::FETCH, exact: true }
 }
 
 /// Where the pc leads.

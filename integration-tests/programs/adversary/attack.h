@@ -99,6 +99,16 @@ enum { SILENT, ASKS };
 /* Exit status of what `execute` last executed. */
 static int status_of_last;
 
+/* Of a child that writes the errno to the pipe unless it became the program: the errno or 0, once it has ended. */
+static int outcome(pid_t pid, int ends[2]) {
+    int error = 0;
+    close(ends[1]);
+    ssize_t n = read(ends[0], &error, sizeof error);
+    close(ends[0]);
+    MUST(waitpid(pid, &status_of_last, 0));
+    return n == sizeof error ? error : 0;
+}
+
 /* execveat in a child: 0 if it became the program (whose end is waited for), or the errno. ASKS: every outcome but a missing file is a decision of the supervisor's. */
 static int execute_at(int dir, const char *path, char *const argv[], char *const envp[], int flags, int asks) {
     int ends[2], error = 0;
@@ -110,13 +120,7 @@ static int execute_at(int dir, const char *path, char *const argv[], char *const
         if (write(ends[1], &error, sizeof error) < 0) _exit(9);
         _exit(0);
     }
-    close(ends[1]);
-    ssize_t n = read(ends[0], &error, sizeof error);
-    close(ends[0]);
-    int status;
-    MUST(waitpid(pid, &status, 0));
-    status_of_last = status;
-    error = n == sizeof error ? error : 0;
+    error = outcome(pid, ends);
     if (asks && error != ENOENT && error != ENOTDIR) shared->asked++;
     return error;
 }
@@ -136,13 +140,7 @@ static int execute_often(const char *path, char *const argv[], int most, int ask
         if (write(ends[1], &error, sizeof error) < 0) _exit(9);
         _exit(0);
     }
-    close(ends[1]);
-    ssize_t n = read(ends[0], &error, sizeof error);
-    close(ends[0]);
-    int status;
-    MUST(waitpid(pid, &status, 0));
-    status_of_last = status;
-    return n == sizeof error ? error : 0;
+    return outcome(pid, ends);
 }
 /* Races are tried as often as asked for, but no longer than this. */
 static int in_time(void) {

@@ -50,5 +50,14 @@ static inline void begin(void) {
     atexit(leave);
 }
 
+/* How a child that does this ends. */
+static inline void in_child(const char *what, void (*run)(void)) {
+    int status;
+    pid_t pid = fork();
+    if (!pid) { run(); _exit(9); }
+    waitpid(pid, &status, 0);
+    printf("%s: signal %d code %d\n", what, WIFSIGNALED(status) ? WTERMSIG(status) : 0, WIFEXITED(status) ? WEXITSTATUS(status) : 0);
+}
+
 /* Not an address of anything: natively unmapped, beyond the window under vkernel. */
 #define WILD ((void *)0x700000000000)

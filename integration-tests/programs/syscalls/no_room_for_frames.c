@@ -16,13 +16,6 @@ __attribute__((noinline)) static void kill_without_stack(long pid, long signal) 
 __attribute__((noinline)) static void sigreturn_from_nowhere(void) {
     __asm__ volatile("mov %%rsp, %%r12; mov $0x11000, %%esp; mov $15, %%eax; syscall; mov %%r12, %%rsp" : : : "rax", "rcx", "r11", "r12", "memory");
 }
-static void in_child(const char *what, void (*run)(void)) {
-    int status;
-    pid_t pid = fork();
-    if (!pid) { run(); _exit(9); }
-    waitpid(pid, &status, 0);
-    printf("%s: signal %d code %d\n", what, WIFSIGNALED(status) ? WTERMSIG(status) : 0, WIFEXITED(status) ? WEXITSTATUS(status) : 0);
-}
 static void uncaught(void) { signal(SIGSEGV, SIG_DFL), kill_without_stack(getpid(), SIGUSR1); }
 static void ignored(void) { signal(SIGSEGV, SIG_IGN), kill_without_stack(getpid(), SIGUSR1); }
 static void blocked(void) {

@@ -5,13 +5,6 @@
 static volatile int caught, count, code;
 static void on(int s, siginfo_t *i, void *c) { caught = s, code = i->si_code, count++; }
 static long pending(int s) { sigset_t p; sigpending(&p); return sigismember(&p, s); }
-static void in_child(const char *what, void (*run)(void)) {
-    int status;
-    pid_t pid = fork();
-    if (!pid) { run(); _exit(9); }
-    waitpid(pid, &status, 0);
-    printf("%s: signal %d code %d\n", what, WIFSIGNALED(status) ? WTERMSIG(status) : 0, WIFEXITED(status) ? WEXITSTATUS(status) : 0);
-}
 static void fault(void) { *(volatile int *)16 = 1; }
 static void unblocked_by_default(void) {
     signal(SIGSEGV, SIG_DFL);

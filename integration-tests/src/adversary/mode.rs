@@ -155,15 +155,7 @@ fn vkernel(mut c: Command, stage: &Stage, options: &[&str], program: &[&str]) ->
 
 /// podman with vkernel as its runtime, as a hybrid host without systemd needs it; everything it keeps lies on the stage.
 fn podman(stage: &Stage) -> Command {
-    let mut c = Command::new("podman");
-    c.arg("--root").arg(stage.path("storage")).arg("--runroot").arg(stage.path("run")).args([
-        "--storage-driver",
-        "vfs",
-        "--cgroup-manager",
-        "cgroupfs",
-        "--events-backend",
-        "file",
-    ]);
+    let mut c = crate::podman(&stage.path("storage"), &stage.path("run"));
     c.arg("--runtime").arg(runtime(stage));
     c
 }

@@ -2,9 +2,10 @@
 //!
 //! Owns the guest's MXCSR around one instruction. The fact a newcomer gets wrong: an unmasked exception must not trap in host code. The instruction runs with all masked; what it raised is held against the guest's masks afterwards.
 
-use super::guarded::{GuestFault, SSE_TRAP};
+use super::guarded::GuestFault;
 use core::arch::asm;
 use syscalls::abi::{CpuState, float as op};
+use syscalls::signal::trap;
 
 /// The exception flags; the masks are the same bits, `MASKS` higher.
 const FLAGS: u32 = 0x3f;
@@ -17,7 +18,7 @@ pub(super) fn execute(cpu: &mut CpuState, operation: u32, a: u64, b: u64) -> Res
     let result = on_host(&mut mxcsr, operation, a, b);
     cpu.mxcsr |= mxcsr & FLAGS;
     let unmasked = mxcsr & FLAGS & !(cpu.mxcsr >> MASKS);
-    if unmasked == 0 { Ok(result) } else { Err(GuestFault::floating_point(SSE_TRAP, unmasked as u16)) }
+    if unmasked == 0 { Ok(result) } else { Err(GuestFault::floating_point(trap::SIMD, unmasked as u16)) }
 }
 
 /// One instruction under `mxcsr`, which has the flags it raised afterwards: operands in xmm0 and xmm1, the result in rax.
@@ -125,7 +126,7 @@ mod tests {
     fn an_unmasked_exception_is_the_guests_signal_and_not_the_hosts() {
         let mut cpu = state();
         cpu.mxcsr = 0x1f00;
-        assert_eq!(execute(&mut cpu, op::CVTTSD2SI, NAN, 0), Err(GuestFault::floating_point(SSE_TRAP, INVALID as u16)));
+        assert_eq!(execute(&mut cpu, op::CVTTSD2SI, NAN, 0), Err(GuestFault::floating_point(trap::SIMD, INVALID as u16)));
         assert_eq!(cpu.mxcsr & FLAGS, INVALID);
         assert!(execute(&mut cpu, op::CVTTSD2SI, 2.5f64.to_bits(), 0).is_ok(), "inexact is masked");
     }

@@ -9,10 +9,8 @@ use core::arch::global_asm;
 use std::cell::Cell;
 use syscalls::abi::{CpuState, helper as op};
 use syscalls::guest::WINDOW_BYTES;
-use syscalls::signal::{page_fault, trap};
+use syscalls::signal::{SEGV_MAPERR, SI_KERNEL, page_fault, trap};
 
-const SI_KERNEL: i32 = 0x80;
-const SEGV_MAPERR: i32 = 1;
 const ILL_ILLOPN: i32 = 2;
 
 /// What the native instruction would have raised.
@@ -25,10 +23,6 @@ pub(crate) struct GuestFault {
     trap: u64,
     error: u64,
 }
-
-/// Numbers of the floating-point exceptions #MF, of the x87, and #XM.
-pub(super) const X87_TRAP: u64 = 16;
-pub(super) const SSE_TRAP: u64 = 19;
 
 impl GuestFault {
     /// #GP: misaligned operand, reserved bits.

@@ -3,10 +3,11 @@
 //! Owns operand sizes and the order of commitment. The fact a newcomer gets wrong: unmasked exceptions do not trap here: the instruction leaves ES set, and the *next* waiting
 //! instruction raises SIGFPE, exactly as on the processor.
 
-use super::guarded::{Guest, GuestFault, X87_TRAP};
+use super::guarded::{Guest, GuestFault};
 use super::save::Region;
 use core::arch::{global_asm, naked_asm};
 use syscalls::abi::CpuState;
+use syscalls::signal::trap;
 
 const STUB_BYTES: usize = 8;
 const FNSTSW_AX: u16 = 0xdfe0;
@@ -28,7 +29,7 @@ pub(super) fn execute(cpu: &mut CpuState, guest: Guest, code: u16, short: bool, 
     // Not by ES, which is a summary: whoever loads a status word does not have to keep it true.
     let pending = cpu.fsw & !cpu.fcw & 0x3f;
     if waits(code) && pending != 0 {
-        return Err(GuestFault::floating_point(X87_TRAP, pending));
+        return Err(GuestFault::floating_point(trap::X87, pending));
     }
     let environment = if short { SHORT_ENVIRONMENT } else { ENVIRONMENT };
     let operand = operand(code, environment).ok_or(GuestFault::illegal())?;

@@ -105,6 +105,10 @@ fn mremap(t: &mut Thread, [old, old_len, new_len, flags, new, _]: [u64; 6]) -> S
         return Err(Errno::ENOMEM);
     }
     let start = memory.mremap(&*t.process.host, &limits, [low(old), old_len, new_len, flags, low(new)])?;
+    // What moved away is handed out no more.
+    if is_alias(old) && flags as i32 & libc::MREMAP_DONTUNMAP == 0 {
+        memory.aliased.remove(low(old), page_up(low(old) + old_len).unwrap_or(WINDOW_BYTES));
+    }
     Ok(if aliased { memory.hand_out_aliased(start, page_up(new_len).unwrap_or(new_len)) } else { start })
 }
 

@@ -312,8 +312,9 @@ pub fn stop(t: &mut Thread) -> Next {
 }
 
 /// si_code of a signal the kernel sends without an address.
-const SI_KERNEL: i32 = 0x80;
-const SEGV_MAPERR: i32 = 1;
+pub const SI_KERNEL: i32 = 0x80;
+/// Nothing is mapped there.
+pub const SEGV_MAPERR: i32 = 1;
 const SEGV_ACCERR: i32 = 2;
 
 /// Exceptions by number (Intel SDM, "Exceptions and Interrupts").
@@ -323,6 +324,10 @@ pub mod trap {
     pub const UNDEFINED: u64 = 6;
     pub const PROTECTION: u64 = 13;
     pub const PAGE_FAULT: u64 = 14;
+    /// #MF.
+    pub const X87: u64 = 16;
+    /// #XM.
+    pub const SIMD: u64 = 19;
 }
 
 /// Bits of a page fault's error code.

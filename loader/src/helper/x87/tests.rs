@@ -193,7 +193,7 @@ fn an_unmasked_exception_waits_for_the_next_waiting_instruction() {
     run(&mut cpu, 0xdef9, std::ptr::null_mut());
     assert_ne!(cpu.fsw & 0x80, 0);
     run(&mut cpu, FNSTSW_AX, std::ptr::null_mut());
-    assert_eq!(execute(&mut cpu, guest(), 0xd9e8, false, 0), Err(GuestFault::floating_point(X87_TRAP, 4)));
+    assert_eq!(execute(&mut cpu, guest(), 0xd9e8, false, 0), Err(GuestFault::floating_point(trap::X87, 4)));
     run(&mut cpu, 0xdbe2, std::ptr::null_mut());
     assert!(execute(&mut cpu, guest(), 0xd9e8, false, 0).is_ok());
 }
