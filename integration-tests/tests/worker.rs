@@ -39,12 +39,6 @@ fn executable(maps: &[(String, String)]) -> BTreeSet<String> {
     maps.iter().filter(|(p, _)| p.contains('x')).map(|(_, name)| name.clone()).collect()
 }
 
-/// How many artifacts the manifest lists.
-fn artifacts(setup: &Setup) -> usize {
-    let manifest: serde_json::Value = serde_json::from_slice(&fs::read(&setup.manifest).expect("readable")).expect("JSON");
-    manifest["artifacts"].as_array().expect("a list").len()
-}
-
 #[test]
 fn all_code_is_mapped_before_lock_down_from_files_that_only_host_root_can_change() {
     let setup = Setup::get();
@@ -53,8 +47,9 @@ fn all_code_is_mapped_before_lock_down_from_files_that_only_host_root_can_change
     assert!(maps.iter().all(|(p, _)| !(p.contains('w') && p.contains('x'))), "writable code: {maps:?}");
     let own = executable(&self::maps(run.child.id()));
     let store: Vec<PathBuf> = executable(&maps).into_iter().filter(|n| !own.contains(n)).map(PathBuf::from).collect();
-    // Equal shards of two objects are one file.
-    assert!(store.len() >= artifacts(&setup) * 9 / 10, "{} of {} artifacts are mapped: {store:?}", store.len(), artifacts(&setup));
+    assert_eq!(store.len(), 1, "one file holds all code: {store:?}");
+    let shared = maps.iter().filter(|(p, n)| Path::new(n) == store[0] && !p.ends_with('s')).count();
+    assert_eq!(shared, 0, "private mappings of code can be changed through /proc/self/mem: {maps:?}");
     for path in &store {
         let meta = fs::metadata(path).unwrap_or_else(|e| panic!("{} is executable in the worker: {e}", path.display()));
         assert!(meta.is_file() && meta.uid() == 0 && meta.mode() & 0o222 == 0 && meta.nlink() == 1, "{}: {meta:?}", path.display());
@@ -87,7 +82,7 @@ fn code_comes_from_sealed_copies_when_the_guest_can_write_the_store() {
     let from_store: Vec<_> = maps.iter().filter(|(p, n)| p.contains('x') && n.contains("/store/")).collect();
     assert!(from_store.is_empty(), "{from_store:?}");
     let copies = maps.iter().filter(|(p, n)| p.contains('x') && n.starts_with("/memfd:vkernel-aot")).count();
-    assert!(copies >= artifacts(&setup) * 9 / 10, "{copies} executable mappings of sealed copies");
+    assert_eq!(copies, 1, "one sealed file holds all code: {maps:?}");
     goes_on(run);
     // The same store beside a tree that the guest cannot write is used as it is.
     let (run, pid) = waiting(&setup, &["--store", &store.to_string_lossy()]);

@@ -1,19 +1,17 @@
 //! The block table of a resumable artifact: from a guest pc to the block that starts there, searched where it is mapped.
 //!
-//! Owns finding the table and searching it; the code map's file holds the rows that are searched. Trusts their order: the builder checks it, and the file is as signed as the code it leads to. The fact a newcomer gets wrong: the table is found through a
+//! Owns finding the table and searching its rows, which the code file holds. Trusts their order: the builder checks it, and the file is as signed as the code it leads to. The fact a newcomer gets wrong: the table is found through a
 //! program header of its own, not through a section.
 
 use crate::section::Block;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use syscalls::abi::section::{BLOCK_TABLE_MAGIC, BLOCK_TABLE_SEGMENT};
 
 /// The blocks of one shard, sorted by pc.
 #[derive(Clone, Copy)]
 pub struct Blocks {
     /// How many functions the shard has at least.
-    pub functions: u32,
+    functions: u32,
     blocks: &'static [Block],
 }
 
@@ -25,49 +23,37 @@ const PROGRAM_HEADERS: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
     pub functions: u32,
-    offset: u64,
+    offset: usize,
     count: usize,
 }
 
 impl Table {
     /// Finds the table of an artifact.
-    pub fn of(file: &File) -> io::Result<Self> {
-        let wrong = || io::Error::new(io::ErrorKind::InvalidData, "it has no block table: rebuild it");
-        let (offset, bytes) = segment(file)?.ok_or_else(wrong)?;
-        let mut header = [0; HEADER_BYTES];
-        file.read_exact_at(&mut header, offset).map_err(|_| wrong())?;
-        let word = |i: usize| u32::from_le_bytes(header[4 * i..4 * i + 4].try_into().expect("four bytes"));
-        let end = offset.checked_add(bytes as u64).ok_or_else(wrong)?;
-        if word(0) != BLOCK_TABLE_MAGIC || HEADER_BYTES + word(2) as usize * size_of::<Block>() != bytes || end > file.metadata()?.len() {
+    pub fn of(artifact: &[u8]) -> io::Result<Self> {
+        let wrong = || io::Error::new(io::ErrorKind::InvalidData, "it has no block table");
+        let (offset, bytes) = segment(artifact).ok_or_else(wrong)?;
+        let table = offset.checked_add(bytes).and_then(|end| artifact.get(offset..end)).filter(|t| t.len() >= HEADER_BYTES).ok_or_else(wrong)?;
+        let word = |i: usize| u32::from_le_bytes(table[4 * i..4 * i + 4].try_into().expect("four bytes"));
+        if word(0) != BLOCK_TABLE_MAGIC || HEADER_BYTES + word(2) as usize * size_of::<Block>() != bytes {
             return Err(wrong());
         }
-        Ok(Self { functions: word(1), offset: offset + HEADER_BYTES as u64, count: word(2) as usize })
+        Ok(Self { functions: word(1), offset: offset + HEADER_BYTES, count: word(2) as usize })
     }
 
-    /// Length of the rows.
-    pub fn bytes(&self) -> usize {
-        self.count * size_of::<Block>()
+    pub fn count(&self) -> usize {
+        self.count
     }
 
-    /// The rows, as they stand in the file.
-    pub fn read(&self, file: &File) -> io::Result<Vec<u8>> {
-        let mut rows = vec![0; self.bytes()];
-        file.read_exact_at(&mut rows, self.offset)?;
-        Ok(rows)
+    /// The rows, in the artifact the table was found in.
+    pub fn rows<'a>(&self, artifact: &'a [u8]) -> &'a [u8] {
+        &artifact[self.offset..self.offset + self.count * size_of::<Block>()]
     }
 }
 
 impl Blocks {
-    /// The rows of `table`, mapped at `rows`.
-    ///
-    /// # Safety
-    /// `table.bytes()` bytes at `rows`, aligned to words, stay mapped and unchanged for good.
-    #[expect(clippy::cast_ptr_alignment, reason = "checked")]
-    pub unsafe fn at(table: Table, rows: *const u8) -> Self {
-        let rows = rows.cast::<Block>();
-        assert!(rows.is_aligned(), "a segment starts on a page");
-        // SAFETY: as the caller promises; rows are plain words.
-        Self { functions: table.functions, blocks: unsafe { std::slice::from_raw_parts(rows, table.count) } }
+    /// Rows in order of their addresses, of a shard with `functions` functions.
+    pub fn new(functions: u32, blocks: &'static [Block]) -> Self {
+        Self { functions, blocks }
     }
 
     /// The block that starts at `pc`.
@@ -77,40 +63,34 @@ impl Blocks {
 }
 
 /// Offset and length of the segment that holds the table.
-fn segment(file: &File) -> io::Result<Option<(u64, usize)>> {
-    let mut head = [0; 64 + 56 * PROGRAM_HEADERS];
-    let there = file.read_at(&mut head, 0)?;
-    let word = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
-    let headers = head[64..there.max(64)].chunks_exact(56).take(u16::from_le_bytes([head[56], head[57]]) as usize);
-    let kinds = headers.enumerate().map(|(i, h)| (64 + 56 * i, u32::from_le_bytes([h[0], h[1], h[2], h[3]])));
-    Ok(kinds.filter(|(_, kind)| *kind == BLOCK_TABLE_SEGMENT).map(|(at, _)| (word(at + 8), word(at + 32) as usize)).next())
+fn segment(artifact: &[u8]) -> Option<(usize, usize)> {
+    let word = |h: &[u8], at: usize| u64::from_le_bytes(h[at..at + 8].try_into().expect("eight bytes")) as usize;
+    let count = u16::from_le_bytes(artifact.get(56..58)?.try_into().expect("two bytes")) as usize;
+    let headers = artifact.get(64..)?.chunks_exact(56).take(count.min(PROGRAM_HEADERS));
+    headers.filter(|h| h[..4] == BLOCK_TABLE_SEGMENT.to_le_bytes()).map(|h| (word(h, 8), word(h, 32))).next()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fs::MemfdFlags;
-    use std::io::Write;
 
-    /// A file that is nothing but headers and a table at 4096.
-    fn file(table: &[u32], claimed: u64) -> File {
+    /// An artifact that is nothing but headers and a table at 4096.
+    fn artifact(table: &[u32], claimed: u64) -> Vec<u8> {
         let mut bytes = vec![0; 4096];
         bytes[56] = 1;
         bytes[64..68].copy_from_slice(&BLOCK_TABLE_SEGMENT.to_le_bytes());
         bytes[72..80].copy_from_slice(&4096u64.to_le_bytes());
         bytes[96..104].copy_from_slice(&claimed.to_le_bytes());
         bytes.extend(table.iter().flat_map(|w| w.to_le_bytes()));
-        let mut f = File::from(rustix::fs::memfd_create("t", MemfdFlags::CLOEXEC).unwrap());
-        f.write_all(&bytes).unwrap();
-        f
+        bytes
     }
 
     fn blocks(table: &[u32]) -> Blocks {
-        let f = file(table, 4 * table.len() as u64);
-        let found = Table::of(&f).unwrap();
-        let rows = found.read(&f).unwrap().leak();
-        // SAFETY: leaked, and allocations are aligned to words.
-        unsafe { Blocks::at(found, rows.as_ptr()) }
+        let artifact = artifact(table, 4 * table.len() as u64);
+        let found = Table::of(&artifact).unwrap();
+        let rows: Vec<Block> = crate::section::blocks(found.rows(&artifact)).collect();
+        assert_eq!(rows.len(), found.count());
+        Blocks::new(found.functions, rows.leak())
     }
 
     #[test]
@@ -123,10 +103,12 @@ mod tests {
     #[test]
     fn refuses_a_table_that_is_longer_than_its_file_or_miscounts() {
         let table = [BLOCK_TABLE_MAGIC, 1, 1, 0, 0x1000, 0, 0];
-        assert!(Table::of(&file(&table, 28)).is_ok());
-        assert!(Table::of(&file(&[BLOCK_TABLE_MAGIC, 1, 2, 0, 0x1000, 0, 0], 40)).is_err());
-        assert!(Table::of(&file(&[BLOCK_TABLE_MAGIC, 1, 2, 0, 0x1000, 0, 0], 28)).is_err());
-        assert!(Table::of(&file(&[1, 1, 1, 0, 0x1000, 0, 0], 28)).is_err());
+        assert!(Table::of(&artifact(&table, 28)).is_ok());
+        assert!(Table::of(&artifact(&[BLOCK_TABLE_MAGIC, 1, 2, 0, 0x1000, 0, 0], 40)).is_err());
+        assert!(Table::of(&artifact(&[BLOCK_TABLE_MAGIC, 1, 2, 0, 0x1000, 0, 0], 28)).is_err());
+        assert!(Table::of(&artifact(&[1, 1, 1, 0, 0x1000, 0, 0], 28)).is_err());
+        assert!(Table::of(&artifact(&table, 28)[..4097]).is_err());
+        assert!(Table::of(&[]).is_err());
     }
 
     #[test]

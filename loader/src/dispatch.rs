@@ -7,7 +7,7 @@ use crate::fault;
 use crate::helper;
 use crate::machine::Machine;
 use crate::megabinary::LoadError;
-use crate::native::{Kernel, Next, Registers, Slot};
+use crate::native::{Kernel, Next, Registers};
 use crate::vsyscall;
 use syscalls::abi::structured::{self, NEXT_PC, RSP};
 use syscalls::abi::{CpuState, StopKind, TAG};
@@ -47,10 +47,10 @@ impl Machine {
         let status = self.dispatch(kernel, form);
         self.context.kernel = None;
         fault::leave_thread();
-        status
+        Ok(status)
     }
 
-    fn dispatch(&mut self, kernel: *mut (dyn Kernel + 'static), form: Form) -> Result<i32, LoadError> {
+    fn dispatch(&mut self, kernel: *mut (dyn Kernel + 'static), form: Form) -> i32 {
         let cpu = self.cpu();
         loop {
             // SAFETY: the CPU state is mapped for the life of the machine; only this thread's code writes it, `poll` excepted, which is read volatile.
@@ -65,7 +65,7 @@ impl Machine {
             if poll != 0 || stop != 0 {
                 // SAFETY: as above.
                 if let Next::Exit(status) = unsafe { (*kernel).poll() } {
-                    return Ok(status);
+                    return status;
                 }
             }
             // SAFETY: as above.
@@ -74,7 +74,7 @@ impl Machine {
             let exact = matches!(target, Target::Resumable(..));
             let completed = match target {
                 Target::Structured(slot) => self.structured(cpu, slot),
-                Target::Resumable(slot, block) => self.resumable(cpu, slot, block)?,
+                Target::Resumable(slot, block) => self.resumable(cpu, slot, block),
                 Target::Nowhere if self.vsyscall(kernel, pc) => continue,
                 Target::Nowhere => {
                     // SAFETY: as above.
@@ -137,14 +137,11 @@ impl Machine {
         true
     }
 
-    fn resumable(&mut self, cpu: *mut CpuState, slot: u32, block: u32) -> Result<bool, LoadError> {
-        let mut values = [Slot(u64::from(block), 0)];
-        if !self.call_resumable(slot, &mut values)? {
-            return Ok(false);
-        }
+    fn resumable(&mut self, cpu: *mut CpuState, slot: u32, block: u32) -> bool {
+        let Some(next) = self.call_resumable(slot, block) else { return false };
         // SAFETY: see `dispatch`.
-        unsafe { (*cpu).rip = values[0].0 & !TAG };
-        Ok(true)
+        unsafe { (*cpu).rip = next & !TAG };
+        true
     }
 
     /// Turns the fault the handler recorded into a guest signal.

@@ -1,35 +1,29 @@
-//! One guest thread's side: its CPU state, what structured code finds behind it, and a store with instances of the resumable forms it has met.
+//! One guest thread's side: its CPU state, what structured code finds behind it, and what resumable code takes for its instance.
 //!
-//! Owns everything wasmer wants per thread. Instances are made when a slot is first needed (in the zygote: all at once, so that forked workers find them made). The fact a
-//! newcomer gets wrong: instances hold no guest state, so exec, fork and rebinding never touch them.
+//! Owns everything code wants per thread. The fact a newcomer gets wrong: nothing of it belongs to a shard or a program, so exec, fork and rebinding never touch it.
 
 use crate::fault;
-use crate::megabinary::{LoadError, Megabinary, ShardId};
-use crate::native::{self, Context, Registers, Values};
+use crate::megabinary::{LoadError, Megabinary};
+use crate::native::{self, Context, Registers};
 use crate::reservation::Reservation;
-use crate::world::World;
-use std::sync::Arc;
+use crate::vmctx::Vmctx;
 use syscalls::abi::{CpuState, Links, import};
-use wasmer::Store;
-use wasmer_vm::{VMCallerCheckedAnyfunc, VMContext};
 
 /// A thread's machine. Not `Send`: made and used on the thread that runs it (or forks).
 pub struct Machine {
     pub(crate) megabinary: &'static Megabinary,
     pub(crate) context: Box<Context>,
-    store: Store,
-    world: World,
-    /// Whose instances exist, by shard.
-    made: Vec<bool>,
+    vmctx: Vmctx,
+    /// Holds the CPU state.
+    _cpu_memory: Reservation,
     /// Recent answers of `Megabinary::block`, by pc.
     pub(crate) blocks: BlockCache,
 }
 
 impl Machine {
-    /// Makes the machine of a thread, without any instance yet. `megabinary` lives for ever: code cannot be unmapped while anything may return into it.
+    /// Makes the machine of a thread. `megabinary` lives for ever: code cannot be unmapped while anything may return into it.
     pub fn new(megabinary: &'static Megabinary) -> Result<Self, LoadError> {
-        let mut store = Store::new(megabinary.engine.clone());
-        let cpu_memory = Arc::new(Reservation::of_thread().map_err(LoadError::Reserve)?);
+        let cpu_memory = Reservation::of_thread().map_err(LoadError::Reserve)?;
         cpu_memory.map_anonymous(0, 1 << 16, libc::PROT_READ | libc::PROT_WRITE).map_err(LoadError::Reserve)?;
         #[expect(clippy::cast_ptr_alignment, reason = "a reservation starts on a page")]
         let cpu = cpu_memory.base().cast::<CpuState>();
@@ -39,39 +33,16 @@ impl Machine {
         imports[import::SYSCALL_INDEX as usize] = native::syscall_import as *const () as usize;
         imports[import::HELPER_INDEX as usize] = native::helper_import as *const () as usize;
         let codemap = &megabinary.codemap.reservation;
-        let links = Links { codemap: codemap.base() as usize, code: megabinary.code.table() as usize, environment: env as usize, imports };
+        let links = Links { codemap: codemap.base() as usize, code: megabinary.addresses() as usize, environment: env as usize, imports };
         // SAFETY: the page was just mapped, and the links lie in it, behind the state.
         unsafe { cpu.byte_add(Links::AT as usize).cast::<Links>().write(links) };
-        let world = World::new(&mut store, &megabinary.window, &cpu_memory, codemap, env, megabinary.slots);
-        let made = vec![false; megabinary.shards().count()];
-        Ok(Self { megabinary, context, store, world, made, blocks: BlockCache::default() })
-    }
-
-    /// Makes the instances of every shard now (zygote).
-    pub fn instantiate_all(&mut self) -> Result<(), LoadError> {
-        let megabinary = self.megabinary;
-        megabinary.shards().try_for_each(|(id, _)| self.make(id))
+        let vmctx = Vmctx::new(&megabinary.window, &cpu_memory, codemap, env);
+        Ok(Self { megabinary, context, vmctx, _cpu_memory: cpu_memory, blocks: BlockCache::default() })
     }
 
     /// The thread's CPU state.
     pub fn cpu(&self) -> *mut CpuState {
         self.context.cpu
-    }
-
-    /// The resumable function in an absolute slot, instantiating its shard if this thread has not met it.
-    fn function(&mut self, slot: u32) -> Result<VMCallerCheckedAnyfunc, LoadError> {
-        let owner = self.megabinary.owner(slot).expect("slots of blocks belong to a shard");
-        self.make(owner)?;
-        let missing = || LoadError::Instance { shard: self.megabinary.shard(owner).name.clone(), text: format!("its element segment leaves slot {slot} empty") };
-        self.world.function(slot).copied().ok_or_else(missing)
-    }
-
-    fn make(&mut self, id: ShardId) -> Result<(), LoadError> {
-        if std::mem::replace(&mut self.made[id.0], true) {
-            return Ok(());
-        }
-        let shard = self.megabinary.shard(id);
-        self.world.instance(&mut self.store, &shard.resumable, shard.resumable_base).map_err(|text| LoadError::Instance { shard: shard.name.clone(), text })
     }
 
     /// Prepares this thread for running lifted code.
@@ -82,18 +53,14 @@ impl Machine {
 
     /// Calls the structured function in a slot on the native stack: registers in, registers out (`abi::structured`). False after a fault.
     pub(crate) fn call_structured(&mut self, slot: u32, registers: &mut Registers) -> bool {
-        // SAFETY: the code table holds addresses of structured functions, and this thread's GS leads to its CPU state and links.
-        unsafe { native::enter_structured(&mut self.context, self.megabinary.code.address(slot), registers) }
+        // SAFETY: slots of the code map hold structured functions, and this thread's GS leads to its CPU state and links.
+        unsafe { native::enter_structured(&mut self.context, self.megabinary.address(slot), registers) }
     }
 
-    /// Calls the resumable function in a slot on the native stack. False after a fault.
-    pub(crate) fn call_resumable(&mut self, slot: u32, values: &mut Values) -> Result<bool, LoadError> {
-        let function = self.function(slot)?;
-        // SAFETY: the record comes from this machine's table, so its instance imports this machine's context and memories.
-        unsafe {
-            let vmctx: *mut VMContext = function.vmctx.vmctx;
-            Ok(native::enter(&mut self.context, function.call_trampoline, vmctx, function.func_ptr, values))
-        }
+    /// Calls the resumable function in a slot on the native stack: the next pc, or nothing after a fault.
+    pub(crate) fn call_resumable(&mut self, slot: u32, block: u32) -> Option<u64> {
+        // SAFETY: `link` has seen to it that every block's slot holds a resumable function, and `vmctx` carries this machine's context.
+        unsafe { native::enter(&mut self.context, self.vmctx.address(), self.megabinary.address(slot), block) }
     }
 }
 

@@ -11,7 +11,6 @@ use core::arch::naked_asm;
 use std::ffi::c_void;
 use std::io;
 use syscalls::abi::{self, CpuState, offset, structured};
-use wasmer_vm::{VMContext, VMFunctionBody, VMTrampoline};
 
 /// Native stack per guest thread, reserved, committed on use. Native frames are at most about ten times the guest's, and the guest's main stack is 8 MiB.
 const STACK_BYTES: usize = 1 << 30;
@@ -119,33 +118,27 @@ impl Drop for Context {
     }
 }
 
-/// A value slot of wasmer's call trampolines.
-#[repr(C, align(16))]
-#[derive(Clone, Copy, Default)]
-pub struct Slot(pub u64, pub u64);
-
-/// Of resumable code: the block in, the next pc out.
-pub type Values = [Slot; 1];
-
 /// Of structured code: `abi::structured::PARAMETERS` in, `RESULTS` out.
 pub type Registers = [u64; structured::PARAMETERS.len()];
 
-/// Calls resumable code through wasmer's trampoline for its signature. False: it faulted, `context.fault` says how, and nothing of it is left on the native stack.
+/// Calls resumable code: the next pc, or `None` if it faulted: `context.fault` says how, and nothing of it is left on the native stack.
 ///
 /// # Safety
-/// `trampoline`, `vmctx` and `function` must belong to one function of an instance whose memories are mapped and whose imports carry `context`.
-pub unsafe fn enter(context: &mut Context, trampoline: VMTrampoline, vmctx: *mut VMContext, function: *const VMFunctionBody, values: &mut Values) -> bool {
+/// `function` is the address of a resumable function, and `vmctx` is laid out as its module expects, with imports that carry `context`.
+pub unsafe fn enter(context: &mut Context, vmctx: *const usize, function: usize, block: u32) -> Option<u64> {
+    let mut next = 0;
     // SAFETY: as the caller promises; the assembly keeps the System V calling convention.
-    unsafe {
+    let returned = unsafe {
         float::to_guest(&*context.cpu);
-        let returned = enter_raw(context, trampoline, vmctx, function, values) == 0;
+        let returned = enter_raw(context, vmctx, function, block, &mut next) == 0;
         float::to_host(&mut *context.cpu);
         returned
-    }
+    };
+    returned.then_some(next)
 }
 
 #[unsafe(naked)]
-unsafe extern "C" fn enter_raw(context: *mut Context, trampoline: VMTrampoline, vmctx: *mut VMContext, function: *const VMFunctionBody, values: *mut Values) -> u32 {
+unsafe extern "C" fn enter_raw(context: *mut Context, vmctx: *const usize, function: usize, block: u32, next: *mut u64) -> u32 {
     naked_asm!(
         "push rbp",
         "push rbx",
@@ -156,12 +149,15 @@ unsafe extern "C" fn enter_raw(context: *mut Context, trampoline: VMTrampoline, 
         "push rdi", // keeps rsp 16-byte aligned, and the fault path finds the context here
         "mov [rdi], rsp",
         "mov rsp, [rdi + 8]",
-        "mov rbx, rdi",
-        "mov rax, rsi",
-        "mov rdi, rdx",
-        "mov rsi, rcx",
-        "mov rdx, r8",
+        "push rdi",
+        "push r8",
+        "mov rax, rdx",
+        "mov rdi, rsi",
+        "mov esi, ecx",
         "call rax",
+        "pop r8",
+        "pop rbx",
+        "mov [r8], rax",
         "mov rsp, [rbx]",
         "xor eax, eax",
         "jmp {out}",
@@ -231,41 +227,53 @@ unsafe extern "C" fn enter_structured_raw(context: *mut Context, code: usize, re
     )
 }
 
-/// The miss stub: where structured code jumps that has no entry for its target. Makes the state exact and returns `TAG | rip`.
-///
-/// # Safety
-/// Called by structured code only.
-#[unsafe(naked)]
-pub unsafe extern "C" fn miss() {
-    naked_asm!(
-        "mov gs:[{rdi}], rax",
-        "mov gs:[{rsi}], rcx",
-        "mov gs:[{rdx}], rdx",
-        "mov edi, edi", // rsp has 32 bits; what stands above is anything
-        "mov gs:[{rsp}], rdi",
-        "mov gs:[{rbx}], rsi",
-        "mov gs:[{rbp}], r8",
-        "mov gs:[{r12}], r9",
-        "mov gs:[{r13}], r12",
-        "mov gs:[{r14}], r13",
-        "mov gs:[{r15}], r14",
-        "mov gs:[{rcx}], r15",
-        "mov rcx, gs:[{rip}]",
-        "bts rcx, 63",
-        "ret",
-        rdi = const offset::gpr(7),
-        rsi = const offset::gpr(6),
-        rdx = const offset::gpr(2),
-        rsp = const offset::gpr(structured::RSP),
-        rbx = const offset::gpr(3),
-        rbp = const offset::gpr(5),
-        r12 = const offset::gpr(12),
-        r13 = const offset::gpr(13),
-        r14 = const offset::gpr(14),
-        r15 = const offset::gpr(15),
-        rcx = const offset::gpr(1),
-        rip = const offset::RIP,
-    )
+// The miss stub: where structured code jumps that has no entry for its target. Makes the state exact and returns `TAG | rip`. Code files have a copy, because they know no address of this program.
+core::arch::global_asm!(
+    ".globl vkernel_miss",
+    ".hidden vkernel_miss",
+    ".globl vkernel_miss_end",
+    ".hidden vkernel_miss_end",
+    "vkernel_miss:",
+    "mov gs:[{rdi}], rax",
+    "mov gs:[{rsi}], rcx",
+    "mov gs:[{rdx}], rdx",
+    "mov edi, edi", // rsp has 32 bits; what stands above is anything
+    "mov gs:[{rsp}], rdi",
+    "mov gs:[{rbx}], rsi",
+    "mov gs:[{rbp}], r8",
+    "mov gs:[{r12}], r9",
+    "mov gs:[{r13}], r12",
+    "mov gs:[{r14}], r13",
+    "mov gs:[{r15}], r14",
+    "mov gs:[{rcx}], r15",
+    "mov rcx, gs:[{rip}]",
+    "bts rcx, 63",
+    "ret",
+    "vkernel_miss_end:",
+    rdi = const offset::gpr(7),
+    rsi = const offset::gpr(6),
+    rdx = const offset::gpr(2),
+    rsp = const offset::gpr(structured::RSP),
+    rbx = const offset::gpr(3),
+    rbp = const offset::gpr(5),
+    r12 = const offset::gpr(12),
+    r13 = const offset::gpr(13),
+    r14 = const offset::gpr(14),
+    r15 = const offset::gpr(15),
+    rcx = const offset::gpr(1),
+    rip = const offset::RIP,
+);
+
+unsafe extern "C" {
+    static vkernel_miss: u8;
+    static vkernel_miss_end: u8;
+}
+
+/// The miss stub's instructions, which run at any address.
+pub(crate) fn miss_code() -> &'static [u8] {
+    let (start, end) = (&raw const vkernel_miss, &raw const vkernel_miss_end);
+    // SAFETY: both label the assembly above, one after the other.
+    unsafe { std::slice::from_raw_parts(start, end.offset_from_unsigned(start)) }
 }
 
 /// Pops the frame of `enter_raw` and returns eax from it.

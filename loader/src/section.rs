@@ -29,6 +29,12 @@ pub enum SectionError {
     Order { name: &'static str, index: usize },
 }
 
+/// The rows of a block table, as they stand in an artifact.
+pub fn blocks(bytes: &[u8]) -> impl Iterator<Item = Block> {
+    let word = |r: &[u8], i: usize| u32::from_le_bytes([r[4 * i], r[4 * i + 1], r[4 * i + 2], r[4 * i + 3]]);
+    bytes.chunks_exact(size_of::<Block>()).map(move |r| Block { pc: word(r, 0), slot: word(r, 1), block: word(r, 2) })
+}
+
 /// Parses `vkernel.entries`.
 pub fn entries(bytes: &[u8]) -> Result<Vec<Entry>, SectionError> {
     let words = records::<2>("vkernel.entries", bytes)?;

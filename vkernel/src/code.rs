@@ -1,54 +1,127 @@
 //! The code of a release in a container's process: which files are mapped for which entry number, and what exec and mmap need to know of each object. Owns the way from a manifest to
-//! `loader`'s shards. The fact a newcomer gets wrong: this runs in the container's own process before it is locked down; nothing executable is mapped later (07, S4).
+//! `loader`'s code file. The fact a newcomer gets wrong: this runs in the container's own process before it is locked down; nothing executable is mapped later (07, S4).
 
 use crate::failure::Failure;
 use crate::ring::Ring;
 use crate::store::Store;
-use crate::verify;
 use crate::worker::{self, Image, Worker};
-use loader::{Mapped, Megabinary, ShardInput};
+use crate::{sys, verify};
+use loader::{LoadError, Megabinary, ShardInput};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
 use policy::manifest::{Elf, Form};
 use policy::{Digest, Verified};
+use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use syscalls::process::AllowList;
 use syscalls::{Object, Segment, table};
 
-/// Maps everything. `files`: the megabinary, then the artifacts in manifest order. Without a `store` that holds still, code is mapped from copies.
+/// Maps everything. `files`: the megabinary, then the artifacts in manifest order. Without a `store` that holds still, code is mapped from a copy in memory.
 pub fn load(verified: &Verified, files: &[PathBuf], store: Option<&Store>, ring: Option<&'static Ring>) -> Result<Worker, Failure> {
-    let failure = |e: loader::LoadError| Failure::new("load container", worker::chain(&e), "rebuild it, or see `vkernel verify`");
-    let path_of = |shard: &Digest, form: Form| {
-        let mut artifacts = verify::artifacts(verified).zip(&files[1..]);
-        artifacts.find(|(a, _)| a.shard == *shard && a.form == form).map(|(_, path)| path.clone()).expect("misfits() found an artifact for every shard")
-    };
+    let failure = |e: LoadError| Failure::new("load container", worker::chain(&e), "rebuild it, or see `vkernel verify`");
     let entries = entries(verified);
-    let inputs = entries.iter().map(|e| {
-        let text = e.elf.segments.iter().filter(|s| s.prot.execute);
-        let base = text.clone().map(|s| e.elf.base + s.vaddr).min().unwrap_or(e.elf.base);
-        let end = text.map(|s| e.elf.base + s.vaddr + s.memsz).max().unwrap_or(base);
-        ShardInput {
-            name: e.digest.to_string(),
-            // The manifest's rules keep objects below 2^30.
-            base: base as u32,
-            text_len: (end - base) as u32,
-            structured: path_of(&e.shard, Form::Structured),
-            resumable: path_of(&e.shard, Form::Resumable),
+    let release = Linkable { verified, files, entries: &entries };
+    let stored = store.and_then(|store| store.derived(&release.name(), |file| release.link(file)));
+    let megabinary = match stored.map(|file| Megabinary::map(&file)) {
+        Some(Ok(megabinary)) => megabinary,
+        // Its address is taken, or the store has no place for it: this time from memory.
+        Some(Err(LoadError::CodeFile(_))) | None => {
+            let file = loader::artifact::sealed("vkernel-aot", |file| release.link(file)).map_err(|e| Failure::new("load container", e, "rebuild it, or see `vkernel verify`"))?;
+            Megabinary::map(&file).map_err(failure)?
         }
-    });
-    let mapped = Mapped::new(inputs.collect(), store.is_some()).map_err(failure)?;
-    let index = store.and_then(|store| {
-        let made_of = [verified.digest().hex().as_bytes(), &mapped.index_layout()].concat();
-        store.derived(&format!("index-{}", Digest::blake3(&made_of).hex()), |file| mapped.write_index(file))
-    });
-    let megabinary: &'static Megabinary = Box::leak(Box::new(mapped.finish(index).map_err(failure)?));
-    let shards = entries.iter().map(|e| megabinary.by_name(&e.digest.to_string()).expect("just loaded under this name")).collect();
+        Some(Err(e)) => return Err(failure(e)),
+    };
+    let megabinary: &'static Megabinary = Box::leak(Box::new(megabinary));
+    let shards = (0..entries.len()).map(|position| megabinary.by_position(position).expect("every entry was linked")).collect();
     let image = Image::map(&files[0]).map_err(|e| Failure::new("map megabinary", e, "check memory limits"))?;
     Ok(Worker::new(entries.iter().map(|e| e.object()).collect(), shards, megabinary, image, ring))
 }
 
+/// What a code file is made of.
+struct Linkable<'a> {
+    verified: &'a Verified,
+    files: &'a [PathBuf],
+    entries: &'a [Entry<'a>],
+}
+
+impl Linkable<'_> {
+    /// In the store: one name, one content, but for the address.
+    fn name(&self) -> String {
+        let made_of = [self.verified.digest().hex().as_bytes(), &loader::link::identity()].concat();
+        format!("code-{}", Digest::blake3(&made_of).hex())
+    }
+
+    /// In a process of its own: what wasmer leaves behind in memory would be copied by every fork of a guest.
+    fn link(&self, out: &File) -> io::Result<()> {
+        let (mut told, mut tell) = io::pipe()?;
+        // SAFETY: this process has one thread; the child works, writes and ends.
+        match unsafe { fork() }? {
+            ForkResult::Child => {
+                drop(told);
+                let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.linked(out)));
+                let code = match done {
+                    Ok(Ok(())) => 0,
+                    Ok(Err(e)) => {
+                        let _ = tell.write_all(worker::chain(&e).as_bytes());
+                        1
+                    }
+                    Err(_) => 2,
+                };
+                // SAFETY: ends the process without running anybody's exit handlers.
+                unsafe { libc::_exit(code) }
+            }
+            ForkResult::Parent { child } => {
+                drop(tell);
+                let mut text = String::new();
+                told.read_to_string(&mut text)?;
+                match waitpid(child, None)? {
+                    WaitStatus::Exited(_, 0) => Ok(()),
+                    WaitStatus::Exited(_, 1) => Err(io::Error::other(text)),
+                    other => Err(io::Error::other(format!("the process that links the code ended with {other:?}"))),
+                }
+            }
+        }
+    }
+
+    fn linked(&self, out: &File) -> Result<(), loader::LinkError> {
+        let digests: BTreeMap<&PathBuf, Digest> = self.files[1..].iter().zip(verify::artifacts(self.verified).map(|a| a.digest)).collect();
+        let read = |path: &Path| {
+            let bytes = std::fs::read(path)?;
+            let digest = digests.get(&path.to_owned()).ok_or(io::ErrorKind::NotFound)?;
+            let found = Digest::of_reader(digest.algorithm, &mut bytes.as_slice())?;
+            if found == *digest { Ok(bytes) } else { Err(io::Error::other(format!("its digest is {found}, the manifest says {digest}"))) }
+        };
+        let random = sys::random().map_err(loader::LinkError::Write)?;
+        loader::link(&self.inputs(), &read, random, out)
+    }
+
+    fn inputs(&self) -> Vec<ShardInput> {
+        let path_of = |shard: &Digest, form: Form| {
+            let mut artifacts = verify::artifacts(self.verified).zip(&self.files[1..]);
+            artifacts.find(|(a, _)| a.shard == *shard && a.form == form).map(|(_, path)| path.clone()).expect("misfits() found an artifact for every shard")
+        };
+        let input = |e: &Entry<'_>| {
+            let text = e.elf.segments.iter().filter(|s| s.prot.execute);
+            let base = text.clone().map(|s| e.elf.base + s.vaddr).min().unwrap_or(e.elf.base);
+            let end = text.map(|s| e.elf.base + s.vaddr + s.memsz).max().unwrap_or(base);
+            ShardInput {
+                name: e.path.to_owned(),
+                // The manifest's rules keep objects below 2^30.
+                base: base as u32,
+                text_len: (end - base) as u32,
+                structured: path_of(&e.shard, Form::Structured),
+                resumable: path_of(&e.shard, Form::Resumable),
+            }
+        };
+        self.entries.iter().map(input).collect()
+    }
+}
+
 /// What an entry number stands for, in order. Scripts have entry numbers too, but the supervisor never grants them: they become nothing.
 struct Entry<'a> {
-    digest: Digest,
     path: &'a str,
     elf: &'a Elf,
     shard: Digest,
@@ -69,7 +142,7 @@ fn entries(verified: &Verified) -> Vec<Entry<'_>> {
                 allow.insert(row.nr);
             }
         }
-        Some(Entry { digest, path, elf, shard, allow })
+        Some(Entry { path, elf, shard, allow })
     };
     m.entry_order().into_iter().filter_map(entry).collect()
 }

@@ -138,6 +138,14 @@ pub fn raise_descriptor_limit() -> io::Result<(u64, u64)> {
     Ok((soft, hard))
 }
 
+/// Unpredictable bits.
+pub fn random() -> io::Result<u64> {
+    let mut word = 0u64;
+    // SAFETY: writes at most the eight bytes of `word`.
+    let got = unsafe { libc::getrandom((&raw mut word).cast(), size_of::<u64>(), 0) };
+    if got == size_of::<u64>() as isize { Ok(word) } else { Err(io::Error::last_os_error()) }
+}
+
 /// `prctl(2)` with up to two arguments.
 pub fn prctl(option: i32, a: u64, b: u64) -> io::Result<i32> {
     // SAFETY: only options without pointer arguments are used in this crate.

@@ -298,7 +298,6 @@ pub fn prepare(worker: Worker, program: Program) -> Result<GuestMain, Failure> {
     let (megabinary, form) = (worker.megabinary, worker.form);
     syscalls::fs::know_executable().map_err(|e| Failure::new("find this program's file", format!("{e:?}"), "mount /proc"))?;
     let mut machine = Machine::new(megabinary).map_err(failure)?;
-    machine.instantiate_all().map_err(failure)?;
     Ok(Box::new(move || {
         // SAFETY: the window belongs to the megabinary, which lives for ever.
         let window = unsafe { Window::new(megabinary.window()) };
