@@ -83,7 +83,7 @@ pub const EXTENSION: &str = "so";
 /// Engine and compiler, as manifests name them.
 pub fn engine_name(form: Form) -> &'static str {
     match form {
-        Form::Structured => "wasmer 7.4.2 llvm 22.1 vkernel.11",
+        Form::Structured => "wasmer 7.4.2 llvm 22.1 vkernel.12",
         Form::Resumable => "wasmer 7.4.2 cranelift 0.135",
     }
 }

@@ -6,6 +6,7 @@ use super::{
     intrinsics::{
         CtxType, FunctionCache, GlobalCache, Intrinsics, MemoryCache, tbaa_label, type_to_llvm,
     },
+    narrow_load,
     selector::Selectors,
     // stackmap::{StackmapEntry, StackmapEntryKind, StackmapRegistry, ValueSemantic},
     state::{ControlFrame, ExtraInfo, IfElseState, State, TagCatchInfo},
@@ -574,6 +575,10 @@ impl FuncTranslator {
                 PassBuilderOptions::create(),
             )
             .unwrap();
+
+        for function in module.get_functions().filter(|f| f.count_basic_blocks() != 0) {
+            narrow_load::hide(&self.ctx, function)?;
+        }
 
         if let Some(ref callbacks) = config.callbacks {
             callbacks.postopt_ir(&function, &wasm_module.hash_string(), &module);

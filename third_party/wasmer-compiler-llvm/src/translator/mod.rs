@@ -1,6 +1,7 @@
 mod code;
 mod host_instruction;
 pub mod intrinsics;
+mod narrow_load;
 mod selector;
 mod state;
 pub mod trampoline;
