@@ -50,6 +50,8 @@ pub struct Report {
     pub resumable_bytes: u64,
     /// Functions with loops of several entries, which take a selector.
     pub irreducible: u64,
+    /// Functions that a guest may run, without the structured form: who calls one goes on in the resumable form.
+    pub resumable_only: Vec<u64>,
 }
 
 /// Which functions get the structured form too; the resumable one all have. Functions without it are called through the dispatcher, and what called them goes on in the resumable form.
@@ -140,7 +142,8 @@ fn structured_module(program: &Program, wanted: impl Fn(&Function) -> bool, repo
     let mut events: BTreeMap<u64, _> = program.functions.values().map(|f| (f.entry, liveness::events(f, &mut effects))).collect();
     let summaries = liveness::summarise(program, &mut events);
     // Code for CPU features the guest is told it does not have stays in the resumable form, where its gaps are: no time is spent on optimising it.
-    let functions: Vec<&Function> = program.functions.values().filter(|f| !is_gated(f) && !summaries[&f.entry].leaves && wanted(f)).collect();
+    let (functions, others): (Vec<&Function>, Vec<&Function>) = program.functions.values().filter(|f| !is_gated(f)).partition(|f| !summaries[&f.entry].leaves && wanted(f));
+    report.resumable_only = others.iter().map(|f| f.entry).collect();
     let index: HashMap<u64, u32> = functions.iter().enumerate().map(|(k, f)| (f.entry, import::FUNCTIONS + k as u32)).collect();
     let mismatch = import::FUNCTIONS + functions.len() as u32;
     let slots: HashMap<u64, u64> = program.functions.values().filter_map(|f| Some((f.entry, f.slot()?))).collect();

@@ -179,6 +179,19 @@ fn a_limit_of_the_structured_form_changes_nothing_else() {
     }
 }
 
+#[test]
+fn a_memory_barrier_on_the_stack_is_no_jump_to_elsewhere() {
+    let alone = |write: fn(&mut CodeAssembler) -> Result<(), IcedError>| {
+        let mut a = CodeAssembler::new(64).unwrap();
+        write(&mut a).and_then(|()| a.ret()).unwrap();
+        lift::lift(&program(&a.assemble(TEXT).unwrap(), &[]), BASE, "barrier").unwrap().report.resumable_only.len()
+    };
+    assert_eq!(alone(|a| a.lock().or(dword_ptr(rsp), 0)), 0, "what it writes is what it has read");
+    assert_eq!(alone(|a| a.lock().or(dword_ptr(rsp), 1)), 1, "the return is a jump");
+    assert_eq!(alone(|a| a.lock().and(dword_ptr(rsp), -1)), 0);
+    assert_eq!(alone(|a| a.xchg(qword_ptr(rsp), rax)), 1);
+}
+
 /// Built with gcc: libc's `syscall` called directly, through the global offset table, and by its address.
 #[test]
 fn calls_of_libcs_syscall_are_sites_of_the_caller() {

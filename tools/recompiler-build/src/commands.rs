@@ -160,7 +160,7 @@ fn report(facts: &scan::elf::ElfFacts, shard: &lift::Shard, seconds: f64) {
     let r = &shard.report;
     let total: u64 = r.gaps.values().sum();
     let d = &r.discovery;
-    let rows: [(&str, String); 11] = [
+    let rows: [(&str, String); 12] = [
         ("code forms", r.language.map_or("structured and resumable".into(), |l| format!("resumable only ({l})"))),
         ("functions", r.functions.to_string()),
         ("blocks", d.blocks.to_string()),
@@ -169,6 +169,7 @@ fn report(facts: &scan::elf::ElfFacts, shard: &lift::Shard, seconds: f64) {
         ("jump tables", d.switches.to_string()),
         ("unresolved jumps", format!("{} (plus {} indirect calls)", d.unresolved_indirect_jumps, d.indirect_calls)),
         ("irreducible", format!("{} functions", r.irreducible)),
+        ("resumable alone", format!("{} functions{}", r.resumable_only.len(), places(&r.resumable_only))),
         ("structured", format!("{} bytes, {:.2} x text", r.structured_bytes, r.structured_bytes as f64 / text.max(1) as f64)),
         ("resumable", format!("{} bytes, {:.2} x text", r.resumable_bytes, r.resumable_bytes as f64 / text.max(1) as f64)),
         ("seconds", format!("{seconds:.1}")),
@@ -178,6 +179,16 @@ fn report(facts: &scan::elf::ElfFacts, shard: &lift::Shard, seconds: f64) {
     let mut gaps: Vec<_> = r.gaps.iter().collect();
     gaps.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), (*name).clone()));
     gaps.iter().for_each(|(name, count)| println!("  {count:>6} {name}"));
+}
+
+/// The first of some addresses, in brackets.
+fn places(addresses: &[u64]) -> String {
+    const SHOWN: usize = 8;
+    let mut text = addresses.iter().take(SHOWN).map(|a| format!(" {a:#x}")).collect::<String>();
+    if addresses.len() > SHOWN {
+        text.push_str(" …");
+    }
+    if text.is_empty() { text } else { format!(" at{text}") }
 }
 
 fn compile_files(args: &CompileArgs) -> anyhow::Result<()> {

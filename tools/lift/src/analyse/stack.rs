@@ -107,7 +107,7 @@ fn writes_return_address(instructions: &[Instruction]) -> bool {
     let top = |i: &Instruction| i.memory_base() == Register::RSP && i.memory_index() == Register::None && i.memory_displacement64() == 0;
     let stores = |i: &Instruction| {
         let to_memory = i.op_count() > 0 && i.op0_kind() == OpKind::Memory && !matches!(i.mnemonic(), Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push | Mnemonic::Call);
-        top(i) && (to_memory || i.mnemonic() == Mnemonic::Xchg)
+        top(i) && (to_memory && !changes_nothing(i) || i.mnemonic() == Mnemonic::Xchg)
     };
     for i in instructions.iter().rev().skip(1) {
         if stores(i) || i.mnemonic() == Mnemonic::Push {
@@ -118,6 +118,16 @@ fn writes_return_address(instructions: &[Instruction]) -> bool {
         }
     }
     false
+}
+
+/// Memory barriers: `lock or dword ptr [rsp], 0` writes what it has read.
+fn changes_nothing(i: &Instruction) -> bool {
+    let neutral = match i.mnemonic() {
+        Mnemonic::Or | Mnemonic::Add | Mnemonic::Sub | Mnemonic::Xor => 0,
+        Mnemonic::And => u64::MAX,
+        _ => return false,
+    };
+    i.try_immediate(1).is_ok_and(|n| n == neutral)
 }
 
 /// Does the function load rsp from something that is not its own frame (memory, or a register other than rbp)?
