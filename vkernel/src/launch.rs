@@ -88,6 +88,9 @@ impl Launch {
             Place::New(_) => hooks::run(&self.container.spec, &self.container.subject, Moment::CreateRuntime, Some(pid)),
             Place::Of(_) => Ok(()),
         };
+        // What reading the manifest left behind in the allocator would be copied, and copied again by every fork of the guest.
+        // SAFETY: a request to the allocator, which every thread may make at any time.
+        unsafe { libc::malloc_trim(0) };
         start_with(&self.container, load, between)
     }
 

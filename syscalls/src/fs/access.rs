@@ -109,11 +109,9 @@ struct Caller {
 
 impl Caller {
     fn now(effective: bool) -> Self {
-        let mut groups = vec![0u32; 65536];
-        // SAFETY: plain queries; the group buffer has the length given.
+        let mut groups = crate::process::supplementary_groups();
+        // SAFETY: plain queries.
         unsafe {
-            let n = libc::getgroups(groups.len() as i32, groups.as_mut_ptr());
-            groups.truncate(usize::try_from(n).unwrap_or(0));
             groups.push(if effective { libc::getegid() } else { libc::getgid() });
             Self { uid: if effective { libc::geteuid() } else { libc::getuid() }, groups }
         }

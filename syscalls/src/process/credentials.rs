@@ -91,14 +91,21 @@ pub(crate) struct Credentials {
 /// `struct __user_cap_header_struct` of version 3, for the calling thread.
 const CAPABILITY_HEADER: [u32; 2] = [0x2008_0522, 0];
 
+/// Of the calling thread. Asked for their number first: room for as many as there may be is a quarter of a megabyte, which a forked process would have to copy.
+pub(crate) fn supplementary_groups() -> Vec<u32> {
+    let count = quick(libc::SYS_getgroups, &[0, 0]).unwrap_or(0);
+    let mut groups = vec![0u32; count as usize];
+    let n = quick(libc::SYS_getgroups, &[count, at_mut(groups.as_mut_slice())]).unwrap_or(0);
+    groups.truncate(n as usize);
+    groups
+}
+
 impl Credentials {
     pub(crate) fn of_this_thread() -> Self {
-        let mut c = Self { users: [0; 3], groups: [0; 3], further: vec![0; 65536], capabilities: [0; 6] };
+        let mut c = Self { users: [0; 3], groups: [0; 3], further: supplementary_groups(), capabilities: [0; 6] };
         let three = |ids: &mut [u32; 3]| -> Vec<u64> { ids.iter_mut().map(|id| std::ptr::from_mut(id) as u64).collect() };
         let _ = quick(libc::SYS_getresuid, &three(&mut c.users));
         let _ = quick(libc::SYS_getresgid, &three(&mut c.groups));
-        let n = quick(libc::SYS_getgroups, &[c.further.len() as u64, at_mut(c.further.as_mut_slice())]).unwrap_or(0);
-        c.further.truncate(n as usize);
         let mut header = CAPABILITY_HEADER;
         let _ = quick(libc::SYS_capget, &[at_mut(header.as_mut_slice()), at_mut(c.capabilities.as_mut_slice())]);
         c

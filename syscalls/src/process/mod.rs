@@ -12,8 +12,8 @@ mod prctl;
 mod rows;
 pub(crate) mod vfork;
 
-pub(crate) use credentials::Credentials;
 pub use credentials::tie_to_parent;
+pub(crate) use credentials::{Credentials, supplementary_groups};
 pub(crate) use prctl::exec_credentials;
 
 use crate::guest::Window;
