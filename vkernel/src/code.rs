@@ -24,7 +24,7 @@ pub fn load(verified: &Verified, files: &[PathBuf], store: Option<&Store>, ring:
     let failure = |e: LoadError| Failure::new("load container", worker::chain(&e), "rebuild it, or see `vkernel verify`");
     let entries = entries(verified);
     let release = Linkable { verified, files, entries: &entries };
-    let stored = store.and_then(|store| store.derived(&release.name(), |file| release.link(file)));
+    let stored = store.and_then(|store| store.derived(&verified.digest(), &linker(), |file| release.link(file)));
     let megabinary = match stored.map(|file| Megabinary::map(&file)) {
         Some(Ok(megabinary)) => megabinary,
         // Its address is taken, or the store has no place for it: this time from memory.
@@ -40,6 +40,11 @@ pub fn load(verified: &Verified, files: &[PathBuf], store: Option<&Store>, ring:
     Ok(Worker::new(entries.iter().map(|e| e.object()).collect(), shards, megabinary, image, ring))
 }
 
+/// Code that another linker made is not mapped.
+fn linker() -> String {
+    Digest::blake3(&loader::link::identity()).hex()[..16].to_owned()
+}
+
 /// What a code file is made of.
 struct Linkable<'a> {
     verified: &'a Verified,
@@ -48,12 +53,6 @@ struct Linkable<'a> {
 }
 
 impl Linkable<'_> {
-    /// In the store: one name, one content, but for the address.
-    fn name(&self) -> String {
-        let made_of = [self.verified.digest().hex().as_bytes(), &loader::link::identity()].concat();
-        format!("code-{}", Digest::blake3(&made_of).hex())
-    }
-
     /// In a process of its own: what wasmer leaves behind in memory would be copied by every fork of a guest.
     fn link(&self, out: &File) -> io::Result<()> {
         let (mut told, mut tell) = io::pipe()?;

@@ -3,10 +3,12 @@
 use clap::Parser;
 use std::io::Write;
 use std::process::ExitCode;
-use vkernel::cli::{Cli, Command, Verify};
+use std::time::Duration;
+use vkernel::cli::{Cli, Command, Prune, Verify};
 use vkernel::failure::Failure;
 use vkernel::oci::{self, Log};
 use vkernel::state::Entry;
+use vkernel::store::Store;
 use vkernel::{check, cli, commands, describe, keys, listing, own_file, run, serve, verify};
 
 fn main() -> ExitCode {
@@ -76,6 +78,7 @@ fn dispatch(cli: &Cli, log: &Log) -> Result<i32, Failure> {
         Command::Syscalls { man: true, .. } => print(listing::manual().as_bytes()),
         Command::Syscalls { .. } => print(listing::text().as_bytes()),
         Command::Check => print(check::table().as_bytes()).map(|code| if check::require().is_ok() { code } else { 1 }),
+        Command::Prune(options) => prune(options),
         Command::Manual { page } if page == "api" => print(serve::manual::api().as_bytes()),
         Command::Manual { page } => if page == "serve" { serve::manual::serve() } else { cli::manual() }.map_err(|e| Failure::new("manual", e, "")).and_then(|page| print(&page)),
     }
@@ -90,6 +93,16 @@ fn print(text: &[u8]) -> Result<i32, Failure> {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new("standard output", e, "")),
         _ => Ok(0),
     }
+}
+
+fn prune(options: &Prune) -> Result<i32, Failure> {
+    let unused = Duration::from_secs(u64::from(options.unused_for) * 86400);
+    let pruned = Store::open(&options.store)?.prune(unused, !options.dry_run)?;
+    if options.json {
+        return json(&serde_json::json!(pruned));
+    }
+    let verb = if options.dry_run { "would go" } else { "removed" };
+    print(format!("{} files {verb}, {} MB\n", pruned.files, pruned.bytes >> 20).as_bytes())
 }
 
 fn verify_release(options: &Verify) -> Result<i32, Failure> {

@@ -61,7 +61,7 @@ pub struct Release {
     pub source: Source,
     pub verified: Arc<Verified>,
     store: Store,
-    /// The megabinary, then the artifacts in manifest order, in the store.
+    /// The megabinary, in the store, then the artifacts in manifest order, where they lie: they are read and checked when code is linked.
     files: Vec<PathBuf>,
 }
 

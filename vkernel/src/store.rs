@@ -1,15 +1,18 @@
-//! The content store: root-owned read-only copies of artifacts and megabinaries, each hashed after it was copied, and what is derived from them. Owns the directory and
+//! The content store: root-owned read-only copies of megabinaries, each hashed after it was copied, and what is derived from a release: its linked code. Owns the directory, what goes when it was not used for long, and
 //! the rule that only files from it are mapped (07, S3); mapping is `loader`'s.
 //!
 //! The fact a newcomer gets wrong: the store is not a shortcut around the digests. A source file whose identity, size or times differ from
-//! those of the copy's day is hashed again, so an artifact changed after signing refuses to run even though a good copy of it lies here.
+//! those of its last check is hashed again, so an artifact changed after signing refuses to run even though code that was linked from the good one lies here.
 
 use crate::failure::Failure;
 use policy::Digest;
+use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// Where it is unless `--store` says otherwise.
 pub const DEFAULT: &str = "/var/lib/vkernel/store";
@@ -26,7 +29,20 @@ pub struct Store {
 pub struct Item {
     pub source: PathBuf,
     pub digest: Digest,
+    /// It is mapped as it is, so the store has a copy. Others are read when code is linked.
+    pub mapped: bool,
 }
+
+/// What `prune` took away, or would.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Pruned {
+    pub files: u64,
+    pub bytes: u64,
+}
+
+/// Written a moment ago, a file may belong to a start that has not come to its stamp.
+const YOUNG: Duration = Duration::from_secs(600);
+const STAMP: &str = "seen";
 
 fn failure(what: &str, path: &Path) -> impl Fn(std::io::Error) -> Failure {
     let what = format!("{what} {}", path.display());
@@ -45,12 +61,15 @@ impl Store {
         Ok(Self { dir: dir.to_owned() })
     }
 
-    /// Paths of verified copies, in the order of `items`. `manifest` names the set, so that an unchanged one costs one stat per file.
+    /// Paths of verified files, in the order of `items`: the store's copies of those that are mapped, the sources of the others. `manifest` names the set, so that an unchanged one costs one stat per file.
     pub fn admit(&self, manifest: &Digest, items: &[Item]) -> Result<Vec<PathBuf>, Failure> {
-        let paths: Vec<PathBuf> = items.iter().map(|i| self.dir.join(i.digest.to_string().replace(':', "-"))).collect();
-        let stamp_path = self.dir.join(format!("{}.seen", manifest.hex()));
+        let path = |i: &Item| if i.mapped { self.dir.join(stored(&i.digest.to_string())) } else { i.source.clone() };
+        let paths: Vec<PathBuf> = items.iter().map(path).collect();
+        let stamp_path = self.dir.join(format!("{}.{STAMP}", manifest.hex()));
         let stamp = stamp(items, &paths)?;
         if stamp.is_some() && fs::read_to_string(&stamp_path).ok() == stamp {
+            // `prune` goes by this time.
+            let _ = File::open(&stamp_path).and_then(|f| f.set_modified(SystemTime::now()));
             return Ok(paths);
         }
         for (item, path) in items.iter().zip(&paths) {
@@ -75,7 +94,7 @@ impl Store {
             Err(Failure::new(what, format!("its digest is {digest}, the manifest says {}", item.digest), "rebuild, or fetch the release again"))
         };
         let hash = |file: &mut File| Digest::of_reader(item.digest.algorithm, file).map_err(failure("read", &item.source));
-        if path.exists() {
+        if !item.mapped || path.exists() {
             return check(hash(&mut source)?);
         }
         let mut verdict = Ok(());
@@ -100,13 +119,43 @@ impl Store {
         kind.is_ok_and(|kind| LOCAL.contains(&kind)) && written.iter().all(|tree| apart(tree) == Some(true))
     }
 
-    /// A file made of what was admitted, the same for every run: opened if it is here, written by `fill` otherwise. `None` if it cannot be kept.
-    pub fn derived(&self, name: &str, fill: impl FnOnce(&File) -> std::io::Result<()>) -> Option<File> {
-        let path = self.dir.join(name);
+    /// A file made of an admitted release, the same for every run: opened if it is here, written by `fill` otherwise. `None` if it cannot be kept.
+    pub fn derived(&self, manifest: &Digest, identity: &str, fill: impl FnOnce(&File) -> std::io::Result<()>) -> Option<File> {
+        let path = self.dir.join(format!("{}{identity}", derived_of(&manifest.hex())));
         if !path.exists() {
             self.put(&path, |file| fill(file)).ok()?;
         }
         File::open(&path).ok()
+    }
+
+    /// Removes what belongs to no release that was started within `unused`. What is mapped stays in memory, and a release that is started again is checked and linked again.
+    pub fn prune(&self, unused: Duration, really: bool) -> Result<Pruned, Failure> {
+        let entries = fs::read_dir(&self.dir).map_err(failure("read store", &self.dir))?;
+        let names: Vec<String> = entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
+        let age = |name: &String| fs::metadata(self.dir.join(name)).ok()?.modified().ok()?.elapsed().ok();
+        let (mut prefixes, mut kept) = (Vec::new(), BTreeSet::new());
+        for name in &names {
+            let Some(manifest) = name.strip_suffix(STAMP).and_then(|n| n.strip_suffix('.')) else { continue };
+            if age(name).is_none_or(|age| age < unused) {
+                prefixes.push(derived_of(manifest));
+                let stamp = fs::read_to_string(self.dir.join(name)).unwrap_or_default();
+                kept.extend(stamp.lines().filter_map(|line| line.split(' ').next_back()).map(stored));
+                kept.insert(name.clone());
+            }
+        }
+        let mut pruned = Pruned::default();
+        for name in names.iter().filter(|n| !kept.contains(*n) && !prefixes.iter().any(|p| n.starts_with(p.as_str()))) {
+            let path = self.dir.join(name);
+            if age(name).is_none_or(|age| age < YOUNG.min(unused)) {
+                continue;
+            }
+            let bytes = fs::metadata(&path).map_or(0, |m| m.blocks() * 512);
+            if really {
+                fs::remove_file(&path).map_err(failure("remove", &path))?;
+            }
+            pruned = Pruned { files: pruned.files + 1, bytes: pruned.bytes + bytes };
+        }
+        Ok(pruned)
     }
 
     /// Writes a file under a temporary name and renames it: a full disk or a crash leaves nothing half-written under the final name.
@@ -123,18 +172,29 @@ impl Store {
     }
 }
 
+/// Name of the copy of a file with this digest.
+fn stored(digest: &str) -> String {
+    digest.replace(':', "-")
+}
+
+/// How names of what is derived from a release begin.
+fn derived_of(manifest: &str) -> String {
+    format!("code-{manifest}-")
+}
+
 fn missing(path: &Path, e: std::io::Error) -> Failure {
     Failure::new(format!("read {}", path.display()), e, "keep the files of a build together with their manifest")
 }
 
-/// Identities, sizes and times of sources and copies; `None` when a copy is missing.
-fn stamp(items: &[Item], copies: &[PathBuf]) -> Result<Option<String>, Failure> {
+/// Identities, sizes and times of sources and copies, each line ending in the digest; `None` when a copy is missing.
+fn stamp(items: &[Item], paths: &[PathBuf]) -> Result<Option<String>, Failure> {
     use std::fmt::Write;
     let mut text = String::new();
-    for (item, copy) in items.iter().zip(copies) {
+    for (item, path) in items.iter().zip(paths) {
         let source = fs::metadata(&item.source).map_err(|e| missing(&item.source, e))?;
-        let Ok(copy) = fs::metadata(copy) else { return Ok(None) };
-        for m in [&source, &copy] {
+        let copy = if item.mapped { fs::metadata(path).map(Some) } else { Ok(None) };
+        let Ok(copy) = copy else { return Ok(None) };
+        for m in std::iter::once(&source).chain(&copy) {
             let _ = write!(text, "{} {} {} {}.{} {}.{} ", m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec());
         }
         let _ = writeln!(text, "{}", item.digest);
@@ -152,7 +212,7 @@ mod tests {
         let store = Store::open(&dir.join("store")).unwrap();
         let source = dir.join("a.so");
         fs::write(&source, b"code").unwrap();
-        let item = Item { source: source.clone(), digest: Digest::blake3(b"code") };
+        let item = Item { source: source.clone(), digest: Digest::blake3(b"code"), mapped: true };
         let set = Digest::blake3(b"set");
         let paths = store.admit(&set, std::slice::from_ref(&item)).unwrap();
         assert_eq!(fs::read(&paths[0]).unwrap(), b"code");
@@ -186,10 +246,53 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("vkernel-store-derived-{}", std::process::id()));
         let store = Store::open(&dir).unwrap();
         let text = |mut f: File| std::io::read_to_string(&mut f).unwrap();
-        assert!(store.derived("d", |_| Err(std::io::ErrorKind::StorageFull.into())).is_none());
-        assert_eq!(text(store.derived("d", |mut f| f.write_all(b"once")).unwrap()), "once");
-        assert_eq!(text(store.derived("d", |mut f| f.write_all(b"twice")).unwrap()), "once");
+        let set = Digest::blake3(b"set");
+        assert!(store.derived(&set, "d", |_| Err(std::io::ErrorKind::StorageFull.into())).is_none());
+        assert_eq!(text(store.derived(&set, "d", |mut f| f.write_all(b"once")).unwrap()), "once");
+        assert_eq!(text(store.derived(&set, "d", |mut f| f.write_all(b"twice")).unwrap()), "once");
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_mapped_is_checked_and_not_copied() {
+        let dir = std::env::temp_dir().join(format!("vkernel-store-linked-{}", std::process::id()));
+        let store = Store::open(&dir.join("store")).unwrap();
+        let source = dir.join("a.so");
+        fs::write(&source, b"code").unwrap();
+        let item = Item { source: source.clone(), digest: Digest::blake3(b"code"), mapped: false };
+        let set = Digest::blake3(b"set");
+        assert_eq!(store.admit(&set, std::slice::from_ref(&item)).unwrap(), [source.clone()]);
+        assert_eq!(fs::read_dir(dir.join("store")).unwrap().count(), 1, "the stamp alone");
+        fs::write(&source, b"c0de").unwrap();
+        assert!(store.admit(&set, &[item]).unwrap_err().to_string().contains("its digest is"));
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn prune_removes_what_no_release_has_used_lately_and_nothing_else() {
+        let dir = std::env::temp_dir().join(format!("vkernel-store-prune-{}", std::process::id()));
+        let store = Store::open(&dir.join("store")).unwrap();
+        let day = Duration::from_secs(86400);
+        let aged = |name: &str, days: u32| File::open(dir.join("store").join(name)).unwrap().set_modified(SystemTime::now() - days * day).unwrap();
+        for (set, text, days) in [(b"old", "one", 40), (b"new", "two", 1)] {
+            let (set, source) = (Digest::blake3(set), dir.join(text));
+            fs::write(&source, text).unwrap();
+            let item = Item { source, digest: Digest::blake3(text.as_bytes()), mapped: true };
+            let copy = store.admit(&set, &[item]).unwrap().remove(0);
+            store.derived(&set, "x", |mut f| f.write_all(b"linked")).unwrap();
+            for name in [copy.file_name().unwrap().to_str().unwrap(), &format!("{}.{STAMP}", set.hex()), &format!("{}x", derived_of(&set.hex()))] {
+                aged(name, days);
+            }
+        }
+        fs::write(dir.join("store/.new-1"), b"left by a crash").unwrap();
+        aged(".new-1", 40);
+        let left = || fs::read_dir(dir.join("store")).unwrap().count();
+        let files = |p: Pruned| p.files;
+        assert_eq!((files(store.prune(30 * day, false).unwrap()), left()), (4, 7), "only looked at");
+        assert_eq!((files(store.prune(30 * day, true).unwrap()), left()), (4, 3));
+        assert_eq!((files(store.prune(30 * day, true).unwrap()), left()), (0, 3), "the release that was used stays whole");
+        assert_eq!((files(store.prune(Duration::ZERO, true).unwrap()), left()), (3, 0));
         fs::remove_dir_all(&dir).unwrap();
     }
 
@@ -198,7 +301,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("vkernel-store-bad-{}", std::process::id()));
         let store = Store::open(&dir.join("store")).unwrap();
         fs::write(dir.join("a.so"), b"other").unwrap();
-        let item = Item { source: dir.join("a.so"), digest: Digest::blake3(b"code") };
+        let item = Item { source: dir.join("a.so"), digest: Digest::blake3(b"code"), mapped: true };
         assert!(store.admit(&Digest::blake3(b"set"), &[item]).is_err());
         assert_eq!(fs::read_dir(dir.join("store")).unwrap().count(), 0);
         fs::remove_dir_all(&dir).unwrap();

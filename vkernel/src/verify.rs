@@ -22,8 +22,8 @@ pub fn artifacts(verified: &Verified) -> impl Iterator<Item = &Artifact> {
 pub fn items(verified: &Verified, manifest: &Path) -> Vec<Item> {
     let dir = manifest.parent().unwrap_or(Path::new(""));
     let m = verified.manifest();
-    let megabinary = Item { source: dir.join(&m.megabinary), digest: m.megabinary_digest };
-    std::iter::once(megabinary).chain(artifacts(verified).map(|a| Item { source: dir.join(&a.file), digest: a.digest })).collect()
+    let megabinary = Item { source: dir.join(&m.megabinary), digest: m.megabinary_digest, mapped: true };
+    std::iter::once(megabinary).chain(artifacts(verified).map(|a| Item { source: dir.join(&a.file), digest: a.digest, mapped: false })).collect()
 }
 
 /// Why this host cannot run the release: one line each.

@@ -120,12 +120,30 @@ pub enum Command {
     },
     /// Print which kernel features this host has and what missing ones mean
     Check,
+    /// Remove from the store what no release has used lately; a release that runs again is checked and linked again
+    Prune(Prune),
     /// Print a manual page: vkernel(1), vkernel-serve(8) or vkernel-api(7)
     #[command(hide = true)]
     Manual {
         #[arg(default_value = "vkernel", value_parser = ["vkernel", "serve", "api"])]
         page: String,
     },
+}
+
+#[derive(Args, Debug)]
+pub struct Prune {
+    /// Keep what a release used that was started within so many days
+    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    pub unused_for: u32,
+    /// Only say what would go
+    #[arg(long)]
+    pub dry_run: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The store
+    #[arg(long, value_name = "DIR", default_value = crate::store::DEFAULT)]
+    pub store: PathBuf,
 }
 
 /// Whom to believe.
