@@ -53,22 +53,36 @@ pub fn to_bytes(value: &Value) -> Vec<u8> {
     out
 }
 
+/// The canonical form of an object without one of its members, behind `prefix`.
+pub fn without(value: &Value, left_out: &str, prefix: &[u8]) -> Vec<u8> {
+    let mut out = prefix.to_vec();
+    match value {
+        Value::Object(members) => write_members(members.iter().filter(|(key, _)| *key != left_out), &mut out),
+        other => write(other, &mut out),
+    }
+    out
+}
+
 fn write(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Array(items) => write_list(b"[]", items, out, write),
-        Value::Object(members) => {
-            let mut members: Vec<_> = members.iter().collect();
-            // RFC 8785 section 3.2.3: by UTF-16 code units, which differs from byte order above U+FFFF.
-            members.sort_by(|a, b| a.0.encode_utf16().cmp(b.0.encode_utf16()));
-            write_list(b"{}", members, out, |(key, item), out| {
-                write_string(key, out);
-                out.push(b':');
-                write(item, out);
-            });
-        }
+        Value::Object(members) => write_members(members.iter(), out),
         Value::String(text) => write_string(text, out),
         Value::Null | Value::Bool(_) | Value::Number(_) => out.extend(value.to_string().bytes()),
     }
+}
+
+fn write_members<'a>(members: impl Iterator<Item = (&'a String, &'a Value)>, out: &mut Vec<u8>) {
+    let mut members: Vec<_> = members.collect();
+    // RFC 8785 section 3.2.3: by UTF-16 code units, which differs from byte order above U+FFFF.
+    if !members.is_sorted_by(|a, b| a.0 <= b.0) || members.iter().any(|(key, _)| !key.is_ascii()) {
+        members.sort_by(|a, b| a.0.encode_utf16().cmp(b.0.encode_utf16()));
+    }
+    write_list(b"{}", members, out, |(key, item), out| {
+        write_string(key, out);
+        out.push(b':');
+        write(item, out);
+    });
 }
 
 fn write_list<T>(brackets: &[u8; 2], items: impl IntoIterator<Item = T>, out: &mut Vec<u8>, one: impl Fn(T, &mut Vec<u8>)) {
@@ -84,6 +98,12 @@ fn write_list<T>(brackets: &[u8; 2], items: impl IntoIterator<Item = T>, out: &m
 
 /// RFC 8785 section 3.2.2.2 asks for exactly what serde_json writes: short escapes, lower-case \u00xx for other controls, nothing else escaped.
 fn write_string(text: &str, out: &mut Vec<u8>) {
+    if text.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\') {
+        // Nearly all: nothing to escape.
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        return out.push(b'"');
+    }
     serde_json::to_writer(out, text).expect("a string can be written to memory");
 }
 
@@ -163,6 +183,15 @@ mod tests {
     fn writes_keys_in_utf16_order_and_strings_with_the_shortest_escapes() {
         let v = parse("{ \"\u{fb33}\": 1, \"\u{1f600}\": 2, \"a\": [true, \"\\u000F\\n\\/\u{7f}é\"] }".as_bytes()).unwrap();
         assert_eq!(String::from_utf8(to_bytes(&v)).unwrap(), "{\"a\":[true,\"\\u000f\\n/\u{7f}é\"],\"\u{1f600}\":2,\"\u{fb33}\":1}");
+    }
+
+    #[test]
+    fn an_object_without_a_member_is_spelled_as_if_it_never_had_one() {
+        let with = parse("{\"b\":[1],\"signatures\":{\"a\":\"x\"},\"\u{1f600}\":2,\"\u{fb33}\":{\"signatures\":3}}".as_bytes()).unwrap();
+        let mut members = with.as_object().unwrap().clone();
+        members.remove("signatures");
+        assert_eq!(without(&with, "signatures", b"p"), [b"p".as_slice(), &to_bytes(&members.into())].concat());
+        assert_eq!(without(&parse(b"[1]").unwrap(), "signatures", b""), b"[1]");
     }
 
     #[test]

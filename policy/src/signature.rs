@@ -50,11 +50,7 @@ pub fn message(manifest: &Value) -> Vec<u8> {
 }
 
 fn message_as(kind: Kind, document: &Value) -> Vec<u8> {
-    let mut unsigned = document.clone();
-    if let Some(members) = unsigned.as_object_mut() {
-        members.remove("signatures");
-    }
-    [kind.domain(), &canonical::to_bytes(&unsigned)].concat()
+    canonical::without(document, "signatures", kind.domain())
 }
 
 /// Signs a manifest value in place; a signature of the same key id is replaced, others stay.

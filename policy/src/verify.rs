@@ -10,6 +10,7 @@ use crate::manifest::{Artifact, Binary, Form, Library, Manifest, Script};
 use crate::revocation::Revocations;
 use crate::rules::{self, RuleError};
 use crate::signature::{self, SignatureError};
+use serde::Deserialize;
 use std::collections::BTreeSet;
 use thiserror::Error;
 
@@ -78,7 +79,10 @@ pub fn verify(bytes: &[u8], keys: &TrustedKeys, threshold: usize, revoked: &Revo
 
 /// Reads a manifest value into its types, naming the JSON path of what does not fit.
 pub fn typed(value: serde_json::Value) -> Result<Manifest, VerifyError> {
-    serde_path_to_error::deserialize(value).map_err(|e| VerifyError::Shape { path: e.path().to_string(), reason: e.into_inner().to_string() })
+    // To keep account of the way to every member costs more than all else: only who has something to say needs it.
+    Manifest::deserialize(&value)
+        .or_else(|_| serde_path_to_error::deserialize(value))
+        .map_err(|e| VerifyError::Shape { path: e.path().to_string(), reason: e.into_inner().to_string() })
 }
 
 impl Verified {
