@@ -19,10 +19,11 @@ mod owned;
 pub mod reservation;
 pub mod section;
 mod vsyscall;
+pub mod wasi;
 mod world;
 
 pub use dispatch::Form;
 pub use machine::Machine;
-pub use megabinary::{LoadError, Mapped, Megabinary, ShardId, ShardInput};
+pub use megabinary::{LoadError, Mapped, Megabinary, ModuleInput, ShardId, ShardInput};
 pub use native::{Kernel, Next};
 pub use owned::forked;

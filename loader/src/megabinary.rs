@@ -11,6 +11,7 @@ use crate::codemap::{CodeMap, Index, Part, PartLayout};
 use crate::fault;
 use crate::reservation::Reservation;
 use crate::section::{self, Entry, SectionError};
+use crate::wasi;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
@@ -22,6 +23,7 @@ use syscalls::abi::{CODE_LIMIT, section as names};
 use thiserror::Error;
 use wasmer::sys::NativeEngineExt;
 use wasmer::{Engine, Module, Store};
+use wasmer_vm::VMSignatureHash;
 
 /// One shard as the caller describes it.
 #[derive(Clone, Debug)]
@@ -32,6 +34,13 @@ pub struct ShardInput {
     pub text_len: u32,
     pub structured: PathBuf,
     pub resumable: PathBuf,
+}
+
+/// A WASI program as the caller describes it.
+#[derive(Clone, Debug)]
+pub struct ModuleInput {
+    pub name: String,
+    pub code: PathBuf,
 }
 
 #[derive(Debug, Error)]
@@ -59,6 +68,12 @@ pub enum LoadError {
 /// Index of a shard in its megabinary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ShardId(pub usize);
+
+/// One WASI program, mapped.
+pub struct WasiModule {
+    pub name: String,
+    pub(crate) code: Module,
+}
 
 /// One shard, mapped.
 pub struct Shard {
@@ -95,6 +110,8 @@ pub struct Megabinary {
     pub(crate) window: Arc<Reservation>,
     /// Structured code by slot.
     pub(crate) code: Code,
+    modules: Vec<WasiModule>,
+    pub(crate) wasi_signatures: Vec<VMSignatureHash>,
     /// Counts changes of what is bound.
     generation: AtomicU64,
 }
@@ -104,6 +121,7 @@ pub struct Mapped {
     engine: Engine,
     window: Arc<Reservation>,
     shards: Vec<Numbered>,
+    modules: Vec<WasiModule>,
     slots: u32,
 }
 
@@ -124,8 +142,8 @@ struct Numbered {
 }
 
 impl Mapped {
-    /// Maps every shard. Slot 0 is the miss stub; shards follow in the order given. `in_place`: see `artifact::load`.
-    pub fn new(inputs: Vec<ShardInput>, in_place: bool) -> Result<Self, LoadError> {
+    /// Maps every shard and every WASI program. Slot 0 is the miss stub; shards follow in the order given. `in_place`: see `artifact::load`.
+    pub fn new(inputs: Vec<ShardInput>, programs: Vec<ModuleInput>, in_place: bool) -> Result<Self, LoadError> {
         let engine: Engine = <Engine as NativeEngineExt>::headless();
         let window = Arc::new(Reservation::window().map_err(LoadError::Window)?);
         let mut names = BTreeSet::new();
@@ -139,12 +157,18 @@ impl Mapped {
             }
             shards.push(number(input, structured.module, resumable, &mut next_slot, &mut next_offset)?);
         }
+        let mut modules = Vec::with_capacity(programs.len());
+        for ModuleInput { name, code } in programs {
+            let loaded = artifact::load(&engine, &code, in_place)?;
+            names.insert(artifact::name_of(&loaded.file).map_err(ArtifactError::Maps)?);
+            modules.push(WasiModule { name, code: loaded.module });
+        }
         // wasmer installs its signal handlers with the first store, and only then; ours come after and stay.
         drop(Store::new(engine.clone()));
         let mut fixups = crate::helper::fixups();
         fixups.push(syscalls::guest::arm());
         fault::install(artifact::code_ranges(&names)?, fixups, window.base()).map_err(LoadError::Handlers)?;
-        Ok(Self { engine, window, shards, slots: next_slot })
+        Ok(Self { engine, window, shards, modules, slots: next_slot })
     }
 
     /// Everything the index depends on besides the artifacts.
@@ -154,7 +178,8 @@ impl Mapped {
     }
 
     fn index_bytes(&self) -> usize {
-        self.shards.last().map_or(0, |s| s.rows_offset + s.table.bytes())
+        // Nothing cannot be mapped, so a release of WASI programs alone has an empty page.
+        self.shards.last().map_or(4096, |s| s.rows_offset + s.table.bytes())
     }
 
     /// Writes code map and block tables into an empty file.
@@ -184,8 +209,9 @@ impl Mapped {
         let mut shards: Vec<Shard> = self.shards.into_iter().map(place).collect();
         shards.sort_by_key(|s| s.base);
         let codemap = CodeMap::new().map_err(LoadError::Reserve)?;
+        let wasi_signatures = wasi::signatures(&self.engine);
         let code = Code::new(&self.engine, &shards, self.slots, &self.window, &codemap.reservation)?;
-        Ok(Megabinary { engine: self.engine, shards, slots: self.slots, codemap, window: self.window, code, generation: AtomicU64::new(0) })
+        Ok(Megabinary { engine: self.engine, shards, slots: self.slots, codemap, window: self.window, code, modules: self.modules, wasi_signatures, generation: AtomicU64::new(0) })
     }
 }
 
@@ -205,6 +231,11 @@ impl Megabinary {
 
     pub fn by_name(&self, name: &str) -> Option<ShardId> {
         self.shards.iter().position(|s| s.name == name).map(ShardId)
+    }
+
+    /// A WASI program by its place in the order given.
+    pub(crate) fn module(&self, number: usize) -> &WasiModule {
+        &self.modules[number]
     }
 
     /// Makes the object's addresses answer, in this process.

@@ -55,6 +55,10 @@ pub struct Object {
     pub segments: Vec<Segment>,
     /// Syscalls this program may make; for libraries unused.
     pub allow: crate::process::AllowList,
+    /// A WASI program instead of an ELF object, by its number among them: it has no addresses and no segments.
+    pub wasi: Option<usize>,
+    /// Arguments that stand before the caller's.
+    pub args: Vec<CString>,
 }
 
 /// Something worth an audit record that originates in a worker.
@@ -70,6 +74,8 @@ pub enum Event<'a> {
     Gap { rip: u64 },
     /// A handler returned from a fault of structured code, whose registers are not known: the process ends.
     Irreparable { address: u64 },
+    /// A WASI program trapped: the process ends.
+    Trap,
 }
 
 /// The outside world of a guest process.

@@ -23,6 +23,7 @@ pub mod thread;
 pub mod time;
 #[cfg(test)]
 pub(crate) mod trial;
+pub mod wasi;
 
 pub use blocking::host_call;
 pub use dispatch::dispatch;

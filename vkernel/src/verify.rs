@@ -38,9 +38,11 @@ pub fn misfits(verified: &Verified) -> Vec<Failure> {
         }
     }
     let m = verified.manifest();
-    let shards = m.binaries.values().filter_map(|b| b.shard.map(|s| (&b.path, s))).chain(m.libraries.values().map(|l| (&l.path, l.shard)));
-    for (path, shard) in shards {
-        for form in [Form::Structured, Form::Resumable] {
+    const LIFTED: &[Form] = &[Form::Structured, Form::Resumable];
+    let forms = |elf: bool| if elf { LIFTED } else { &[Form::Wasi] };
+    let programs = m.binaries.values().filter_map(|b| Some((&b.path, b.shard?, forms(b.elf.is_some()))));
+    for (path, shard, forms) in programs.chain(m.libraries.values().map(|l| (&l.path, l.shard, LIFTED))) {
+        for &form in forms {
             if verified.artifact(&shard, form, TARGET).is_none() {
                 found.push(Failure::new(format!("{path} ({form:?} code)"), format!("no artifact for {TARGET}"), "rebuild for this target"));
             }

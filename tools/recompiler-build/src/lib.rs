@@ -25,3 +25,4 @@ pub mod scan;
 pub mod slim;
 pub mod sound;
 pub mod verifying;
+pub mod wasi;
