@@ -107,6 +107,9 @@ pub struct Binary {
     /// Arguments put before the caller's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
+    /// Options of a polyfilled file's callers, and what the program in its place calls them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
     /// Name of the WASI program that runs in the place of this file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub polyfill: Option<String>,

@@ -52,7 +52,7 @@ fn object(n: u64, start: u64, interpreter: Option<CString>) -> Object {
         ],
         allow: AllowList::ALL,
         wasi: None,
-        args: Vec::new(),
+        arguments: crate::host::Arguments::default(),
     }
 }
 

@@ -7,13 +7,13 @@ use crate::store::Store;
 use crate::verify;
 use crate::worker::{self, Image, Worker};
 use loader::{Mapped, Megabinary, ModuleInput, ShardInput};
-use policy::manifest::{Elf, Form};
+use policy::manifest::{Binary, Elf, Form};
 use policy::{Digest, Verified};
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::path::PathBuf;
 use syscalls::process::AllowList;
-use syscalls::{Object, Segment, table};
+use syscalls::{Arguments, Object, Segment, table};
 
 /// Maps everything. `files`: the megabinary, then the artifacts in manifest order. Without a `store` that holds still, code is mapped from copies.
 pub fn load(verified: &Verified, files: &[PathBuf], store: Option<&Store>, ring: Option<&'static Ring>) -> Result<Worker, Failure> {
@@ -59,7 +59,8 @@ struct Entry<'a> {
     elf: Option<&'a Elf>,
     shard: Digest,
     allow: AllowList,
-    args: &'a [String],
+    /// Only a program has a way of being called.
+    binary: Option<&'a Binary>,
 }
 
 fn entries(verified: &Verified) -> Vec<Entry<'_>> {
@@ -76,7 +77,7 @@ fn entries(verified: &Verified) -> Vec<Entry<'_>> {
                 allow.insert(row.nr);
             }
         }
-        Some(Entry { digest, path, elf, shard, allow, args: binary.map_or(&[], |b| &b.args) })
+        Some(Entry { digest, path, elf, shard, allow, binary })
     };
     m.entry_order().into_iter().filter_map(entry).collect()
 }
@@ -92,8 +93,9 @@ impl Entry<'_> {
         Object {
             path: c(self.path),
             base,
-            start: segments.first().map_or(base, |s| s.start),
-            end: segments.last().map_or(base, |s| s.start + s.mem_len),
+            // procfs is told where a program's code begins: of one without addresses, where its memory does.
+            start: segments.first().map_or(syscalls::wasi::BASE, |s| s.start),
+            end: segments.last().map_or(syscalls::wasi::BASE, |s| s.start + s.mem_len),
             entry: self.elf.map_or(0, |elf| base + elf.entry),
             phdr: self.elf.map_or(0, |elf| base + elf.phdr),
             phent: 56,
@@ -102,7 +104,10 @@ impl Entry<'_> {
             segments,
             allow: self.allow,
             wasi,
-            args: self.args.iter().map(|a| c(a)).collect(),
+            arguments: self.binary.map_or_else(Arguments::default, |b| Arguments {
+                first: b.args.iter().map(|a| c(a)).collect(),
+                options: b.options.iter().map(|(theirs, own)| (c(theirs), c(own))).collect(),
+            }),
         }
     }
 }

@@ -82,7 +82,7 @@ pub(crate) fn become_program(t: &mut Thread, mut p: Prepared) -> Result<(), Errn
     // Locks that the old program holds are given up, as at a thread's end.
     crate::thread::walk_robust_list(t);
     let object = host.object(p.id);
-    p.argv.splice(1..1, object.args.iter().cloned());
+    p.argv = object.arguments.applied(std::mem::take(&mut p.argv));
     host.becoming(p.id, &p.path, &p.argv);
     host.unbind_all();
     let limits = process.limits();

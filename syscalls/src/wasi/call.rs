@@ -66,6 +66,14 @@ impl<'a> Call<'a> {
         Ok(at)
     }
 
+    /// Does what needs room that nobody needs afterwards.
+    pub(super) fn briefly<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let room = self.room;
+        let done = work(self);
+        self.room = room;
+        done
+    }
+
     /// Lays bytes out on the stack.
     pub(super) fn lay(&mut self, bytes: &[u8]) -> Result<u64, Code> {
         let at = self.room(bytes.len())?;
@@ -101,6 +109,10 @@ impl<'a> Call<'a> {
     }
 
     pub(super) fn stat(&mut self, host: u64) -> Result<Stat, Code> {
+        self.briefly(|call| call.stat_at(host))
+    }
+
+    fn stat_at(&mut self, host: u64) -> Result<Stat, Code> {
         let at = self.room(STAT_BYTES)?;
         self.row(libc::SYS_fstat, &[host, at])?;
         let word = |offset: u64| self.peek::<u64>(at + offset);
@@ -128,6 +140,7 @@ impl<'a> Call<'a> {
             let Ok(kind) = self.kind_of(stream) else { continue };
             let mut descriptor = Descriptor::new(stream, kind);
             if kind == Kind::CharacterDevice {
+                // A C library takes what cannot be sought in for a terminal.
                 descriptor.base &= !(right::FD_SEEK | right::FD_TELL);
             }
             self.program.table.put(stream as u32, descriptor);

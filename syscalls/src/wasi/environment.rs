@@ -54,9 +54,11 @@ pub(super) fn clock(c: &mut Call<'_>, nr: libc::c_long, id: u64) -> Result<u64, 
     if id > LAST_CLOCK {
         return Err(Code::INVAL);
     }
-    let at = c.room(16)?;
-    c.row(nr, &[id, at])?;
-    let [seconds, nanoseconds] = c.peek::<[u64; 2]>(at)?;
+    let [seconds, nanoseconds] = c.briefly(|c| {
+        let at = c.room(16)?;
+        c.row(nr, &[id, at])?;
+        c.peek::<[u64; 2]>(at)
+    })?;
     seconds.checked_mul(1_000_000_000).and_then(|n| n.checked_add(nanoseconds)).ok_or(Code::OVERFLOW)
 }
 

@@ -24,9 +24,15 @@ pub(super) fn open(c: &mut Call<'_>) -> Answer {
     let [number, lookupflags, pointer, length, oflags, base, _, fdflags, out] = c.a;
     let follow = follows(lookupflags)?;
     let made = |flag: u64, rights: u64| if oflags & flag == 0 { 0 } else { rights };
-    let needed = right::PATH_OPEN | made(oflag::CREAT, right::PATH_CREATE_FILE) | made(oflag::TRUNC, right::PATH_FILESTAT_SET_SIZE);
-    let d = c.program.table.directory(number, needed)?;
+    if c.program.table.get(number, 0)?.kind == Kind::RegularFile {
+        return Err(Code::NOTDIR);
+    }
+    let d = c.program.table.directory(number, right::PATH_OPEN | made(oflag::CREAT, right::PATH_CREATE_FILE))?;
     let (directory, inherited) = (d.host as u64, d.inheriting);
+    let passed_on = made(oflag::TRUNC, right::FD_FILESTAT_SET_SIZE);
+    if inherited & passed_on != passed_on {
+        return Err(Code::NOTCAPABLE);
+    }
     if oflags & !oflag::ALL != 0 {
         return Err(Code::INVAL);
     }
@@ -39,7 +45,8 @@ pub(super) fn open(c: &mut Call<'_>) -> Answer {
     let held = Held(fd);
     let kind = c.kind_of(fd as i32)?;
     let mut descriptor = Descriptor::new(fd as i32, kind);
-    descriptor.base &= inherited & !missing(base, kind);
+    descriptor.opened &= !missing(base, kind);
+    descriptor.base &= inherited & descriptor.opened;
     descriptor.inheriting &= inherited;
     let number = c.program.table.add(descriptor)?;
     std::mem::forget(held);

@@ -28,8 +28,6 @@ enum Wanted {
     Clock { id: u64, at: u64 },
     /// The place in the list for ppoll.
     Ready { place: usize, host: u64, kind: Kind },
-    /// Answered at once.
-    Wrong(Code),
 }
 
 struct Subscription {
@@ -77,46 +75,45 @@ fn subscription(c: &mut Call<'_>, at: u64, watched: &mut Vec<[u64; 2]>) -> Resul
             let now = if flags & ABSTIME == 0 { clock(c, libc::SYS_clock_gettime, first)? } else { 0 };
             Wanted::Clock { id: first, at: now.saturating_add(time) }
         }
-        FD_READ | FD_WRITE => match c.program.table.get(first, right::POLL_FD_READWRITE) {
-            Ok(d) => {
-                let (host, kind) = (d.host as u64, d.kind);
-                let events = if event == FD_READ { libc::POLLIN } else { libc::POLLOUT };
-                watched.push([host, events as u64]);
-                Wanted::Ready { place: watched.len() - 1, host, kind }
-            }
-            Err(code) => Wanted::Wrong(code),
-        },
+        FD_READ | FD_WRITE => {
+            let d = c.program.table.get(first, right::POLL_FD_READWRITE)?;
+            let (host, kind) = (d.host as u64, d.kind);
+            let events = if event == FD_READ { libc::POLLIN } else { libc::POLLOUT };
+            watched.push([host, events as u64]);
+            Wanted::Ready { place: watched.len() - 1, host, kind }
+        }
         _ => return Err(Code::INVAL),
     };
     Ok(Subscription { user, event, wanted })
 }
 
+/// How many of the descriptors are ready, and what is so of each. Waits this many nanoseconds at most.
+fn ppoll(c: &mut Call<'_>, watched: &[[u64; 2]], timeout: Option<u64>) -> Result<(u64, Vec<i16>), Code> {
+    const SECOND: u64 = 1_000_000_000;
+    let fds: Vec<u8> = watched.iter().flat_map(|[host, events]| [(*host as u32).to_le_bytes(), (*events as u32).to_le_bytes()].concat()).collect();
+    let at = c.lay(&fds)?;
+    let timeout = timeout.map_or(Ok(0), |left| c.lay_words(&[left / SECOND, left % SECOND]))?;
+    let n = c.row(libc::SYS_ppoll, &[at, watched.len() as u64, timeout, 0, 8])?;
+    let ready = (0..watched.len()).map(|i| c.peek::<u16>(at + 8 * i as u64 + 6).map(u16::cast_signed));
+    Ok((n, ready.collect::<Result<_, _>>()?))
+}
+
 /// Waits until anything is so: what ppoll says of each descriptor.
 fn wait(c: &mut Call<'_>, list: &[Subscription], watched: &[[u64; 2]]) -> Result<Vec<i16>, Code> {
-    const SECOND: u64 = 1_000_000_000;
     loop {
-        let mut least = if list.iter().any(|s| matches!(s.wanted, Wanted::Wrong(_))) { Some(0) } else { None };
+        let mut least = None;
         for s in list {
             if let Wanted::Clock { id, at } = s.wanted {
                 let left = at.saturating_sub(clock(c, libc::SYS_clock_gettime, id)?);
                 least = Some(least.map_or(left, |l: u64| l.min(left)));
             }
         }
-        let fds: Vec<u8> = watched.iter().flat_map(|[host, events]| [(*host as u32).to_le_bytes(), (*events as u32).to_le_bytes()].concat()).collect();
-        let fds_at = c.lay(&fds)?;
-        let timeout = match least {
-            Some(left) => c.lay_words(&[left / SECOND, left % SECOND])?,
-            None => 0,
-        };
-        let n = c.row(libc::SYS_ppoll, &[fds_at, watched.len() as u64, timeout, 0, 8])?;
-        let ready = (0..watched.len()).map(|i| c.peek::<u16>(fds_at + 8 * i as u64 + 6).map(u16::cast_signed)).collect::<Result<Vec<_>, _>>()?;
+        let (n, ready) = c.briefly(|c| ppoll(c, watched, least))?;
         let mut over = false;
         for s in list {
-            over |= match s.wanted {
-                Wanted::Clock { id, at } => clock(c, libc::SYS_clock_gettime, id)? >= at,
-                Wanted::Wrong(_) => true,
-                Wanted::Ready { .. } => false,
-            };
+            if let Wanted::Clock { id, at } = s.wanted {
+                over |= clock(c, libc::SYS_clock_gettime, id)? >= at;
+            }
         }
         // A clock that does not run while nothing does (the process's own) is looked at again.
         if n > 0 || over {
@@ -128,7 +125,6 @@ fn wait(c: &mut Call<'_>, list: &[Subscription], watched: &[[u64; 2]]) -> Result
 fn event(c: &mut Call<'_>, s: &Subscription, ready: &[i16]) -> Result<Option<Event>, Code> {
     let plain = Event { user: s.user, code: 0, event: s.event, bytes: 0, flags: 0 };
     Ok(match s.wanted {
-        Wanted::Wrong(code) => Some(Event { code: code.0, ..plain }),
         Wanted::Clock { id, at } => (clock(c, libc::SYS_clock_gettime, id)? >= at).then_some(plain),
         Wanted::Ready { place, host, kind } => match ready[place] {
             0 => None,
@@ -148,8 +144,12 @@ fn readable(c: &mut Call<'_>, host: u64, kind: Kind) -> u64 {
         let at = c.row(libc::SYS_lseek, &[host, 0, libc::SEEK_CUR as u64]);
         return c.stat(host).map_or(0, |s| s.size.saturating_sub(at.unwrap_or(0)));
     }
-    let Ok(at) = c.lay(&[0; 4]) else { return 0 };
-    c.row(libc::SYS_ioctl, &[host, libc::FIONREAD, at]).and_then(|_| c.peek::<u32>(at)).map_or(0, u64::from)
+    let asked = c.briefly(|c| {
+        let at = c.lay(&[0; 4])?;
+        c.row(libc::SYS_ioctl, &[host, libc::FIONREAD, at])?;
+        c.peek::<u32>(at)
+    });
+    asked.map_or(0, u64::from)
 }
 
 fn put(c: &Call<'_>, at: u64, event: &Event) -> Answer {

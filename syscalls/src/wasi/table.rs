@@ -26,7 +26,6 @@ pub(super) mod right {
     pub(crate) const PATH_RENAME_SOURCE: u64 = 1 << 16;
     pub(crate) const PATH_RENAME_TARGET: u64 = 1 << 17;
     pub(crate) const PATH_FILESTAT_GET: u64 = 1 << 18;
-    pub(crate) const PATH_FILESTAT_SET_SIZE: u64 = 1 << 19;
     pub(crate) const PATH_FILESTAT_SET_TIMES: u64 = 1 << 20;
     pub(crate) const FD_FILESTAT_GET: u64 = 1 << 21;
     pub(crate) const FD_FILESTAT_SET_SIZE: u64 = 1 << 22;
@@ -40,11 +39,7 @@ pub(super) mod right {
     /// Every one of them.
     pub(crate) const ALL: u64 = (1 << 30) - 1;
     /// What a directory is good for.
-    pub(crate) const DIRECTORY: u64 = FD_FDSTAT_SET_FLAGS
-        | FD_SYNC
-        | FD_DATASYNC
-        | FD_ADVISE
-        | PATH_CREATE_DIRECTORY
+    pub(crate) const DIRECTORY: u64 = PATH_CREATE_DIRECTORY
         | PATH_CREATE_FILE
         | PATH_LINK_SOURCE
         | PATH_LINK_TARGET
@@ -54,14 +49,12 @@ pub(super) mod right {
         | PATH_RENAME_SOURCE
         | PATH_RENAME_TARGET
         | PATH_FILESTAT_GET
-        | PATH_FILESTAT_SET_SIZE
         | PATH_FILESTAT_SET_TIMES
         | FD_FILESTAT_GET
         | FD_FILESTAT_SET_TIMES
         | PATH_SYMLINK
         | PATH_REMOVE_DIRECTORY
-        | PATH_UNLINK_FILE
-        | POLL_FD_READWRITE;
+        | PATH_UNLINK_FILE;
     /// What a file or a stream is good for.
     pub(crate) const FILE: u64 = FD_DATASYNC
         | FD_READ
@@ -135,6 +128,9 @@ pub(super) struct Descriptor {
     /// The descriptor the rows are given.
     pub host: i32,
     pub kind: Kind,
+    /// What it was opened for: without one of these rights it is the wrong descriptor.
+    pub opened: u64,
+    /// What of it is left: a right that was given up is one that is missing.
     pub base: u64,
     pub inheriting: u64,
     /// The name it was opened in advance under.
@@ -146,7 +142,7 @@ pub(super) struct Descriptor {
 impl Descriptor {
     pub(super) fn new(host: i32, kind: Kind) -> Self {
         let inheriting = if kind == Kind::Directory { right::ALL } else { 0 };
-        Self { host, kind, base: kind.rights(), inheriting, preopen: None, listing: Vec::new() }
+        Self { host, kind, opened: kind.rights(), base: kind.rights(), inheriting, preopen: None, listing: Vec::new() }
     }
 }
 
@@ -169,13 +165,17 @@ impl Table {
     /// A number as the module gives it, which must be good for `rights`.
     pub(super) fn get(&mut self, number: u64, rights: u64) -> Result<&mut Descriptor, Code> {
         let found = u32::try_from(number).ok().and_then(|n| self.open.get_mut(&n)).ok_or(Code::BADF)?;
-        if found.base & rights == rights { Ok(found) } else { Err(Code::NOTCAPABLE) }
+        match rights {
+            _ if found.opened & rights != rights => Err(Code::BADF),
+            _ if found.base & rights != rights => Err(Code::NOTCAPABLE),
+            _ => Ok(found),
+        }
     }
 
     /// The same, of a directory.
     pub(super) fn directory(&mut self, number: u64, rights: u64) -> Result<&mut Descriptor, Code> {
         if self.get(number, 0)?.kind != Kind::Directory {
-            return Err(Code::NOTDIR);
+            return Err(Code::BADF);
         }
         self.get(number, rights)
     }
@@ -234,6 +234,6 @@ mod tests {
         table.get(0, 0).unwrap().base &= !right::FD_SEEK;
         assert_eq!(table.get(0, right::FD_SEEK).map(|d| d.host), Err(Code::NOTCAPABLE));
         assert!(table.get(0, right::FD_READ).is_ok());
-        assert_eq!(table.directory(0, right::PATH_OPEN).map(|d| d.host), Err(Code::NOTDIR));
+        assert_eq!(table.directory(0, right::PATH_OPEN).map(|d| d.host), Err(Code::BADF));
     }
 }

@@ -209,6 +209,12 @@ fn the_programs_list_decides_and_openat_is_what_opening_is_called() {
     let fd = g.open("file", 0, 0).unwrap();
     g.program.memory.store(TEXT, [0x2000u32, 4]).unwrap();
     assert_eq!((g.call("fd_read", &[fd, TEXT, 1, OUT]), g.call("fd_write", &[fd, TEXT, 1, OUT])), (0, Code::PERM.0));
+    g.thread.process.set_allow(&AllowList::ALL);
+    let [p, n] = g.text("file");
+    assert_eq!(g.call("path_open", &[3, 0, p, n, 0, table::right::FD_READ, 0, 0, OUT]), 0);
+    let fd = g.out();
+    assert_eq!(g.call("fd_write", &[fd, TEXT, 1, OUT]), Code::BADF.0, "not opened for it");
+    g.thread.process.set_allow(&only(&["openat", "readv"]));
     assert_eq!(g.call("random_get", &[OUT, 8]), Code::PERM.0);
 }
 

@@ -4,7 +4,7 @@ use super::call::Call;
 use super::errno::Code;
 use super::functions::Answer;
 use super::memory::BASE;
-use super::table::right;
+use super::table::{Kind, right};
 use crate::pass::IOV_MAX;
 
 impl Call<'_> {
@@ -61,13 +61,25 @@ pub(super) fn seek(c: &mut Call<'_>) -> Answer {
     if whence > END {
         return Err(Code::INVAL);
     }
+    if is_terminal(c)? {
+        return Err(Code::SPIPE);
+    }
     let only_asks = offset == 0 && whence == libc::SEEK_CUR as u64;
     let host = c.host(c.a[0], if only_asks { right::FD_TELL } else { right::FD_SEEK | right::FD_TELL })?;
     let at = c.row(libc::SYS_lseek, &[host, offset, whence])?;
     c.answer(c.a[3], at)
 }
 
+/// A stream without places, whose missing rights say so.
+fn is_terminal(c: &mut Call<'_>) -> Result<bool, Code> {
+    let d = c.program.table.get(c.a[0], 0)?;
+    Ok(d.kind == Kind::CharacterDevice && d.base & (right::FD_SEEK | right::FD_TELL) == 0)
+}
+
 pub(super) fn tell(c: &mut Call<'_>) -> Answer {
+    if is_terminal(c)? {
+        return Err(Code::SPIPE);
+    }
     let host = c.host(c.a[0], right::FD_TELL)?;
     let at = c.row(libc::SYS_lseek, &[host, 0, libc::SEEK_CUR as u64])?;
     c.answer(c.a[1], at)

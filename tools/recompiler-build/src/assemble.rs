@@ -139,6 +139,7 @@ fn binary(b: &Built<'_>, release: &Release) -> Binary {
         coverage: Some(b.coverage.clone()),
         syscalls: b.syscalls.clone(),
         args: Vec::new(),
+        options: BTreeMap::new(),
         polyfill: None,
     }
 }

@@ -29,6 +29,7 @@ const EXAMPLES: &str = "Examples:
   recompiler-build lift /usr/bin/ls --report
   recompiler-build report --rootfs /srv/debian --include /usr/bin --gaps
   recompiler-build --image docker://registry.example/shop:1 --include /usr/bin/shop --output out/container.wasm --manifest out/manifest.json --key build.key
+  recompiler-build --rootfs /srv/app --include /usr/bin/app --polyfill /usr/bin/node=qjs.wasm --output out/container.wasm --manifest out/manifest.json --key build.key
   recompiler-build scan --image oci-archive:shop.tar --json
   recompiler-build bundle hello.wasm sum.wasm --output out/container.wasm --manifest out/manifest.json --key build.key --install root
   recompiler-build push out/manifest.json docker://registry.example/shop:1-signed --image docker://registry.example/shop:1";
@@ -173,6 +174,9 @@ pub struct BuildArgs {
     /// WASI program (preview 1) to add, FILE or NAME=FILE: the file runs by its hash as what it is, from wherever it lies in the image; can be given several times.
     #[arg(long, value_name = "[NAME=]FILE")]
     pub add_tool: Vec<String>,
+    /// Run MODULE, a WASI program, where FILE of the image is executed; scripts for it too. How the catalogue maps arguments is in the manifest; can be given several times.
+    #[arg(long, value_name = "FILE=MODULE")]
+    pub polyfill: Vec<String>,
     #[command(flatten)]
     pub release: ReleaseArgs,
     /// How much time to spend on speed.

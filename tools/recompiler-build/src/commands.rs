@@ -15,6 +15,7 @@ use clap::CommandFactory;
 use policy::key::key_id;
 use policy::manifest::Form;
 use policy::{Manifest, PrivateKey, TrustedKeys, canonical, signature};
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -61,12 +62,16 @@ fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
     args.add_tool.iter().try_for_each(|tool| wasi.add_tool(tool))?;
     let cache = Cache::open(args.work.cache.as_deref())?;
     let remote = Remote::open(&args.remote, &args.image.source, &cache)?;
-    let rootfs = Some(fetching::rootfs(&args.image.source, args.work.cache.as_deref())?);
+    let rootfs = fetching::rootfs(&args.image.source, args.work.cache.as_deref())?;
+    if !args.polyfill.is_empty() {
+        let image = Rootfs::open(&rootfs)?;
+        args.polyfill.iter().try_for_each(|polyfill| wasi.add_polyfill(polyfill, &image))?;
+    }
     let (tier, min_coverage) = (args.tier, args.min_coverage);
     let release = &args.release;
     let built = pipeline::build(&Build {
         remote,
-        rootfs,
+        rootfs: Some(rootfs),
         include: args.image.include,
         scripts: args.scripts,
         output: release.output.clone(),
@@ -173,7 +178,7 @@ fn print(text: &str) -> anyhow::Result<()> {
 fn certify(args: &ReportArgs) -> anyhow::Result<()> {
     let cache = Cache::open(args.cache.as_deref())?;
     let rootfs = Rootfs::open(&fetching::rootfs(&args.image.source, args.cache.as_deref())?)?;
-    let found = scan::scan(&rootfs, &args.image.include, scan::Scripts::Included)?;
+    let found = scan::scan(&rootfs, &args.image.include, scan::Scripts::Included, BTreeSet::new())?;
     let bar = progress::bar("certify", found.objects.len());
     let mut certificates = Vec::new();
     for (digest, object) in &found.objects {

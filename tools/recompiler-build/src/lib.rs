@@ -19,6 +19,7 @@ pub mod lifting;
 pub mod link;
 pub mod output;
 pub mod pipeline;
+pub mod polyfill;
 pub mod progress;
 pub mod remote_cache;
 pub mod scan;

@@ -121,7 +121,7 @@ pub fn build(b: &Build) -> anyhow::Result<Summary> {
 /// What is lifted: nothing without an image.
 fn find(b: &Build) -> anyhow::Result<Inventory> {
     match &b.rootfs {
-        Some(rootfs) if !b.include.is_empty() => Ok(scan::scan(&Rootfs::open(rootfs)?, &b.include, b.scripts)?),
+        Some(rootfs) if !b.include.is_empty() => Ok(scan::scan(&Rootfs::open(rootfs)?, &b.include, b.scripts, b.wasi.replaced())?),
         _ => Ok(Inventory::default()),
     }
 }

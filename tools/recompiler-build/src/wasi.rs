@@ -3,6 +3,8 @@
 //! Owns reading and checking them, and their rows in the manifest; the demands on a module are `megabinary`'s. The fact a newcomer gets wrong: a row is keyed by the hash of the *file* that execve finds. For a program of the user's that is the
 //! module itself; for a polyfill it is what the module runs in the place of.
 
+use crate::polyfill;
+use crate::scan::rootfs::Rootfs;
 use anyhow::{Context, ensure};
 use megabinary::{WasiFacts, WasiInput};
 use policy::Digest;
@@ -21,6 +23,8 @@ pub struct Row {
     pub size: u64,
     /// Arguments put before the caller's.
     pub args: Vec<String>,
+    /// Options of the file's, and what the module calls them.
+    pub options: BTreeMap<String, String>,
     /// Name of the program, where the file is another one.
     pub polyfill: Option<String>,
 }
@@ -76,12 +80,35 @@ impl Programs {
         let path = if name.starts_with('/') { name.clone() } else { format!("/usr/bin/{name}") };
         let is_normal = path[1..].split('/').all(|part| !matches!(part, "" | "." | ".."));
         ensure!(is_normal, "{text}: {path:?} is no place for a program: write NAME=FILE");
-        let row = Row { digest: Digest::blake3(&module), path, size: module.len() as u64, args: Vec::new(), polyfill: None };
+        let row = Row { digest: Digest::blake3(&module), path, size: module.len() as u64, args: Vec::new(), options: BTreeMap::new(), polyfill: None };
         self.add(name.rsplit('/').next().unwrap_or_default().to_owned(), module, &facts, row)
     }
 
+    /// Adds `FILE=MODULE`: where FILE of the image is executed, MODULE runs.
+    pub fn add_polyfill(&mut self, text: &str, rootfs: &Rootfs) -> anyhow::Result<()> {
+        let (file, module_file) = text.split_once('=').with_context(|| format!("--polyfill {text}: write FILE=MODULE, like /usr/bin/node=qjs.wasm"))?;
+        let (module, facts) = read(Path::new(module_file))?;
+        let replaced = rootfs.read(file)?;
+        let known = [file, &replaced.path].into_iter().find_map(|path| polyfill::of(path.rsplit('/').next().unwrap_or_default()));
+        let name = known.map_or_else(|| Path::new(module_file).file_stem().unwrap_or_default().to_string_lossy().into_owned(), |p| p.name.clone());
+        let row = Row {
+            digest: Digest::blake3(&replaced.bytes),
+            path: replaced.path,
+            size: replaced.bytes.len() as u64,
+            args: known.map(|p| p.args.clone()).unwrap_or_default(),
+            options: known.map(|p| p.options.clone()).unwrap_or_default(),
+            polyfill: Some(name.clone()),
+        };
+        self.add(name, module, &facts, row)
+    }
+
+    /// Files of the image that are not looked into, because something else runs in their place.
+    pub fn replaced(&self) -> BTreeSet<String> {
+        self.rows().filter(|(_, row)| row.polyfill.is_some()).map(|(_, row)| row.path.clone()).collect()
+    }
+
     /// Adds a row to a module that `read` gave.
-    pub fn add(&mut self, name: String, module: Vec<u8>, facts: &WasiFacts, row: Row) -> anyhow::Result<()> {
+    fn add(&mut self, name: String, module: Vec<u8>, facts: &WasiFacts, row: Row) -> anyhow::Result<()> {
         if let Some((_, other)) = self.rows().find(|(_, r)| r.path == row.path) {
             ensure!(other.digest != row.digest, "{} is given twice: leave one out", row.path);
             anyhow::bail!("{} is the place of two programs: give one another name with NAME=FILE", row.path);
@@ -109,6 +136,7 @@ impl Programs {
                 coverage: None,
                 syscalls: Some(ProgramSyscalls { linked: evidence.clone(), reachable: evidence, opens_objects: false }),
                 args: row.args.clone(),
+                options: row.options.clone(),
                 polyfill: row.polyfill.clone(),
             };
             (row.digest, binary)
