@@ -51,7 +51,7 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     for (path, _, expected) in CASES {
         check(&binaries, &release, &[path, "a b", "c"], expected)?;
     }
-    check(&binaries, &release, &["/usr/bin/node", "--eval", "std.out.puts(`${os.platform} ${std.getenv('HOME')}\\n`)"], "wasi /root\n")?;
+    check(&binaries, &release, &["/usr/bin/node", "--eval", "std.out.puts(`${os.platform} ${std.getenv('PWD')}\\n`)"], "wasi /\n")?;
     let program = "import os, hashlib; open('/data/x', 'w').write('text'); print(hashlib.sha256(open('/data/x','rb').read()).hexdigest()[:8], os.listdir('/data'))";
     check(&binaries, &release, &["/usr/bin/python3", "-c", program], "982d9e3e ['x']\n")
 }
