@@ -10,7 +10,7 @@ use crate::reservation::RESERVED_BYTES;
 use std::cell::Cell;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 thread_local! {
     /// The context whose lifted code this thread runs, for the handler.
@@ -30,10 +30,13 @@ static KNOWN: AtomicPtr<Known> = AtomicPtr::new(std::ptr::null_mut());
 
 const SIGNALS: [i32; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
 
+/// The handler that wasmer had installed for each, 0 for none: WASI programs run on a stack of wasmer's, and what faults there is a trap, which is wasmer's to end the call with.
+static WASMERS: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
+
 /// Installs the handlers for `code`. After the last artifact of a load is mapped and a wasmer store exists: wasmer installs its own handlers at the first one.
 pub fn install(code: Vec<Range<usize>>, fixups: Vec<Fixup>, window: *mut u8) -> io::Result<()> {
     KNOWN.store(Box::into_raw(Box::new(Known { code, fixups, window: window as usize })), Ordering::Release);
-    for signo in SIGNALS {
+    for (signo, wasmers) in SIGNALS.into_iter().zip(&WASMERS) {
         // SAFETY: the handler touches only the context of its own thread and `KNOWN`.
         let failed = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
@@ -42,7 +45,13 @@ pub fn install(code: Vec<Range<usize>>, fixups: Vec<Fixup>, window: *mut u8) -> 
             action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER | libc::SA_RESTART;
             // A signal that is recorded while this handler runs would leave its mask to the handler, not to what is interrupted.
             (&raw mut action.sa_mask).cast::<u64>().write(syscalls::signal::host_mask(!0));
-            libc::sigaction(signo, &action, std::ptr::null_mut()) != 0
+            let mut before: libc::sigaction = std::mem::zeroed();
+            let failed = libc::sigaction(signo, &action, &mut before) != 0;
+            // Of a second call, what it finds is our own.
+            if !failed && before.sa_flags & libc::SA_SIGINFO != 0 && before.sa_sigaction != action.sa_sigaction {
+                wasmers.store(before.sa_sigaction, Ordering::Release);
+            }
+            failed
         };
         if failed {
             return Err(io::Error::last_os_error());
@@ -119,6 +128,15 @@ unsafe extern "C" fn on_fault(signo: i32, info: *mut libc::siginfo_t, ucontext: 
         }
         registers[libc::REG_RIP as usize] = leave_after_fault as *const () as i64;
         return;
+    }
+    if code > 0 && !context.is_null() && is_lifted(pc) {
+        let wasmers = SIGNALS.iter().position(|s| *s == signo).map_or(0, |i| WASMERS[i].load(Ordering::Acquire));
+        if wasmers != 0 {
+            type Handler = unsafe extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
+            // SAFETY: what was installed with SA_SIGINFO is a function of this type, and these are a handler's arguments.
+            unsafe { std::mem::transmute::<usize, Handler>(wasmers)(signo, info, ucontext) };
+            return;
+        }
     }
     // Copies by syscalls happen outside lifted code too, e.g. when the first program's stack is built.
     let guarded = known().filter(|k| addr.wrapping_sub(k.window) < RESERVED_BYTES).and_then(|k| k.fixups.iter().find(|(range, _)| range.contains(&pc)));

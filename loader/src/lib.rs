@@ -21,6 +21,7 @@ pub mod reservation;
 pub mod section;
 mod vmctx;
 mod vsyscall;
+pub mod wasi;
 mod world;
 
 pub use dispatch::Form;
@@ -29,3 +30,4 @@ pub use machine::Machine;
 pub use megabinary::{LoadError, Megabinary, ShardId};
 pub use native::{Kernel, Next};
 pub use owned::forked;
+pub use wasi::ModuleInput;

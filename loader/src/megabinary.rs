@@ -4,11 +4,13 @@
 //! The fact a newcomer gets wrong: all shards are mapped at load, before lock-down (07 S4); *binding* an object only makes its
 //! addresses answer, and is undone by exec and munmap.
 
+use crate::artifact::ArtifactError;
 use crate::blocks::Blocks;
 use crate::codemap::{CodeMap, Part, PartLayout};
 use crate::fault;
 use crate::linked::{Linked, Row};
 use crate::reservation::Reservation;
+use crate::wasi::{ModuleInput, Modules};
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -26,6 +28,10 @@ pub enum LoadError {
     Window(#[source] io::Error),
     #[error("cannot install fault handlers")]
     Handlers(#[source] io::Error),
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    #[error("cannot make an instance of {name}: {text}")]
+    Instance { name: String, text: String },
 }
 
 /// Index of a shard in its megabinary.
@@ -60,13 +66,15 @@ pub struct Megabinary {
     linked: Linked,
     pub(crate) codemap: CodeMap,
     pub(crate) window: Arc<Reservation>,
+    /// WASI programs.
+    pub(crate) wasi: Modules,
     /// Counts changes of what is bound.
     generation: AtomicU64,
 }
 
 impl Megabinary {
-    /// Maps everything. `code`: as `link` wrote it, and nobody but host root can change it.
-    pub fn map(code: &File) -> Result<Self, LoadError> {
+    /// Maps everything. `code`: as `link` wrote it, and nobody but host root can change it. `programs`: see `Modules::map`.
+    pub fn map(code: &File, programs: Vec<ModuleInput>, in_place: bool) -> Result<Self, LoadError> {
         let linked = Linked::map(code).map_err(LoadError::CodeFile)?;
         let window = Arc::new(Reservation::window().map_err(LoadError::Window)?);
         let shard = |row: &Row| {
@@ -82,11 +90,13 @@ impl Megabinary {
             }
         };
         let shards = linked.rows().iter().map(shard).collect();
+        let wasi = Modules::map(programs, in_place)?;
         let mut fixups = crate::helper::fixups();
         fixups.push(syscalls::guest::arm());
-        fault::install(vec![linked.text()], fixups, window.base()).map_err(LoadError::Handlers)?;
+        let code = std::iter::once(linked.text()).chain(wasi.text()?).collect();
+        fault::install(code, fixups, window.base()).map_err(LoadError::Handlers)?;
         let codemap = CodeMap::new().map_err(LoadError::Reserve)?;
-        Ok(Self { shards, linked, codemap, window, generation: AtomicU64::new(0) })
+        Ok(Self { shards, linked, codemap, window, wasi, generation: AtomicU64::new(0) })
     }
 }
 

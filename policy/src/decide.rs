@@ -35,7 +35,7 @@ pub enum Reason {
     NotAProgram,
     /// A listed program, but no library.
     NotALibrary,
-    /// Needs a polyfill, which this runtime does not have.
+    /// Needs a polyfill, which this release does not have.
     NeedsPolyfill,
     /// The release is older than one this host has run.
     Replayed,
@@ -91,7 +91,7 @@ pub fn decide_exec(verified: &Verified, digest: &Digest, size: u64) -> Decision 
         return Decision::Refuse(Reason::Revoked);
     }
     if let Some(b) = m.binaries.get(digest) {
-        if b.polyfill.is_some() {
+        if b.shard.is_none() {
             return Decision::Refuse(Reason::NeedsPolyfill);
         }
         return allow(b.entry, b.size, size);

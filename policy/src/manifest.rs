@@ -55,12 +55,13 @@ pub struct Artifact {
     pub digest: Digest,
 }
 
-/// The two forms of lifted code (ARCHITECTURE.md, "Two forms of every function").
+/// The two forms of lifted code (ARCHITECTURE.md, "Two forms of every function"), and the one of WASI programs ("WASI programs").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
     Structured,
     Resumable,
+    Wasi,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -91,9 +92,10 @@ pub struct Binary {
     /// 1-based position of the digest among the sorted digests of binaries, libraries and scripts.
     pub entry: u32,
     pub entry_point: String,
-    /// Absent for a binary that a polyfill replaces.
+    /// Absent for a binary that only a polyfill could replace, and the release has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<Digest>,
+    /// Absent for a WASI program, and for what one replaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elf: Option<Elf>,
     #[serde(default, skip_serializing_if = "Overrides::is_empty")]
@@ -105,6 +107,10 @@ pub struct Binary {
     /// Arguments put before the caller's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
+    /// Options of a polyfilled file's callers, and what the program in its place calls them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+    /// Name of the WASI program that runs in the place of this file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub polyfill: Option<String>,
 }
@@ -285,7 +291,7 @@ impl Manifest {
     /// The digests of everything that has an entry number, in that order: first what a process can become or map (programs and libraries with code of their own), then
     /// polyfilled programs and scripts; each part sorted.
     pub fn entry_order(&self) -> Vec<Digest> {
-        let has_code = |d: &Digest| self.libraries.contains_key(d) || self.binaries.get(d).is_some_and(|b| b.elf.is_some());
+        let has_code = |d: &Digest| self.libraries.contains_key(d) || self.binaries.get(d).is_some_and(|b| b.shard.is_some());
         let all: BTreeSet<Digest> = self.binaries.keys().chain(self.libraries.keys()).chain(self.scripts.keys()).copied().collect();
         let (objects, others): (Vec<Digest>, Vec<Digest>) = all.into_iter().partition(has_code);
         [objects, others].concat()

@@ -4,7 +4,7 @@
 //! broken rule. The fact a newcomer gets wrong: address ranges of two libraries must not touch, but two non-PIE executables may: they never coexist.
 
 use crate::digest::Digest;
-use crate::manifest::{Binary, Coverage, Elf, Library, Manifest, ProgramSyscalls, Segment, SyscallEvidence};
+use crate::manifest::{Binary, Coverage, Elf, Form, Library, Manifest, ProgramSyscalls, Segment, SyscallEvidence};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use thiserror::Error;
@@ -149,13 +149,21 @@ fn binary(at: &str, b: &Binary, m: &Manifest) -> Checked {
             elf(&format!("{at}.elf"), e, b.size)?;
             has_shard(&format!("{at}.shard"), shard, m)
         }
+        (Some(shard), None, _) => is_wasi(&format!("{at}.shard"), shard, m),
         (None, None, Some(_)) => Ok(()),
-        _ => broken(at, "needs either shard and elf, or polyfill"),
+        _ => broken(at, "needs shard and elf, or the shard of a WASI program, or polyfill"),
     }
 }
 
 fn has_shard(at: &str, shard: &Digest, m: &Manifest) -> Checked {
     if m.artifacts.iter().any(|a| a.shard == *shard) { Ok(()) } else { broken(at, format!("no artifact is of shard {shard}")) }
+}
+
+/// What has no ELF object must not run as one.
+fn is_wasi(at: &str, shard: &Digest, m: &Manifest) -> Checked {
+    has_shard(at, shard, m)?;
+    let lifted = m.artifacts.iter().any(|a| a.shard == *shard && a.form != Form::Wasi);
+    if lifted { broken(at, "is no WASI program, and there is no elf") } else { Ok(()) }
 }
 
 fn elf(at: &str, e: &Elf, size: u64) -> Checked {

@@ -30,6 +30,11 @@ pub fn dispatch(thread: &mut Thread) {
 
 /// The row's answer. Unknown numbers are ENOSYS, those the list does not have EPERM; a row that is refused by design answers its own errno whatever the list says.
 pub fn run(thread: &mut Thread, nr: u64, args: [u64; 6]) -> SysResult {
+    run_as(thread, nr, nr, args)
+}
+
+/// The same, where the list must have `listed`: a personality may make a program's call by another row than the one that its list has a name for.
+pub(crate) fn run_as(thread: &mut Thread, nr: u64, listed: u64, args: [u64; 6]) -> SysResult {
     let Some(row) = table::row(nr) else {
         if thread.process.first_unknown(nr) {
             thread.process.host.audit(&Event::Unknown { nr });
@@ -40,16 +45,16 @@ pub fn run(thread: &mut Thread, nr: u64, args: [u64; 6]) -> SysResult {
         return Err(Errno::ENOSYS);
     };
     if !thread.process.strace.load(Ordering::Relaxed) {
-        return answer(thread, row, args);
+        return answer(thread, row, listed, args);
     }
     let entry = strace::enter(thread, row, args);
-    let result = answer(thread, row, args);
+    let result = answer(thread, row, listed, args);
     strace::leave(thread, row, args, &entry, result);
     result
 }
 
-fn answer(thread: &mut Thread, row: &table::Row, args: [u64; 6]) -> SysResult {
-    if row.support != Support::Refuse && (thread.process.allows(u64::from(row.nr)) || table::BASE.contains(&row.nr)) {
+fn answer(thread: &mut Thread, row: &table::Row, listed: u64, args: [u64; 6]) -> SysResult {
+    if row.support != Support::Refuse && (thread.process.allows(listed) || table::BASE.contains(&row.nr)) {
         return (row.run)(thread, args);
     }
     let errno = match row.support {
@@ -58,7 +63,8 @@ fn answer(thread: &mut Thread, row: &table::Row, args: [u64; 6]) -> SysResult {
     };
     // ENOSYS is what older kernels say to a program that asks what there is, as every C library does: nobody overstepped anything.
     if errno != Errno::ENOSYS {
-        thread.process.host.audit(&Event::Refused { name: row.name, nr: u64::from(row.nr) });
+        let name = table::row(listed).map_or(row.name, |listed| listed.name);
+        thread.process.host.audit(&Event::Refused { name, nr: listed });
     }
     Err(errno)
 }

@@ -55,6 +55,33 @@ pub struct Object {
     pub segments: Vec<Segment>,
     /// Syscalls this program may make; for libraries unused.
     pub allow: crate::process::AllowList,
+    /// A WASI program instead of an ELF object, by its number among them: it has no addresses and no segments.
+    pub wasi: Option<usize>,
+    /// What becomes of the caller's arguments.
+    pub arguments: Arguments,
+}
+
+/// How a program is called that runs in the place of another.
+#[derive(Clone, Debug, Default)]
+pub struct Arguments {
+    /// Stand before the caller's.
+    pub first: Vec<CString>,
+    /// What the caller writes, and what the program calls it: up to the first argument that is no option.
+    pub options: Vec<(CString, CString)>,
+}
+
+impl Arguments {
+    /// The caller's arguments as the program is to have them.
+    pub(crate) fn applied(&self, mut argv: Vec<CString>) -> Vec<CString> {
+        let is_option = |a: &&mut CString| a.to_bytes().starts_with(b"-") && a.to_bytes() != b"--";
+        for argument in argv.iter_mut().skip(1).take_while(is_option) {
+            if let Some((_, own)) = self.options.iter().find(|(theirs, _)| theirs == argument) {
+                argument.clone_from(own);
+            }
+        }
+        argv.splice(argv.len().min(1)..argv.len().min(1), self.first.iter().cloned());
+        argv
+    }
 }
 
 /// Something worth an audit record that originates in a worker.
@@ -70,6 +97,8 @@ pub enum Event<'a> {
     Gap { rip: u64 },
     /// A handler returned from a fault of structured code, whose registers are not known: the process ends.
     Irreparable { address: u64 },
+    /// A WASI program trapped: the process ends.
+    Trap,
 }
 
 /// The outside world of a guest process.
@@ -114,5 +143,21 @@ pub trait Host: Send + Sync {
     /// The path the guest asked to execute was approved: the process is about to become `id` (host `comm` and `cmdline` may follow).
     fn becoming(&self, id: ObjectId, path: &CStr, argv: &[CString]) {
         let _ = (id, path, argv);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_get_a_beginning_and_options_other_names_up_to_the_first_that_is_none() {
+        let c = |list: &[&str]| list.iter().map(|a| CString::new(*a).unwrap()).collect::<Vec<_>>();
+        let arguments = Arguments { first: c(&["--std"]), options: vec![(c"--eval".into(), c"-e".into())] };
+        assert_eq!(arguments.applied(c(&["node", "--eval", "1", "--eval"])), c(&["node", "--std", "-e", "1", "--eval"]));
+        assert_eq!(arguments.applied(c(&["node", "a.js", "--eval"])), c(&["node", "--std", "a.js", "--eval"]));
+        assert_eq!(arguments.applied(c(&["node", "--", "--eval"])), c(&["node", "--std", "--", "--eval"]));
+        assert_eq!(arguments.applied(Vec::new()), c(&["--std"]));
+        assert_eq!(Arguments::default().applied(c(&["a", "--eval"])), c(&["a", "--eval"]));
     }
 }

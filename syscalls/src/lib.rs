@@ -23,9 +23,10 @@ pub mod thread;
 pub mod time;
 #[cfg(test)]
 pub(crate) mod trial;
+pub mod wasi;
 
 pub use blocking::host_call;
 pub use dispatch::dispatch;
-pub use host::{Event, Host, Object, ObjectId, Segment};
+pub use host::{Arguments, Event, Host, Object, ObjectId, Segment};
 pub use process::Process;
 pub use thread::{NewThread, Next, Thread};

@@ -51,6 +51,8 @@ fn object(n: u64, start: u64, interpreter: Option<CString>) -> Object {
             Segment { start: start + DATA, mem_len: 8192, image_len: 100, image_offset: 8192 * n + 4096, file_offset: 4096, prot: rw },
         ],
         allow: AllowList::ALL,
+        wasi: None,
+        arguments: crate::host::Arguments::default(),
     }
 }
 

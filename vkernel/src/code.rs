@@ -6,18 +6,18 @@ use crate::ring::Ring;
 use crate::store::Store;
 use crate::worker::{self, Image, Worker};
 use crate::{sys, verify};
-use loader::{LoadError, Megabinary, ShardInput};
+use loader::{LoadError, Megabinary, ModuleInput, ShardInput};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
-use policy::manifest::{Elf, Form};
+use policy::manifest::{Binary, Elf, Form};
 use policy::{Digest, Verified};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use syscalls::process::AllowList;
-use syscalls::{Object, Segment, table};
+use syscalls::{Arguments, Object, Segment, table};
 
 /// Maps everything. `files`: the megabinary, then the artifacts in manifest order. Without a `store` that holds still, code is mapped from a copy in memory.
 pub fn load(verified: &Verified, files: &[PathBuf], store: Option<&Store>, ring: Option<&'static Ring>) -> Result<Worker, Failure> {
@@ -25,19 +25,24 @@ pub fn load(verified: &Verified, files: &[PathBuf], store: Option<&Store>, ring:
     let entries = entries(verified);
     let release = Linkable { verified, files, entries: &entries };
     let stored = store.and_then(|store| store.derived(&verified.digest(), &linker(), |file| release.link(file)));
-    let megabinary = match stored.map(|file| Megabinary::map(&file)) {
+    // Several files can be the same program: what a polyfill replaces has many names.
+    let programs: BTreeSet<Digest> = entries.iter().filter(|e| e.elf.is_none()).map(|e| e.shard).collect();
+    let modules = || programs.iter().map(|shard| ModuleInput { name: shard.to_string(), code: release.path_of(shard, Form::Wasi) }).collect::<Vec<_>>();
+    let megabinary = match stored.map(|file| Megabinary::map(&file, modules(), store.is_some())) {
         Some(Ok(megabinary)) => megabinary,
         // Its address is taken, or the store has no place for it: this time from memory.
         Some(Err(LoadError::CodeFile(_))) | None => {
             let file = loader::artifact::sealed("vkernel-aot", |file| release.link(file)).map_err(|e| Failure::new("load container", e, "rebuild it, or see `vkernel verify`"))?;
-            Megabinary::map(&file).map_err(failure)?
+            Megabinary::map(&file, modules(), store.is_some()).map_err(failure)?
         }
         Some(Err(e)) => return Err(failure(e)),
     };
     let megabinary: &'static Megabinary = Box::leak(Box::new(megabinary));
-    let shards = (0..entries.len()).map(|position| megabinary.by_position(position).expect("every entry was linked")).collect();
+    let mut positions = 0..;
+    let shards = entries.iter().map(|e| e.elf.and_then(|_| positions.next()).map(|position| megabinary.by_position(position).expect("every object was linked"))).collect();
+    let number = |e: &Entry<'_>| if e.elf.is_none() { programs.iter().position(|shard| *shard == e.shard) } else { None };
     let image = Image::map(&files[0]).map_err(|e| Failure::new("map megabinary", e, "check memory limits"))?;
-    Ok(Worker::new(entries.iter().map(|e| e.object()).collect(), shards, megabinary, image, ring))
+    Ok(Worker::new(entries.iter().map(|e| e.object(number(e))).collect(), shards, megabinary, image, ring))
 }
 
 /// Code that another linker made is not mapped.
@@ -97,43 +102,48 @@ impl Linkable<'_> {
         loader::link(&self.inputs(), &read, random, out)
     }
 
+    fn path_of(&self, shard: &Digest, form: Form) -> PathBuf {
+        let mut artifacts = verify::artifacts(self.verified).zip(&self.files[1..]);
+        artifacts.find(|(a, _)| a.shard == *shard && a.form == form).map(|(_, path)| path.clone()).expect("misfits() found an artifact for every shard")
+    }
+
+    /// Of every ELF object, in the order of entries.
     fn inputs(&self) -> Vec<ShardInput> {
-        let path_of = |shard: &Digest, form: Form| {
-            let mut artifacts = verify::artifacts(self.verified).zip(&self.files[1..]);
-            artifacts.find(|(a, _)| a.shard == *shard && a.form == form).map(|(_, path)| path.clone()).expect("misfits() found an artifact for every shard")
-        };
-        let input = |e: &Entry<'_>| {
-            let text = e.elf.segments.iter().filter(|s| s.prot.execute);
-            let base = text.clone().map(|s| e.elf.base + s.vaddr).min().unwrap_or(e.elf.base);
-            let end = text.map(|s| e.elf.base + s.vaddr + s.memsz).max().unwrap_or(base);
+        let input = |(e, elf): (&Entry<'_>, &Elf)| {
+            let text = elf.segments.iter().filter(|s| s.prot.execute);
+            let base = text.clone().map(|s| elf.base + s.vaddr).min().unwrap_or(elf.base);
+            let end = text.map(|s| elf.base + s.vaddr + s.memsz).max().unwrap_or(base);
             ShardInput {
                 name: e.path.to_owned(),
                 // The manifest's rules keep objects below 2^30.
                 base: base as u32,
                 text_len: (end - base) as u32,
-                structured: path_of(&e.shard, Form::Structured),
-                resumable: path_of(&e.shard, Form::Resumable),
+                structured: self.path_of(&e.shard, Form::Structured),
+                resumable: self.path_of(&e.shard, Form::Resumable),
             }
         };
-        self.entries.iter().map(input).collect()
+        self.entries.iter().filter_map(|e| Some((e, e.elf?))).map(input).collect()
     }
 }
 
 /// What an entry number stands for, in order. Scripts have entry numbers too, but the supervisor never grants them: they become nothing.
 struct Entry<'a> {
     path: &'a str,
-    elf: &'a Elf,
+    /// None: a WASI program.
+    elf: Option<&'a Elf>,
     shard: Digest,
     allow: AllowList,
+    /// Only a program has a way of being called.
+    binary: Option<&'a Binary>,
 }
 
 fn entries(verified: &Verified) -> Vec<Entry<'_>> {
     let m = verified.manifest();
     let entry = |digest: Digest| {
-        let binary = m.binaries.get(&digest).filter(|b| b.elf.is_some());
+        let binary = m.binaries.get(&digest).filter(|b| b.shard.is_some());
         let library = m.libraries.get(&digest);
         let path = binary.map(|b| &b.path).or(library.map(|l| &l.path))?;
-        let elf = binary.and_then(|b| b.elf.as_ref()).or(library.map(|l| &l.elf))?;
+        let elf = binary.and_then(|b| b.elf.as_ref()).or(library.map(|l| &l.elf));
         let shard = binary.and_then(|b| b.shard).or(library.map(|l| l.shard))?;
         let mut allow = AllowList::NONE;
         for name in binary.map(|b| m.allowed_syscalls(b)).unwrap_or_default() {
@@ -141,7 +151,7 @@ fn entries(verified: &Verified) -> Vec<Entry<'_>> {
                 allow.insert(row.nr);
             }
         }
-        Some(Entry { path, elf, shard, allow })
+        Some(Entry { path, elf, shard, allow, binary })
     };
     m.entry_order().into_iter().filter_map(entry).collect()
 }
@@ -149,36 +159,42 @@ fn entries(verified: &Verified) -> Vec<Entry<'_>> {
 const PAGE: u64 = 4096;
 
 impl Entry<'_> {
-    /// Facts for exec and mmap: page-rounded, the load bias added.
-    fn object(&self) -> Object {
-        let base = self.elf.base;
-        let down = |a: u64| a / PAGE * PAGE;
-        let up = |a: u64| a.next_multiple_of(PAGE);
-        let segment = |s: &policy::manifest::Segment| {
-            let start = down(base + s.vaddr);
-            Segment {
-                start,
-                mem_len: up(base + s.vaddr + s.memsz) - start,
-                image_len: if s.filesz == 0 { 0 } else { base + s.vaddr - start + s.filesz },
-                image_offset: s.image_offset,
-                file_offset: down(s.file_offset),
-                prot: s.prot.bits() as i32,
-            }
-        };
-        let segments: Vec<Segment> = self.elf.segments.iter().map(segment).collect();
+    /// Facts for exec and mmap: page-rounded, the load bias added. `wasi`: its number among the WASI programs, if it is one.
+    fn object(&self, wasi: Option<usize>) -> Object {
+        let base = self.elf.map_or(0, |elf| elf.base);
+        let segments: Vec<Segment> = self.elf.iter().flat_map(|elf| &elf.segments).map(|s| segment(base, s)).collect();
         let c = |text: &str| CString::new(text.replace('\0', "")).expect("NULs were removed");
         Object {
             path: c(self.path),
             base,
-            start: segments.first().map_or(base, |s| s.start),
-            end: segments.last().map_or(base, |s| s.start + s.mem_len),
-            entry: base + self.elf.entry,
-            phdr: base + self.elf.phdr,
+            // procfs is told where a program's code begins: of one without addresses, where its memory does.
+            start: segments.first().map_or(syscalls::wasi::BASE, |s| s.start),
+            end: segments.last().map_or(syscalls::wasi::BASE, |s| s.start + s.mem_len),
+            entry: self.elf.map_or(0, |elf| base + elf.entry),
+            phdr: self.elf.map_or(0, |elf| base + elf.phdr),
             phent: 56,
-            phnum: u64::from(self.elf.phnum),
-            interpreter: self.elf.interpreter.as_deref().map(c),
+            phnum: self.elf.map_or(0, |elf| elf.phnum.into()),
+            interpreter: self.elf.and_then(|elf| elf.interpreter.as_deref()).map(c),
             segments,
             allow: self.allow,
+            wasi,
+            arguments: self.binary.map_or_else(Arguments::default, |b| Arguments {
+                first: b.args.iter().map(|a| c(a)).collect(),
+                options: b.options.iter().map(|(theirs, own)| (c(theirs), c(own))).collect(),
+            }),
         }
+    }
+}
+
+fn segment(base: u64, s: &policy::manifest::Segment) -> Segment {
+    let down = |a: u64| a / PAGE * PAGE;
+    let start = down(base + s.vaddr);
+    Segment {
+        start,
+        mem_len: (base + s.vaddr + s.memsz).next_multiple_of(PAGE) - start,
+        image_len: if s.filesz == 0 { 0 } else { base + s.vaddr - start + s.filesz },
+        image_offset: s.image_offset,
+        file_offset: down(s.file_offset),
+        prot: s.prot.bits() as i32,
     }
 }

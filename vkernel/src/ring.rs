@@ -57,6 +57,8 @@ impl Note {
     pub const GAP: u32 = 3;
     /// A handler returned from a fault of structured code at `detail`.
     pub const IRREPARABLE_FAULT: u32 = 4;
+    /// A WASI program trapped.
+    pub const TRAP: u32 = 5;
 
     pub fn new(nr: u32, entry: u32, reason: u32) -> Self {
         Self { pid: std::process::id(), nr, entry, reason, detail: 0 }
@@ -73,6 +75,7 @@ impl Note {
             Self::EXECUTABLE_MAPPING => "executable-mapping",
             Self::GAP => "unlifted-instruction",
             Self::IRREPARABLE_FAULT => "irreparable-fault",
+            Self::TRAP => "wasi-trap",
             _ => "unknown",
         }
     }

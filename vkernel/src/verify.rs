@@ -23,7 +23,7 @@ pub fn items(verified: &Verified, manifest: &Path) -> Vec<Item> {
     let dir = manifest.parent().unwrap_or(Path::new(""));
     let m = verified.manifest();
     let megabinary = Item { source: dir.join(&m.megabinary), digest: m.megabinary_digest, mapped: true };
-    std::iter::once(megabinary).chain(artifacts(verified).map(|a| Item { source: dir.join(&a.file), digest: a.digest, mapped: false })).collect()
+    std::iter::once(megabinary).chain(artifacts(verified).map(|a| Item { source: dir.join(&a.file), digest: a.digest, mapped: a.form == Form::Wasi })).collect()
 }
 
 /// Why this host cannot run the release: one line each.
@@ -38,9 +38,11 @@ pub fn misfits(verified: &Verified) -> Vec<Failure> {
         }
     }
     let m = verified.manifest();
-    let shards = m.binaries.values().filter_map(|b| b.shard.map(|s| (&b.path, s))).chain(m.libraries.values().map(|l| (&l.path, l.shard)));
-    for (path, shard) in shards {
-        for form in [Form::Structured, Form::Resumable] {
+    const LIFTED: &[Form] = &[Form::Structured, Form::Resumable];
+    let forms = |elf: bool| if elf { LIFTED } else { &[Form::Wasi] };
+    let programs = m.binaries.values().filter_map(|b| Some((&b.path, b.shard?, forms(b.elf.is_some()))));
+    for (path, shard, forms) in programs.chain(m.libraries.values().map(|l| (&l.path, l.shard, LIFTED))) {
+        for &form in forms {
             if verified.artifact(&shard, form, TARGET).is_none() {
                 found.push(Failure::new(format!("{path} ({form:?} code)"), format!("no artifact for {TARGET}"), "rebuild for this target"));
             }

@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::protocol::{EXEC_MARK, LIBRARY_MARK};
 use crate::request::ask;
 use crate::ring::{Note, Ring};
+use loader::wasi::Ended;
 use loader::{Form, Kernel, Machine, Megabinary, Next, ShardId};
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -47,8 +48,8 @@ impl Image {
 pub struct Worker {
     /// By entry number, from 1.
     pub objects: Vec<Object>,
-    /// Code of each object.
-    pub shards: Vec<ShardId>,
+    /// Lifted code of each object; a WASI program has none.
+    pub shards: Vec<Option<ShardId>>,
     pub megabinary: &'static Megabinary,
     pub image: Image,
     pub ring: Option<&'static Ring>,
@@ -64,7 +65,7 @@ unsafe impl Send for Worker {}
 unsafe impl Sync for Worker {}
 
 impl Worker {
-    pub fn new(objects: Vec<Object>, shards: Vec<ShardId>, megabinary: &'static Megabinary, image: Image, ring: Option<&'static Ring>) -> Self {
+    pub fn new(objects: Vec<Object>, shards: Vec<Option<ShardId>>, megabinary: &'static Megabinary, image: Image, ring: Option<&'static Ring>) -> Self {
         Self { objects, shards, megabinary, image, ring, form: Form::Both, program: AtomicU32::new(0) }
     }
 
@@ -150,13 +151,17 @@ impl Host for Worker {
     }
 
     fn bind(&self, id: ObjectId) {
-        if let Err(e) = self.megabinary.bind(self.shards[id.0 as usize - 1]) {
+        if let Some(shard) = self.shards[id.0 as usize - 1]
+            && let Err(e) = self.megabinary.bind(shard)
+        {
             self.trace(&format!("vkernel: bind {}: {e}\n", self.object(id).path.to_string_lossy()));
         }
     }
 
     fn unbind(&self, id: ObjectId) {
-        let _ = self.megabinary.unbind(self.shards[id.0 as usize - 1]);
+        if let Some(shard) = self.shards[id.0 as usize - 1] {
+            let _ = self.megabinary.unbind(shard);
+        }
     }
 
     fn unbind_all(&self) {
@@ -189,6 +194,7 @@ impl Host for Worker {
                 self.note(0, Note::GAP, *rip);
                 self.tell_gap(*rip);
             }
+            Event::Trap => self.note(0, Note::TRAP, 0),
             Event::Irreparable { address } => {
                 self.note(0, Note::IRREPARABLE_FAULT, *address);
                 self.trace(&format!("vkernel: a handler returned to repeat the access to {address:#x}, which optimised code cannot: run this program with --form resumable\n"));
@@ -227,6 +233,8 @@ impl Kernel for Guest {
             return Next::Exit(status);
         }
         match signal::poll(&mut self.thread) {
+            // The process has become a program that no dispatcher runs.
+            syscalls::Next::Continue if self.thread.wasi.is_some() => Next::Exit(0),
             syscalls::Next::Continue => Next::Run,
             syscalls::Next::ThreadExit(status) => Next::Exit(status),
         }
@@ -261,7 +269,11 @@ fn complain(e: &dyn std::error::Error) {
 
 fn run_guest(machine: &mut Machine, form: Form, begin: impl FnOnce(*mut syscalls::abi::CpuState) -> Thread) -> i32 {
     let mut guest = Guest { thread: begin(machine.cpu()), ended: None };
-    match machine.run(&mut guest, form) {
+    let ended = match machine.run(&mut guest, form) {
+        Ok(status) => guest.thread.wasi.take().map_or(Ok(status), |start| run_wasi(machine, &mut guest.thread, &start)),
+        Err(e) => Err(e),
+    };
+    match ended {
         Ok(status) => status,
         Err(e) => {
             complain(&e);
@@ -269,6 +281,22 @@ fn run_guest(machine: &mut Machine, form: Form, begin: impl FnOnce(*mut syscalls
             unsafe { libc::_exit(125) }
         }
     }
+}
+
+/// As a shell says of a program that SIGABRT ended.
+const TRAPPED: i32 = 134;
+
+/// Runs a WASI program to the end of its process.
+fn run_wasi(machine: &mut Machine, thread: &mut Thread, start: &syscalls::wasi::Start) -> Result<i32, loader::LoadError> {
+    Ok(match machine.run_wasi(thread, start)? {
+        Ended::Returned => 0,
+        Ended::Trapped(why) => {
+            let host = &thread.process.host;
+            host.trace(&format!("vkernel: {}: {why}: the program ends with status {TRAPPED}\n", start.argv.first().map_or_else(String::new, |a| a.to_string_lossy().into_owned())));
+            host.audit(&Event::Trap);
+            TRAPPED
+        }
+    })
 }
 
 /// The end of a guest thread: the leader's status is the process's, and only the leader's host thread may end by `exit(2)` itself (a thread that

@@ -44,6 +44,7 @@ fn verified() -> Verified {
         coverage: None,
         syscalls: None,
         args: vec![],
+        options: BTreeMap::new(),
         polyfill: None,
     };
     let library = Library { path: "/lib/libx.so".into(), size: LIBRARY.len() as u64, entry: 0, shard, elf: elf(0x20_0000, LIBRARY.len()), coverage: None };

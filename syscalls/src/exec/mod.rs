@@ -74,20 +74,23 @@ fn exec(t: &mut Thread, dir: i32, path: u64, argv: u64, envp: u64, flags: i32) -
 }
 
 /// The point of no return: the calling thread is the only one. An errno here is fatal for the caller (Linux kills with SIGKILL/SIGSEGV).
-pub(crate) fn become_program(t: &mut Thread, p: Prepared) -> Result<(), Errno> {
+pub(crate) fn become_program(t: &mut Thread, mut p: Prepared) -> Result<(), Errno> {
     let process = t.process.clone();
     let host = &*process.host;
     // Before the stack goes: the parent takes over what the child changed on it.
     crate::process::vfork_done(t);
     // Locks that the old program holds are given up, as at a thread's end.
     crate::thread::walk_robust_list(t);
+    let object = host.object(p.id);
+    p.argv = object.arguments.applied(std::mem::take(&mut p.argv));
     host.becoming(p.id, &p.path, &p.argv);
     host.unbind_all();
     let limits = process.limits();
     let mut memory = process.memory();
     memory.reset()?;
-    memory.place_object(host, p.id, p.identity)?;
-    let object = host.object(p.id);
+    if object.wasi.is_none() {
+        memory.place_object(host, p.id, p.identity)?;
+    }
     let mut entry = object.entry;
     let mut base = 0;
     if let Some((id, identity)) = p.interpreter {
@@ -105,6 +108,7 @@ pub(crate) fn become_program(t: &mut Thread, p: Prepared) -> Result<(), Errno> {
     process.forget_unknown();
     let comm: Vec<u8> = p.path.to_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default().iter().copied().take(15).collect();
     set_name(&comm);
+    t.wasi = object.wasi.map(|module| crate::wasi::Start { module, argv: p.argv.clone(), envp: p.envp });
     *process.exe.lock().unwrap_or_else(PoisonError::into_inner) = Some(Exe { id: p.id, path: p.exe, argv: p.argv, comm, auxv: image.auxv, args: image.args, env: image.env });
     files::close_on_exec();
     crate::signal::exec_reset(t);

@@ -501,6 +501,11 @@ pub(crate) fn exec_reset(t: &mut Thread) {
     }
 }
 
+/// For a program that knows no signals: `signal` does nothing to it, and the call that raised it says why.
+pub(crate) fn ignore(signal: i32) {
+    let _ = host::set_disposition(signal, Disposition::Ignore, 0);
+}
+
 /// Ends the process by the default action of `signal`.
 pub fn die(signal: i32) -> ! {
     let _ = host::set_disposition(signal, Disposition::Default, 0);

@@ -59,6 +59,8 @@ pub struct Thread {
     pub replaced: bool,
     /// The guest asked for this thread's end.
     pub exit: Option<i32>,
+    /// The process has become a WASI program, which is to be started.
+    pub wasi: Option<crate::wasi::Start>,
     /// This process is a vfork child whose parent waits.
     pub(crate) vfork: Option<crate::process::vfork::Mailbox>,
 }
@@ -74,7 +76,7 @@ impl Thread {
         let signals = ThreadSignals::new(cpu, 0);
         signals.start(&process);
         process.threads().tids.push(tid);
-        Self { cpu, process, tid, clear_child_tid: 0, robust_list: 0, signals, replaced: false, exit: None, vfork: None }
+        Self { cpu, process, tid, clear_child_tid: 0, robust_list: 0, signals, replaced: false, exit: None, wasi: None, vfork: None }
     }
 
     /// Guest memory.
@@ -133,7 +135,7 @@ impl NewThread {
         let _ = self.ready.send(tid);
         signals.apply_mask();
         let clear_child_tid = self.clear_child_tid;
-        Thread { cpu, process, tid, clear_child_tid, robust_list: 0, signals, replaced: false, exit: None, vfork: None }
+        Thread { cpu, process, tid, clear_child_tid, robust_list: 0, signals, replaced: false, exit: None, wasi: None, vfork: None }
     }
 }
 

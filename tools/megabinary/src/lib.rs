@@ -6,7 +6,8 @@
 //!
 //! Shape of the module: memories are *imported* (`vk.mem`, `vk.cpu`, `vk.codemap`, as in a shard) because the host shares two of them between threads and owns the
 //! third per thread; the table is *defined* and exported as `table`, because its contents are all here: slot 0 is the miss stub, then one contiguous range per form of each shard.
-//! Functions: the two host imports, then per shard its structured and its resumable functions, then the miss stub and `_dispatch`.
+//! Functions: the two host imports and those of WASI that are used, then per shard its structured and its resumable functions, then those of each WASI program, then the miss stub and `_dispatch`. A WASI program has its own memory, tables, globals and
+//! segments, behind the shared ones.
 #![forbid(unsafe_code)]
 
 mod dispatch;
@@ -15,10 +16,12 @@ mod merge;
 mod reindex;
 pub mod section;
 pub mod slots;
+mod wasi;
 
 pub use dispatch::{DispatchError, check_dispatch};
 pub use image::{ImageSegment, PAGE_BYTES};
 pub use merge::{Megabinary, MergeError, Program, ShardInput, merge, shard_digest};
+pub use wasi::{WasiFacts, WasiInput, check_wasi, features as wasi_features, wasi_digest};
 
 /// Changes when the merged form changes: stands in `vkernel.meta` and is part of cache keys.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;

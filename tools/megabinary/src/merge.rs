@@ -5,7 +5,8 @@
 
 use crate::image::{self, ImageSegment};
 use crate::reindex::{self, Types};
-use crate::section::{self, EntryMap, FormRow, MapRow, Meta, ShardRow};
+use crate::section::{self, EntryMap, FormRow, MapRow, Meta, ProgramRow, ShardRow};
+use crate::wasi::{self, Parts, WasiInput};
 use crate::{FORMAT_VERSION, dispatch};
 use policy::Digest;
 use std::borrow::Cow;
@@ -22,6 +23,8 @@ pub enum MergeError {
     Shape { name: String, reason: String },
     #[error("{path} starts at {pc:#x}, where no lifted function begins: its ELF entry is wrong")]
     NoEntry { path: String, pc: u64 },
+    #[error("{name}: {reason}")]
+    Wasi { name: String, reason: String },
     #[error("the merged module is not valid: {0}")]
     Invalid(wasmparser::BinaryReaderError),
 }
@@ -70,16 +73,18 @@ struct Merged {
     code: wasm::CodeSection,
     elements: wasm::ElementSection,
     sections: Vec<(String, Vec<u8>)>,
+    imports: wasm::ImportSection,
+    /// Merged index of each function of WASI.
+    wasi: BTreeMap<&'static str, u32>,
     next_function: u32,
     next_slot: u32,
 }
 
-/// Merges shards, which must be sorted by path.
-pub fn merge(container_id: Digest, tools: BTreeMap<String, String>, shards: &[ShardInput<'_>], programs: &[Program<'_>]) -> Result<Megabinary, MergeError> {
+/// Merges shards, which must be sorted by path, and WASI programs, sorted by digest.
+pub fn merge(container_id: Digest, tools: BTreeMap<String, String>, shards: &[ShardInput<'_>], programs: &[Program<'_>], wasi: &[WasiInput<'_>]) -> Result<Megabinary, MergeError> {
     debug_assert!(shards.is_sorted_by(|a, b| a.path < b.path));
-    let mut m = Merged { next_function: import::FUNCTIONS, next_slot: 1, ..Merged::default() };
-    let syscall = m.types.index(&FuncType::new([], []));
-    let helper = m.types.index(&FuncType::new([ValType::I32, ValType::I64, ValType::I64], [ValType::I64]));
+    let mut m = Merged { next_slot: 1, ..Merged::default() };
+    m.import_host(wasi)?;
     let mut rows = Vec::new();
     for s in shards {
         let structured = m.form(s.path, s.structured)?;
@@ -87,11 +92,18 @@ pub fn merge(container_id: Digest, tools: BTreeMap<String, String>, shards: &[Sh
         let (shard, entry) = (shard_digest(s.structured, s.resumable), s.entry);
         rows.push(ShardRow { name: s.path.into(), source: s.source, shard, base: s.base, structured, resumable, entry });
     }
-    let map = entry_map(shards, &rows, programs)?;
+    let mut map = entry_map(shards, &rows, programs)?;
+    let mut parts = Parts::new(m.elements.len(), m.next_slot);
+    let wasi_rows = wasi.iter().map(|w| m.wasi_program(w, &mut parts, &mut map)).collect::<Result<Vec<_>, _>>()?;
     m.dispatcher(&map);
-    let mut module = m.module(syscall, helper);
+    let mut module = m.module(&parts);
     let meta = Meta { container_id, format: FORMAT_VERSION, tools };
-    m.sections.extend([(section::META.to_owned(), section::encode(&meta)), (section::SHARDS.to_owned(), section::encode(&rows)), (section::MAP.to_owned(), section::encode(&map))]);
+    m.sections.extend([
+        (section::META.to_owned(), section::encode(&meta)),
+        (section::SHARDS.to_owned(), section::encode(&rows)),
+        (section::MAP.to_owned(), section::encode(&map)),
+        (section::PROGRAMS.to_owned(), section::encode(&wasi_rows)),
+    ]);
     for (name, data) in &m.sections {
         module.section(&wasm::CustomSection { name: name.into(), data: data.into() });
     }
@@ -103,6 +115,37 @@ pub fn merge(container_id: Digest, tools: BTreeMap<String, String>, shards: &[Sh
 }
 
 impl Merged {
+    /// The functions of the host: those of lifted code, and those of WASI that any program uses.
+    fn import_host(&mut self, programs: &[WasiInput<'_>]) -> Result<(), MergeError> {
+        let syscall = self.types.index(&FuncType::new([], []));
+        let helper = self.types.index(&FuncType::new([ValType::I32, ValType::I64, ValType::I64], [ValType::I64]));
+        self.imports.import(import::LINUX, import::SYSCALL, wasm::EntityType::Function(syscall));
+        self.imports.import(import::X86, import::HELPER, wasm::EntityType::Function(helper));
+        self.next_function = import::FUNCTIONS;
+        let mut used = BTreeMap::new();
+        for p in programs {
+            used.extend(wasi::check_wasi(p.name, p.module)?.imports.into_iter().map(|f| (f.name, f)));
+        }
+        for (name, function) in used {
+            let ty = self.types.index(&wasi::signature(function));
+            self.imports.import(syscalls::wasi::MODULE, name, wasm::EntityType::Function(ty));
+            self.wasi.insert(name, self.next_function);
+            self.next_function += 1;
+        }
+        Ok(())
+    }
+
+    fn wasi_program(&mut self, input: &WasiInput<'_>, parts: &mut Parts, map: &mut EntryMap) -> Result<ProgramRow, MergeError> {
+        let first = self.next_function;
+        let mut into = wasi::Into { types: &mut self.types, functions: &mut self.functions, code: &mut self.code, elements: &mut self.elements };
+        let added = wasi::append(input, first, &self.wasi, parts, &mut into)?;
+        self.next_function += added.functions;
+        for source in &input.sources {
+            map.0.insert(*source, MapRow { pc: 0, slot: 0, start: Some(added.start) });
+        }
+        Ok(ProgramRow { name: input.name.into(), shard: wasi::wasi_digest(input.module), first, functions: added.functions, memory: added.memory, sources: input.sources.clone() })
+    }
+
     fn form(&mut self, name: &str, module: &[u8]) -> Result<FormRow, MergeError> {
         let first = self.next_function;
         let added = reindex::append(name, module, first, &mut self.types, &mut self.functions, &mut self.code)?;
@@ -123,24 +166,22 @@ impl Merged {
         self.elements.active(None, &wasm::ConstExpr::i32_const(0), wasm::Elements::Functions(Cow::Owned(vec![self.next_function])));
     }
 
-    fn module(&self, syscall: u32, helper: u32) -> wasm::Module {
+    fn module(&mut self, parts: &Parts) -> wasm::Module {
         let memory = |pages: u64, shared: bool| wasm::MemoryType { minimum: pages, maximum: Some(pages), memory64: false, shared, page_size_log2: None };
-        let mut imports = wasm::ImportSection::new();
-        imports.import(import::LINUX, import::SYSCALL, wasm::EntityType::Function(syscall));
-        imports.import(import::X86, import::HELPER, wasm::EntityType::Function(helper));
-        imports.import(import::MODULE, import::MEM, memory(65536, true));
-        imports.import(import::MODULE, import::CPU, memory(1, false));
-        imports.import(import::MODULE, import::CODEMAP, memory(65536, true));
-        imports.import(import::MODULE, import::ANY, wasm::GlobalType { val_type: wasm::ValType::I64, mutable: false, shared: false });
-        let slots = u64::from(self.next_slot);
-        let mut tables = wasm::TableSection::new();
-        tables.table(wasm::TableType { element_type: wasm::RefType::FUNCREF, minimum: slots, maximum: Some(slots), table64: false, shared: false });
+        self.imports.import(import::MODULE, import::MEM, memory(65536, true));
+        self.imports.import(import::MODULE, import::CPU, memory(1, false));
+        self.imports.import(import::MODULE, import::CODEMAP, memory(65536, true));
+        self.imports.import(import::MODULE, import::ANY, wasm::GlobalType { val_type: wasm::ValType::I64, mutable: false, shared: false });
         let mut exports = wasm::ExportSection::new();
         exports.export("_dispatch", wasm::ExportKind::Func, self.next_function + 1);
         exports.export(import::TABLE, wasm::ExportKind::Table, 0);
         let mut module = wasm::Module::new();
-        module.section(&self.types.section()).section(&imports).section(&self.functions).section(&tables);
-        module.section(&exports).section(&self.elements).section(&self.code);
+        module.section(&self.types.section()).section(&self.imports).section(&self.functions);
+        parts.add_declarations(&mut module);
+        module.section(&exports).section(&self.elements);
+        parts.add_data_count(&mut module);
+        module.section(&self.code);
+        parts.add_data(&mut module);
         module
     }
 }
@@ -156,7 +197,7 @@ fn entry_map(shards: &[ShardInput<'_>], rows: &[ShardRow], programs: &[Program<'
         let structured = slot_of(shard.structured, abi::section::ENTRIES, 8, p.start).filter(|s| *s < row.structured.entries).map(|s| row.structured.slot + s);
         let resumable = || slot_of(shard.resumable, abi::section::BLOCKS, 12, p.start).map(|_| MISS);
         let slot = structured.or_else(resumable).ok_or_else(|| MergeError::NoEntry { path: p.path.into(), pc: p.start })?;
-        map.0.insert(p.source, MapRow { pc: p.start as u32, slot });
+        map.0.insert(p.source, MapRow { pc: p.start as u32, slot, start: None });
     }
     Ok(map)
 }

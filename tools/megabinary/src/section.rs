@@ -1,4 +1,4 @@
-//! The custom sections of a megabinary, except the image: `vkernel.meta`, `vkernel.shards`, `vkernel.map`.
+//! The custom sections of a megabinary, except the image: `vkernel.meta`, `vkernel.shards`, `vkernel.programs`, `vkernel.map`.
 //!
 //! Owns their JSON forms (canonical, so equal inputs give equal bytes) and reading them back. The fact a newcomer gets wrong: nothing here is authority; the signed manifest is.
 //! `verify` uses these sections to show that module and manifest tell the same story.
@@ -13,6 +13,7 @@ pub const META: &str = "vkernel.meta";
 pub const SHARDS: &str = "vkernel.shards";
 pub const MAP: &str = "vkernel.map";
 pub const IMAGE: &str = "vkernel.image";
+pub const PROGRAMS: &str = "vkernel.programs";
 
 #[derive(Debug, Error)]
 pub enum SectionError {
@@ -72,6 +73,22 @@ pub struct MapRow {
     pub pc: u32,
     /// Table slot of the structured function there.
     pub slot: u32,
+    /// Of a WASI program: the function to call instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<u32>,
+}
+
+/// One row of `vkernel.programs`: a WASI program, with functions `first..first + functions` and the memory of this number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramRow {
+    pub name: String,
+    pub shard: Digest,
+    pub first: u32,
+    pub functions: u32,
+    pub memory: u32,
+    /// Digests of the files that are executed as it.
+    pub sources: Vec<Digest>,
 }
 
 /// The section's bytes.
@@ -84,6 +101,7 @@ pub(crate) fn encode(value: &impl Serialize) -> Vec<u8> {
 pub struct Sections {
     pub meta: Meta,
     pub shards: Vec<ShardRow>,
+    pub programs: Vec<ProgramRow>,
     pub map: EntryMap,
 }
 
@@ -95,7 +113,7 @@ pub fn read(module: &[u8]) -> Result<Sections, SectionError> {
             found.insert(s.name(), s.data());
         }
     }
-    Ok(Sections { meta: decode(&found, META)?, shards: decode(&found, SHARDS)?, map: decode(&found, MAP)? })
+    Ok(Sections { meta: decode(&found, META)?, shards: decode(&found, SHARDS)?, programs: decode(&found, PROGRAMS)?, map: decode(&found, MAP)? })
 }
 
 fn decode<T: DeserializeOwned>(found: &BTreeMap<&str, &[u8]>, name: &'static str) -> Result<T, SectionError> {

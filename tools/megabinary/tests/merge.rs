@@ -67,7 +67,7 @@ fn shard<'a>(path: &'a str, base: u64, modules: &'a (Vec<u8>, Vec<u8>)) -> Shard
 fn merged(a: &(Vec<u8>, Vec<u8>), b: &(Vec<u8>, Vec<u8>), start: u64) -> Result<Megabinary, MergeError> {
     let shards = [shard("/bin/a", 0x1000000, a), shard("/lib/b", 0x2000000, b)];
     let program = Program { path: "/bin/a", source: Digest::blake3(b"/bin/a"), start_shard: 1, start };
-    merge(Digest::blake3(b"c"), BTreeMap::from([("lift".into(), "1".into())]), &shards, &[program])
+    merge(Digest::blake3(b"c"), BTreeMap::from([("lift".into(), "1".into())]), &shards, &[program], &[])
 }
 
 fn pairs() -> [(Vec<u8>, Vec<u8>); 2] {

@@ -4,6 +4,7 @@
 
 use crate::compile::{TARGET, cpu_features};
 use crate::scan::{Inventory, Object};
+use crate::wasi::Programs;
 use anyhow::Context;
 use megabinary::section::ShardRow;
 use policy::manifest::{Artifact, Binary, Coverage, Elf, Form, GlobalPolicies, Library, Manifest, Networking, Omitted, Overrides, ProgramSyscalls, Prot, Script, Segment};
@@ -82,27 +83,30 @@ pub struct Made {
 }
 
 /// Digest of everything that shapes the release before any code is made.
-pub fn container_id(release: &Release, found: &Inventory) -> Digest {
+pub fn container_id(release: &Release, found: &Inventory, wasi: &Programs) -> Digest {
     let files: BTreeMap<&str, String> = found.paths.iter().map(|(p, d)| (p.as_str(), d.to_string())).collect();
+    let programs: BTreeMap<String, String> = wasi.rows().map(|(p, row)| (row.digest.to_string(), p.shard().to_string())).collect();
     let value = serde_json::json!({
         "name": release.name, "serial": release.serial, "version": release.version, "files": files,
         "default_syscalls": release.policy.default_syscalls, "networking": release.policy.networking, "overrides": release.policy.overrides,
+        "programs": programs,
     });
     Digest::blake3(&canonical::to_bytes(&value))
 }
 
 /// Everything but the signatures.
-pub fn manifest(release: &Release, found: &Inventory, built: &[Built<'_>], made: Vec<Made>, megabinary: (String, Digest)) -> Manifest {
+pub fn manifest(release: &Release, found: &Inventory, wasi: &Programs, built: &[Built<'_>], made: Vec<Made>, megabinary: (String, Digest)) -> Manifest {
     let artifact = |m: Made| Artifact { target: TARGET.into(), cpu_features: cpu_features(), engine: m.engine, shard: m.shard, form: m.form, file: m.file, digest: m.digest };
-    let programs = built.iter().filter(|b| b.object.program).map(|b| (b.digest, binary(b, release)));
+    let programs = built.iter().filter(|b| b.object.program).map(|b| (b.digest, binary(b, release))).chain(wasi.binaries(&release.policy.overrides));
     let libraries = built.iter().filter(|b| b.object.library).map(|b| (b.digest, library(b)));
     let scripts = found.scripts.iter().map(|(d, s)| {
         let script = Script { path: s.path.clone(), size: s.size, entry: 0, interpreter: s.interpreter.clone(), argument: s.argument.clone() };
         (*d, script)
     });
-    let omitted = found.omitted.iter().map(|o| Omitted { path: o.path.clone(), digest: o.digest, reason: o.reason.clone() });
+    let omitted =
+        found.omitted.iter().filter(|o| wasi.rows().all(|(_, row)| row.digest != o.digest)).map(|o| Omitted { path: o.path.clone(), digest: o.digest, reason: o.reason.clone() });
     let mut manifest = Manifest {
-        container_id: container_id(release, found),
+        container_id: container_id(release, found, wasi),
         name: release.name.clone(),
         serial: release.serial,
         version: release.version.clone(),
@@ -115,7 +119,7 @@ pub fn manifest(release: &Release, found: &Inventory, built: &[Built<'_>], made:
         libraries: libraries.collect(),
         scripts: scripts.collect(),
         omitted: omitted.collect(),
-        agent_tools: BTreeMap::new(),
+        agent_tools: wasi.tools().collect(),
         signatures: None,
     };
     manifest.number_entries();
@@ -135,6 +139,7 @@ fn binary(b: &Built<'_>, release: &Release) -> Binary {
         coverage: Some(b.coverage.clone()),
         syscalls: b.syscalls.clone(),
         args: Vec::new(),
+        options: BTreeMap::new(),
         polyfill: None,
     }
 }

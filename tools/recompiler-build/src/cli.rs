@@ -29,7 +29,9 @@ const EXAMPLES: &str = "Examples:
   recompiler-build lift /usr/bin/ls --report
   recompiler-build report --rootfs /srv/debian --include /usr/bin --gaps
   recompiler-build --image docker://registry.example/shop:1 --include /usr/bin/shop --output out/container.wasm --manifest out/manifest.json --key build.key
+  recompiler-build --rootfs /srv/app --include /usr/bin/app --polyfill /usr/bin/node=qjs.wasm --output out/container.wasm --manifest out/manifest.json --key build.key
   recompiler-build scan --image oci-archive:shop.tar --json
+  recompiler-build bundle hello.wasm sum.wasm --output out/container.wasm --manifest out/manifest.json --key build.key --install root
   recompiler-build push out/manifest.json docker://registry.example/shop:1-signed --image docker://registry.example/shop:1";
 
 /// What the command line asks for.
@@ -63,6 +65,8 @@ pub enum Command {
     Lift(LiftArgs),
     /// Scan, lift and merge, without native code: container.wasm and an unsigned manifest.
     Merge(BuildArgs),
+    /// Make a release of WASI programs: compiled, behind one dispatcher, listed by their hashes, signed.
+    Bundle(BundleArgs),
     /// Compile shard modules written by `lift --output`.
     Compile(CompileArgs),
     /// Sign a manifest; other keys' signatures stay.
@@ -167,6 +171,29 @@ pub struct BuildArgs {
     /// Which scripts to list in the manifest.
     #[arg(long, value_enum, default_value_t)]
     pub scripts: Scripts,
+    /// WASI program (preview 1) to add, FILE or NAME=FILE: the file runs by its hash as what it is, from wherever it lies in the image; can be given several times.
+    #[arg(long, value_name = "[NAME=]FILE")]
+    pub add_tool: Vec<String>,
+    /// Run MODULE, a WASI program, where FILE of the image is executed; scripts for it too. How the catalogue maps arguments is in the manifest; can be given several times.
+    #[arg(long, value_name = "FILE=MODULE")]
+    pub polyfill: Vec<String>,
+    #[command(flatten)]
+    pub release: ReleaseArgs,
+    /// How much time to spend on speed.
+    #[arg(long, value_enum, default_value_t)]
+    pub tier: Tier,
+    /// Fail before compiling if a file's coverage is lower.
+    #[arg(long, value_name = "PERCENT", value_parser = percent, long_help = coverage::LIMIT)]
+    pub min_coverage: Option<f64>,
+    #[command(flatten)]
+    pub remote: RemoteCacheArgs,
+    #[command(flatten)]
+    pub work: WorkArgs,
+}
+
+/// What a release is called, where it goes, and who signs it.
+#[derive(Debug, Args)]
+pub struct ReleaseArgs {
     /// Where to write the megabinary; it must lie in the manifest's directory.
     #[arg(long, value_name = "FILE", default_value = "container.wasm")]
     pub output: PathBuf,
@@ -191,20 +218,29 @@ pub struct BuildArgs {
     /// JSON file with default_syscalls, networking and per-path overrides [default: every call vkernel has, no network].
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// How much time to spend on speed.
-    #[arg(long, value_enum, default_value_t)]
-    pub tier: Tier,
     /// Print the build's figures as JSON.
     #[arg(long)]
     pub json: bool,
-    /// Fail before compiling if a file's coverage is lower.
-    #[arg(long, value_name = "PERCENT", value_parser = percent, long_help = coverage::LIMIT)]
-    pub min_coverage: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = BUNDLE)]
+pub struct BundleArgs {
+    /// Modules of WASI preview 1 that export `_start` and `memory`. Their rows say /usr/bin/NAME; NAME is the file's name unless it is given.
+    #[arg(required = true, value_name = "[NAME=]FILE")]
+    pub programs: Vec<String>,
+    /// Copy each program to its place below this directory, which is then a root directory for `vkernel run`.
+    #[arg(long, value_name = "DIR")]
+    pub install: Option<PathBuf>,
     #[command(flatten)]
-    pub remote: RemoteCacheArgs,
+    pub release: ReleaseArgs,
     #[command(flatten)]
     pub work: WorkArgs,
 }
+
+const BUNDLE: &str = "Examples:
+  recompiler-build bundle hello.wasm sum=target/wasm32-wasip1/release/sum.wasm --output out/container.wasm --manifest out/manifest.json --key build.key --install root
+  vkernel run out/manifest.json --rootfs root --key build.pub -- hello.wasm";
 
 /// Results of other machines.
 #[derive(Debug, Args)]

@@ -2,18 +2,20 @@
 
 use crate::assemble::{PolicyFile, Release};
 use crate::cache::Cache;
-use crate::cli::{BuildArgs, Cli, Command, CompileArgs, KeygenArgs, LiftArgs, ReportArgs, Request, ScanArgs, SignArgs, VerifyArgs, WorkArgs};
+use crate::cli::{BuildArgs, BundleArgs, Cli, Command, CompileArgs, KeygenArgs, LiftArgs, ReleaseArgs, ReportArgs, Request, ScanArgs, SignArgs, VerifyArgs, WorkArgs};
 use crate::compile::{self, Job};
 use crate::coverage::Certified;
-use crate::pipeline::{self, Build, form_name};
+use crate::pipeline::{self, Build, Summary, form_name};
 use crate::remote_cache::Remote;
 use crate::scan::rootfs::Rootfs;
+use crate::wasi::Programs;
 use crate::{coverage, fetching, inventory, lifting, output, progress, scan, verifying};
 use anyhow::Context;
 use clap::CommandFactory;
 use policy::key::key_id;
 use policy::manifest::Form;
 use policy::{Manifest, PrivateKey, TrustedKeys, canonical, signature};
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,7 @@ pub fn run(request: Request) -> anyhow::Result<()> {
     };
     match command {
         Command::Merge(args) => build(args, true),
+        Command::Bundle(args) => bundle(args),
         Command::Scan(args) => list(&args),
         Command::Report(args) => certify(&args),
         Command::Lift(args) => lift(&args),
@@ -54,32 +57,93 @@ fn jobs(work: &WorkArgs) -> NonZero<usize> {
 }
 
 fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
-    let (start, json) = (Instant::now(), args.json);
-    let key = args.key.as_deref().map(|path| read_key(path, args.key_id.as_deref())).transpose()?;
-    let release = Release { name: args.name, serial: args.serial, version: args.release, policy: PolicyFile::read(args.policy.as_deref())? };
+    let start = Instant::now();
+    let mut wasi = Programs::default();
+    args.add_tool.iter().try_for_each(|tool| wasi.add_tool(tool))?;
     let cache = Cache::open(args.work.cache.as_deref())?;
     let remote = Remote::open(&args.remote, &args.image.source, &cache)?;
-    let summary = pipeline::build(&Build {
+    let rootfs = fetching::rootfs(&args.image.source, args.work.cache.as_deref())?;
+    if !args.polyfill.is_empty() {
+        let image = Rootfs::open(&rootfs)?;
+        args.polyfill.iter().try_for_each(|polyfill| wasi.add_polyfill(polyfill, &image))?;
+    }
+    let (tier, min_coverage) = (args.tier, args.min_coverage);
+    let release = &args.release;
+    let built = pipeline::build(&Build {
         remote,
-        rootfs: fetching::rootfs(&args.image.source, args.work.cache.as_deref())?,
+        rootfs: Some(rootfs),
         include: args.image.include,
         scripts: args.scripts,
-        output: args.output,
-        manifest: args.manifest,
-        key,
-        release,
+        output: release.output.clone(),
+        manifest: release.manifest.clone(),
+        key: key(release)?,
+        release: described(release)?,
+        wasi,
         cache,
-        tier: args.tier,
+        tier,
         jobs: jobs(&args.work),
-        min_coverage: args.min_coverage,
+        min_coverage,
         merge_only,
     })?;
+    tell(&built, release.json, start)
+}
+
+/// WASI programs alone.
+fn bundle(args: BundleArgs) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let mut wasi = Programs::default();
+    args.programs.iter().try_for_each(|program| wasi.add_tool(program))?;
+    let release = &args.release;
+    let built = pipeline::build(&Build {
+        remote: Remote::none(),
+        rootfs: None,
+        include: Vec::new(),
+        scripts: scan::Scripts::default(),
+        output: release.output.clone(),
+        manifest: release.manifest.clone(),
+        key: key(release)?,
+        release: described(release)?,
+        wasi: wasi.clone(),
+        cache: Cache::open(args.work.cache.as_deref())?,
+        tier: compile::Tier::default(),
+        jobs: jobs(&args.work),
+        min_coverage: None,
+        merge_only: false,
+    })?;
+    if let Some(root) = &args.install {
+        install(&wasi, root)?;
+    }
+    tell(&built, release.json, start)
+}
+
+/// Puts the files of a bundle where their rows say.
+fn install(wasi: &Programs, root: &Path) -> anyhow::Result<()> {
+    for (program, row) in wasi.rows() {
+        let at = root.join(&row.path[1..]);
+        output::directory(at.parent().unwrap_or(root))?;
+        output::replace(&at, &program.module)?;
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&at, executable).with_context(|| format!("cannot make {} executable", at.display()))?;
+    }
+    Ok(())
+}
+
+fn key(release: &ReleaseArgs) -> anyhow::Result<Option<(PrivateKey, String)>> {
+    release.key.as_deref().map(|path| read_key(path, release.key_id.as_deref())).transpose()
+}
+
+fn described(release: &ReleaseArgs) -> anyhow::Result<Release> {
+    Ok(Release { name: release.name.clone(), serial: release.serial, version: release.release.clone(), policy: PolicyFile::read(release.policy.as_deref())? })
+}
+
+/// The figures of a build.
+fn tell(summary: &Summary, json: bool, start: Instant) -> anyhow::Result<()> {
     if json {
-        return print(&format!("{:#}\n", serde_json::to_value(&summary).context("figures are plain JSON")?));
+        return print(&format!("{:#}\n", serde_json::to_value(summary).context("figures are plain JSON")?));
     }
     println!(
-        "{} objects ({} lifted now), {} scripts, {} omitted, {} unlifted instructions and {} gated ones",
-        summary.objects, summary.lifted, summary.scripts, summary.omitted, summary.gaps, summary.gated
+        "{} objects ({} lifted now), {} WASI programs, {} scripts, {} omitted, {} unlifted instructions and {} gated ones",
+        summary.objects, summary.lifted, summary.programs, summary.scripts, summary.omitted, summary.gaps, summary.gated
     );
     println!(
         "{:.1} MB WASM, {:.1} MB native code ({} modules compiled now), {:.1} s",
@@ -114,7 +178,7 @@ fn print(text: &str) -> anyhow::Result<()> {
 fn certify(args: &ReportArgs) -> anyhow::Result<()> {
     let cache = Cache::open(args.cache.as_deref())?;
     let rootfs = Rootfs::open(&fetching::rootfs(&args.image.source, args.cache.as_deref())?)?;
-    let found = scan::scan(&rootfs, &args.image.include, scan::Scripts::Included)?;
+    let found = scan::scan(&rootfs, &args.image.include, scan::Scripts::Included, BTreeSet::new())?;
     let bar = progress::bar("certify", found.objects.len());
     let mut certificates = Vec::new();
     for (digest, object) in &found.objects {

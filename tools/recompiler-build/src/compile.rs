@@ -85,6 +85,7 @@ pub fn engine_name(form: Form) -> &'static str {
     match form {
         Form::Structured => "wasmer 7.4.2 llvm 22.1 vkernel.12",
         Form::Resumable => "wasmer 7.4.2 cranelift 0.135",
+        Form::Wasi => "wasmer 7.4.2 llvm 22.1 vkernel.11",
     }
 }
 
@@ -101,6 +102,13 @@ fn features() -> Features {
     f
 }
 
+/// What `megabinary::wasi_features` says, in wasmer's words.
+fn wasi_features() -> Features {
+    let mut f = Features::default();
+    f.simd(true).bulk_memory(true).threads(false).multi_value(true).reference_types(true).tail_call(true).exceptions(false).extended_const(true);
+    f
+}
+
 fn engine(form: Form, threads: NonZero<usize>) -> Engine {
     let target = Some(Target::new(Triple::host(), CpuFeature::for_host()));
     let builder = match form {
@@ -110,13 +118,20 @@ fn engine(form: Form, threads: NonZero<usize>) -> Engine {
             llvm.host_instructions(Some(instruction::host_instructions())).opt_level(LLVMOptLevel::Less);
             EngineBuilder::new(llvm)
         }
+        Form::Wasi => {
+            // wasmer's own conventions. Its memory operations stay volatile: an access out of bounds traps, also one whose result nobody needs.
+            let mut llvm = LLVM::new();
+            llvm.experimental_artifact(true).num_threads(threads);
+            EngineBuilder::new(llvm)
+        }
         Form::Resumable => {
             let mut cranelift = Cranelift::new();
             cranelift.num_threads(threads);
             EngineBuilder::new(cranelift)
         }
     };
-    builder.set_target(target).set_features(Some(features())).engine().into()
+    let features = if form == Form::Wasi { wasi_features() } else { features() };
+    builder.set_target(target).set_features(Some(features)).engine().into()
 }
 
 /// What the loader promises structured code (`abi::Links`).
@@ -141,6 +156,7 @@ pub fn key(job: &Job<'_>) -> String {
     key.part(match job.form {
         Form::Structured => b"O1 non-volatile elf",
         Form::Resumable => b"speed",
+        Form::Wasi => b"O3 wasi elf",
     });
     key.hex()
 }
@@ -163,11 +179,11 @@ pub fn compile(cache: &Cache, job: &Job<'_>, threads: NonZero<usize>) -> Result<
 /// What is released of a compiler's output.
 fn image(job: &Job<'_>, bytes: Vec<u8>) -> Result<Compiled, CompileError> {
     let bytes = match job.form {
-        Form::Structured => slim::image(bytes),
+        Form::Structured | Form::Wasi => slim::image(bytes),
         Form::Resumable => link::image(&bytes),
     };
     let bytes = bytes.map_err(|source| CompileError::Link { name: job.name.into(), form: job.form, source })?;
-    if job.form == Form::Structured {
+    if job.form != Form::Resumable {
         sound::check(&bytes).map_err(|Unsound { address, instruction }| CompileError::Unsound { name: job.name.into(), address, instruction })?;
     }
     Ok(Compiled { bytes, engine: engine_name(job.form).into() })

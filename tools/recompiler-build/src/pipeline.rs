@@ -13,6 +13,7 @@ use crate::lifting::{self, Shard};
 use crate::remote_cache::{Entry, Remote};
 use crate::scan::rootfs::Rootfs;
 use crate::scan::{self, Inventory};
+use crate::wasi::{self, Programs};
 use crate::{output, progress};
 use anyhow::Context;
 use megabinary::slots;
@@ -26,13 +27,15 @@ use std::path::{Path, PathBuf};
 
 /// What to build, and where to put it.
 pub struct Build {
-    pub rootfs: PathBuf,
+    /// None: a release of WASI programs alone.
+    pub rootfs: Option<PathBuf>,
     pub include: Vec<String>,
     pub scripts: scan::Scripts,
     pub output: PathBuf,
     pub manifest: PathBuf,
     pub key: Option<(PrivateKey, String)>,
     pub release: Release,
+    pub wasi: Programs,
     pub cache: Cache,
     pub remote: Remote,
     pub tier: Tier,
@@ -49,6 +52,8 @@ pub struct Summary {
     pub objects: usize,
     pub scripts: usize,
     pub omitted: usize,
+    /// Modules of WASI programs.
+    pub programs: usize,
     pub lifted: usize,
     pub compiled: usize,
     /// Instructions that stop the guest; those behind cpuid bits that it is not shown.
@@ -75,7 +80,7 @@ pub fn build(b: &Build) -> anyhow::Result<Summary> {
     let megabinary_name = inside.join(b.output.file_name().unwrap_or_default()).to_string_lossy().into_owned();
     let mut cost = Cost::default();
     let found = cost.stage("scan", || {
-        let found = scan::scan(&Rootfs::open(&b.rootfs)?, &b.include, b.scripts)?;
+        let found = find(b)?;
         let text_bytes = found.objects.values().map(|o| o.facts.text_bytes()).sum();
         Ok((found, Work { text_bytes, made_bytes: 0 }))
     })?;
@@ -102,6 +107,7 @@ pub fn build(b: &Build) -> anyhow::Result<Summary> {
         objects: placed.len(),
         scripts: found.scripts.len(),
         omitted: found.omitted.len(),
+        programs: b.wasi.iter().count(),
         lifted,
         compiled: native.fresh,
         gaps: shards.iter().map(|s| s.certificate.gap_count()).sum(),
@@ -110,6 +116,14 @@ pub fn build(b: &Build) -> anyhow::Result<Summary> {
         aot_bytes: native.code.iter().map(|(_, c)| c.bytes.len()).sum(),
         cost,
     })
+}
+
+/// What is lifted: nothing without an image.
+fn find(b: &Build) -> anyhow::Result<Inventory> {
+    match &b.rootfs {
+        Some(rootfs) if !b.include.is_empty() => Ok(scan::scan(&Rootfs::open(rootfs)?, &b.include, b.scripts, b.wasi.replaced())?),
+        _ => Ok(Inventory::default()),
+    }
 }
 
 /// The directory a file is to be written into, made if needed, without symlinks.
@@ -177,19 +191,20 @@ fn merge(b: &Build, found: &Inventory, placed: &[Placed<'_>], shards: &[Shard]) 
         })
         .collect();
     let index = |digest: &Digest| placed.iter().position(|p| p.digest == *digest).expect("every object is placed");
-    let rootfs = Rootfs::open(&b.rootfs)?;
+    let rootfs = b.rootfs.as_deref().map(Rootfs::open).transpose()?;
     let mut programs = Vec::new();
     for p in placed.iter().filter(|p| p.object.program) {
-        let start_shard = match &p.object.facts.interpreter {
-            Some(interpreter) => index(&found.paths[&rootfs.resolve(interpreter)?.0]),
-            None => index(&p.digest),
+        let start_shard = match (&p.object.facts.interpreter, &rootfs) {
+            (Some(interpreter), Some(rootfs)) => index(&found.paths[&rootfs.resolve(interpreter)?.0]),
+            _ => index(&p.digest),
         };
         let start = placed[start_shard].base + placed[start_shard].object.facts.entry;
         programs.push(Program { path: &p.object.path, source: p.digest, start_shard, start });
     }
     let tools = [("lift", lift::LIFTER_VERSION), ("recompiler-build", env!("CARGO_PKG_VERSION"))];
     let tools = tools.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect::<BTreeMap<_, _>>();
-    Ok(megabinary::merge(assemble::container_id(&b.release, found), tools, &inputs, &programs)?)
+    let wasi: Vec<_> = b.wasi.iter().map(wasi::Program::input).collect();
+    Ok(megabinary::merge(assemble::container_id(&b.release, found, &b.wasi), tools, &inputs, &programs, &wasi)?)
 }
 
 /// The cache's names of the shards of a build.
@@ -201,6 +216,7 @@ pub fn form_name(form: Form) -> &'static str {
     match form {
         Form::Structured => "structured",
         Form::Resumable => "resumable",
+        Form::Wasi => "wasi",
     }
 }
 
@@ -219,7 +235,7 @@ fn manifest_bytes(b: &Build, found: &Inventory, placed: &[Placed<'_>], shards: &
         .collect();
     let copy = |(m, _): &MadeCode| Made { shard: m.shard, form: m.form, file: m.file.clone(), digest: m.digest, engine: m.engine.clone() };
     let made = made.iter().map(copy).collect();
-    let manifest = assemble::manifest(&b.release, found, &built, made, (name, Digest::blake3(&merged.wasm)));
+    let manifest = assemble::manifest(&b.release, found, &b.wasi, &built, made, (name, Digest::blake3(&merged.wasm)));
     if !b.merge_only {
         policy::rules::check(&manifest).context("the manifest just made breaks a rule, please report this")?;
     }
@@ -250,7 +266,7 @@ fn forget_old(directory: &Path, made: &[MadeCode]) {
     let ours = |name: &str| {
         let mut parts = name.split('.');
         let digest = parts.next().is_some_and(|d| d.len() == 64 && d.bytes().all(|b| b.is_ascii_hexdigit()));
-        digest && matches!(parts.next(), Some("structured" | "resumable")) && parts.count() == 1
+        digest && matches!(parts.next(), Some("structured" | "resumable" | "wasi")) && parts.count() == 1
     };
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

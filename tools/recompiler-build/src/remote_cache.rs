@@ -32,6 +32,11 @@ pub struct Remote {
 }
 
 impl Remote {
+    /// No cache.
+    pub fn none() -> Remote {
+        Remote { from: Vec::new(), to: None, keys: TrustedKeys::default(), access: Vec::new() }
+    }
+
     /// Fetches and checks the indexes.
     pub fn open(args: &RemoteCacheArgs, source: &SourceArgs, cache: &Cache) -> anyhow::Result<Remote> {
         let mut keys = TrustedKeys::default();

@@ -59,6 +59,11 @@ fn same_story(verified: &Verified, wasm: &[u8]) -> anyhow::Result<()> {
             ensure!(s.image_offset + s.filesz <= wasm.len() as u64, "a segment of {digest} lies past its end");
         }
     }
+    for (digest, binary) in m.binaries.iter().filter(|(_, b)| b.elf.is_none()) {
+        let Some(shard) = binary.shard else { continue };
+        let found = sections.programs.iter().any(|row| row.shard == shard && row.sources.contains(digest));
+        ensure!(found, "holds no program for {} ({digest})", binary.path);
+    }
     for (digest, binary) in m.binaries.iter().filter(|(_, b)| b.shard.is_some()) {
         ensure!(sections.map.0.contains_key(digest), "_dispatch does not know {} ({digest})", binary.path);
     }

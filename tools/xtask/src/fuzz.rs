@@ -14,8 +14,16 @@ const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 const FLAGS: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
                      -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
 /// Name and longest input.
-const TARGETS: &[(&str, u32)] =
-    &[("elf_discover", 1 << 16), ("elf_scan", 1 << 16), ("lift_code", 1 << 9), ("manifest", 1 << 14), ("megabinary", 1 << 14), ("request", 1 << 10), ("shard_sections", 1 << 10)];
+const TARGETS: &[(&str, u32)] = &[
+    ("elf_discover", 1 << 16),
+    ("elf_scan", 1 << 16),
+    ("lift_code", 1 << 9),
+    ("manifest", 1 << 14),
+    ("megabinary", 1 << 14),
+    ("request", 1 << 10),
+    ("shard_sections", 1 << 10),
+    ("wasi_module", 1 << 14),
+];
 
 /// Runs all targets, `seconds` altogether.
 pub(crate) fn run(seconds: u32) -> anyhow::Result<()> {
@@ -99,8 +107,18 @@ fn seed(name: &str, corpus: &Path) -> anyhow::Result<()> {
         "megabinary" => {
             let digest = format!("blake3:{:064}", 0);
             let meta = format!("{{\"container_id\":\"{digest}\",\"format\":1,\"tools\":{{}}}}");
-            let sections = [("vkernel.meta", meta), ("vkernel.shards", "[]".to_owned()), ("vkernel.map", "{}".to_owned())];
+            let sections = [("vkernel.meta", meta), ("vkernel.programs", "[]".to_owned()), ("vkernel.shards", "[]".to_owned()), ("vkernel.map", "{}".to_owned())];
             put("empty", &sections.iter().fold(b"\0asm\x01\0\0\0".to_vec(), |m, (n, body)| [m, custom(n, body.as_bytes())].concat()))?;
+        }
+        "wasi_module" => {
+            let hello = fs::read(crate::wasi::modules()?.join("functions.wasm"))?;
+            put("functions", &hello)?;
+            let source = work().join("seed.wat");
+            fs::write(
+                &source,
+                "(module (import \"wasi_snapshot_preview1\" \"fd_close\" (func (param i32) (result i32))) (table 1 funcref) (memory (export \"memory\") 1) (global (mut i32) (i32.const 1)) (elem (i32.const 0) 1) (data (i32.const 8) \"x\") (func (export \"_start\") (drop (call 0 (global.get 0)))))",
+            )?;
+            process::run(Command::new("wat2wasm").arg(&source).arg("-o").arg(corpus.join("small")))?;
         }
         _ => put("blocks", &[&[1_u32, 0, 0, 5, 0, 1].map(u32::to_le_bytes).concat()[..]].concat())?,
     }

@@ -18,6 +18,7 @@ mod setup;
 mod sources;
 mod suite;
 mod test;
+mod wasi;
 
 use clap::{Parser, Subcommand};
 

@@ -2,7 +2,7 @@
 
 use crate::process::{self, root, say, work};
 use crate::suite::{adversary, blocks, csmith};
-use crate::{demo, fuzz, gates, mutants, release, rootfs, setup};
+use crate::{demo, fuzz, gates, mutants, release, rootfs, setup, wasi};
 use anyhow::Context;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -70,6 +70,7 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
             "tamper",
             "terminal",
             "tidy",
+            "wasi",
             "worker",
         ],
         filter,
@@ -98,6 +99,9 @@ fn integration(binaries: &setup::Binaries, release: &release::Release, targets: 
         tests.args(["--test", target]);
     }
     tests.arg("--").args(filter).args(["--test-threads", "2"]);
+    if targets.contains(&"wasi") {
+        tests.env("VKERNEL_WASI", wasi::modules()?).env("VKERNEL_ORACLE", wasi::oracle()?);
+    }
     process::run(told(&mut tests, binaries, release)).context("integration tests failed")
 }
 

@@ -144,8 +144,8 @@ fn lists_scripts_bits_formats_and_why_something_is_not_taken() {
     assert_eq!(reached.files.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["/opt/ok", "/usr/bin/env", "/usr/bin/tool"]);
     assert!(dot(&reached).contains("\"/opt/ok\" -> \"/usr/bin/tool\" [style=dotted]") && table(&inventory).contains("1 setuid or setgid, 1 with engines"));
     // The build agrees: by name an error, in a directory omitted.
-    let named = |path: &str| crate::scan::scan(&rootfs, &[path.into()], Scripts::Included).err().unwrap().to_string();
+    let named = |path: &str| crate::scan::scan(&rootfs, &[path.into()], Scripts::Included, Default::default()).err().unwrap().to_string();
     assert!(named("/usr/bin/luajit").contains("jit:") && named("/opt/lost").contains("asks env for nothing"));
-    let found = crate::scan::scan(&rootfs, &["/usr/bin".into(), "/opt/ok".into()], Scripts::Included).unwrap();
+    let found = crate::scan::scan(&rootfs, &["/usr/bin".into(), "/opt/ok".into()], Scripts::Included, Default::default()).unwrap();
     assert!(found.omitted.iter().any(|o| o.path == "/usr/bin/luajit" && o.reason.starts_with("jit:")), "{:?}", found.omitted.iter().map(|o| &o.reason).collect::<Vec<_>>());
 }

@@ -96,18 +96,20 @@ struct Scanner<'a> {
     rootfs: &'a Rootfs,
     search: Search,
     found: Inventory,
+    /// Paths of files in whose place something else runs: whoever needs them has what it needs.
+    replaced: BTreeSet<String>,
 }
 
 /// Scans an image for the included paths: files, or directories with everything in them.
-pub fn scan(rootfs: &Rootfs, include: &[String], scripts: Scripts) -> Result<Inventory, ScanError> {
-    let mut s = Scanner { rootfs, search: Search::of(rootfs), found: Inventory::default() };
+pub fn scan(rootfs: &Rootfs, include: &[String], scripts: Scripts, replaced: BTreeSet<String>) -> Result<Inventory, ScanError> {
+    let mut s = Scanner { rootfs, search: Search::of(rootfs), found: Inventory::default(), replaced };
     for path in include {
         match rootfs.resolve(path)? {
             (file, Kind::File) => s.program(&file, 0)?,
             (directory, Kind::Directory) => s.directory(&directory)?,
         }
     }
-    if s.found.objects.is_empty() {
+    if s.found.objects.is_empty() && s.replaced.is_empty() {
         return Err(ScanError::Nothing);
     }
     if scripts == Scripts::All {
@@ -150,6 +152,9 @@ impl Scanner<'_> {
         let content = self.rootfs.read(path)?;
         if content.bytes.starts_with(b"#!") {
             return self.script(content, depth);
+        }
+        if self.replaced.contains(&content.path) {
+            return Ok(());
         }
         if !elf::is_elf(&content.bytes) {
             return Err(ScanError::NotExecutable { path: content.path });
@@ -254,7 +259,7 @@ mod tests {
     #[test]
     fn finds_the_closure_of_a_program_of_this_machine() {
         let rootfs = Rootfs::open(std::path::Path::new("/")).unwrap();
-        let found = scan(&rootfs, &["/bin/ls".into()], Scripts::Included).unwrap();
+        let found = scan(&rootfs, &["/bin/ls".into()], Scripts::Included, BTreeSet::new()).unwrap();
         let object = |end: &str| found.objects.values().find(|o| o.path.ends_with(end)).unwrap_or_else(|| panic!("{end}"));
         assert!(object("/usr/bin/ls").program && !object("/usr/bin/ls").library);
         assert!(object("/libc.so.6").library && !object("/libc.so.6").program);
@@ -268,7 +273,7 @@ mod tests {
         std::fs::write(root.path().join("f.s"), ".globl f\nf: ret\n").unwrap();
         let gcc = std::process::Command::new("gcc").args(["-nostdlib", "-shared", "-Wl,-soname,libx.so,-e,f", "-o", "libx.so", "f.s"]).current_dir(root.path()).status();
         assert!(gcc.expect("gcc is installed").success());
-        let found = scan(&Rootfs::open(root.path()).unwrap(), &["/libx.so".into()], Scripts::Included).unwrap();
+        let found = scan(&Rootfs::open(root.path()).unwrap(), &["/libx.so".into()], Scripts::Included, BTreeSet::new()).unwrap();
         let o = found.objects.values().next().unwrap();
         assert!(o.facts.entry != 0 && o.library && !o.program);
     }
@@ -278,7 +283,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         std::fs::copy("/bin/ls", root.path().join("ls")).unwrap();
         let rootfs = Rootfs::open(root.path()).unwrap();
-        let error = scan(&rootfs, &["/ls".into()], Scripts::Included).err().unwrap().to_string();
+        let error = scan(&rootfs, &["/ls".into()], Scripts::Included, BTreeSet::new()).err().unwrap().to_string();
         assert!(error.starts_with("/ls: needs lib"), "{error}");
     }
 
@@ -291,8 +296,8 @@ mod tests {
         std::fs::write(root.path().join("bin/arm"), &elf).unwrap();
         std::fs::write(root.path().join("bin/readme"), "text").unwrap();
         let rootfs = Rootfs::open(root.path()).unwrap();
-        assert!(scan(&rootfs, &["/bin/arm".into()], Scripts::Included).err().unwrap().to_string().contains("aarch64"));
-        let mut s = Scanner { rootfs: &rootfs, search: Search::of(&rootfs), found: Inventory::default() };
+        assert!(scan(&rootfs, &["/bin/arm".into()], Scripts::Included, BTreeSet::new()).err().unwrap().to_string().contains("aarch64"));
+        let mut s = Scanner { rootfs: &rootfs, search: Search::of(&rootfs), found: Inventory::default(), replaced: BTreeSet::new() };
         s.directory("/bin").unwrap();
         assert_eq!(s.found.omitted.iter().map(|o| o.path.as_str()).collect::<Vec<_>>(), ["/bin/arm"]);
         assert!(s.found.omitted[0].reason.starts_with("is an aarch64 program"), "{}", s.found.omitted[0].reason);

@@ -75,7 +75,7 @@ mod tests {
         let rootfs = Rootfs::open(root.path()).unwrap();
         let include = ["/usr/bin/sh".to_owned(), "/usr/bin/env".to_owned()];
         let of = |scripts| {
-            let mut paths: Vec<_> = scan(&rootfs, &include, scripts).unwrap().scripts.into_values().map(|s| s.path).collect();
+            let mut paths: Vec<_> = scan(&rootfs, &include, scripts, Default::default()).unwrap().scripts.into_values().map(|s| s.path).collect();
             paths.sort();
             paths
         };

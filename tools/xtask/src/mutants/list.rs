@@ -124,8 +124,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the allow-list is not asked",
         "syscalls/src/dispatch.rs",
-        "(thread.process.allows(u64::from(row.nr)) ||",
-        "(true || thread.process.allows(u64::from(row.nr)) ||",
+        "(thread.process.allows(listed) ||",
+        "(true || thread.process.allows(listed) ||",
         Lib,
         "outside_the_allow_list",
     ),

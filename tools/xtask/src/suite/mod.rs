@@ -15,6 +15,7 @@ mod gnu;
 mod i386;
 mod native;
 mod perl;
+mod polyfills;
 mod programs;
 mod python;
 mod scripted;
@@ -40,6 +41,8 @@ pub(crate) enum Suite {
     },
     /// Licences, bans and sources of all dependencies (builds cargo-deny first)
     Deny,
+    /// QuickJS and CPython as WASI programs in the place of node and python3 (fetches both)
+    Polyfills,
     /// Coverage-guided fuzzing of everything that parses foreign bytes
     Fuzz {
         /// Seconds, divided among the targets
@@ -171,6 +174,7 @@ impl Suite {
         match self {
             Suite::All { summary } => all(summary),
             Suite::Deny => gates::deny(),
+            Suite::Polyfills => polyfills::run_all(),
             Suite::Fuzz { seconds } => fuzz::run(seconds),
             Suite::Torture { sample, level, fixed } => torture::run(sample, &level, fixed)?.check(),
             Suite::I386 => i386::run()?.check(),

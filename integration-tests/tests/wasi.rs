@@ -1,0 +1,292 @@
+//! WASI programs: the same module under wasmtime and under `vkernel run`, and what a release of such programs refuses.
+//!
+//! The fact a newcomer gets wrong: both sides get a root directory of their own, made alike, because the programs write.
+
+use integration_tests::{Setup, finish, install, show};
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+/// Name of what `cargo xtask test` made for these tests.
+fn made(name: &str) -> PathBuf {
+    PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run `cargo xtask test` as root")))
+}
+
+fn module(name: &str) -> PathBuf {
+    made("VKERNEL_WASI").join(format!("{name}.wasm"))
+}
+
+/// A signed release in a directory of its own.
+struct Release {
+    dir: tempfile::TempDir,
+}
+
+const ALL: [&str; 4] = ["hello", "files", "functions", "traps"];
+
+impl Release {
+    /// Of these modules, with more options for `recompiler-build`.
+    fn bundle(names: &[&str], options: &[&str]) -> Release {
+        let release = Release::empty();
+        let mut c = release.command("bundle");
+        c.args(names.iter().map(|n| module(n))).args(options);
+        let out = finish(c);
+        assert!(out.status.success(), "{}", show(&out));
+        release
+    }
+
+    /// A key, and nothing else yet.
+    fn empty() -> Release {
+        let release = Release { dir: tempfile::tempdir().expect("a directory can be made") };
+        assert!(finish(release.keygen()).status.success());
+        release
+    }
+
+    fn keygen(&self) -> Command {
+        let mut c = Command::new(Setup::get().recompiler);
+        c.arg("keygen").arg(self.at("build.key"));
+        c
+    }
+
+    fn command(&self, command: &str) -> Command {
+        let mut c = Command::new(Setup::get().recompiler);
+        c.args([command].into_iter().filter(|c| !c.is_empty()));
+        c.arg("--output").arg(self.at("container.wasm")).arg("--manifest").arg(self.at("manifest.json")).arg("--key").arg(self.at("build.key"));
+        // The one of the release that other tests use: bash is compiled.
+        c.arg("--cache").arg(made("VKERNEL_WASI").with_file_name("cache"));
+        c
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn run(&self, root: &Path, options: &[&str], program: &[&str]) -> Command {
+        let mut c = Command::new(Setup::get().vkernel);
+        c.arg("run").arg(self.at("manifest.json")).arg("--rootfs").arg(root).arg("--key").arg(self.at("build.pub"));
+        c.args(["--writable", "--env", "GREETING=hello"]).args(options).arg("--").args(program);
+        c
+    }
+}
+
+/// The programs of all tests that change none of them.
+fn shared() -> &'static Release {
+    static RELEASE: OnceLock<Release> = OnceLock::new();
+    RELEASE.get_or_init(|| Release::bundle(&ALL, &[]))
+}
+
+/// A root directory with the modules in /usr/bin and what `functions.c` expects.
+fn root() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let at = |name: &str| dir.path().join(name);
+    for name in ["data/dir", "data/dir3", "dev", "etc", "proc", "sys", "tmp", "usr/bin"] {
+        std::fs::create_dir_all(at(name)).expect("made");
+    }
+    let put = |name: &str, text: &str| std::fs::write(at(name), text).expect("written");
+    put("data/file", "content of the file\n");
+    put("etc/passwd", "x\n");
+    for name in ["data/dir/entry1", "data/dir/entry2", "data/dir/entry3"] {
+        put(name, "");
+    }
+    for (to, name) in [("file", "inside"), ("../../etc/passwd", "up"), ("/data/file", "absolute"), ("nothing", "dangling"), ("loop", "loop"), ("../..", "door")] {
+        symlink(to, at("data").join(name)).expect("linked");
+    }
+    for name in ALL {
+        install(&module(name), &at("usr/bin").join(format!("{name}.wasm")));
+    }
+    dir
+}
+
+/// Runs with an input, and no longer than a minute.
+fn fed(c: Command, input: &str) -> Output {
+    let mut timed = Command::new("timeout");
+    timed.args(["--kill-after=5", "60"]).arg(c.get_program()).args(c.get_args());
+    let mut child = timed.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("timeout starts");
+    // A program that reads nothing closes the pipe.
+    let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
+    child.wait_with_output().expect("it ends")
+}
+
+/// Under wasmtime and under vkernel.
+fn both(program: &str, arguments: &[&str], input: &str) -> [Output; 2] {
+    let (theirs, ours) = (root(), root());
+    let mut oracle = Command::new(made("VKERNEL_ORACLE"));
+    oracle.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/wasi/oracle.py")).arg(theirs.path()).arg(module(program)).args(arguments);
+    let name = format!("{program}.wasm");
+    let run = shared().run(ours.path(), &[], &[&[name.as_str()], arguments].concat());
+    [fed(oracle, input), fed(run, input)]
+}
+
+/// Asserts that they agree in everything.
+fn twin(program: &str, arguments: &[&str], input: &str) {
+    let [theirs, ours] = both(program, arguments, input).map(|o| show(&o));
+    let first = theirs.lines().zip(ours.lines()).find(|(a, b)| a != b);
+    assert!(theirs == ours, "{program} {arguments:?} differs first at {first:?}\n--- vkernel\n{ours}\n--- wasmtime\n{theirs}");
+}
+
+#[test]
+fn arguments_environment_streams_and_status_are_the_programs() {
+    twin("hello", &[], "");
+    twin("hello", &["3", "two words", ""], "one\ntwo\nwithout an end");
+    twin("hello", &["125"], "");
+}
+
+#[test]
+fn every_function_answers_as_under_wasmtime() {
+    let [theirs, _] = both("functions", &[], "");
+    assert_eq!(theirs.status.code(), Some(42), "the oracle went through all of it: {}", show(&theirs));
+    twin("functions", &[], "");
+}
+
+#[test]
+fn the_c_library_works_on_it_as_on_wasmtime() {
+    twin("files", &[], "");
+}
+
+#[test]
+fn traps_end_the_program_with_a_line_and_a_record_and_what_is_no_trap_goes_on() {
+    for how in ["frames", "exit", "huge", "grow"] {
+        twin("traps", &[how], "");
+    }
+    for how in ["unreachable", "overflow", "load", "store", "copy", "signature", "null", "stack", "abort"] {
+        let [theirs, ours] = both("traps", &[how], "");
+        assert_eq!((theirs.status.code(), &theirs.stdout), (Some(134), &ours.stdout), "{how}: {}", show(&theirs));
+        assert_eq!(ours.status.code(), Some(134), "{how}: {}", show(&ours));
+        let text = String::from_utf8_lossy(&ours.stderr);
+        assert!(text.starts_with("vkernel: traps.wasm: ") && text.lines().count() == 1, "{how}: {text}");
+    }
+    let (dir, log) = (root(), tempfile::NamedTempFile::new().expect("made"));
+    let audit = log.path().to_str().expect("UTF-8").to_owned();
+    let out = finish(shared().run(dir.path(), &["--audit", &audit], &["traps.wasm", "abort"]));
+    assert_eq!(out.status.code(), Some(134));
+    let records = std::fs::read_to_string(log.path()).expect("written");
+    assert_eq!(records.matches("\"wasi-trap\"").count(), 1, "{records}");
+}
+
+#[test]
+fn a_changed_module_does_not_run_and_the_unchanged_one_does_from_anywhere() {
+    let dir = root();
+    let at = |name: &str| dir.path().join(name);
+    install(&module("hello"), &at("tmp/elsewhere"));
+    let mut bytes = std::fs::read(module("hello")).expect("read");
+    // The first of a custom section's bytes: still a module.
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(at("changed"), &bytes).expect("written");
+    install(&at("changed"), &at("tmp/changed"));
+    assert_eq!(finish(shared().run(dir.path(), &[], &["/tmp/elsewhere", "9"])).status.code(), Some(9));
+    assert_eq!(finish(shared().run(dir.path(), &[], &["/tmp/changed", "9"])).status.code(), Some(126));
+}
+
+#[test]
+fn a_programs_list_holds_for_its_functions() {
+    let policy = |calls: &str| format!("{{\"default_syscalls\": [{calls}]}}");
+    let file = tempfile::NamedTempFile::new().expect("made");
+    let dir = root();
+    let with = |calls: &str| {
+        std::fs::write(file.path(), policy(calls)).expect("written");
+        let release = Release::bundle(&["hello"], &["--policy", file.path().to_str().expect("UTF-8")]);
+        let audit = release.at("audit.jsonl");
+        let out = finish(release.run(dir.path(), &["--audit", audit.to_str().expect("UTF-8")], &["hello.wasm", "5"]));
+        (out, std::fs::read_to_string(audit).expect("written"))
+    };
+    let (out, log) = with(r#""close", "fcntl", "fstat", "lseek", "openat", "readv", "writev""#);
+    assert_eq!(out.status.code(), Some(5), "{}", show(&out));
+    assert!(String::from_utf8_lossy(&out.stdout).contains("argument 1: 5") && !log.contains("syscall-not-listed"), "{}\n{log}", show(&out));
+    let (out, log) = with(r#""close", "fcntl", "fstat", "lseek", "openat", "readv""#);
+    assert_eq!((out.status.code(), out.stdout.len()), (Some(5), 0), "{}", show(&out));
+    assert!(log.contains("syscall-not-listed") && log.contains("writev"), "{log}");
+}
+
+#[test]
+fn a_shell_starts_programs_of_both_kinds() {
+    let setup = Setup::get();
+    let release = Release::empty();
+    let hello = module("hello");
+    let mut build = release.command("");
+    build.arg("--rootfs").arg(&setup.rootfs).args(["--include", "/bin/bash", "/usr/bin/wc", "/usr/bin/sleep"]).arg("--add-tool").arg(format!("greet={}", hello.display()));
+    let out = build.output().expect("the program starts");
+    assert!(out.status.success(), "{}", show(&out));
+    // Files are linked, so it must be where they are.
+    let dir = tempfile::tempdir_in(setup.rootfs.parent().expect("the image has a parent")).expect("a directory can be made");
+    let rootfs = dir.path().join("rootfs");
+    assert!(Command::new("cp").args(["--archive", "--link"]).arg(&setup.rootfs).arg(&rootfs).status().expect("cp runs").success());
+    install(&hello, &rootfs.join("usr/bin/greet"));
+    let script = "printf 'a\\nb\\n' | greet 4 2> /dev/null | wc -l; echo ${PIPESTATUS[@]}; cd /etc; greet 2> /dev/null < /dev/null; echo $?; (exec greet 7 < /dev/null > /dev/null 2>&1); echo $?
+        exec 3> >(greet > /dev/null 2>&1); pid=$!; kill -TERM $pid; wait $pid; echo $?";
+    let out = finish(release.run(&rootfs, &[], &["/bin/bash", "-c", script]));
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "4\n0 4 0\nGREETING=hello\n0\n7\n143\n", "{}", show(&out));
+    assert!(finish(release.verify()).status.success());
+}
+
+#[test]
+fn a_file_that_makes_code_at_run_time_runs_as_its_polyfill_also_under_a_script() {
+    let dir = root();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("tmp/engine.c"), "void _ZN2v88internal5Flush(void) {}\nint main(void) { _ZN2v88internal5Flush(); return 99; }\n").expect("written");
+    let gcc = Command::new("gcc").args(["-static", "-o"]).arg(at("tmp/node")).arg(at("tmp/engine.c")).status();
+    assert!(gcc.expect("gcc is installed").success());
+    install(&at("tmp/node"), &at("usr/bin/node"));
+    std::fs::write(at("tmp/script"), "#!/usr/bin/node\n").expect("written");
+    install(&at("tmp/script"), &at("usr/bin/tool"));
+    let build = |options: &[&str]| {
+        let release = Release::empty();
+        let mut c = release.command("");
+        c.arg("--rootfs").arg(dir.path()).args(["--include", "/usr/bin/node", "/usr/bin/tool"]).args(options);
+        (finish(c), release)
+    };
+    let (out, _) = build(&[]);
+    assert!(!out.status.success() && String::from_utf8_lossy(&out.stderr).contains("jit: /usr/bin/node contains V8"), "{}", show(&out));
+    let (out, release) = build(&["--polyfill", &format!("/usr/bin/node={}", module("hello").display())]);
+    assert!(out.status.success(), "{}", show(&out));
+    let printed = |program: &[&str]| String::from_utf8_lossy(&finish(release.run(dir.path(), &[], program)).stdout).into_owned();
+    assert_eq!(printed(&["node", "--eval", "1", "--eval"]), "argument 1: --std\nargument 2: -e\nargument 3: 1\nargument 4: --eval\nGREETING=hello\n");
+    assert_eq!(printed(&["tool", "x"]), "argument 1: --std\nargument 2: /usr/bin/tool\nargument 3: x\nGREETING=hello\n");
+    assert!(finish(release.verify()).status.success());
+}
+
+impl Release {
+    fn verify(&self) -> Command {
+        let mut c = Command::new(Setup::get().recompiler);
+        c.arg("verify").arg(self.at("manifest.json")).arg("--key").arg(self.at("build.pub"));
+        c
+    }
+}
+
+#[test]
+fn what_is_no_wasi_program_is_refused_with_a_line_that_says_why() {
+    let release = Release::empty();
+    let refused = |name: &str, text: &str, why: &str| {
+        let path = release.at(&format!("{name}.wasm"));
+        let source = release.at("m.wat");
+        if text.starts_with('(') {
+            std::fs::write(&source, text).expect("written");
+            let wat = Command::new("wat2wasm").args(["--enable-all", "--no-check"]).arg(&source).arg("-o").arg(&path).status().expect("wabt is installed");
+            assert!(wat.success());
+        } else {
+            std::fs::write(&path, text).expect("written");
+        }
+        let mut c = release.command("bundle");
+        c.arg(&path);
+        let out = finish(c);
+        let error = String::from_utf8_lossy(&out.stderr).into_owned();
+        match why {
+            "" => assert!(out.status.success(), "{name}: {error}"),
+            why => assert!(!out.status.success() && error.contains(why) && error.lines().count() == 1, "{name}: {error}"),
+        }
+    };
+    let good = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
+    refused("good", good, "");
+    refused("text", "hello", "is no WebAssembly module");
+    refused("reactor", r#"(module (memory (export "memory") 1) (func (export "_initialize")))"#, "exports no function _start");
+    refused("memoryless", r#"(module (func (export "_start")))"#, "one memory, exported as `memory`");
+    refused("stranger", r#"(module (import "env" "f" (func)) (memory (export "memory") 1) (func (export "_start")))"#, "imports env.f");
+    refused("old", r#"(module (import "wasi_unstable" "fd_close" (func)) (memory (export "memory") 1) (func (export "_start")))"#, "imports wasi_unstable.fd_close");
+    refused("mistyped", r#"(module (import "wasi_snapshot_preview1" "fd_close" (func (param i64))) (memory (export "memory") 1) (func (export "_start")))"#, "with another type");
+    refused("starter", r#"(module (memory (export "memory") 1) (func $s) (func (export "_start")) (start $s))"#, "has a start function");
+    refused("valued", r#"(module (memory (export "memory") 1) (func (export "_start") (result i32) (i32.const 1)))"#, "takes or gives a value");
+    refused("invalid", r#"(module (memory (export "memory") 1) (func (export "_start") (drop)))"#, "is not a valid module");
+    refused("threads", r#"(module (memory (export "memory") 1 1 shared) (func (export "_start")))"#, "is not a valid module");
+    refused("imported", r#"(module (import "env" "memory" (memory 1)) (export "memory" (memory 0)) (func (export "_start")))"#, "imports env.memory");
+}

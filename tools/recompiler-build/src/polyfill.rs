@@ -1,0 +1,44 @@
+//! The catalogue of polyfills: how a module is called that runs in the place of a file. Owns reading `polyfills.toml`, which is compiled in.
+//!
+//! The fact a newcomer gets wrong: a row chooses no module. The user names one; the catalogue says how callers of the file are understood by it.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+const CATALOGUE: &str = include_str!("../polyfills.toml");
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Catalogue {
+    polyfill: Vec<Polyfill>,
+}
+
+/// One row.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Polyfill {
+    pub name: String,
+    replaces: Vec<String>,
+    pub args: Vec<String>,
+    pub options: BTreeMap<String, String>,
+}
+
+/// The row for a file of this name.
+pub fn of(file: &str) -> Option<&'static Polyfill> {
+    static ROWS: LazyLock<Vec<Polyfill>> = LazyLock::new(|| toml::from_str::<Catalogue>(CATALOGUE).expect("polyfills.toml is read by a test").polyfill);
+    let fits = |pattern: &String| pattern.strip_suffix('*').map_or_else(|| pattern == file, |start| file.starts_with(start));
+    ROWS.iter().find(|p| p.replaces.iter().any(fits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_catalogue_is_read_and_finds_files_by_name() {
+        assert_eq!(of("node").map(|p| (&*p.name, &p.args[..])), Some(("quickjs-ng", &["--std".to_owned()][..])));
+        assert_eq!(of("python3.11").map(|p| &*p.name), Some("cpython"));
+        assert!(of("node18").is_none() && of("ls").is_none());
+    }
+}

