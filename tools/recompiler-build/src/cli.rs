@@ -28,6 +28,7 @@ const EXAMPLES: &str = "Examples:
   recompiler-build verify out/manifest.json --key build.pub
   recompiler-build lift /usr/bin/ls --report
   recompiler-build report --rootfs /srv/debian --include /usr/bin --gaps
+  recompiler-build report out/manifest.json --html report.html --previous last/manifest.json
   recompiler-build --image docker://registry.example/shop:1 --include /usr/bin/shop --output out/container.wasm --manifest out/manifest.json --key build.key
   recompiler-build scan --image oci-archive:shop.tar --json
   recompiler-build push out/manifest.json docker://registry.example/shop:1-signed --image docker://registry.example/shop:1";
@@ -53,11 +54,12 @@ impl Request {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one value per process")]
 pub enum Command {
     /// List everything in an image that could run, what it needs, and how it would fare.
     Scan(ScanArgs),
     /// Say how much of an image's code can be translated, and which system calls it can make.
+    // A manifest stands in for an image here, and only here.
+    #[command(mut_arg("rootfs", |a| a.required_unless_present_any(["release"])), mut_arg("include", |a| a.required(false).required_unless_present("release")))]
     Report(ReportArgs),
     /// Translate one ELF file and say how it went.
     Lift(LiftArgs),
@@ -136,8 +138,20 @@ pub struct ScanArgs {
 #[derive(Debug, Args)]
 #[command(after_help = coverage::DEFINITION)]
 pub struct ReportArgs {
+    /// Manifest of a finished release, instead of an image.
+    #[arg(value_name = "MANIFEST", requires = "html", conflicts_with_all = ["rootfs", "image", "include", "json", "gaps", "min_coverage"])]
+    pub release: Option<PathBuf>,
     #[command(flatten)]
     pub image: ImageArgs,
+    /// Write one self-contained page: inventory, coverage, system calls, who shares libraries, what was left out and why, sizes.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Manifest of an earlier release; the page says what changed, and what programs newly can do.
+    #[arg(long, value_name = "MANIFEST", requires = "html")]
+    pub previous: Option<PathBuf>,
+    /// What a build with --json printed; the page says what it cost.
+    #[arg(long, value_name = "FILE", requires = "html")]
+    pub cost: Option<PathBuf>,
     /// As JSON, with every place that makes system calls and examples of every instruction that is not translated.
     #[arg(long)]
     pub json: bool,

@@ -2,19 +2,18 @@
 
 use crate::assemble::{PolicyFile, Release};
 use crate::cache::Cache;
-use crate::cli::{BuildArgs, Cli, Command, CompileArgs, KeygenArgs, LiftArgs, ReportArgs, Request, ScanArgs, SignArgs, VerifyArgs, WorkArgs};
+use crate::cli::{BuildArgs, Cli, Command, CompileArgs, KeygenArgs, LiftArgs, Request, ScanArgs, SignArgs, VerifyArgs, WorkArgs};
 use crate::compile::{self, Job};
-use crate::coverage::Certified;
 use crate::pipeline::{self, Build, form_name};
 use crate::remote_cache::Remote;
 use crate::scan::rootfs::Rootfs;
-use crate::{coverage, fetching, inventory, lifting, output, progress, scan, verifying};
+use crate::{fetching, inventory, lifting, output, report, scan, verifying};
 use anyhow::Context;
 use clap::CommandFactory;
 use policy::key::key_id;
 use policy::manifest::Form;
 use policy::{Manifest, PrivateKey, TrustedKeys, canonical, signature};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -29,7 +28,7 @@ pub fn run(request: Request) -> anyhow::Result<()> {
     match command {
         Command::Merge(args) => build(args, true),
         Command::Scan(args) => list(&args),
-        Command::Report(args) => certify(&args),
+        Command::Report(args) => report::run(&args, print),
         Command::Lift(args) => lift(&args),
         Command::Compile(args) => compile_files(&args),
         Command::Sign(args) => sign(&args),
@@ -110,29 +109,6 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// The coverage certificate of an image.
-fn certify(args: &ReportArgs) -> anyhow::Result<()> {
-    let cache = Cache::open(args.cache.as_deref())?;
-    let rootfs = Rootfs::open(&fetching::rootfs(&args.image.source, args.cache.as_deref())?)?;
-    let found = scan::scan(&rootfs, &args.image.include, scan::Scripts::Included)?;
-    let bar = progress::bar("certify", found.objects.len());
-    let mut certificates = Vec::new();
-    for (digest, object) in &found.objects {
-        bar.set_message(object.path.clone());
-        certificates.push((object.path.as_str(), *digest, lifting::certificate(&cache, digest, object)?));
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    certificates.sort_by_key(|(path, ..)| *path);
-    let certified: Vec<_> = certificates.iter().map(|(path, digest, certificate)| Certified { path, digest: *digest, certificate }).collect();
-    let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    match (args.json, args.gaps) {
-        (true, _) => print(&format!("{:#}\n", coverage::json(&found, &certified)))?,
-        (_, gaps) => print(&(coverage::table(&found, &certified, color) + &if gaps { coverage::gaps(&certified) } else { String::new() }))?,
-    }
-    Ok(args.min_coverage.map_or(Ok(()), |wanted| coverage::require(wanted, &certified))?)
-}
-
 fn lift(args: &LiftArgs) -> anyhow::Result<()> {
     let path = args.file.display().to_string();
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {path}"))?;
@@ -143,7 +119,7 @@ fn lift(args: &LiftArgs) -> anyhow::Result<()> {
     let shard = lifting::lift_bytes(&bytes, base, &path, args.tier.structured())?;
     let seconds = start.elapsed().as_secs_f64();
     if args.report {
-        report(&facts, &shard, seconds);
+        print_lifted(&facts, &shard, seconds);
     }
     if let Some(directory) = &args.output {
         output::directory(directory)?;
@@ -155,7 +131,7 @@ fn lift(args: &LiftArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn report(facts: &scan::elf::ElfFacts, shard: &lift::Shard, seconds: f64) {
+fn print_lifted(facts: &scan::elf::ElfFacts, shard: &lift::Shard, seconds: f64) {
     let text = facts.text_bytes();
     let r = &shard.report;
     let total: u64 = r.gaps.values().sum();

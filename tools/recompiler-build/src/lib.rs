@@ -21,6 +21,7 @@ pub mod output;
 pub mod pipeline;
 pub mod progress;
 pub mod remote_cache;
+pub mod report;
 pub mod scan;
 pub mod slim;
 pub mod sound;

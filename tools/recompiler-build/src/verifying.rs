@@ -36,7 +36,8 @@ pub fn verify(path: &Path, keys: &TrustedKeys, threshold: usize) -> anyhow::Resu
     Ok(verified)
 }
 
-fn check_digest(path: &Path, listed: &Digest) -> anyhow::Result<()> {
+/// Compares a file with its listed digest.
+pub fn check_digest(path: &Path, listed: &Digest) -> anyhow::Result<()> {
     let open = File::open(path).and_then(|mut f| Digest::of_reader(listed.algorithm, &mut f));
     let found = open.with_context(|| format!("cannot read {}: keep the files of a build together", path.display()))?;
     ensure!(found == *listed, "{}: its digest is {found}, the manifest says {listed}: rebuild, or fetch the release again", path.display());

@@ -17,6 +17,7 @@ mod native;
 mod perl;
 mod programs;
 mod python;
+mod report;
 mod scripted;
 mod sqlite3;
 mod torture;
@@ -162,6 +163,8 @@ pub(crate) enum Suite {
         #[arg(long = "mode")]
         modes: Vec<String>,
     },
+    /// The page of `recompiler-build report --html` in a browser (installs chromium: 124 MB)
+    Report,
     /// Every form of every lifted instruction with random operands through the whole pipeline
     Instructions,
 }
@@ -197,6 +200,7 @@ impl Suite {
             Suite::Xz => xz::run()?.check(),
             Suite::Programs { cases, tier } => programs::run(&cases, &tier)?.check(),
             Suite::Adversary { cases, modes } => adversary::run(&cases, &modes),
+            Suite::Report => report::run(),
             Suite::Instructions => test::instruction_suite(),
         }
     }
