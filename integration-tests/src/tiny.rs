@@ -15,7 +15,7 @@ pub struct Image {
 
 impl Image {
     /// An image with two programs and a script, and a key.
-    pub fn new() -> Image {
+    pub fn made() -> Image {
         let image = Image { dir: tempfile::tempdir().unwrap() };
         fs::create_dir_all(image.at("root/bin")).unwrap();
         fs::write(image.at("tiny.s"), TINY).unwrap();

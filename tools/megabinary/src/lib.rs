@@ -12,6 +12,7 @@
 mod dispatch;
 mod image;
 mod merge;
+mod probe;
 mod reindex;
 pub mod section;
 pub mod slots;
@@ -19,6 +20,7 @@ pub mod slots;
 pub use dispatch::{DispatchError, check_dispatch};
 pub use image::{ImageSegment, PAGE_BYTES};
 pub use merge::{Megabinary, MergeError, Program, ShardInput, merge, shard_digest};
+pub use probe::dispatch_probe;
 
 /// Changes when the merged form changes: stands in `vkernel.meta` and is part of cache keys.
 pub const FORMAT_VERSION: u32 = 1;

@@ -1,18 +1,20 @@
 //! One function per command of the command line. Owns what is printed; the work is done elsewhere.
 
 use crate::assemble::{PolicyFile, Release};
+use crate::attest::provenance::Source;
 use crate::cache::Cache;
 use crate::cli::{BuildArgs, Cli, Command, CompileArgs, KeygenArgs, LiftArgs, Request, ScanArgs, SignArgs, VerifyArgs, WorkArgs};
 use crate::compile::{self, Job};
 use crate::pipeline::{self, Build, form_name};
 use crate::remote_cache::Remote;
 use crate::scan::rootfs::Rootfs;
-use crate::{fetching, inventory, lifting, output, report, scan, verifying};
+use crate::signing::Signer;
+use crate::{attest, fetching, inventory, lifting, output, report, sbom, scan, verifying};
 use anyhow::Context;
 use clap::CommandFactory;
-use policy::key::key_id;
 use policy::manifest::Form;
-use policy::{Manifest, PrivateKey, TrustedKeys, canonical, signature};
+use policy::signature::Kind;
+use policy::{Manifest, PrivateKey, TrustedKeys, canonical};
 use std::io::Write;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ pub fn run(request: Request) -> anyhow::Result<()> {
         Command::Merge(args) => build(args, true),
         Command::Scan(args) => list(&args),
         Command::Report(args) => report::run(&args, print),
+        Command::Sbom(args) => sbom::run(&args, print),
         Command::Lift(args) => lift(&args),
         Command::Compile(args) => compile_files(&args),
         Command::Sign(args) => sign(&args),
@@ -54,18 +57,21 @@ fn jobs(work: &WorkArgs) -> NonZero<usize> {
 
 fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
     let (start, json) = (Instant::now(), args.json);
-    let key = args.key.as_deref().map(|path| read_key(path, args.key_id.as_deref())).transpose()?;
+    let signer = Signer::open(&args.signer)?;
     let release = Release { name: args.name, serial: args.serial, version: args.release, policy: PolicyFile::read(args.policy.as_deref())? };
     let cache = Cache::open(args.work.cache.as_deref())?;
     let remote = Remote::open(&args.remote, &args.image.source, &cache)?;
+    let rootfs = fetching::rootfs(&args.image.source, args.work.cache.as_deref())?;
+    let image = args.image.source.image;
     let summary = pipeline::build(&Build {
         remote,
-        rootfs: fetching::rootfs(&args.image.source, args.work.cache.as_deref())?,
+        source: Source { digest: image.as_ref().and_then(|_| fetching::image_digest(&rootfs)), image, builder_id: args.builder_id },
+        rootfs,
         include: args.image.include,
         scripts: args.scripts,
         output: args.output,
         manifest: args.manifest,
-        key,
+        signer,
         release,
         cache,
         tier: args.tier,
@@ -178,17 +184,19 @@ fn compile_files(args: &CompileArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read_key(path: &Path, id: Option<&str>) -> anyhow::Result<(PrivateKey, String)> {
-    Ok((PrivateKey::read(path)?, id.map_or_else(|| key_id(path), str::to_owned)))
-}
-
 fn sign(args: &SignArgs) -> anyhow::Result<()> {
-    let (key, id) = read_key(&args.key, args.key_id.as_deref())?;
+    let signer = Signer::open(&args.signer)?.context("who signs? name a key with --key FILE, or a program with --signer COMMAND --signer-public FILE")?;
     let name = || args.manifest.display().to_string();
     let mut value = canonical::parse(&verifying::read_manifest(&args.manifest)?).with_context(name)?;
     let manifest = policy::verify::typed(value.clone()).with_context(name)?;
     policy::rules::check(&manifest).with_context(name)?;
-    signature::sign(&mut value, &key, &id);
+    signer.sign_document(Kind::Manifest, &mut value)?;
+    // Bundles speak of the files; who signs where only the manifest is, makes none.
+    if args.manifest.parent().unwrap_or(Path::new("")).join(&manifest.megabinary).exists() {
+        attest::sign(&args.manifest, &manifest, &signer)?;
+    } else {
+        eprintln!("recompiler-build: note: {} is not beside the manifest, so only the manifest is signed, and no Sigstore bundle is made", manifest.megabinary);
+    }
     Ok(output::replace(&args.manifest, &canonical::to_bytes(&value))?)
 }
 
@@ -198,10 +206,12 @@ fn verify(args: &VerifyArgs) -> anyhow::Result<()> {
     if args.key.is_empty() && Path::new(KEYS_DIRECTORY).is_dir() {
         keys.add_directory(Path::new(KEYS_DIRECTORY))?;
     }
-    let verified = verifying::verify(&args.manifest, &keys, args.threshold)?;
+    let revoked = verifying::revocations(args.revoked.as_deref())?;
+    let (verified, bundles) = verifying::verify(&args.manifest, &keys, args.threshold, &revoked)?;
     let m = verified.manifest();
     println!("{} {} (serial {}), signed by {}", m.name, m.version, m.serial, verified.signers().iter().cloned().collect::<Vec<_>>().join(", "));
     println!("{} programs, {} libraries, {} scripts, {} artifacts: all as signed", m.binaries.len(), m.libraries.len(), m.scripts.len(), m.artifacts.len());
+    println!("{bundles} Sigstore bundles say the same");
     Ok(())
 }
 
@@ -219,5 +229,57 @@ fn keygen(args: &KeygenArgs) -> anyhow::Result<()> {
 fn man() -> anyhow::Result<Vec<u8>> {
     let mut page = Vec::new();
     clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+    page.extend_from_slice(MANUAL_TAIL.as_bytes());
     Ok(page)
 }
+
+/// Behind what the command line says of itself.
+const MANUAL_TAIL: &str = r#".SH "FILES BESIDE THE MANIFEST"
+For a manifest called manifest.json:
+.TP
+.I manifest.sigstore.json
+an in\-toto statement in a DSSE envelope in a Sigstore bundle: container.wasm, native code and every file that may run, by SHA\-256; for cosign, securesystemslib and their kin.
+A second key's is called manifest.KEY.sigstore.json, because a bundle holds one signature.
+.TP
+.I manifest.provenance.json
+how and from what the release was built, a SLSA v1 provenance that nobody signed yet
+.TP
+.I manifest.provenance.sigstore.json
+the same, signed
+.PP
+.BR vkernel (1)
+reads none of them: the manifest's own signature is what counts.
+.SH "HOW TO ROTATE A KEY"
+A manifest can carry signatures of several keys, and a host believes it if one of the keys that it trusts signed
+.RB ( \-\-threshold
+N of them). So no release and no host has to change at the same moment.
+.IP 1. 4
+Make the new key:
+.B recompiler\-build keygen new.key
+.IP 2. 4
+Sign every release that is to go on with both:
+.B recompiler\-build sign manifest.json \-\-key new.key
+keeps the old signature. Builds take one key; sign their manifests with the other afterwards.
+.IP 3. 4
+Copy new.pub into /etc/vkernel/keys of every host
+.RB ( "vkernel serve" :
+then SIGHUP). Check with
+.B recompiler\-build verify manifest.json \-\-key new.pub
+that the releases there can do without the old key.
+.IP 4. 4
+Remove the old .pub from the hosts and, if the key may be in somebody else's hands, revoke it: add its id or fingerprint to /etc/vkernel/revoked.json,
+.BR "{\(dqkeys\(dq: [\(dqold\(dq]}" .
+A revoked key counts for nothing, whatever its signature calls itself and whoever trusts it;
+.B recompiler\-build verify \-\-revoked FILE
+says what a host with such a list would say.
+.IP 5. 4
+Build with the new key from now on.
+.SH "A KEY IN HARDWARE"
+.B \-\-signer COMMAND \-\-signer\-public FILE
+call a program in the place of reading a private key. Each call gets the bytes to sign on standard input: a prefix that says what is signed, and the document
+(\(dqvkernel manifest signature v1\(dq, a zero byte and the canonical manifest without its signatures; \(dqDSSEv1\(dq and so on for bundles). It must make an Ed25519 signature of these bytes, not of their hash. For openssl, in a script:
+.PP
+.nf
+exec openssl pkeyutl \-sign \-rawin \-inkey "$KEY" \-in /dev/stdin
+.fi
+"#;

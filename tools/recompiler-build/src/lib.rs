@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assemble;
+pub mod attest;
 pub mod cache;
 pub mod cli;
 pub mod commands;
@@ -22,7 +23,10 @@ pub mod pipeline;
 pub mod progress;
 pub mod remote_cache;
 pub mod report;
+mod routing;
+pub mod sbom;
 pub mod scan;
+pub mod signing;
 pub mod slim;
 pub mod sound;
 pub mod verifying;

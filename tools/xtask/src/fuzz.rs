@@ -14,8 +14,16 @@ const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 const FLAGS: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
                      -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
 /// Name and longest input.
-const TARGETS: &[(&str, u32)] =
-    &[("elf_discover", 1 << 16), ("elf_scan", 1 << 16), ("lift_code", 1 << 9), ("manifest", 1 << 14), ("megabinary", 1 << 14), ("request", 1 << 10), ("shard_sections", 1 << 10)];
+const TARGETS: &[(&str, u32)] = &[
+    ("elf_discover", 1 << 16),
+    ("elf_scan", 1 << 16),
+    ("lift_code", 1 << 9),
+    ("manifest", 1 << 14),
+    ("megabinary", 1 << 14),
+    ("packages", 1 << 10),
+    ("request", 1 << 10),
+    ("shard_sections", 1 << 10),
+];
 
 /// Runs all targets, `seconds` altogether.
 pub(crate) fn run(seconds: u32) -> anyhow::Result<()> {
@@ -63,6 +71,10 @@ fn seed(name: &str, corpus: &Path) -> anyhow::Result<()> {
     let put = |file: &str, bytes: &[u8]| fs::write(corpus.join(file), bytes);
     match name {
         "elf_discover" | "elf_scan" => put("true", &fs::read("/usr/bin/true")?)?,
+        "packages" => {
+            put("dpkg", b"Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.36-9+deb12u14\nSource: glibc\n\n")?;
+            put("apk", b"P:musl\nV:1.2.5-r0\nA:x86_64\nL:MIT\nF:lib\nR:libc.so\n\n")?;
+        }
         "request" => {
             let schema: serde_json::Value = serde_json::from_slice(&fs::read(root().join("client/schema.json"))?)?;
             for variant in schema["$defs"]["request"]["oneOf"].as_array().context("requests")? {

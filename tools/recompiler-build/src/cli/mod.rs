@@ -1,12 +1,16 @@
 //! The command line: every flag is declared here once; help, man page and completions come from it.
 
+mod release;
+
 use crate::compile::Tier;
-use crate::coverage;
 use crate::scan::Scripts;
+use crate::{attest, coverage};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::num::NonZero;
 use std::path::PathBuf;
+
+pub use release::{ReportArgs, SbomArgs, SignArgs, SignerArgs, VerifyArgs};
 
 /// Turn a container image into one signed WASM megabinary and its manifest.
 ///
@@ -29,6 +33,7 @@ const EXAMPLES: &str = "Examples:
   recompiler-build lift /usr/bin/ls --report
   recompiler-build report --rootfs /srv/debian --include /usr/bin --gaps
   recompiler-build report out/manifest.json --html report.html --previous last/manifest.json
+  recompiler-build sbom --rootfs /srv/debian --include /usr/bin/ls --format spdx --output out/sbom.spdx.json
   recompiler-build --image docker://registry.example/shop:1 --include /usr/bin/shop --output out/container.wasm --manifest out/manifest.json --key build.key
   recompiler-build scan --image oci-archive:shop.tar --json
   recompiler-build push out/manifest.json docker://registry.example/shop:1-signed --image docker://registry.example/shop:1";
@@ -54,6 +59,7 @@ impl Request {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one value per process")]
 pub enum Command {
     /// List everything in an image that could run, what it needs, and how it would fare.
     Scan(ScanArgs),
@@ -61,6 +67,8 @@ pub enum Command {
     // A manifest stands in for an image here, and only here.
     #[command(mut_arg("rootfs", |a| a.required_unless_present_any(["release"])), mut_arg("include", |a| a.required(false).required_unless_present("release")))]
     Report(ReportArgs),
+    /// List the packages that an image's programs come from, as CycloneDX or SPDX.
+    Sbom(SbomArgs),
     /// Translate one ELF file and say how it went.
     Lift(LiftArgs),
     /// Scan, lift and merge, without native code: container.wasm and an unsigned manifest.
@@ -135,37 +143,6 @@ pub struct ScanArgs {
     pub cache: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
-#[command(after_help = coverage::DEFINITION)]
-pub struct ReportArgs {
-    /// Manifest of a finished release, instead of an image.
-    #[arg(value_name = "MANIFEST", requires = "html", conflicts_with_all = ["rootfs", "image", "include", "json", "gaps", "min_coverage"])]
-    pub release: Option<PathBuf>,
-    #[command(flatten)]
-    pub image: ImageArgs,
-    /// Write one self-contained page: inventory, coverage, system calls, who shares libraries, what was left out and why, sizes.
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
-    /// Manifest of an earlier release; the page says what changed, and what programs newly can do.
-    #[arg(long, value_name = "MANIFEST", requires = "html")]
-    pub previous: Option<PathBuf>,
-    /// What a build with --json printed; the page says what it cost.
-    #[arg(long, value_name = "FILE", requires = "html")]
-    pub cost: Option<PathBuf>,
-    /// As JSON, with every place that makes system calls and examples of every instruction that is not translated.
-    #[arg(long)]
-    pub json: bool,
-    /// List the instructions that are not translated with their number and an example, and the places whose system call is unknown.
-    #[arg(long, conflicts_with = "json")]
-    pub gaps: bool,
-    /// Fail if a file's coverage is lower; after the report.
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
-    pub min_coverage: Option<f64>,
-    /// Directory for reusable results and unpacked images [default: $XDG_CACHE_HOME/vkernel].
-    #[arg(long, value_name = "DIR")]
-    pub cache: Option<PathBuf>,
-}
-
 /// Passed on to vkernel-image as they are.
 #[derive(Debug, Args)]
 pub struct ForwardedArgs {
@@ -187,12 +164,8 @@ pub struct BuildArgs {
     /// Where to write the manifest; native code goes into aot/ beside it.
     #[arg(long, value_name = "FILE", default_value = "manifest.json")]
     pub manifest: PathBuf,
-    /// Private key to sign with; without it the manifest stays unsigned and vkernel refuses it.
-    #[arg(long, value_name = "FILE")]
-    pub key: Option<PathBuf>,
-    /// Name of the signing key in the manifest [default: the key file's name].
-    #[arg(long, value_name = "ID")]
-    pub key_id: Option<String>,
+    #[command(flatten)]
+    pub signer: SignerArgs,
     /// Name of the release.
     #[arg(long, default_value = "container")]
     pub name: String,
@@ -202,6 +175,9 @@ pub struct BuildArgs {
     /// Version of the release, for people.
     #[arg(long, value_name = "VERSION", default_value = "1")]
     pub release: String,
+    /// Who builds, as a URI, for the provenance.
+    #[arg(long, value_name = "URI", default_value = attest::BUILDER)]
+    pub builder_id: String,
     /// JSON file with default_syscalls, networking and per-path overrides [default: every call vkernel has, no network].
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
@@ -229,8 +205,8 @@ pub struct RemoteCacheArgs {
     /// Public key of a builder whose results are taken; can be given several times.
     #[arg(long, value_name = "FILE")]
     pub cache_key: Vec<PathBuf>,
-    /// Offer this build's results there, signed with --key.
-    #[arg(long, value_name = "IMAGE", requires = "key")]
+    /// Offer this build's results there, signed like the manifest.
+    #[arg(long, value_name = "IMAGE")]
     pub cache_to: Option<String>,
 }
 
@@ -275,34 +251,12 @@ pub struct CompileArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct SignArgs {
-    pub manifest: PathBuf,
-    /// Private key.
-    #[arg(long, value_name = "FILE")]
-    pub key: PathBuf,
-    /// Name of the key in the manifest [default: the key file's name].
-    #[arg(long, value_name = "ID")]
-    pub key_id: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct VerifyArgs {
-    pub manifest: PathBuf,
-    /// Trusted public key; can be given several times [default: /etc/vkernel/keys/*.pub].
-    #[arg(long, value_name = "FILE")]
-    pub key: Vec<PathBuf>,
-    /// How many distinct keys must have signed.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub threshold: usize,
-}
-
-#[derive(Debug, Args)]
 pub struct KeygenArgs {
     /// Private key file to make; the public key goes to the same name ending in .pub.
     pub file: PathBuf,
 }
 
-fn percent(text: &str) -> Result<f64, String> {
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "is not a number".to_owned())?;
     if (0.0..=100.0).contains(&value) { Ok(value) } else { Err("give 0 to 100".into()) }
 }
