@@ -4,6 +4,7 @@
 //! variables. The fact a newcomer gets wrong: the native side runs twice, and a program whose own two runs differ is reported as unfit, not as passed.
 
 pub mod adversary;
+pub mod foreign;
 pub mod tiny;
 
 use std::path::{Path, PathBuf};

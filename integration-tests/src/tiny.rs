@@ -52,6 +52,16 @@ impl Image {
         text
     }
 
+    /// A file's BLAKE3 as manifests have it.
+    pub fn digest(&self, path: &Path) -> String {
+        let scan = self.dir.path().join("digest");
+        let _ = fs::remove_dir_all(&scan);
+        fs::create_dir_all(&scan).unwrap();
+        fs::copy(path, scan.join("file")).unwrap();
+        let found: Value = serde_json::from_str(&self.ok(&["scan", "--rootfs", "digest", "--json"])).unwrap();
+        found["files"][0]["blake3"].as_str().unwrap().to_owned()
+    }
+
     pub fn build(&self, into: &str, extra: &[&str]) -> String {
         fs::create_dir_all(self.at(into)).unwrap();
         let (wasm, manifest) = (format!("{into}/container.wasm"), format!("{into}/manifest.json"));

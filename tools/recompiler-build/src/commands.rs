@@ -6,10 +6,12 @@ use crate::cache::Cache;
 use crate::cli::{BuildArgs, Cli, Command, CompileArgs, KeygenArgs, LiftArgs, Request, ScanArgs, SignArgs, VerifyArgs, WorkArgs};
 use crate::compile::{self, Job};
 use crate::pipeline::{self, Build, form_name};
+use crate::recompile::Again;
 use crate::remote_cache::Remote;
 use crate::scan::rootfs::Rootfs;
 use crate::signing::Signer;
-use crate::{attest, fetching, inventory, lifting, output, report, sbom, scan, verifying};
+use crate::starting::Start;
+use crate::{attest, fetching, inventory, lifting, manual, output, recompile, report, sbom, scan, starting, verifying};
 use anyhow::Context;
 use clap::CommandFactory;
 use policy::manifest::Form;
@@ -43,7 +45,7 @@ pub fn run(request: Request) -> anyhow::Result<()> {
         }
         Command::Push(args) => Err(fetching::forward("push", &args.arguments)),
         Command::Pull(args) => Err(fetching::forward("pull", &args.arguments)),
-        Command::Man => Ok(std::io::stdout().write_all(&man()?)?),
+        Command::Man => Ok(std::io::stdout().write_all(&manual::page()?)?),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "recompiler-build", &mut std::io::stdout());
             Ok(())
@@ -211,7 +213,22 @@ fn verify(args: &VerifyArgs) -> anyhow::Result<()> {
     let m = verified.manifest();
     println!("{} {} (serial {}), signed by {}", m.name, m.version, m.serial, verified.signers().iter().cloned().collect::<Vec<_>>().join(", "));
     println!("{} programs, {} libraries, {} scripts, {} artifacts: all as signed", m.binaries.len(), m.libraries.len(), m.scripts.len(), m.artifacts.len());
-    println!("{bundles} Sigstore bundles say the same");
+    if bundles > 0 {
+        println!("{bundles} Sigstore bundles say the same");
+    }
+    if !args.recompile && args.start.is_none() {
+        return Ok(());
+    }
+    let rootfs = fetching::rootfs(&args.source, args.work.cache.as_deref())?;
+    if args.recompile {
+        let equal = recompile::recompile(Again { rootfs: rootfs.clone(), manifest: &args.manifest, jobs: jobs(&args.work) }, m)?;
+        println!("built again: {equal} files and the manifest are equal, byte for byte");
+    }
+    if let Some(program) = &args.start {
+        let taken = starting::milliseconds(&Start { manifest: &args.manifest, rootfs: &rootfs, keys: &args.key, program })?;
+        println!("{program} starts and ends in {taken:.1} ms");
+        anyhow::ensure!(taken <= args.start_limit as f64, "{program} takes {taken:.1} ms, more than {} (--start-limit)", args.start_limit);
+    }
     Ok(())
 }
 
@@ -225,61 +242,3 @@ fn keygen(args: &KeygenArgs) -> anyhow::Result<()> {
     println!("private key {} (keep it), public key {} (copy it to {KEYS_DIRECTORY} of each host)", args.file.display(), public.display());
     Ok(())
 }
-
-fn man() -> anyhow::Result<Vec<u8>> {
-    let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-    page.extend_from_slice(MANUAL_TAIL.as_bytes());
-    Ok(page)
-}
-
-/// Behind what the command line says of itself.
-const MANUAL_TAIL: &str = r#".SH "FILES BESIDE THE MANIFEST"
-For a manifest called manifest.json:
-.TP
-.I manifest.sigstore.json
-an in\-toto statement in a DSSE envelope in a Sigstore bundle: container.wasm, native code and every file that may run, by SHA\-256; for cosign, securesystemslib and their kin.
-A second key's is called manifest.KEY.sigstore.json, because a bundle holds one signature.
-.TP
-.I manifest.provenance.json
-how and from what the release was built, a SLSA v1 provenance that nobody signed yet
-.TP
-.I manifest.provenance.sigstore.json
-the same, signed
-.PP
-.BR vkernel (1)
-reads none of them: the manifest's own signature is what counts.
-.SH "HOW TO ROTATE A KEY"
-A manifest can carry signatures of several keys, and a host believes it if one of the keys that it trusts signed
-.RB ( \-\-threshold
-N of them). So no release and no host has to change at the same moment.
-.IP 1. 4
-Make the new key:
-.B recompiler\-build keygen new.key
-.IP 2. 4
-Sign every release that is to go on with both:
-.B recompiler\-build sign manifest.json \-\-key new.key
-keeps the old signature. Builds take one key; sign their manifests with the other afterwards.
-.IP 3. 4
-Copy new.pub into /etc/vkernel/keys of every host
-.RB ( "vkernel serve" :
-then SIGHUP). Check with
-.B recompiler\-build verify manifest.json \-\-key new.pub
-that the releases there can do without the old key.
-.IP 4. 4
-Remove the old .pub from the hosts and, if the key may be in somebody else's hands, revoke it: add its id or fingerprint to /etc/vkernel/revoked.json,
-.BR "{\(dqkeys\(dq: [\(dqold\(dq]}" .
-A revoked key counts for nothing, whatever its signature calls itself and whoever trusts it;
-.B recompiler\-build verify \-\-revoked FILE
-says what a host with such a list would say.
-.IP 5. 4
-Build with the new key from now on.
-.SH "A KEY IN HARDWARE"
-.B \-\-signer COMMAND \-\-signer\-public FILE
-call a program in the place of reading a private key. Each call gets the bytes to sign on standard input: a prefix that says what is signed, and the document
-(\(dqvkernel manifest signature v1\(dq, a zero byte and the canonical manifest without its signatures; \(dqDSSEv1\(dq and so on for bundles). It must make an Ed25519 signature of these bytes, not of their hash. For openssl, in a script:
-.PP
-.nf
-exec openssl pkeyutl \-sign \-rawin \-inkey "$KEY" \-in /dev/stdin
-.fi
-"#;

@@ -68,6 +68,8 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
             "report",
             "reproducible",
             "run",
+            "sbom",
+            "signers",
             "supply",
             "syscalls",
             "tamper",

@@ -30,6 +30,7 @@ const EXAMPLES: &str = "Examples:
   recompiler-build keygen build.key
   recompiler-build --rootfs /srv/debian --include /usr/bin/ls /bin/bash --output out/container.wasm --manifest out/manifest.json --key build.key
   recompiler-build verify out/manifest.json --key build.pub
+  recompiler-build verify out/manifest.json --key build.pub --recompile --rootfs /srv/debian
   recompiler-build lift /usr/bin/ls --report
   recompiler-build report --rootfs /srv/debian --include /usr/bin --gaps
   recompiler-build report out/manifest.json --html report.html --previous last/manifest.json
@@ -78,6 +79,8 @@ pub enum Command {
     /// Sign a manifest; other keys' signatures stay.
     Sign(SignArgs),
     /// Check signature, digests and routing of a release.
+    // An image is needed for what builds or starts again only.
+    #[command(mut_arg("rootfs", |a| a.required_unless_present("manifest")))]
     Verify(VerifyArgs),
     /// Make an Ed25519 key pair that openssl can read.
     Keygen(KeygenArgs),

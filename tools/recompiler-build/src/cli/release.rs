@@ -1,6 +1,6 @@
 //! Arguments of the commands about releases as a whole: what is in them, who signed them.
 
-use super::{ImageArgs, SourceArgs, percent};
+use super::{ImageArgs, SourceArgs, WorkArgs, percent};
 use crate::coverage;
 use crate::sbom::Format;
 use clap::Args;
@@ -83,6 +83,7 @@ pub struct SignerArgs {
 
 #[derive(Debug, Args)]
 pub struct SignArgs {
+    /// Manifest to sign.
     pub manifest: PathBuf,
     #[command(flatten)]
     pub signer: SignerArgs,
@@ -90,6 +91,7 @@ pub struct SignArgs {
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
+    /// Manifest of the release; its files lie beside it.
     pub manifest: PathBuf,
     /// Trusted public key; can be given several times [default: /etc/vkernel/keys/*.pub].
     #[arg(long, value_name = "FILE")]
@@ -100,4 +102,17 @@ pub struct VerifyArgs {
     /// Revoked keys and files, which count for nothing whoever signed: {"files": ["blake3:…"], "keys": ["ID or fingerprint"]} [default: /etc/vkernel/revoked.json, if it is there].
     #[arg(long, value_name = "FILE")]
     pub revoked: Option<PathBuf>,
+    /// Build everything again from the image, as the provenance says and without a cache, and compare every byte.
+    #[arg(long)]
+    pub recompile: bool,
+    /// Start this program of the release nine times with vkernel (as root), and fail if the median is over the limit.
+    #[arg(long, value_name = "PROGRAM")]
+    pub start: Option<String>,
+    /// The limit in milliseconds, from the command to the program's end.
+    #[arg(long, value_name = "MS", default_value_t = 10)]
+    pub start_limit: u64,
+    #[command(flatten)]
+    pub source: SourceArgs,
+    #[command(flatten)]
+    pub work: WorkArgs,
 }

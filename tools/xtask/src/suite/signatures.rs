@@ -1,6 +1,6 @@
 //! `cargo xtask suite signatures`: what a build says of itself, read by the tools of the formats' own projects.
 //!
-//! Owns getting them: securesystemslib, spdx-tools and cyclonedx-python-lib from PyPI, @sigstore/verify from npm, in directories of their own. The tests are in `integration-tests/tests/supply.rs`, the scripts in
+//! Owns getting them: securesystemslib, spdx-tools and cyclonedx-python-lib from PyPI, @sigstore/verify from npm, in directories of their own. The tests are in `integration-tests/tests/{supply,sbom}.rs`, the scripts in
 //! `integration-tests/verifiers`; what needs openssl alone is in `cargo xtask test`.
 
 use crate::process::{self, say, work};
@@ -29,7 +29,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     say("bundles and SBOMs by other projects' tools");
     let release = release::build(&binaries, "signatures", &rootfs::debian()?, &demo::programs())?;
     let mut tests = process::cargo();
-    tests.args(["test", "--release", "-p", "integration-tests", "--test", "supply", "--", "--include-ignored"]);
+    tests.args(["test", "--release", "-p", "integration-tests", "--test", "supply", "--test", "sbom", "--", "--include-ignored"]);
     tests.env("VERIFIER_PYTHON", python.join("bin/python")).env("VERIFIER_NODE_MODULES", node.join("node_modules"));
     process::run(crate::test::told(&mut tests, &binaries, &release))
 }
