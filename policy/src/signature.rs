@@ -19,6 +19,8 @@ pub enum Kind {
     Manifest,
     /// The index of a build cache (07 S20).
     Cache,
+    /// What commands did natively and under vkernel.
+    Proof,
 }
 
 impl Kind {
@@ -27,6 +29,7 @@ impl Kind {
         match self {
             Kind::Manifest => b"vkernel manifest signature v1\0",
             Kind::Cache => b"vkernel build cache signature v1\0",
+            Kind::Proof => b"vkernel proof signature v1\0",
         }
     }
 }

@@ -11,18 +11,16 @@ use crate::remote_cache::Remote;
 use crate::scan::rootfs::Rootfs;
 use crate::signing::Signer;
 use crate::starting::Start;
-use crate::{attest, fetching, inventory, lifting, manual, output, recompile, report, sbom, scan, starting, verifying};
+use crate::{attest, fetching, inventory, lifting, manual, output, prove, recompile, report, sbom, scan, starting, verifying};
 use anyhow::Context;
 use clap::CommandFactory;
 use policy::manifest::Form;
 use policy::signature::Kind;
-use policy::{Manifest, PrivateKey, TrustedKeys, canonical};
+use policy::{Manifest, PrivateKey, canonical};
 use std::io::Write;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-const KEYS_DIRECTORY: &str = "/etc/vkernel/keys";
 
 pub fn run(request: Request) -> anyhow::Result<()> {
     let command = match request {
@@ -30,7 +28,7 @@ pub fn run(request: Request) -> anyhow::Result<()> {
         Request::Command(command) => command,
     };
     match command {
-        Command::Merge(args) => build(args, true),
+        Command::Merge(args) => build(*args, true),
         Command::Scan(args) => list(&args),
         Command::Report(args) => report::run(&args, print),
         Command::Sbom(args) => sbom::run(&args, print),
@@ -38,6 +36,7 @@ pub fn run(request: Request) -> anyhow::Result<()> {
         Command::Compile(args) => compile_files(&args),
         Command::Sign(args) => sign(&args),
         Command::Verify(args) => verify(&args),
+        Command::Prove(args) => print(&prove::run(&args)?),
         Command::Keygen(args) => keygen(&args),
         Command::Schema => {
             println!("{:#}", Manifest::schema());
@@ -203,11 +202,7 @@ fn sign(args: &SignArgs) -> anyhow::Result<()> {
 }
 
 fn verify(args: &VerifyArgs) -> anyhow::Result<()> {
-    let mut keys = TrustedKeys::default();
-    args.key.iter().try_for_each(|path| keys.add_file(path))?;
-    if args.key.is_empty() && Path::new(KEYS_DIRECTORY).is_dir() {
-        keys.add_directory(Path::new(KEYS_DIRECTORY))?;
-    }
+    let keys = verifying::trusted(&args.key)?;
     let revoked = verifying::revocations(args.revoked.as_deref())?;
     let (verified, bundles) = verifying::verify(&args.manifest, &keys, args.threshold, &revoked)?;
     let m = verified.manifest();
@@ -239,6 +234,6 @@ fn keygen(args: &KeygenArgs) -> anyhow::Result<()> {
     anyhow::ensure!(!public.exists(), "{} exists: move it away or choose another name", public.display());
     key.write(&args.file)?;
     key.write_public(&public)?;
-    println!("private key {} (keep it), public key {} (copy it to {KEYS_DIRECTORY} of each host)", args.file.display(), public.display());
+    println!("private key {} (keep it), public key {} (copy it to /etc/vkernel/keys of each host)", args.file.display(), public.display());
     Ok(())
 }

@@ -22,6 +22,7 @@ pub mod manual;
 pub mod output;
 pub mod pipeline;
 pub mod progress;
+pub mod prove;
 pub mod recompile;
 pub mod remote_cache;
 pub mod report;

@@ -24,6 +24,11 @@ how and from what the release was built, a SLSA v1 provenance that nobody signed
 .TP
 .I manifest.provenance.sigstore.json
 the same, signed
+.TP
+.IR manifest.proof.json ", " manifest.proof/
+what commands did natively and under vkernel alike
+.RB ( prove ),
+and the bytes by their SHA\-256
 .PP
 .BR vkernel (1)
 reads none of them: the manifest's own signature is what counts.

@@ -20,11 +20,16 @@ pub struct Start<'a> {
     pub program: &'a str,
 }
 
+/// The runtime: beside this program or where it is installed, never from PATH.
+pub fn vkernel() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot find out where this program is")?;
+    let found = own.parent().map(|d| d.join(PROGRAM)).into_iter().chain([INSTALLED.into()]).find(|p| p.is_file());
+    found.with_context(|| format!("{PROGRAM} is neither beside {} nor in /usr/bin: install it", own.display()))
+}
+
 /// The median in milliseconds.
 pub fn milliseconds(s: &Start<'_>) -> anyhow::Result<f64> {
-    let own = std::env::current_exe().context("cannot find out where this program is")?;
-    let beside = own.parent().map(|d| d.join(PROGRAM)).filter(|p| p.is_file());
-    let vkernel = beside.unwrap_or_else(|| INSTALLED.into());
+    let vkernel = vkernel()?;
     let place = tempfile::tempdir().context("cannot make a temporary directory")?;
     let run = || -> anyhow::Result<f64> {
         let mut c = Command::new(&vkernel);

@@ -9,7 +9,7 @@ use megabinary::section;
 use policy::{Digest, Revocations, TrustedKeys, Verified, canonical};
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Reads a manifest file, bounded.
 pub fn read_manifest(path: &Path) -> anyhow::Result<Vec<u8>> {
@@ -17,6 +17,18 @@ pub fn read_manifest(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path).with_context(name)?.take(canonical::MAX_BYTES as u64 + 1).read_to_end(&mut bytes).with_context(name)?;
     Ok(bytes)
+}
+
+const KEYS_DIRECTORY: &str = "/etc/vkernel/keys";
+
+/// The named public keys; without names the host's.
+pub fn trusted(named: &[PathBuf]) -> anyhow::Result<TrustedKeys> {
+    let mut keys = TrustedKeys::default();
+    named.iter().try_for_each(|path| keys.add_file(path))?;
+    if named.is_empty() && Path::new(KEYS_DIRECTORY).is_dir() {
+        keys.add_directory(Path::new(KEYS_DIRECTORY))?;
+    }
+    Ok(keys)
 }
 
 /// Where a host's own list lies.

@@ -61,14 +61,23 @@ fn release(m: &Manifest, directory: &Path) -> anyhow::Result<Value> {
     for (path, digest, second) in binaries.chain(libraries).chain(scripts) {
         subjects.entry(path.clone()).or_default().extend(digests([Some(digest), second].into_iter().flatten()));
     }
-    let unsigned = Manifest { signatures: None, ..m.clone() };
-    let bytes = canonical::to_bytes(&serde_json::to_value(&unsigned).expect("a manifest is plain JSON"));
+    let bytes = unsigned(m);
     let predicate = json!({
         "name": m.name, "version": m.version, "serial": m.serial, "containerId": m.container_id.to_string(), "vkernelVersion": m.vkernel_version,
         // Of the canonical form without signatures: what the manifest's own signatures are over, behind their prefix.
         "manifest": { "digest": digests([Digest::blake3(&bytes), Digest::sha256(&bytes)]) },
     });
     Ok(statement(&subjects, RELEASE, predicate))
+}
+
+/// The digest that names a release whoever signed it: of the manifest's canonical form without signatures.
+pub fn unsigned_digest(m: &Manifest) -> Digest {
+    Digest::sha256(&unsigned(m))
+}
+
+fn unsigned(m: &Manifest) -> Vec<u8> {
+    let unsigned = Manifest { signatures: None, ..m.clone() };
+    canonical::to_bytes(&serde_json::to_value(&unsigned).expect("a manifest is plain JSON"))
 }
 
 /// `out/manifest` of `out/manifest.json`.

@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::num::NonZero;
 use std::path::PathBuf;
 
-pub use release::{ReportArgs, SbomArgs, SignArgs, SignerArgs, VerifyArgs};
+pub use release::{ProveArgs, ReportArgs, SbomArgs, SignArgs, SignerArgs, VerifyArgs};
 
 /// Turn a container image into one signed WASM megabinary and its manifest.
 ///
@@ -31,6 +31,8 @@ const EXAMPLES: &str = "Examples:
   recompiler-build --rootfs /srv/debian --include /usr/bin/ls /bin/bash --output out/container.wasm --manifest out/manifest.json --key build.key
   recompiler-build verify out/manifest.json --key build.pub
   recompiler-build verify out/manifest.json --key build.pub --recompile --rootfs /srv/debian
+  recompiler-build prove out/manifest.json --rootfs /srv/debian --tests cases --trust build.pub --key build.key
+  recompiler-build prove out/manifest.json --rootfs /srv/debian --trust build.pub --replay
   recompiler-build lift /usr/bin/ls --report
   recompiler-build report --rootfs /srv/debian --include /usr/bin --gaps
   recompiler-build report out/manifest.json --html report.html --previous last/manifest.json
@@ -60,7 +62,6 @@ impl Request {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one value per process")]
 pub enum Command {
     /// List everything in an image that could run, what it needs, and how it would fare.
     Scan(ScanArgs),
@@ -73,7 +74,7 @@ pub enum Command {
     /// Translate one ELF file and say how it went.
     Lift(LiftArgs),
     /// Scan, lift and merge, without native code: container.wasm and an unsigned manifest.
-    Merge(BuildArgs),
+    Merge(Box<BuildArgs>),
     /// Compile shard modules written by `lift --output`.
     Compile(CompileArgs),
     /// Sign a manifest; other keys' signatures stay.
@@ -82,6 +83,8 @@ pub enum Command {
     // An image is needed for what builds or starts again only.
     #[command(mut_arg("rootfs", |a| a.required_unless_present("manifest")))]
     Verify(VerifyArgs),
+    /// Run commands natively and under vkernel, and sign that they come out alike (as root); or ask again.
+    Prove(ProveArgs),
     /// Make an Ed25519 key pair that openssl can read.
     Keygen(KeygenArgs),
     /// Ship a release inside its image or beside it, to a registry or an OCI layout.

@@ -90,6 +90,28 @@ pub struct SignArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct ProveArgs {
+    /// Manifest of the release; MANIFEST with the ending .proof.json is the proof, and the directory .proof has its bytes.
+    pub manifest: PathBuf,
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Directory of commands, one NAME.json each: {"command": ["/usr/bin/sort", "-r"], "stdin": "FILE beside it"}.
+    #[arg(long, value_name = "DIR", required_unless_present = "replay")]
+    pub tests: Option<PathBuf>,
+    /// Run the commands of the proof again, under vkernel, and compare with what was signed.
+    #[arg(long, conflicts_with_all = ["tests", "key", "signer"])]
+    pub replay: bool,
+    /// Public key that is trusted for the release and for its proof; can be given several times [default: /etc/vkernel/keys/*.pub].
+    #[arg(long, value_name = "FILE")]
+    pub trust: Vec<PathBuf>,
+    #[command(flatten)]
+    pub signer: SignerArgs,
+    /// Directory for unpacked images [default: $XDG_CACHE_HOME/vkernel].
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// Manifest of the release; its files lie beside it.
     pub manifest: PathBuf,
