@@ -4,6 +4,8 @@
 //! variables. The fact a newcomer gets wrong: the native side runs twice, and a program whose own two runs differ is reported as unfit, not as passed.
 
 pub mod adversary;
+pub mod foreign;
+pub mod tiny;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -23,6 +25,11 @@ impl Setup {
     pub fn get() -> Setup {
         let var = |name: &str| PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run `cargo xtask test` as root")));
         Setup { vkernel: var("VKERNEL_BIN"), recompiler: var("RECOMPILER_BIN"), manifest: var("VKERNEL_MANIFEST"), rootfs: var("VKERNEL_ROOTFS"), key: var("VKERNEL_KEY") }
+    }
+
+    /// Only the builder, for tests that need no release.
+    pub fn recompiler() -> PathBuf {
+        std::env::var_os("RECOMPILER_BIN").map(PathBuf::from).expect("RECOMPILER_BIN is not set: run `cargo xtask test` as root")
     }
 
     /// `vkernel run` with extra options.

@@ -101,6 +101,11 @@ impl PublicKey {
         Ok(PublicKey { id: key_id(path), key })
     }
 
+    /// Whether a signature is this key's over a message.
+    pub fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        self.key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature)).is_ok()
+    }
+
     /// `blake3:` digest of the 32 key bytes: the name of the key that nobody chooses.
     pub fn fingerprint(&self) -> String {
         Digest::blake3(self.key.as_bytes()).to_string()

@@ -89,6 +89,9 @@ pub struct Binary {
     pub path: String,
     /// Bytes in the file.
     pub size: u64,
+    /// SHA-256 of the same file, for tools that know no BLAKE3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
     /// 1-based position of the digest among the sorted digests of binaries, libraries and scripts.
     pub entry: u32,
     pub entry_point: String,
@@ -121,6 +124,9 @@ pub struct Binary {
 pub struct Library {
     pub path: String,
     pub size: u64,
+    /// SHA-256 of the same file, for tools that know no BLAKE3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
     pub entry: u32,
     pub shard: Digest,
     pub elf: Elf,
@@ -233,6 +239,9 @@ pub struct ProgramSyscalls {
 pub struct Script {
     pub path: String,
     pub size: u64,
+    /// SHA-256 of the same file, for tools that know no BLAKE3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
     pub entry: u32,
     pub interpreter: String,
     /// The one optional argument of the `#!` line.

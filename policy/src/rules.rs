@@ -3,7 +3,7 @@
 //! Owns the checks between fields that types cannot express. Runs after the signature: a signed but senseless manifest is refused with the JSON path of the first
 //! broken rule. The fact a newcomer gets wrong: address ranges of two libraries must not touch, but two non-PIE executables may: they never coexist.
 
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::manifest::{Binary, Coverage, Elf, Form, Library, Manifest, ProgramSyscalls, Segment, SyscallEvidence};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -53,6 +53,7 @@ pub fn check(m: &Manifest) -> Checked {
     for (digest, s) in &m.scripts {
         guest_path(&format!("scripts[\"{digest}\"]"), &s.path)?;
     }
+    sha256(m)?;
     both_roles_agree(m)?;
     algorithms_agree(m)?;
     slots_are_disjoint(m)
@@ -208,11 +209,27 @@ fn segment(at: &str, s: &Segment, base: u64, size: u64) -> Checked {
     Ok(())
 }
 
+/// The second digest of a row is what its name says, and that of the row itself if this is one, too.
+fn sha256(m: &Manifest) -> Checked {
+    let binaries = m.binaries.iter().map(|(d, b)| ("binaries", d, b.sha256));
+    let libraries = m.libraries.iter().map(|(d, l)| ("libraries", d, l.sha256));
+    let scripts = m.scripts.iter().map(|(d, s)| ("scripts", d, s.sha256));
+    for (table, digest, second) in binaries.chain(libraries).chain(scripts) {
+        let at = || format!("{table}[\"{digest}\"].sha256");
+        match second {
+            Some(second) if second.algorithm != Algorithm::Sha256 => broken(at(), "is not a sha256 digest")?,
+            Some(second) if digest.algorithm == Algorithm::Sha256 && second != *digest => broken(at(), "differs from the row's own digest")?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// A file that is a program and a library (the dynamic linker) has one image.
 fn both_roles_agree(m: &Manifest) -> Checked {
     for (digest, l) in &m.libraries {
         if let Some(b) = m.binaries.get(digest)
-            && (b.elf.as_ref() != Some(&l.elf) || b.size != l.size || b.shard != Some(l.shard))
+            && (b.elf.as_ref() != Some(&l.elf) || b.size != l.size || b.sha256 != l.sha256 || b.shard != Some(l.shard))
         {
             broken(format!("libraries[\"{digest}\"]"), "differs from the binaries row of the same digest")?;
         }

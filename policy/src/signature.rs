@@ -19,6 +19,8 @@ pub enum Kind {
     Manifest,
     /// The index of a build cache (07 S20).
     Cache,
+    /// What commands did natively and under vkernel.
+    Proof,
 }
 
 impl Kind {
@@ -27,6 +29,7 @@ impl Kind {
         match self {
             Kind::Manifest => b"vkernel manifest signature v1\0",
             Kind::Cache => b"vkernel build cache signature v1\0",
+            Kind::Proof => b"vkernel proof signature v1\0",
         }
     }
 }
@@ -49,7 +52,8 @@ pub fn message(manifest: &Value) -> Vec<u8> {
     message_as(Kind::Manifest, manifest)
 }
 
-fn message_as(kind: Kind, document: &Value) -> Vec<u8> {
+/// The message that is signed for any kind of document.
+pub fn message_as(kind: Kind, document: &Value) -> Vec<u8> {
     canonical::without(document, "signatures", kind.domain())
 }
 
@@ -60,7 +64,13 @@ pub fn sign(manifest: &mut Value, key: &PrivateKey, key_id: &str) {
 
 /// Signs any kind of document in the same way.
 pub fn sign_as(kind: Kind, manifest: &mut Value, key: &PrivateKey, key_id: &str) {
-    let made = Signature { key_id: key_id.into(), signature: hex(&key.sign(&message_as(kind, manifest))) };
+    let made = key.sign(&message_as(kind, manifest));
+    attach(manifest, &made, key_id);
+}
+
+/// Adds a signature over `message_as` that was made elsewhere; one of the same key id is replaced, others stay.
+pub fn attach(manifest: &mut Value, signature: &[u8; 64], key_id: &str) {
+    let made = Signature { key_id: key_id.into(), signature: hex(signature) };
     let mut all: Vec<Signature> = listed(manifest).unwrap_or_default();
     all.retain(|s| s.key_id != key_id);
     all.push(made);

@@ -36,6 +36,7 @@ fn verified() -> Verified {
     let binary = Binary {
         path: "/bin/tool".into(),
         size: TOOL.len() as u64,
+        sha256: None,
         entry: 0,
         entry_point: "tool".into(),
         shard: Some(shard),
@@ -47,7 +48,7 @@ fn verified() -> Verified {
         options: BTreeMap::new(),
         polyfill: None,
     };
-    let library = Library { path: "/lib/libx.so".into(), size: LIBRARY.len() as u64, entry: 0, shard, elf: elf(0x20_0000, LIBRARY.len()), coverage: None };
+    let library = Library { path: "/lib/libx.so".into(), size: LIBRARY.len() as u64, sha256: None, entry: 0, shard, elf: elf(0x20_0000, LIBRARY.len()), coverage: None };
     let mut manifest = Manifest {
         container_id: Digest::blake3(b"container"),
         name: "test/lockdown".into(),

@@ -100,7 +100,7 @@ pub fn manifest(release: &Release, found: &Inventory, wasi: &Programs, built: &[
     let programs = built.iter().filter(|b| b.object.program).map(|b| (b.digest, binary(b, release))).chain(wasi.binaries(&release.policy.overrides));
     let libraries = built.iter().filter(|b| b.object.library).map(|b| (b.digest, library(b)));
     let scripts = found.scripts.iter().map(|(d, s)| {
-        let script = Script { path: s.path.clone(), size: s.size, entry: 0, interpreter: s.interpreter.clone(), argument: s.argument.clone() };
+        let script = Script { path: s.path.clone(), size: s.size, sha256: Some(s.sha256), entry: 0, interpreter: s.interpreter.clone(), argument: s.argument.clone() };
         (*d, script)
     });
     let omitted =
@@ -131,6 +131,7 @@ fn binary(b: &Built<'_>, release: &Release) -> Binary {
     Binary {
         path: b.object.path.clone(),
         size: b.object.bytes.len() as u64,
+        sha256: Some(Digest::sha256(&b.object.bytes)),
         entry: 0,
         entry_point: format!("{name}_start"),
         shard: Some(b.row.shard),
@@ -146,7 +147,8 @@ fn binary(b: &Built<'_>, release: &Release) -> Binary {
 
 fn library(b: &Built<'_>) -> Library {
     let size = b.object.bytes.len() as u64;
-    Library { path: b.object.path.clone(), size, entry: 0, shard: b.row.shard, elf: elf(b), coverage: Some(b.coverage.clone()) }
+    let sha256 = Some(Digest::sha256(&b.object.bytes));
+    Library { path: b.object.path.clone(), size, sha256, entry: 0, shard: b.row.shard, elf: elf(b), coverage: Some(b.coverage.clone()) }
 }
 
 fn elf(b: &Built<'_>) -> Elf {

@@ -1,27 +1,27 @@
 //! One function per command of the command line. Owns what is printed; the work is done elsewhere.
 
 use crate::assemble::{PolicyFile, Release};
+use crate::attest::provenance::Source;
 use crate::cache::Cache;
-use crate::cli::{BuildArgs, BundleArgs, Cli, Command, CompileArgs, KeygenArgs, LiftArgs, ReleaseArgs, ReportArgs, Request, ScanArgs, SignArgs, VerifyArgs, WorkArgs};
+use crate::cli::{BuildArgs, BundleArgs, Cli, Command, CompileArgs, KeygenArgs, LiftArgs, ReleaseArgs, Request, ScanArgs, SignArgs, VerifyArgs, WorkArgs};
 use crate::compile::{self, Job};
-use crate::coverage::Certified;
 use crate::pipeline::{self, Build, Summary, form_name};
+use crate::recompile::Again;
 use crate::remote_cache::Remote;
 use crate::scan::rootfs::Rootfs;
+use crate::signing::Signer;
+use crate::starting::Start;
 use crate::wasi::Programs;
-use crate::{coverage, fetching, inventory, lifting, output, progress, scan, verifying};
+use crate::{attest, fetching, inventory, lifting, manual, output, prove, recompile, report, sbom, scan, starting, verifying};
 use anyhow::Context;
 use clap::CommandFactory;
-use policy::key::key_id;
 use policy::manifest::Form;
-use policy::{Manifest, PrivateKey, TrustedKeys, canonical, signature};
-use std::collections::BTreeSet;
-use std::io::{IsTerminal, Write};
+use policy::signature::Kind;
+use policy::{Manifest, PrivateKey, canonical};
+use std::io::Write;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-const KEYS_DIRECTORY: &str = "/etc/vkernel/keys";
 
 pub fn run(request: Request) -> anyhow::Result<()> {
     let command = match request {
@@ -29,14 +29,16 @@ pub fn run(request: Request) -> anyhow::Result<()> {
         Request::Command(command) => command,
     };
     match command {
-        Command::Merge(args) => build(args, true),
+        Command::Merge(args) => build(*args, true),
         Command::Bundle(args) => bundle(args),
         Command::Scan(args) => list(&args),
-        Command::Report(args) => certify(&args),
+        Command::Report(args) => report::run(&args, print),
+        Command::Sbom(args) => sbom::run(&args, print),
         Command::Lift(args) => lift(&args),
         Command::Compile(args) => compile_files(&args),
         Command::Sign(args) => sign(&args),
         Command::Verify(args) => verify(&args),
+        Command::Prove(args) => print(&prove::run(&args)?),
         Command::Keygen(args) => keygen(&args),
         Command::Schema => {
             println!("{:#}", Manifest::schema());
@@ -44,7 +46,7 @@ pub fn run(request: Request) -> anyhow::Result<()> {
         }
         Command::Push(args) => Err(fetching::forward("push", &args.arguments)),
         Command::Pull(args) => Err(fetching::forward("pull", &args.arguments)),
-        Command::Man => Ok(std::io::stdout().write_all(&man()?)?),
+        Command::Man => Ok(std::io::stdout().write_all(&manual::page()?)?),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "recompiler-build", &mut std::io::stdout());
             Ok(())
@@ -69,14 +71,16 @@ fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
     }
     let (tier, min_coverage) = (args.tier, args.min_coverage);
     let release = &args.release;
+    let image = args.image.source.image;
     let built = pipeline::build(&Build {
         remote,
+        source: Source { digest: image.as_ref().and_then(|_| fetching::image_digest(&rootfs)), image, builder_id: release.builder_id.clone() },
         rootfs: Some(rootfs),
         include: args.image.include,
         scripts: args.scripts,
         output: release.output.clone(),
         manifest: release.manifest.clone(),
-        key: key(release)?,
+        signer: Signer::open(&release.signer)?,
         release: described(release)?,
         wasi,
         cache,
@@ -101,7 +105,8 @@ fn bundle(args: BundleArgs) -> anyhow::Result<()> {
         scripts: scan::Scripts::default(),
         output: release.output.clone(),
         manifest: release.manifest.clone(),
-        key: key(release)?,
+        source: Source { digest: None, image: None, builder_id: release.builder_id.clone() },
+        signer: Signer::open(&release.signer)?,
         release: described(release)?,
         wasi: wasi.clone(),
         cache: Cache::open(args.work.cache.as_deref())?,
@@ -126,10 +131,6 @@ fn install(wasi: &Programs, root: &Path) -> anyhow::Result<()> {
         std::fs::set_permissions(&at, executable).with_context(|| format!("cannot make {} executable", at.display()))?;
     }
     Ok(())
-}
-
-fn key(release: &ReleaseArgs) -> anyhow::Result<Option<(PrivateKey, String)>> {
-    release.key.as_deref().map(|path| read_key(path, release.key_id.as_deref())).transpose()
 }
 
 fn described(release: &ReleaseArgs) -> anyhow::Result<Release> {
@@ -174,29 +175,6 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// The coverage certificate of an image.
-fn certify(args: &ReportArgs) -> anyhow::Result<()> {
-    let cache = Cache::open(args.cache.as_deref())?;
-    let rootfs = Rootfs::open(&fetching::rootfs(&args.image.source, args.cache.as_deref())?)?;
-    let found = scan::scan(&rootfs, &args.image.include, scan::Scripts::Included, BTreeSet::new())?;
-    let bar = progress::bar("certify", found.objects.len());
-    let mut certificates = Vec::new();
-    for (digest, object) in &found.objects {
-        bar.set_message(object.path.clone());
-        certificates.push((object.path.as_str(), *digest, lifting::certificate(&cache, digest, object)?));
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    certificates.sort_by_key(|(path, ..)| *path);
-    let certified: Vec<_> = certificates.iter().map(|(path, digest, certificate)| Certified { path, digest: *digest, certificate }).collect();
-    let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    match (args.json, args.gaps) {
-        (true, _) => print(&format!("{:#}\n", coverage::json(&found, &certified)))?,
-        (_, gaps) => print(&(coverage::table(&found, &certified, color) + &if gaps { coverage::gaps(&certified) } else { String::new() }))?,
-    }
-    Ok(args.min_coverage.map_or(Ok(()), |wanted| coverage::require(wanted, &certified))?)
-}
-
 fn lift(args: &LiftArgs) -> anyhow::Result<()> {
     let path = args.file.display().to_string();
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {path}"))?;
@@ -207,7 +185,7 @@ fn lift(args: &LiftArgs) -> anyhow::Result<()> {
     let shard = lifting::lift_bytes(&bytes, base, &path, args.tier.structured())?;
     let seconds = start.elapsed().as_secs_f64();
     if args.report {
-        report(&facts, &shard, seconds);
+        print_lifted(&facts, &shard, seconds);
     }
     if let Some(directory) = &args.output {
         output::directory(directory)?;
@@ -219,7 +197,7 @@ fn lift(args: &LiftArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn report(facts: &scan::elf::ElfFacts, shard: &lift::Shard, seconds: f64) {
+fn print_lifted(facts: &scan::elf::ElfFacts, shard: &lift::Shard, seconds: f64) {
     let text = facts.text_bytes();
     let r = &shard.report;
     let total: u64 = r.gaps.values().sum();
@@ -277,30 +255,45 @@ fn compile_files(args: &CompileArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read_key(path: &Path, id: Option<&str>) -> anyhow::Result<(PrivateKey, String)> {
-    Ok((PrivateKey::read(path)?, id.map_or_else(|| key_id(path), str::to_owned)))
-}
-
 fn sign(args: &SignArgs) -> anyhow::Result<()> {
-    let (key, id) = read_key(&args.key, args.key_id.as_deref())?;
+    let signer = Signer::open(&args.signer)?.context("who signs? name a key with --key FILE, or a program with --signer COMMAND --signer-public FILE")?;
     let name = || args.manifest.display().to_string();
     let mut value = canonical::parse(&verifying::read_manifest(&args.manifest)?).with_context(name)?;
     let manifest = policy::verify::typed(value.clone()).with_context(name)?;
     policy::rules::check(&manifest).with_context(name)?;
-    signature::sign(&mut value, &key, &id);
+    signer.sign_document(Kind::Manifest, &mut value)?;
+    // Bundles speak of the files; who signs where only the manifest is, makes none.
+    if args.manifest.parent().unwrap_or(Path::new("")).join(&manifest.megabinary).exists() {
+        attest::sign(&args.manifest, &manifest, &signer)?;
+    } else {
+        eprintln!("recompiler-build: note: {} is not beside the manifest, so only the manifest is signed, and no Sigstore bundle is made", manifest.megabinary);
+    }
     Ok(output::replace(&args.manifest, &canonical::to_bytes(&value))?)
 }
 
 fn verify(args: &VerifyArgs) -> anyhow::Result<()> {
-    let mut keys = TrustedKeys::default();
-    args.key.iter().try_for_each(|path| keys.add_file(path))?;
-    if args.key.is_empty() && Path::new(KEYS_DIRECTORY).is_dir() {
-        keys.add_directory(Path::new(KEYS_DIRECTORY))?;
-    }
-    let verified = verifying::verify(&args.manifest, &keys, args.threshold)?;
+    let keys = verifying::trusted(&args.key)?;
+    let revoked = verifying::revocations(args.revoked.as_deref())?;
+    let (verified, bundles) = verifying::verify(&args.manifest, &keys, args.threshold, &revoked)?;
     let m = verified.manifest();
     println!("{} {} (serial {}), signed by {}", m.name, m.version, m.serial, verified.signers().iter().cloned().collect::<Vec<_>>().join(", "));
     println!("{} programs, {} libraries, {} scripts, {} artifacts: all as signed", m.binaries.len(), m.libraries.len(), m.scripts.len(), m.artifacts.len());
+    if bundles > 0 {
+        println!("{bundles} Sigstore bundles say the same");
+    }
+    if !args.recompile && args.start.is_none() {
+        return Ok(());
+    }
+    let rootfs = fetching::rootfs(&args.source, args.work.cache.as_deref())?;
+    if args.recompile {
+        let equal = recompile::recompile(Again { rootfs: rootfs.clone(), manifest: &args.manifest, jobs: jobs(&args.work) }, m)?;
+        println!("built again: {equal} files and the manifest are equal, byte for byte");
+    }
+    if let Some(program) = &args.start {
+        let taken = starting::milliseconds(&Start { manifest: &args.manifest, rootfs: &rootfs, keys: &args.key, program })?;
+        println!("{program} starts and ends in {taken:.1} ms");
+        anyhow::ensure!(taken <= args.start_limit as f64, "{program} takes {taken:.1} ms, more than {} (--start-limit)", args.start_limit);
+    }
     Ok(())
 }
 
@@ -311,12 +304,6 @@ fn keygen(args: &KeygenArgs) -> anyhow::Result<()> {
     anyhow::ensure!(!public.exists(), "{} exists: move it away or choose another name", public.display());
     key.write(&args.file)?;
     key.write_public(&public)?;
-    println!("private key {} (keep it), public key {} (copy it to {KEYS_DIRECTORY} of each host)", args.file.display(), public.display());
+    println!("private key {} (keep it), public key {} (copy it to /etc/vkernel/keys of each host)", args.file.display(), public.display());
     Ok(())
-}
-
-fn man() -> anyhow::Result<Vec<u8>> {
-    let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-    Ok(page)
 }

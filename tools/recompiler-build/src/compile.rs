@@ -109,7 +109,8 @@ fn wasi_features() -> Features {
     f
 }
 
-fn engine(form: Form, threads: NonZero<usize>) -> Engine {
+/// The compiler of a form.
+pub(crate) fn engine(form: Form, threads: NonZero<usize>) -> Engine {
     let target = Some(Target::new(Triple::host(), CpuFeature::for_host()));
     let builder = match form {
         Form::Structured => {

@@ -56,7 +56,8 @@ pub fn percent(c: &Certificate) -> String {
     share(c.lifted_bytes(), c.code_bytes())
 }
 
-fn share(part: u64, whole: u64) -> String {
+/// A part of a whole in percent, rounded down.
+pub fn share(part: u64, whole: u64) -> String {
     let thousandths = if whole == 0 { 100_000 } else { u128::from(part) * 100_000 / u128::from(whole) };
     format!("{}.{:03}", thousandths / 1000, thousandths % 1000)
 }

@@ -4,6 +4,7 @@
 
 use crate::cli::SourceArgs;
 use anyhow::{Context, ensure};
+use policy::Digest;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
@@ -37,6 +38,12 @@ pub fn rootfs(source: &SourceArgs, cache: Option<&Path>) -> anyhow::Result<PathB
     ensure!(out.status.success(), "image {image} could not be unpacked");
     let line = out.stdout.strip_suffix(b"\n").unwrap_or(&out.stdout);
     Ok(OsString::from_vec(line.to_vec()).into())
+}
+
+/// The digest by which an unpacked image's directory is called.
+pub fn image_digest(rootfs: &Path) -> Option<Digest> {
+    let name = rootfs.parent()?.file_name()?.to_str()?;
+    format!("sha256:{}", name.strip_prefix("rootfs-")?).parse().ok()
 }
 
 /// Options that say how registries are reached.

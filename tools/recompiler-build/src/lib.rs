@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assemble;
+pub mod attest;
 pub mod cache;
 pub mod cli;
 pub mod commands;
@@ -17,13 +18,21 @@ mod instruction;
 pub mod inventory;
 pub mod lifting;
 pub mod link;
+pub mod manual;
 pub mod output;
 pub mod pipeline;
 pub mod polyfill;
 pub mod progress;
+pub mod prove;
+pub mod recompile;
 pub mod remote_cache;
+pub mod report;
+pub mod routing;
+pub mod sbom;
 pub mod scan;
+pub mod signing;
 pub mod slim;
 pub mod sound;
+pub mod starting;
 pub mod verifying;
 pub mod wasi;

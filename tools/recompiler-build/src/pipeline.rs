@@ -4,6 +4,7 @@
 //! interrupted build leaves the old manifest, which then refuses new files that are not its own.
 
 use crate::assemble::{self, Built, Made, Release};
+use crate::attest::provenance::{self, Source};
 use crate::cache::Cache;
 use crate::compile::{TARGET, Tier};
 use crate::compiling::{self, MadeCode, Native};
@@ -13,13 +14,15 @@ use crate::lifting::{self, Shard};
 use crate::remote_cache::{Entry, Remote};
 use crate::scan::rootfs::Rootfs;
 use crate::scan::{self, Inventory};
+use crate::signing::Signer;
 use crate::wasi::{self, Programs};
-use crate::{output, progress};
+use crate::{attest, output, progress};
 use anyhow::Context;
 use megabinary::slots;
 use megabinary::{ImageSegment, Megabinary, Program, ShardInput};
 use policy::manifest::Form;
-use policy::{Digest, PrivateKey, canonical, signature};
+use policy::signature::Kind;
+use policy::{Digest, Manifest, canonical};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -33,7 +36,9 @@ pub struct Build {
     pub scripts: scan::Scripts,
     pub output: PathBuf,
     pub manifest: PathBuf,
-    pub key: Option<(PrivateKey, String)>,
+    /// What the provenance says of where it came from.
+    pub source: Source,
+    pub signer: Option<Signer>,
     pub release: Release,
     pub wasi: Programs,
     pub cache: Cache,
@@ -96,13 +101,16 @@ pub fn build(b: &Build) -> anyhow::Result<Summary> {
     })?;
     let wasm_bytes = cost.stage("assemble", || {
         let merged = merge(b, &found, &placed, &shards)?;
-        let bytes = manifest_bytes(b, &found, &placed, &shards, &merged, &native.code, megabinary_name)?;
-        write(b, &directory, &merged, &native.code, &bytes)?;
+        let (manifest, bytes) = manifest(b, &found, &placed, &shards, &merged, &native.code, megabinary_name)?;
+        write(b, &directory, &merged, &native.code)?;
+        attest(b, &found, &manifest, &directory)?;
+        output::replace(&b.manifest, &bytes)?;
+        forget_old(&directory.join("aot").join(TARGET), &native.code);
         let text_bytes = placed.iter().map(|p| p.object.facts.text_bytes()).sum();
         Ok((merged.wasm.len(), Work { text_bytes, made_bytes: (merged.wasm.len() + bytes.len()) as u64 }))
     })?;
     let used: Vec<Entry> = lifted_entries(&placed, b.tier.structured()).into_iter().chain(native.entries).collect();
-    b.remote.publish(&b.cache, &used, b.key.as_ref())?;
+    b.remote.publish(&b.cache, &used, b.signer.as_ref())?;
     Ok(Summary {
         objects: placed.len(),
         scripts: found.scripts.len(),
@@ -220,7 +228,8 @@ pub fn form_name(form: Form) -> &'static str {
     }
 }
 
-fn manifest_bytes(b: &Build, found: &Inventory, placed: &[Placed<'_>], shards: &[Shard], merged: &Megabinary, made: &[MadeCode], name: String) -> anyhow::Result<Vec<u8>> {
+/// The manifest and its file.
+fn manifest(b: &Build, found: &Inventory, placed: &[Placed<'_>], shards: &[Shard], merged: &Megabinary, made: &[MadeCode], name: String) -> anyhow::Result<(Manifest, Vec<u8>)> {
     let mut programs = coverage::programs(found, &certified(placed, shards));
     let built: Vec<Built<'_>> = (0..placed.len())
         .map(|i| Built {
@@ -240,13 +249,23 @@ fn manifest_bytes(b: &Build, found: &Inventory, placed: &[Placed<'_>], shards: &
         policy::rules::check(&manifest).context("the manifest just made breaks a rule, please report this")?;
     }
     let mut value = serde_json::to_value(&manifest).expect("a manifest is plain JSON");
-    if let Some((key, id)) = &b.key {
-        signature::sign(&mut value, key, id);
+    if let Some(signer) = &b.signer {
+        signer.sign_document(Kind::Manifest, &mut value)?;
     }
-    Ok(canonical::to_bytes(&value))
+    Ok((manifest, canonical::to_bytes(&value)))
 }
 
-fn write(b: &Build, directory: &Path, merged: &Megabinary, made: &[MadeCode], manifest: &[u8]) -> anyhow::Result<()> {
+/// How it was made, and the bundles, which speak of files that are written already.
+fn attest(b: &Build, found: &Inventory, manifest: &Manifest, directory: &Path) -> anyhow::Result<()> {
+    attest::forget(&b.manifest)?;
+    if b.merge_only {
+        return Ok(());
+    }
+    output::replace(&attest::provenance_path(&b.manifest), &provenance::of(b, found, manifest, directory)?)?;
+    b.signer.as_ref().map_or(Ok(()), |signer| attest::sign(&b.manifest, manifest, signer).map(drop))
+}
+
+fn write(b: &Build, directory: &Path, merged: &Megabinary, made: &[MadeCode]) -> anyhow::Result<()> {
     output::directory(&directory.join("aot").join(TARGET))?;
     for (m, code) in made {
         let path = directory.join(&m.file);
@@ -255,10 +274,7 @@ fn write(b: &Build, directory: &Path, merged: &Megabinary, made: &[MadeCode], ma
         }
         output::replace(&path, &code.bytes)?;
     }
-    output::replace(&b.output, &merged.wasm)?;
-    output::replace(&b.manifest, manifest)?;
-    forget_old(&directory.join("aot").join(TARGET), made);
-    Ok(())
+    Ok(output::replace(&b.output, &merged.wasm)?)
 }
 
 /// Removes artifacts of earlier builds that the new manifest does not name.

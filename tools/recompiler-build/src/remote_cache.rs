@@ -6,9 +6,10 @@
 use crate::cache::Cache;
 use crate::cli::{RemoteCacheArgs, SourceArgs};
 use crate::fetching;
+use crate::signing::Signer;
 use anyhow::{Context, ensure};
 use policy::signature::{self, Kind};
-use policy::{Digest, PrivateKey, Revocations, TrustedKeys, canonical};
+use policy::{Digest, Revocations, TrustedKeys, canonical};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -32,7 +33,7 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// No cache.
+    /// No cache of anybody else's.
     pub fn none() -> Remote {
         Remote { from: Vec::new(), to: None, keys: TrustedKeys::default(), access: Vec::new() }
     }
@@ -92,11 +93,11 @@ impl Remote {
     }
 
     /// Offers the entries of this build, beside those that are there with a good signature.
-    pub fn publish(&self, cache: &Cache, used: &[Entry], key: Option<&(PrivateKey, String)>) -> anyhow::Result<()> {
+    pub fn publish(&self, cache: &Cache, used: &[Entry], signer: Option<&Signer>) -> anyhow::Result<()> {
         let Some(to) = &self.to else { return Ok(()) };
-        let (key, id) = key.context("--cache-to needs --key: entries are signed")?;
+        let signer = signer.context("--cache-to needs --key or --signer: entries are signed")?;
         let mut trusted = Remote { from: Vec::new(), to: None, keys: self.keys.clone(), access: self.access.clone() };
-        trusted.keys.add(key.public(id));
+        trusted.keys.add(signer.public());
         // What somebody else's key signed is not ours to vouch for: it is left behind.
         let old = trusted.index(to).unwrap_or_default().unwrap_or_default();
         let place = tempfile::tempdir_in(cache.directory()).context("cannot write into the cache")?;
@@ -113,7 +114,7 @@ impl Remote {
             keep.remove(&name);
             entries.insert(name, digest);
         }
-        std::fs::write(place.path().join(INDEX), write(&entries, key, id)).context("cannot write the index")?;
+        std::fs::write(place.path().join(INDEX), write(&entries, signer)?).context("cannot write the index")?;
         let list = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
         std::fs::write(list.path(), keep.iter().map(|n| format!("{n}\n")).collect::<String>()).context("cannot write a temporary file")?;
         fetching::image_tool(&self.access, ["bundle-put".as_ref(), place.path().as_os_str(), to.as_ref(), "--keep".as_ref(), list.path().as_os_str()])
@@ -121,10 +122,10 @@ impl Remote {
 }
 
 /// A signed index.
-fn write(entries: &BTreeMap<String, Digest>, key: &PrivateKey, id: &str) -> Vec<u8> {
+fn write(entries: &BTreeMap<String, Digest>, signer: &Signer) -> anyhow::Result<Vec<u8>> {
     let mut value = json!({ "entries": entries });
-    signature::sign_as(Kind::Cache, &mut value, key, id);
-    canonical::to_bytes(&value)
+    signer.sign_document(Kind::Cache, &mut value)?;
+    Ok(canonical::to_bytes(&value))
 }
 
 fn read(bytes: &[u8], keys: &TrustedKeys) -> anyhow::Result<BTreeMap<String, Digest>> {
@@ -136,13 +137,14 @@ fn read(bytes: &[u8], keys: &TrustedKeys) -> anyhow::Result<BTreeMap<String, Dig
 #[cfg(test)]
 mod tests {
     use super::*;
+    use policy::PrivateKey;
 
     #[test]
     fn an_index_counts_only_with_a_listed_builders_signature_over_an_index() {
         let key = PrivateKey::from_seed([1; 32]);
         let trusted = TrustedKeys::of([key.public("k")]);
         let entries = BTreeMap::from([("aot/x".to_owned(), Digest::blake3(b"x"))]);
-        let good = write(&entries, &key, "k");
+        let good = write(&entries, &Signer::of(PrivateKey::from_seed([1; 32]), "k")).unwrap();
         assert_eq!(read(&good, &trusted).unwrap(), entries);
         assert!(read(&good, &TrustedKeys::of([PrivateKey::from_seed([2; 32]).public("k")])).is_err());
         let mut changed = good.clone();

@@ -1,14 +1,15 @@
 //! `verify`: does this release hang together?
 //!
 //! Owns the build side's check: signature, digests of all files, and that megabinary and manifest tell the same story about every hash. Whether the host can run it is `vkernel verify`'s question. The fact a newcomer gets
-//! wrong: `_dispatch` is checked by making its code again from `vkernel.map` and comparing, not by running it.
+//! wrong: `_dispatch` is checked twice: its code is what `vkernel.map` makes, and, run for every digest, it starts what the *manifest* says.
 
+use crate::{attest, routing};
 use anyhow::{Context, ensure};
 use megabinary::section;
 use policy::{Digest, Revocations, TrustedKeys, Verified, canonical};
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Reads a manifest file, bounded.
 pub fn read_manifest(path: &Path) -> anyhow::Result<Vec<u8>> {
@@ -18,11 +19,32 @@ pub fn read_manifest(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Checks a release; the result lists who signed and what it holds.
-pub fn verify(path: &Path, keys: &TrustedKeys, threshold: usize) -> anyhow::Result<Verified> {
+const KEYS_DIRECTORY: &str = "/etc/vkernel/keys";
+
+/// The named public keys; without names the host's.
+pub fn trusted(named: &[PathBuf]) -> anyhow::Result<TrustedKeys> {
+    let mut keys = TrustedKeys::default();
+    named.iter().try_for_each(|path| keys.add_file(path))?;
+    if named.is_empty() && Path::new(KEYS_DIRECTORY).is_dir() {
+        keys.add_directory(Path::new(KEYS_DIRECTORY))?;
+    }
+    Ok(keys)
+}
+
+/// Where a host's own list lies.
+const REVOKED: &str = "/etc/vkernel/revoked.json";
+
+/// The named list of what is revoked; without a name the host's, if it has one.
+pub fn revocations(named: Option<&Path>) -> anyhow::Result<Revocations> {
+    let Some(path) = named.or(Some(Path::new(REVOKED)).filter(|p| p.exists())) else { return Ok(Revocations::default()) };
+    Revocations::parse(&read_manifest(path)?).with_context(|| path.display().to_string())
+}
+
+/// Checks a release; the result lists who signed and what it holds. The number is that of Sigstore bundles beside it.
+pub fn verify(path: &Path, keys: &TrustedKeys, threshold: usize, revoked: &Revocations) -> anyhow::Result<(Verified, usize)> {
     ensure!(!keys.is_empty(), "no trusted key: name one with --key FILE.pub, or put it into /etc/vkernel/keys");
     let bytes = read_manifest(path)?;
-    let verified = policy::verify(&bytes, keys, threshold, &Revocations::default(), env!("CARGO_PKG_VERSION"));
+    let verified = policy::verify(&bytes, keys, threshold, revoked, env!("CARGO_PKG_VERSION"));
     let verified = verified.with_context(|| path.display().to_string())?;
     let directory = path.parent().unwrap_or(Path::new(""));
     let m = verified.manifest();
@@ -33,10 +55,12 @@ pub fn verify(path: &Path, keys: &TrustedKeys, threshold: usize) -> anyhow::Resu
     check_digest(&megabinary, &m.megabinary_digest)?;
     let wasm = std::fs::read(&megabinary).with_context(|| format!("cannot read {}", megabinary.display()))?;
     same_story(&verified, &wasm).with_context(|| megabinary.display().to_string())?;
-    Ok(verified)
+    let bundles = attest::verify(path, m, keys)?;
+    Ok((verified, bundles))
 }
 
-fn check_digest(path: &Path, listed: &Digest) -> anyhow::Result<()> {
+/// Compares a file with its listed digest.
+pub fn check_digest(path: &Path, listed: &Digest) -> anyhow::Result<()> {
     let open = File::open(path).and_then(|mut f| Digest::of_reader(listed.algorithm, &mut f));
     let found = open.with_context(|| format!("cannot read {}: keep the files of a build together", path.display()))?;
     ensure!(found == *listed, "{}: its digest is {found}, the manifest says {listed}: rebuild, or fetch the release again", path.display());
@@ -67,6 +91,7 @@ fn same_story(verified: &Verified, wasm: &[u8]) -> anyhow::Result<()> {
     for (digest, binary) in m.binaries.iter().filter(|(_, b)| b.shard.is_some()) {
         ensure!(sections.map.0.contains_key(digest), "_dispatch does not know {} ({digest})", binary.path);
     }
+    routing::check(m, &sections, wasm)?;
     let unknown = sections.map.0.keys().find(|d| !m.binaries.contains_key(d));
     ensure!(unknown.is_none(), "_dispatch knows {unknown:?}, the manifest does not");
     Ok(())

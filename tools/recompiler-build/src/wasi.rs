@@ -19,6 +19,7 @@ const MAX_MODULE_BYTES: u64 = 1 << 30;
 #[derive(Clone, Debug)]
 pub struct Row {
     pub digest: Digest,
+    pub sha256: Digest,
     pub path: String,
     pub size: u64,
     /// Arguments put before the caller's.
@@ -80,7 +81,8 @@ impl Programs {
         let path = if name.starts_with('/') { name.clone() } else { format!("/usr/bin/{name}") };
         let is_normal = path[1..].split('/').all(|part| !matches!(part, "" | "." | ".."));
         ensure!(is_normal, "{text}: {path:?} is no place for a program: write NAME=FILE");
-        let row = Row { digest: Digest::blake3(&module), path, size: module.len() as u64, args: Vec::new(), options: BTreeMap::new(), polyfill: None };
+        let row =
+            Row { digest: Digest::blake3(&module), sha256: Digest::sha256(&module), path, size: module.len() as u64, args: Vec::new(), options: BTreeMap::new(), polyfill: None };
         self.add(name.rsplit('/').next().unwrap_or_default().to_owned(), module, &facts, row)
     }
 
@@ -93,6 +95,7 @@ impl Programs {
         let name = known.map_or_else(|| Path::new(module_file).file_stem().unwrap_or_default().to_string_lossy().into_owned(), |p| p.name.clone());
         let row = Row {
             digest: Digest::blake3(&replaced.bytes),
+            sha256: Digest::sha256(&replaced.bytes),
             path: replaced.path,
             size: replaced.bytes.len() as u64,
             args: known.map(|p| p.args.clone()).unwrap_or_default(),
@@ -128,6 +131,7 @@ impl Programs {
             let binary = Binary {
                 path: row.path.clone(),
                 size: row.size,
+                sha256: Some(row.sha256),
                 entry: 0,
                 entry_point: format!("{}_start", program.name),
                 shard: Some(program.shard()),

@@ -20,6 +20,7 @@ const TARGETS: &[(&str, u32)] = &[
     ("lift_code", 1 << 9),
     ("manifest", 1 << 14),
     ("megabinary", 1 << 14),
+    ("packages", 1 << 10),
     ("request", 1 << 10),
     ("shard_sections", 1 << 10),
     ("wasi_module", 1 << 14),
@@ -71,6 +72,10 @@ fn seed(name: &str, corpus: &Path) -> anyhow::Result<()> {
     let put = |file: &str, bytes: &[u8]| fs::write(corpus.join(file), bytes);
     match name {
         "elf_discover" | "elf_scan" => put("true", &fs::read("/usr/bin/true")?)?,
+        "packages" => {
+            put("dpkg", b"Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.36-9+deb12u14\nSource: glibc\n\n")?;
+            put("apk", b"P:musl\nV:1.2.5-r0\nA:x86_64\nL:MIT\nF:lib\nR:libc.so\n\n")?;
+        }
         "request" => {
             let schema: serde_json::Value = serde_json::from_slice(&fs::read(root().join("client/schema.json"))?)?;
             for variant in schema["$defs"]["request"]["oneOf"].as_array().context("requests")? {

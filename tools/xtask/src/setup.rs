@@ -52,13 +52,18 @@ pub(crate) struct Binaries {
     pub recompiler: PathBuf,
 }
 
-/// Installs what is missing.
+/// Installs what everything needs.
 pub(crate) fn packages() -> anyhow::Result<()> {
+    install(PACKAGES)
+}
+
+/// Installs what of these is missing.
+pub(crate) fn install(packages: &[&str]) -> anyhow::Result<()> {
     let installed = |package: &&&str| {
         let query = output(Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Status}", package]));
         query.is_ok_and(|o| o.stdout == b"installed")
     };
-    let missing: Vec<&str> = PACKAGES.iter().filter(|p| !installed(p)).copied().collect();
+    let missing: Vec<&str> = packages.iter().filter(|p| !installed(p)).copied().collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -53,6 +53,7 @@ pub struct Object {
 pub struct Script {
     pub path: String,
     pub size: u64,
+    pub sha256: Digest,
     pub interpreter: String,
     pub argument: Option<String>,
 }
@@ -129,6 +130,9 @@ impl Scanner<'_> {
                 _ => {}
             }
         }
+        let unnamed = self.rootfs.not_utf8(path)?;
+        let runs = unnamed.into_iter().filter(|(_, bytes)| elf::is_elf(bytes) || bytes.starts_with(b"#!"));
+        self.found.omitted.extend(runs.map(|(path, bytes)| Omitted { path, digest: Digest::blake3(&bytes), reason: "its name is not UTF-8: rename it".into() }));
         Ok(())
     }
 
@@ -181,8 +185,8 @@ impl Scanner<'_> {
         }
         let digest = Digest::blake3(&content.bytes);
         self.found.paths.insert(path.clone(), digest);
-        let size = content.bytes.len() as u64;
-        let script = self.found.scripts.entry(digest).or_insert_with(|| Script { path: path.clone(), size, interpreter, argument });
+        let (size, sha256) = (content.bytes.len() as u64, Digest::sha256(&content.bytes));
+        let script = self.found.scripts.entry(digest).or_insert_with(|| Script { path: path.clone(), size, sha256, interpreter, argument });
         if path < script.path {
             script.path = path;
         }

@@ -58,7 +58,7 @@ impl Rootfs {
         Ok(Rootfs { fd, host })
     }
 
-    fn open_at(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
+    fn open_at(&self, path: impl rustix::path::Arg, flags: OFlags) -> io::Result<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         Ok(fs::openat2(&self.fd, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
     }
@@ -142,6 +142,36 @@ impl Rootfs {
         }
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(entries)
+    }
+
+    /// What `list` leaves out, since no manifest can name it: the regular files of a directory whose names are not UTF-8, and those below directories with such names.
+    /// Their paths are spelled with escapes.
+    pub fn not_utf8(&self, directory: &str) -> Result<Vec<(String, Vec<u8>)>, RootfsError> {
+        let mut found = Vec::new();
+        let mut directories = vec![directory.trim_end_matches('/').as_bytes().to_vec()];
+        while let Some(directory) = directories.pop() {
+            let open = |source: io::Error| RootfsError::Open { path: directory.escape_ascii().to_string(), source };
+            let fd = self.open_at([&directory[..], b"/"].concat(), OFlags::RDONLY | OFlags::DIRECTORY).map_err(open)?;
+            for entry in fs::Dir::new(fd).map_err(|e| open(e.into()))? {
+                let entry = entry.map_err(|e| open(e.into()))?;
+                let name = entry.file_name().to_bytes();
+                let path = [&directory[..], b"/", name].concat();
+                if name == b"." || name == b".." || std::str::from_utf8(&path).is_ok() {
+                    continue;
+                }
+                match entry.file_type() {
+                    FileType::Directory => directories.push(path),
+                    FileType::RegularFile => {
+                        let file = self.open_at(&path[..], OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW).map_err(open)?;
+                        let mut bytes = Vec::new();
+                        File::from(file).take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(open)?;
+                        found.push((path.escape_ascii().to_string(), bytes));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -37,9 +37,9 @@ fn add(rootfs: &Rootfs, found: &mut Inventory, content: Content) {
         return;
     }
     let digest = Digest::blake3(&content.bytes);
-    let size = content.bytes.len() as u64;
+    let (size, sha256) = (content.bytes.len() as u64, Digest::sha256(&content.bytes));
     found.paths.insert(content.path.clone(), digest);
-    let script = found.scripts.entry(digest).or_insert_with(|| Script { path: content.path.clone(), size, interpreter, argument });
+    let script = found.scripts.entry(digest).or_insert_with(|| Script { path: content.path.clone(), size, sha256, interpreter, argument });
     if content.path < script.path {
         script.path = content.path;
     }

@@ -18,7 +18,10 @@ mod perl;
 mod polyfills;
 mod programs;
 mod python;
+mod report;
+mod reproducible;
 mod scripted;
+mod signatures;
 mod sqlite3;
 mod torture;
 mod valgrind;
@@ -165,6 +168,12 @@ pub(crate) enum Suite {
         #[arg(long = "mode")]
         modes: Vec<String>,
     },
+    /// The page of `recompiler-build report --html` in a browser (installs chromium: 124 MB)
+    Report,
+    /// Debian's programs, built twice by builders who share nothing but the image
+    Reproducible,
+    /// Sigstore bundles, provenance and SBOMs by the tools of those formats' projects (fetches them from PyPI and npm)
+    Signatures,
     /// Every form of every lifted instruction with random operands through the whole pipeline
     Instructions,
 }
@@ -201,6 +210,9 @@ impl Suite {
             Suite::Xz => xz::run()?.check(),
             Suite::Programs { cases, tier } => programs::run(&cases, &tier)?.check(),
             Suite::Adversary { cases, modes } => adversary::run(&cases, &modes),
+            Suite::Report => report::run(),
+            Suite::Reproducible => reproducible::run(),
+            Suite::Signatures => signatures::run(),
             Suite::Instructions => test::instruction_suite(),
         }
     }

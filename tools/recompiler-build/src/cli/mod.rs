@@ -1,12 +1,16 @@
 //! The command line: every flag is declared here once; help, man page and completions come from it.
 
+mod release;
+
 use crate::compile::Tier;
-use crate::coverage;
 use crate::scan::Scripts;
+use crate::{attest, coverage};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::num::NonZero;
 use std::path::PathBuf;
+
+pub use release::{ProveArgs, ReportArgs, SbomArgs, SignArgs, SignerArgs, VerifyArgs};
 
 /// Turn a container image into one signed WASM megabinary and its manifest.
 ///
@@ -26,8 +30,13 @@ const EXAMPLES: &str = "Examples:
   recompiler-build keygen build.key
   recompiler-build --rootfs /srv/debian --include /usr/bin/ls /bin/bash --output out/container.wasm --manifest out/manifest.json --key build.key
   recompiler-build verify out/manifest.json --key build.pub
+  recompiler-build verify out/manifest.json --key build.pub --recompile --rootfs /srv/debian
+  recompiler-build prove out/manifest.json --rootfs /srv/debian --tests cases --trust build.pub --key build.key
+  recompiler-build prove out/manifest.json --rootfs /srv/debian --trust build.pub --replay
   recompiler-build lift /usr/bin/ls --report
   recompiler-build report --rootfs /srv/debian --include /usr/bin --gaps
+  recompiler-build report out/manifest.json --html report.html --previous last/manifest.json
+  recompiler-build sbom --rootfs /srv/debian --include /usr/bin/ls --format spdx --output out/sbom.spdx.json
   recompiler-build --image docker://registry.example/shop:1 --include /usr/bin/shop --output out/container.wasm --manifest out/manifest.json --key build.key
   recompiler-build --rootfs /srv/app --include /usr/bin/app --polyfill /usr/bin/node=qjs.wasm --output out/container.wasm --manifest out/manifest.json --key build.key
   recompiler-build scan --image oci-archive:shop.tar --json
@@ -55,16 +64,19 @@ impl Request {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one value per process")]
 pub enum Command {
     /// List everything in an image that could run, what it needs, and how it would fare.
     Scan(ScanArgs),
     /// Say how much of an image's code can be translated, and which system calls it can make.
+    // A manifest stands in for an image here, and only here.
+    #[command(mut_arg("rootfs", |a| a.required_unless_present_any(["release"])), mut_arg("include", |a| a.required(false).required_unless_present("release")))]
     Report(ReportArgs),
+    /// List the packages that an image's programs come from, as CycloneDX or SPDX.
+    Sbom(SbomArgs),
     /// Translate one ELF file and say how it went.
     Lift(LiftArgs),
     /// Scan, lift and merge, without native code: container.wasm and an unsigned manifest.
-    Merge(BuildArgs),
+    Merge(Box<BuildArgs>),
     /// Make a release of WASI programs: compiled, behind one dispatcher, listed by their hashes, signed.
     Bundle(BundleArgs),
     /// Compile shard modules written by `lift --output`.
@@ -72,7 +84,11 @@ pub enum Command {
     /// Sign a manifest; other keys' signatures stay.
     Sign(SignArgs),
     /// Check signature, digests and routing of a release.
+    // An image is needed for what builds or starts again only.
+    #[command(mut_arg("rootfs", |a| a.required_unless_present("manifest")))]
     Verify(VerifyArgs),
+    /// Run commands natively and under vkernel, and sign that they come out alike (as root); or ask again.
+    Prove(ProveArgs),
     /// Make an Ed25519 key pair that openssl can read.
     Keygen(KeygenArgs),
     /// Ship a release inside its image or beside it, to a registry or an OCI layout.
@@ -137,25 +153,6 @@ pub struct ScanArgs {
     pub cache: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
-#[command(after_help = coverage::DEFINITION)]
-pub struct ReportArgs {
-    #[command(flatten)]
-    pub image: ImageArgs,
-    /// As JSON, with every place that makes system calls and examples of every instruction that is not translated.
-    #[arg(long)]
-    pub json: bool,
-    /// List the instructions that are not translated with their number and an example, and the places whose system call is unknown.
-    #[arg(long, conflicts_with = "json")]
-    pub gaps: bool,
-    /// Fail if a file's coverage is lower; after the report.
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
-    pub min_coverage: Option<f64>,
-    /// Directory for reusable results and unpacked images [default: $XDG_CACHE_HOME/vkernel].
-    #[arg(long, value_name = "DIR")]
-    pub cache: Option<PathBuf>,
-}
-
 /// Passed on to vkernel-image as they are.
 #[derive(Debug, Args)]
 pub struct ForwardedArgs {
@@ -200,12 +197,8 @@ pub struct ReleaseArgs {
     /// Where to write the manifest; native code goes into aot/ beside it.
     #[arg(long, value_name = "FILE", default_value = "manifest.json")]
     pub manifest: PathBuf,
-    /// Private key to sign with; without it the manifest stays unsigned and vkernel refuses it.
-    #[arg(long, value_name = "FILE")]
-    pub key: Option<PathBuf>,
-    /// Name of the signing key in the manifest [default: the key file's name].
-    #[arg(long, value_name = "ID")]
-    pub key_id: Option<String>,
+    #[command(flatten)]
+    pub signer: SignerArgs,
     /// Name of the release.
     #[arg(long, default_value = "container")]
     pub name: String,
@@ -215,6 +208,9 @@ pub struct ReleaseArgs {
     /// Version of the release, for people.
     #[arg(long, value_name = "VERSION", default_value = "1")]
     pub release: String,
+    /// Who builds, as a URI, for the provenance.
+    #[arg(long, value_name = "URI", default_value = attest::BUILDER)]
+    pub builder_id: String,
     /// JSON file with default_syscalls, networking and per-path overrides [default: every call vkernel has, no network].
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
@@ -251,8 +247,8 @@ pub struct RemoteCacheArgs {
     /// Public key of a builder whose results are taken; can be given several times.
     #[arg(long, value_name = "FILE")]
     pub cache_key: Vec<PathBuf>,
-    /// Offer this build's results there, signed with --key.
-    #[arg(long, value_name = "IMAGE", requires = "key")]
+    /// Offer this build's results there, signed like the manifest.
+    #[arg(long, value_name = "IMAGE")]
     pub cache_to: Option<String>,
 }
 
@@ -297,34 +293,12 @@ pub struct CompileArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct SignArgs {
-    pub manifest: PathBuf,
-    /// Private key.
-    #[arg(long, value_name = "FILE")]
-    pub key: PathBuf,
-    /// Name of the key in the manifest [default: the key file's name].
-    #[arg(long, value_name = "ID")]
-    pub key_id: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct VerifyArgs {
-    pub manifest: PathBuf,
-    /// Trusted public key; can be given several times [default: /etc/vkernel/keys/*.pub].
-    #[arg(long, value_name = "FILE")]
-    pub key: Vec<PathBuf>,
-    /// How many distinct keys must have signed.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub threshold: usize,
-}
-
-#[derive(Debug, Args)]
 pub struct KeygenArgs {
     /// Private key file to make; the public key goes to the same name ending in .pub.
     pub file: PathBuf,
 }
 
-fn percent(text: &str) -> Result<f64, String> {
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "is not a number".to_owned())?;
     if (0.0..=100.0).contains(&value) { Ok(value) } else { Err("give 0 to 100".into()) }
 }

@@ -1,0 +1,154 @@
+//! `prove`: commands that do natively and under vkernel the same, written down so that anybody can ask again.
+//!
+//! Owns the record (`manifest.proof.json`, signed, and the bytes by digest in `manifest.proof/`), making it and replaying it. Refuses to own how either side starts (`sides`). The fact a newcomer gets wrong: a proof is not that the release is
+//! right, only that these commands came out alike; so commands whose own native runs differ are refused, they prove nothing.
+
+mod sides;
+
+use crate::cli::ProveArgs;
+use crate::signing::Signer;
+use crate::verifying::{self, read_manifest};
+use crate::{attest, fetching, output};
+use anyhow::{Context, bail, ensure};
+use policy::signature::{self, Kind};
+use policy::{Digest, Manifest, Revocations, TrustedKeys, canonical};
+use serde::{Deserialize, Serialize};
+use sides::{Came, Sides};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// `--tests DIR`: one file per command.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Test {
+    command: Vec<String>,
+    /// Name of a file beside it.
+    #[serde(default)]
+    stdin: Option<String>,
+}
+
+/// One command and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    command: Vec<String>,
+    stdin: Digest,
+    /// As a shell says it: 128 and more for a signal.
+    status: u32,
+    stdout: Digest,
+    stderr: Digest,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Proof {
+    /// Of the manifest's canonical form without signatures.
+    manifest: Digest,
+    tests: BTreeMap<String, Row>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signatures: Option<policy::manifest::Signatures>,
+}
+
+fn proof_path(manifest: &Path) -> PathBuf {
+    manifest.with_extension("proof.json")
+}
+
+fn blobs(manifest: &Path) -> PathBuf {
+    manifest.with_extension("proof")
+}
+
+/// Makes a proof, or replays it; a line for standard output.
+pub fn run(args: &ProveArgs) -> anyhow::Result<String> {
+    let keys = verifying::trusted(&args.trust)?;
+    let revoked = verifying::revocations(None)?;
+    let (verified, _) = verifying::verify(&args.manifest, &keys, 1, &revoked)?;
+    let rootfs = fetching::rootfs(&args.source, args.cache.as_deref())?;
+    let sides = Sides::new(&args.manifest, &rootfs, &args.trust)?;
+    match &args.tests {
+        None => replay(&args.manifest, verified.manifest(), &keys, &revoked, &sides),
+        Some(tests) => {
+            let signer = Signer::open(&args.signer)?.context("who signs the proof? name a key with --key FILE, or a program with --signer COMMAND --signer-public FILE")?;
+            make(&args.manifest, verified.manifest(), tests, &signer, &sides)
+        }
+    }
+}
+
+fn make(manifest: &Path, m: &Manifest, tests: &Path, signer: &Signer, sides: &Sides<'_>) -> anyhow::Result<String> {
+    let tests = read_tests(tests)?;
+    let (mut rows, mut contents, mut different) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+    for (name, (command, stdin)) in tests {
+        let native = sides.native(&command, &stdin).with_context(|| name.clone())?;
+        ensure!(native == sides.native(&command, &stdin)?, "{name}: two native runs differ, so it can prove nothing: leave it out, or make it say the same each time");
+        let guest = sides.vkernel(&command, &stdin).with_context(|| name.clone())?;
+        if guest != native {
+            different.push(format!("{name} ({})", guest.difference(&native)));
+        }
+        let row = row(command, &stdin, &native);
+        contents.extend([(row.stdin, stdin), (row.stdout, native.stdout), (row.stderr, native.stderr)]);
+        rows.insert(name, row);
+    }
+    ensure!(different.is_empty(), "not the same natively and under vkernel: {}; no proof was written", different.join(", "));
+    let count = rows.len();
+    let mut value = serde_json::to_value(Proof { manifest: attest::unsigned_digest(m), tests: rows, signatures: None }).context("a proof is plain JSON")?;
+    signer.sign_document(Kind::Proof, &mut value)?;
+    output::directory(&blobs(manifest))?;
+    contents.iter().try_for_each(|(digest, bytes)| output::replace(&blobs(manifest).join(digest.hex()), bytes))?;
+    output::replace(&proof_path(manifest), &canonical::to_bytes(&value))?;
+    Ok(format!("{count} commands come out alike: {}\n", proof_path(manifest).display()))
+}
+
+fn row(command: Vec<String>, stdin: &[u8], came: &Came) -> Row {
+    Row { command, stdin: Digest::sha256(stdin), status: came.status, stdout: Digest::sha256(&came.stdout), stderr: Digest::sha256(&came.stderr) }
+}
+
+/// Runs everything again under vkernel, and compares with what was signed.
+fn replay(manifest: &Path, m: &Manifest, keys: &TrustedKeys, revoked: &Revocations, sides: &Sides<'_>) -> anyhow::Result<String> {
+    let path = proof_path(manifest);
+    let name = || path.display().to_string();
+    let value = canonical::parse_canonical(&read_manifest(&path)?).with_context(name)?;
+    let signers = signature::check_as(Kind::Proof, &value, keys, 1, revoked).with_context(name)?;
+    let proof: Proof = serde_json::from_value(value).with_context(name)?;
+    ensure!(proof.manifest == attest::unsigned_digest(m), "{}: is of another release", name());
+    let mut different = Vec::new();
+    for (name, signed) in &proof.tests {
+        let stdin = blob(manifest, &signed.stdin)?;
+        let came = sides.vkernel(&signed.command, &stdin).with_context(|| name.clone())?;
+        let again = row(signed.command.clone(), &stdin, &came);
+        if again != *signed {
+            let before = Came { status: signed.status, stdout: blob(manifest, &signed.stdout)?, stderr: blob(manifest, &signed.stderr)? };
+            different.push(format!("{name} ({})", came.difference(&before)));
+        }
+    }
+    ensure!(different.is_empty(), "does not come out as proved: {}", different.join(", "));
+    Ok(format!("{} commands come out as {} proved\n", proof.tests.len(), signers.into_iter().collect::<Vec<_>>().join(", ")))
+}
+
+fn blob(manifest: &Path, digest: &Digest) -> anyhow::Result<Vec<u8>> {
+    let path = blobs(manifest).join(digest.hex());
+    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(Digest::sha256(&bytes) == *digest, "{}: is not what was proved: get the proof again", path.display());
+    Ok(bytes)
+}
+
+/// Name → command and standard input, of every `*.json` of a directory.
+fn read_tests(directory: &Path) -> anyhow::Result<BTreeMap<String, (Vec<String>, Vec<u8>)>> {
+    let list = || format!("cannot list {}", directory.display());
+    let mut tests = BTreeMap::new();
+    for entry in std::fs::read_dir(directory).with_context(list)? {
+        let path = entry.with_context(list)?.path();
+        if path.extension().is_none_or(|e| e != "json") {
+            continue;
+        }
+        let name = || format!("test {}", path.display());
+        let test: Test = serde_json::from_value(canonical::parse(&read_manifest(&path)?).with_context(name)?).with_context(name)?;
+        ensure!(test.command.first().is_some_and(|c| c.starts_with('/')), "{}: command must begin with the absolute path of a program", name());
+        let stdin = match test.stdin {
+            None => Vec::new(),
+            Some(file) if file.contains('/') => bail!("{}: stdin must be the name of a file beside it", name()),
+            Some(file) => std::fs::read(directory.join(&file)).with_context(|| format!("{}: cannot read {file}", name()))?,
+        };
+        tests.insert(path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), (test.command, stdin));
+    }
+    ensure!(!tests.is_empty(), "{}: holds no NAME.json with a command", directory.display());
+    Ok(tests)
+}
