@@ -7,9 +7,12 @@
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_precision_loss, clippy::cast_sign_loss)]
 
 pub mod canonical;
+pub mod compare;
 pub mod decide;
 pub mod digest;
 pub mod key;
+pub mod learn;
+pub mod lint;
 pub mod manifest;
 pub mod revocation;
 pub mod rules;

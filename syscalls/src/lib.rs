@@ -26,6 +26,6 @@ pub(crate) mod trial;
 
 pub use blocking::host_call;
 pub use dispatch::dispatch;
-pub use host::{Event, Host, Object, ObjectId, Segment};
+pub use host::{Event, Host, Object, ObjectId, Segment, Watch};
 pub use process::Process;
 pub use thread::{NewThread, Next, Thread};

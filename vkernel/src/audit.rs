@@ -23,7 +23,7 @@ pub enum Event {
     Library,
     /// An exec that is no request of the runtime: a native process, or a worker that was taken over.
     NativeExec,
-    /// A system call the binary's list does not name; reported by the worker itself.
+    /// A system call the binary's list does not name, or one that is recorded; reported by the worker itself.
     Syscall,
     /// The kernel killed processes of the container for want of memory.
     OutOfMemory,
@@ -61,6 +61,9 @@ pub struct Record {
     pub path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Number of a system call; its name is the detail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nr: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_us: Option<f64>,
     /// The record was made by a worker, which may be compromised.
@@ -80,6 +83,7 @@ impl Record {
             hash: None,
             path: None,
             detail: None,
+            nr: None,
             latency_us: None,
             from_worker: false,
         }

@@ -27,6 +27,7 @@ pub mod launch;
 pub mod limits;
 pub mod listener;
 pub mod listing;
+pub mod lists;
 pub mod lockdown;
 pub mod log;
 pub mod mounts;

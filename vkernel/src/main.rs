@@ -7,7 +7,7 @@ use vkernel::cli::{Cli, Command, Verify};
 use vkernel::failure::Failure;
 use vkernel::oci::{self, Log};
 use vkernel::state::Entry;
-use vkernel::{check, cli, commands, describe, keys, listing, own_file, run, serve, verify};
+use vkernel::{check, cli, commands, describe, keys, listing, lists, own_file, run, serve, verify};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -71,6 +71,7 @@ fn dispatch(cli: &Cli, log: &Log) -> Result<i32, Failure> {
         Command::Serve(options) if options.schema => json(&vkernel_client::schema()),
         Command::Serve(options) => done(serve::serve(options, &cli.socket, &cli.root)),
         Command::Hold { seconds } => done(serve::hold(*seconds)),
+        Command::Policy(options) => lists::run(&options.task).and_then(|(text, code)| print(text.as_bytes()).map(|_| code)),
         Command::Verify(options) => verify_release(options),
         Command::Syscalls { json: true, .. } => print(listing::json().as_bytes()),
         Command::Syscalls { man: true, .. } => print(listing::manual().as_bytes()),

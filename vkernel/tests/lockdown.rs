@@ -64,7 +64,7 @@ fn verified() -> Verified {
             file: "aot/x".into(),
             digest: Digest::blake3(b"artifact"),
         }],
-        global_policies: GlobalPolicies { default_syscalls: BTreeSet::from(["read".into()]), networking: Networking::None },
+        global_policies: GlobalPolicies { default_syscalls: BTreeSet::from(["read".into()]), networking: Networking::None, forbid_permissive: false },
         binaries: BTreeMap::from([(Digest::blake3(TOOL), binary)]),
         libraries: BTreeMap::from([(Digest::blake3(LIBRARY), library)]),
         scripts: BTreeMap::new(),

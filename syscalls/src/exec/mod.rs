@@ -101,8 +101,7 @@ pub(crate) fn become_program(t: &mut Thread, p: Prepared) -> Result<(), Errno> {
     drop(memory);
 
     crate::process::exec_credentials()?;
-    process.set_allow(&object.allow);
-    process.forget_unknown();
+    process.begin_list(&object.allow);
     let comm: Vec<u8> = p.path.to_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default().iter().copied().take(15).collect();
     set_name(&comm);
     *process.exe.lock().unwrap_or_else(PoisonError::into_inner) = Some(Exe { id: p.id, path: p.exe, argv: p.argv, comm, auxv: image.auxv, args: image.args, env: image.env });

@@ -188,7 +188,7 @@ pub struct BuildArgs {
     /// Version of the release, for people.
     #[arg(long, value_name = "VERSION", default_value = "1")]
     pub release: String,
-    /// JSON file with default_syscalls, networking and per-path overrides [default: every call vkernel has, no network].
+    /// JSON file with default_syscalls, networking, forbid_permissive and per-path overrides [default: every call vkernel has, no network].
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
     /// How much time to spend on speed.

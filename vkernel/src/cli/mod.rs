@@ -2,6 +2,7 @@
 //! exit code 125 as with podman, not 2, because 2 could be the guest's.
 
 mod oci;
+pub mod policy;
 mod run;
 mod serve;
 
@@ -109,6 +110,7 @@ pub enum Command {
     },
     /// Check a release: signatures, digests of all files, engine and CPU
     Verify(Verify),
+    Policy(policy::Policy),
     /// Print the system calls guests have, with support levels
     Syscalls {
         /// As JSON
@@ -153,9 +155,16 @@ pub struct Release {
     /// Append every decision as one JSON line
     #[arg(long, value_name = "FILE")]
     pub audit: Option<PathBuf>,
+    /// Let system calls through that a program's list lacks, and record each once per program as would-refuse. Not relaxed: the hash rule, what the table of system calls refuses
+    /// itself, the network that the manifest allows, capabilities, volumes and limits, a seccomp profile of the bundle. A manifest can forbid it
+    #[arg(long, requires = "audit")]
+    pub permissive: bool,
+    /// Record listed system calls, too, each once per program, for `vkernel policy learn --tighten`
+    #[arg(long, requires = "audit")]
+    pub record_syscalls: bool,
     /// Run only the release of this name, or with this digest (of the manifest, or the container id); may be repeated
     #[arg(long, value_name = "NAME|DIGEST")]
-    pub pin: Vec<policy::Pin>,
+    pub pin: Vec<::policy::Pin>,
     /// Run a release although this host has run a newer one of the same name; the audit log says so
     #[arg(long)]
     pub allow_rollback: bool,
@@ -212,6 +221,12 @@ pub fn manual() -> std::io::Result<Vec<u8>> {
         let mut part = Vec::new();
         page.render_description_section(&mut part)?;
         page.render_options_section(&mut part)?;
+        for task in sub.get_subcommands().filter(|c| c.get_name() != "help") {
+            part.extend(format!(".SS {}\n", task.get_name()).bytes());
+            let page = clap_mangen::Man::new(task.clone());
+            page.render_description_section(&mut part)?;
+            page.render_options_section(&mut part)?;
+        }
         out.extend(String::from_utf8_lossy(&part).replace(".SH DESCRIPTION\n", "").replace(".SH OPTIONS\n", ".PP\n").bytes());
     }
     out.extend(format!(".SH EXAMPLES\n.nf\n{}\n.fi\n", EXAMPLES.trim_start_matches("Examples:\n").replace('-', "\\-")).bytes());
@@ -237,9 +252,10 @@ Signals sent to
 .B vkernel run
 are passed on to the guest's first program. It is pid 1 of its namespace, so Linux discards signals it has no handler for, as with podman.
 .SH "AUDIT LOG"
-One JSON object per line with the members time, container, event, decision, reason, and where they apply pid, hash, path, detail, latency_us and from_worker.
+One JSON object per line with the members time, container, event, decision, reason, and where they apply pid, hash, path, detail, nr, latency_us and from_worker.
 Events: policy-load, signature-failure, container-start, container-stop, exec, library, native-exec, syscall, guest, out-of-memory, dropped, daemon.
 Each exec has exactly one record, even if its supervisor is killed: one that was not decided then is denied with the reason supervisor\-died.
+A system call has its number in nr, its name in detail and its program's path. Its reasons: syscall\-not\-listed, syscall\-not\-implemented; would\-refuse, made because of \-\-permissive; used, listed and recorded because of \-\-record\-syscalls. The start of such a container has a policy\-load record with the reason permissive or syscalls\-recorded.
 Records with from_worker come from inside the container and are as trustworthy as it is.
 .SH "OCI RUNTIME"
 .B create, start, state, kill, delete, exec, list, features, pause
