@@ -2,7 +2,7 @@
 //! allows a container at most. The fact a newcomer gets wrong: a further process of a running container must come from the very manifest its first one came from; a newer one in the
 //! same place is refused (07, S15).
 
-use crate::audit::{Audit, Decision, Event, Record};
+use crate::audit::{Audit, Decision, Destination, Event, Record};
 use crate::cli;
 use crate::container::GuestMain;
 use crate::failure::Failure;
@@ -30,7 +30,7 @@ pub struct Source {
     pub threshold: usize,
     pub store: PathBuf,
     pub serials: PathBuf,
-    pub audit: Option<PathBuf>,
+    pub audit: Option<Destination>,
     /// Of the manifest, once it was verified.
     pub digest: Option<String>,
     /// Lists of system calls are not enforced.
@@ -50,7 +50,7 @@ impl Source {
             threshold: options.trust.threshold,
             store: absolute(&options.store)?,
             serials: absolute(&options.serials)?,
-            audit: options.audit.as_deref().map(absolute).transpose()?,
+            audit: options.audit.as_ref().map(Destination::absolute).transpose().map_err(|e| Failure::new("--audit", e, "name a writable file"))?,
             digest: None,
             permissive: options.permissive,
             record_syscalls: options.record_syscalls,
@@ -58,10 +58,8 @@ impl Source {
     }
 
     pub fn audit(&self, id: &str) -> Result<Audit, Failure> {
-        Audit::open(id, self.audit.as_deref()).map_err(|e| {
-            let path = self.audit.clone().unwrap_or_default();
-            Failure::new(format!("audit log {}", path.display()), e, "name a writable file with --audit")
-        })
+        let failure = |e| Failure::new(format!("audit log {}", self.audit.as_ref().map(ToString::to_string).unwrap_or_default()), e, "name a writable file with --audit");
+        Audit::open(id, self.audit.as_ref()).map_err(failure)
     }
 }
 

@@ -142,7 +142,7 @@ fn run(name: &str, change: impl FnOnce(&mut Container), guest: impl FnOnce() -> 
     let place = Place::New(Layout { root: root.clone(), writable: false });
     let mut container = Container::new(spec, place, Network::None, allow, signals.inherited).unwrap();
     change(&mut container);
-    let mut audit = Audit::open(name, Some(&log)).unwrap();
+    let mut audit = Audit::open(name, Some(&log.clone().into())).unwrap();
     let started = start(&container, |_| Ok(Box::new(guest))).unwrap();
     let begun = started.go().unwrap();
     let supervisor = Supervisor {

@@ -14,8 +14,16 @@ const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 const FLAGS: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
                      -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
 /// Name and longest input.
-const TARGETS: &[(&str, u32)] =
-    &[("audit_log", 1 << 12), ("elf_discover", 1 << 16), ("elf_scan", 1 << 16), ("lift_code", 1 << 9), ("manifest", 1 << 14), ("megabinary", 1 << 14), ("request", 1 << 10), ("shard_sections", 1 << 10)];
+const TARGETS: &[(&str, u32)] = &[
+    ("audit_log", 1 << 12),
+    ("elf_discover", 1 << 16),
+    ("elf_scan", 1 << 16),
+    ("lift_code", 1 << 9),
+    ("manifest", 1 << 14),
+    ("megabinary", 1 << 14),
+    ("request", 1 << 10),
+    ("shard_sections", 1 << 10),
+];
 
 /// Runs all targets, `seconds` altogether.
 pub(crate) fn run(seconds: u32) -> anyhow::Result<()> {
@@ -66,7 +74,8 @@ fn seed(name: &str, corpus: &Path) -> anyhow::Result<()> {
             let record = |event: &str, reason: &str, detail: &str| {
                 format!(r#"{{"container":"c","event":"{event}","decision":"allowed","reason":"{reason}","hash":"blake3:{}","detail":"{detail}"}}"#, "1".repeat(64)) + "\n"
             };
-            let lines = [record("policy-load", "syscalls-recorded", ""), record("exec", "listed", ""), record("syscall", "used", "read"), record("syscall", "would-refuse", "uname")];
+            let lines =
+                [record("policy-load", "syscalls-recorded", ""), record("exec", "listed", ""), record("syscall", "used", "read"), record("syscall", "would-refuse", "uname")];
             put("run", lines.concat().as_bytes())
         }
         "elf_discover" | "elf_scan" => put("true", &fs::read("/usr/bin/true")?)?,

@@ -65,6 +65,7 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
             "languages",
             "manual",
             "oci",
+            "operating",
             "policy",
             "run",
             "syscalls",
