@@ -200,7 +200,9 @@ fn records_go_to_the_journal_with_hash_container_decision_and_reason() {
         records.push(String::from_utf8(bytes[..n].to_vec()).expect("text"));
     }
     assert_eq!(run.join().expect("it ran").status.code(), Some(3));
-    let exec = |decision: &str| records.iter().find(|r| r.contains("VKERNEL_EVENT=exec\n") && r.contains(&format!("VKERNEL_DECISION={decision}\n"))).unwrap_or_else(|| panic!("{records:?}"));
+    let exec = |decision: &str| {
+        records.iter().find(|r| r.contains("VKERNEL_EVENT=exec\n") && r.contains(&format!("VKERNEL_DECISION={decision}\n"))).unwrap_or_else(|| panic!("{records:?}"))
+    };
     let allowed = exec("allowed");
     for part in ["VKERNEL_HASH=blake3:", "VKERNEL_CONTAINER=", "VKERNEL_REASON=listed\n", "PRIORITY=6\n", "SYSLOG_IDENTIFIER=vkernel\n", "MESSAGE=exec allowed listed "] {
         assert!(allowed.contains(part), "{part}: {allowed}");

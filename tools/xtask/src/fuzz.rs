@@ -76,7 +76,7 @@ fn seed(name: &str, corpus: &Path) -> anyhow::Result<()> {
             };
             let lines =
                 [record("policy-load", "syscalls-recorded", ""), record("exec", "listed", ""), record("syscall", "used", "read"), record("syscall", "would-refuse", "uname")];
-            put("run", lines.concat().as_bytes())
+            put("run", lines.concat().as_bytes())?
         }
         "elf_discover" | "elf_scan" => put("true", &fs::read("/usr/bin/true")?)?,
         "request" => {
