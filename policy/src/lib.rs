@@ -19,7 +19,7 @@ pub mod rules;
 pub mod signature;
 pub mod verify;
 
-pub use decide::{Decision, Pin, Reason, decide_exec, decide_library, decide_pin, decide_serial};
+pub use decide::{Decision, Pin, Reason, decide_exec, decide_library, decide_permissive, decide_pin, decide_serial};
 pub use digest::{Algorithm, Digest};
 pub use key::{KeyError, PrivateKey, TrustedKeys};
 pub use manifest::Manifest;

@@ -81,8 +81,9 @@ fn dispatch(cli: &Cli, log: &Log) -> Result<i32, Failure> {
         Command::Syscalls { .. } => print(listing::text().as_bytes()),
         Command::Check => print(check::table().as_bytes()).map(|code| if check::require().is_ok() { code } else { 1 }),
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut <Cli as clap::CommandFactory>::command(), "vkernel", &mut std::io::stdout());
-            Ok(0)
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut <Cli as clap::CommandFactory>::command(), "vkernel", &mut script);
+            print(&script)
         }
         Command::Manual { page } if page == "api" => print(serve::manual::api().as_bytes()),
         Command::Manual { page } => if page == "serve" { serve::manual::serve() } else { cli::manual() }.map_err(|e| Failure::new("manual", e, "")).and_then(|page| print(&page)),

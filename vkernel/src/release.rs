@@ -216,8 +216,8 @@ fn watched(source: &Source, verified: &Verified, audit: &mut Audit) -> Result<()
         audit.write(record);
     };
     if source.permissive {
-        if verified.manifest().global_policies.forbid_permissive {
-            note(Decision::Denied, "permissive-forbidden", "the manifest forbids --permissive");
+        if let Err(reason) = policy::decide_permissive(verified) {
+            note(Decision::Denied, reason.code(), "the manifest forbids --permissive");
             return Err(Failure::new("--permissive", "the manifest forbids it", "run without it, or sign a release that allows it"));
         }
         note(Decision::Allowed, policy::learn::PERMISSIVE, "lists of system calls are not enforced: --permissive");

@@ -59,7 +59,7 @@ Records with from_worker come from inside the container and are as trustworthy a
 .PP
 With
 .B \-\-audit journald
-each record is one of systemd's journal, with the fields MESSAGE, PRIORITY (4 for what was denied, else 6), SYSLOG_IDENTIFIER=vkernel, MESSAGE_ID=6f1c2d7be0a94c0f9a5b8d3e4c7a1f26, and one for each member:
+each record is one of systemd's journal, with the fields MESSAGE, PRIORITY (4 for what was denied, else 6), SYSLOG_IDENTIFIER=vkernel, MESSAGE_ID=11ec81fc2be746c2b0798844345b4aac, and one for each member:
 VKERNEL_TIME, VKERNEL_CONTAINER, VKERNEL_EVENT, VKERNEL_DECISION, VKERNEL_REASON, VKERNEL_PID, VKERNEL_HASH, VKERNEL_PATH, VKERNEL_DETAIL, VKERNEL_NR, VKERNEL_LATENCY_US and VKERNEL_FROM_WORKER; for instance
 .nf
 

@@ -39,7 +39,7 @@ pub struct Learn {
     /// Take listed calls away that no run used, from programs of which every start was recorded with --record-syscalls
     #[arg(long)]
     pub tighten: bool,
-    /// Write the result. A manifest belongs beside the files of the old one; it is unsigned and has the next serial
+    /// Write the result. A manifest belongs beside the files of the old one; it is unsigned, has the next serial, and keeps the container id, which names the code
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// What to write: a manifest for `recompiler-build sign`, or a policy for `recompiler-build --policy`

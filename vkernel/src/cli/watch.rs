@@ -2,9 +2,22 @@
 
 use clap::Args;
 
+const TOP: &str = "Examples:
+  vkernel top
+  vkernel top --interval 0.5
+  vkernel top --json | jq '.containers[] | select(.counts.denials > 0) | .id'";
+const STATS: &str = "Examples:
+  vkernel stats
+  vkernel stats --no-stream web
+  vkernel stats --json --interval 60 >> usage.jsonl";
+const EVENTS: &str = "Examples:
+  vkernel events --denied
+  vkernel events --json web | jq -r .reason";
+
 /// Watch containers: processor, memory, processes, execs a second, and refusals as they happen. Keys: left and right choose the column to sort by, r reverses, up and down scroll, q ends.
 /// Execs and refusals are known of containers that a daemon serves
 #[derive(Args, Clone, Debug)]
+#[command(after_help = TOP)]
 pub struct Top {
     /// Print one sample and end; so it is also where standard output is no terminal
     #[arg(long)]
@@ -19,6 +32,7 @@ pub struct Top {
 
 /// What containers use, with podman's columns
 #[derive(Args, Clone, Debug)]
+#[command(after_help = STATS)]
 pub struct Stats {
     /// Print one sample and end
     #[arg(long)]
@@ -36,6 +50,7 @@ pub struct Stats {
 
 /// Print decisions about the containers that a daemon serves, as they are made
 #[derive(Args, Clone, Debug)]
+#[command(after_help = EVENTS)]
 pub struct Events {
     /// The audit records themselves, one JSON object a line
     #[arg(long)]

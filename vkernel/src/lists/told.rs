@@ -89,6 +89,6 @@ pub(super) fn findings(all: &[Finding]) -> String {
         let _ = writeln!(out, "{} {code}: {}: {text}", if is_note { "note" } else { "warning" }, paths(at.into_iter()));
     }
     let warnings = all.iter().filter(|f| f.level == Level::Warning).count();
-    let _ = writeln!(out, "{warnings} warnings, {} notes", all.len() - warnings);
+    let _ = writeln!(out, "warnings: {warnings}, notes: {}", all.len() - warnings);
     out
 }

@@ -75,9 +75,10 @@ mod tests {
         std::fs::create_dir_all(dir.join("keys")).unwrap();
         assert_eq!(Settings::read(&dir).unwrap().file, File::default());
         let put = |name: &str, text: &str| std::fs::write(dir.join(name), text).unwrap();
-        put("serve.toml", "takeover_seconds = 5\nrevoked_releases = \"keep\"\n");
+        put("serve.toml", "takeover_seconds = 5\nrevoked_releases = \"keep\"\naudit = \"journald:/run/j\"\n");
         let read = Settings::read(&dir).unwrap();
         assert_eq!((read.file.takeover_seconds, read.file.revoked_releases), (5, Revoked::Keep));
+        assert_eq!(read.file.audit, Some(Destination::Journald("/run/j".into())));
         for (name, bad, good) in
             [("serve.toml", "takeover = 5\n", ""), ("serve.toml", "clients = \"x\"", ""), ("revoked.json", "{\"file\": []}", "{}"), ("keys/a.pub", "no key", "")]
         {
