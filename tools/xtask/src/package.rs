@@ -72,9 +72,9 @@ fn changelog() -> anyhow::Result<String> {
 }
 
 fn licence() -> anyhow::Result<String> {
-    let own = "vkernel itself is under the Apache License 2.0, see /usr/share/common-licenses/Apache-2.0. One component of recompiler-build is not: it compiles with a changed copy of wasmer's LLVM \
-               backend, which is under the following licence. Its grant of production use is for sponsors of its licensor.";
-    Ok(format!("{own}\n\n{}", fs::read_to_string(root().join("third_party/wasmer-compiler-llvm/LICENSE"))?))
+    let own = fs::read_to_string(root().join("packaging/debian/licence"))?;
+    let compiler = "One component of recompiler-build is not: it compiles with a changed copy of\nwasmer's LLVM backend, which is under the following licence. Its grant of\nproduction use is for sponsors of its licensor.";
+    Ok(format!("{own}\n{compiler}\n\n{}", fs::read_to_string(root().join("third_party/wasmer-compiler-llvm/LICENSE"))?))
 }
 
 /// `cargo-deb`, built once (two minutes) into the target directory.
