@@ -163,7 +163,6 @@ fn host_function(store: &mut Store, import: &Import, hash: VMSignatureHash) -> E
 }
 
 /// Every imported function. Arguments that the function does not have are whatever stands in their place, and so is the upper half of those of 32 bits: neither is looked at.
-#[expect(clippy::too_many_arguments, reason = "as many as the longest of WASI's functions")]
 unsafe extern "C" fn called(import: *const Import, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, g: u64, h: u64, i: u64) -> u32 {
     let values = [a, b, c, d, e, f, g, h, i];
     // SAFETY: `run_wasi` keeps environments, program and thread until the program has ended, and uses none of them meanwhile.

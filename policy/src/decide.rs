@@ -41,6 +41,8 @@ pub enum Reason {
     Replayed,
     /// Not the release the caller named.
     NotPinned,
+    /// The signer wants the lists of system calls enforced.
+    PermissiveForbidden,
 }
 
 /// Which release a caller wants, whatever else is validly signed (07 S21).
@@ -74,6 +76,7 @@ impl Reason {
             Reason::NeedsPolyfill => "needs-polyfill",
             Reason::Replayed => "replayed",
             Reason::NotPinned => "not-pinned",
+            Reason::PermissiveForbidden => "permissive-forbidden",
         }
     }
 }
@@ -128,6 +131,11 @@ pub fn decide_pin(verified: &Verified, pin: &Pin) -> Result<(), Reason> {
         Pin::Digest(digest) => verified.digest() == *digest || verified.sha256() == *digest || verified.manifest().container_id == *digest,
     };
     if fits { Ok(()) } else { Err(Reason::NotPinned) }
+}
+
+/// May a host run it without enforcing its lists of system calls?
+pub fn decide_permissive(verified: &Verified) -> Result<(), Reason> {
+    if verified.manifest().global_policies.forbid_permissive { Err(Reason::PermissiveForbidden) } else { Ok(()) }
 }
 
 fn allow(entry: u32, listed: u64, size: u64) -> Decision {

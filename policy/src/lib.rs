@@ -7,16 +7,19 @@
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_precision_loss, clippy::cast_sign_loss)]
 
 pub mod canonical;
+pub mod compare;
 pub mod decide;
 pub mod digest;
 pub mod key;
+pub mod learn;
+pub mod lint;
 pub mod manifest;
 pub mod revocation;
 pub mod rules;
 pub mod signature;
 pub mod verify;
 
-pub use decide::{Decision, Pin, Reason, decide_exec, decide_library, decide_pin, decide_serial};
+pub use decide::{Decision, Pin, Reason, decide_exec, decide_library, decide_permissive, decide_pin, decide_serial};
 pub use digest::{Algorithm, Digest};
 pub use key::{KeyError, PrivateKey, TrustedKeys};
 pub use manifest::Manifest;

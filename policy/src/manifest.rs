@@ -70,6 +70,9 @@ pub struct GlobalPolicies {
     /// Names of the system calls every binary may make.
     pub default_syscalls: BTreeSet<String>,
     pub networking: Networking,
+    /// A host may not run it with lists of system calls that are not enforced (`vkernel run --permissive`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forbid_permissive: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

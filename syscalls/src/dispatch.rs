@@ -54,7 +54,7 @@ pub(crate) fn run_as(thread: &mut Thread, nr: u64, listed: u64, args: [u64; 6]) 
 }
 
 fn answer(thread: &mut Thread, row: &table::Row, listed: u64, args: [u64; 6]) -> SysResult {
-    if row.support != Support::Refuse && (thread.process.allows(listed) || table::BASE.contains(&row.nr)) {
+    if row.support != Support::Refuse && (thread.process.allows(listed) || table::BASE.contains(&row.nr) || thread.process.lets_through(listed)) {
         return (row.run)(thread, args);
     }
     let errno = match row.support {
@@ -84,6 +84,7 @@ pub fn set_rflags(cpu: &mut CpuState, flags: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::Watch;
     use crate::process::AllowList;
     use crate::testing::guest;
 
@@ -105,5 +106,39 @@ mod tests {
         t.process.set_allow(&AllowList::ALL);
         assert!(run(&mut t, nr("getppid"), [0; 6]).is_ok());
         assert_eq!(double.events.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_permissive_host_lets_unlisted_calls_through_and_each_is_told_once_but_what_the_table_refuses_stays_refused() {
+        let (mut t, double) = guest();
+        let nr = |name: &str| u64::from(table::by_name(name).unwrap().nr);
+        let told = || std::mem::take(&mut *double.events.lock().unwrap());
+        *double.watch.lock().unwrap() = Watch { permissive: true, recorded: false };
+        t.process.begin_list(&AllowList::NONE);
+        for _ in 0..3 {
+            assert!(run(&mut t, nr("getppid"), [0; 6]).is_ok());
+        }
+        assert_eq!(told(), [format!("WouldRefuse {{ nr: {} }}", nr("getppid"))]);
+        assert_eq!(run(&mut t, nr("ptrace"), [0; 6]), Err(Errno::EPERM));
+        assert!(told()[0].starts_with("Refused"));
+        // The next program's first call is news again.
+        t.process.begin_list(&AllowList::NONE);
+        assert!(run(&mut t, nr("getppid"), [0; 6]).is_ok());
+        assert_eq!(told().len(), 1);
+    }
+
+    #[test]
+    fn a_recording_host_is_told_of_listed_calls_once_and_refuses_the_others_unless_it_is_permissive() {
+        let (mut t, double) = guest();
+        let nr = |name: &str| u64::from(table::by_name(name).unwrap().nr);
+        let told = || std::mem::take(&mut *double.events.lock().unwrap());
+        let run_twice = |t: &mut Thread, nr| [0; 2].map(|_| run(t, nr, [0; 6]).is_ok());
+        // The double's program may make every call; without a program there is no list.
+        *double.watch.lock().unwrap() = Watch { permissive: false, recorded: true };
+        t.process.begin_list(&AllowList::ALL);
+        assert_eq!((run_twice(&mut t, nr("getppid")), told().len()), ([false; 2], 2));
+        let exe = crate::process::Exe { id: crate::testing::PROGRAM, path: c"/x".into(), argv: vec![], comm: vec![], auxv: vec![], args: (0, 0), env: (0, 0) };
+        *t.process.exe.lock().unwrap() = Some(exe);
+        assert_eq!((run_twice(&mut t, nr("getppid")), told()), ([true; 2], vec![format!("Used {{ nr: {} }}", nr("getppid"))]));
     }
 }

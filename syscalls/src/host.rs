@@ -89,6 +89,10 @@ impl Arguments {
 pub enum Event<'a> {
     /// The allow-list has no such syscall: EPERM.
     Refused { name: &'a str, nr: u64 },
+    /// The allow-list has no such syscall, and it is made all the same (`Watch::permissive`); once per program and number.
+    WouldRefuse { nr: u64 },
+    /// A listed syscall is made (`Watch::recorded`); once per program and number.
+    Used { nr: u64 },
     /// No row: ENOSYS; once per program and number.
     Unknown { nr: u64 },
     /// PROT_EXEC of something that is not a known library: EACCES.
@@ -99,6 +103,15 @@ pub enum Event<'a> {
     Irreparable { address: u64 },
     /// A WASI program trapped: the process ends.
     Trap,
+}
+
+/// What else is done about allow-lists besides keeping them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watch {
+    /// A call that the list lacks is made, with a record, unless the table itself refuses it.
+    pub permissive: bool,
+    /// Listed calls are recorded, too.
+    pub recorded: bool,
 }
 
 /// The outside world of a guest process.
@@ -127,6 +140,11 @@ pub trait Host: Send + Sync {
 
     /// Makes a host thread that builds its wasm instances, calls `NewThread::begin` and runs the dispatcher. Need not wait for it.
     fn spawn_thread(&self, start: NewThread) -> Result<(), Errno>;
+
+    /// How allow-lists are kept; the same for all of a process's life.
+    fn watch(&self) -> Watch {
+        Watch::default()
+    }
 
     /// Called in the child after a fork, before any guest code runs; only the calling thread exists.
     fn forked(&self) {}

@@ -3,7 +3,7 @@
 use crate::abi::CpuState;
 use crate::errno::Errno;
 use crate::guest::{WINDOW_BYTES, Window};
-use crate::host::{Event, Host, Object, ObjectId, Segment};
+use crate::host::{Event, Host, Object, ObjectId, Segment, Watch};
 use crate::process::{AllowList, Process};
 use crate::table::SysResult;
 use crate::thread::{NewThread, Thread};
@@ -21,6 +21,7 @@ pub(crate) struct Double {
     pub(crate) exec: Mutex<Result<ObjectId, Errno>>,
     pub(crate) bound: Mutex<Vec<ObjectId>>,
     pub(crate) events: Mutex<Vec<String>>,
+    pub(crate) watch: Mutex<Watch>,
     /// The guest program of new threads.
     pub(crate) body: Mutex<Option<fn(Thread)>>,
 }
@@ -72,7 +73,16 @@ impl Double {
         // Any file that exists will do: the double does not look at it.
         let interpreter = Some(c"/proc/self/status".to_owned());
         let objects = vec![object(0, 0x0200_0000, interpreter), object(1, 0x0300_0000, None), object(2, 0x0400_0000, None)];
-        Self { image, objects, library: Mutex::default(), exec: Mutex::new(Err(Errno::EACCES)), bound: Mutex::default(), events: Mutex::default(), body: Mutex::default() }
+        Self {
+            image,
+            objects,
+            library: Mutex::default(),
+            exec: Mutex::new(Err(Errno::EACCES)),
+            bound: Mutex::default(),
+            events: Mutex::default(),
+            watch: Mutex::default(),
+            body: Mutex::default(),
+        }
     }
 }
 
@@ -110,6 +120,9 @@ impl Host for Double {
             body(unsafe { start.begin(cpu) });
         });
         Ok(())
+    }
+    fn watch(&self) -> Watch {
+        *self.watch.lock().unwrap()
     }
     fn audit(&self, event: &Event<'_>) {
         self.events.lock().unwrap().push(format!("{event:?}"));

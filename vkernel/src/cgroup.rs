@@ -161,7 +161,12 @@ impl Cgroup {
         let read = |files: &[&str]| files.iter().find_map(|f| self.find(f)).and_then(|p| fs::read_to_string(p).ok());
         let number = |files: &[&str]| read(files).and_then(|t| t.trim().parse::<u64>().ok());
         let cpu = read(&["cpu.stat"]).and_then(|t| t.lines().find_map(|l| l.strip_prefix("usage_usec ")?.parse().ok())).or_else(|| number(&["cpuacct.usage"]).map(|ns| ns / 1000));
+        // Version 2 only: version 1 counts in a hierarchy that containers are not put into.
+        let blocks = read(&["io.stat"]);
+        let block = |key: &str| blocks.as_ref().map(|t| t.split_whitespace().filter_map(|w| w.strip_prefix(key)?.parse::<u64>().ok()).sum::<u64>());
         serde_json::json!({
+            "block_read_bytes": block("rbytes="),
+            "block_written_bytes": block("wbytes="),
             "memory_bytes": number(&["memory.current", "memory.usage_in_bytes"]),
             "memory_limit_bytes": number(&["memory.max", "memory.limit_in_bytes"]),
             "memory_peak_bytes": number(&["memory.peak", "memory.max_usage_in_bytes"]),

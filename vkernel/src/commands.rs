@@ -23,7 +23,7 @@ pub fn ps(options: &Ps, root: &Path) -> String {
     if options.format == "json" {
         return format!("{}\n", Value::from(entries.iter().map(row).collect::<Vec<_>>()));
     }
-    let mut text = format!("{:<14} {:<10} {:<8} {:<28} {:<16} COMMAND\n", "CONTAINER", "STATUS", "PID", "CREATED", "NAME");
+    let mut text = format!("{:<14} {:<10} {:<8} {:<28} {:<16} {:<10} COMMAND\n", "CONTAINER", "STATUS", "PID", "CREATED", "NAME", "POLICY");
     for e in &entries {
         let r = row(e);
         let word = |key: &str| r[key].as_str().map_or_else(|| r[key].to_string(), str::to_owned);
@@ -32,7 +32,8 @@ pub fn ps(options: &Ps, root: &Path) -> String {
             _ => word("status"),
         };
         let name = e.record.name.as_deref().unwrap_or("-");
-        text += &format!("{:<14.14} {status:<10} {:<8} {:<28} {name:<16} {}\n", word("id"), word("pid"), word("created"), word("command"));
+        let policy = if e.record.release.permissive { "permissive" } else { "enforced" };
+        text += &format!("{:<14.14} {status:<10} {:<8} {:<28} {name:<16} {policy:<10} {}\n", word("id"), word("pid"), word("created"), word("command"));
     }
     text
 }
@@ -52,6 +53,7 @@ fn row(e: &Entry) -> Value {
     json!({
         "id": e.record.id, "name": e.record.name, "status": status, "pid": if status == Status::Stopped { 0 } else { e.record.init.pid }, "created": e.record.created,
         "command": args.join(" "), "exitCode": e.record.exit.as_ref().map(|x| x.code), "manifest": e.record.release.digest,
+        "permissive": e.record.release.permissive,
     })
 }
 

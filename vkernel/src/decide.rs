@@ -107,6 +107,15 @@ impl Decider {
         self.verified.as_ref()?.entry_digest(entry)
     }
 
+    /// Where the image has that file, as the manifest says.
+    pub fn entry_path(&self, entry: u32) -> Option<&str> {
+        match self.verified.as_ref()?.program(entry)? {
+            policy::Object::Binary(binary) => Some(&binary.path),
+            policy::Object::Script(script) => Some(&script.path),
+            policy::Object::Library(library) => Some(&library.path),
+        }
+    }
+
     pub fn library(&mut self, file: BorrowedFd<'_>) -> Verdict {
         if self.verified.is_none() {
             return Verdict::refused(libc::EACCES, NOT_BELIEVED);

@@ -219,7 +219,7 @@ mod tests {
     fn whatever_its_supervisor_was_doing_a_request_has_one_record() {
         let path = std::env::temp_dir().join(format!("vkernel-journal-{}", std::process::id()));
         let reasons = |journal: &Journal| {
-            let mut audit = Audit::open("c", Some(&path)).unwrap();
+            let mut audit = Audit::open("c", Some(&path.clone().into())).unwrap();
             again(journal).settle(None, &mut audit);
             again(journal).settle(None, &mut audit);
             let text = std::fs::read_to_string(&path).unwrap();
@@ -239,17 +239,17 @@ mod tests {
         assert_eq!(reasons(&journal), [""; 0], "it waited for a request");
         receive(7);
         assert_eq!(reasons(&journal), [UNDECIDED], "it was deciding");
-        let audit = Audit::open("c", Some(&path)).unwrap();
+        let audit = Audit::open("c", Some(&path.clone().into())).unwrap();
         let line = audit.line(Record::new(Event::Exec, Decision::Allowed, "listed")).unwrap();
         receive(8);
         journal.decided(Some(&line), audit.length());
         assert_eq!(reasons(&journal), ["listed"], "it was about to answer, or to write");
-        let mut audit = Audit::open("c", Some(&path)).unwrap();
+        let mut audit = Audit::open("c", Some(&path.clone().into())).unwrap();
         receive(9);
         journal.decided(Some(&line), audit.length());
         audit.put(&line);
         assert_eq!(reasons(&journal), ["listed"], "it had written");
-        drop(Audit::open("c", Some(&path)).unwrap());
+        drop(Audit::open("c", Some(&path.clone().into())).unwrap());
         journal.settled();
         assert_eq!(reasons(&journal), [""; 0]);
     }

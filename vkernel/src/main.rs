@@ -9,7 +9,7 @@ use vkernel::failure::Failure;
 use vkernel::oci::{self, Log};
 use vkernel::state::Entry;
 use vkernel::store::Store;
-use vkernel::{check, cli, commands, describe, keys, listing, own_file, run, serve, verify};
+use vkernel::{check, cli, commands, describe, keys, listing, lists, own_file, run, serve, stats, top, verify};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -73,12 +73,21 @@ fn dispatch(cli: &Cli, log: &Log) -> Result<i32, Failure> {
         Command::Serve(options) if options.schema => json(&vkernel_client::schema()),
         Command::Serve(options) => done(serve::serve(options, &cli.socket, &cli.root)),
         Command::Hold { seconds } => done(serve::hold(*seconds)),
+        Command::Policy(options) => lists::run(&options.task).and_then(|(text, code)| print(text.as_bytes()).map(|_| code)),
+        Command::Top(options) => top::top(options, &cli.root, &cli.socket).and_then(|(text, code)| print(text.as_bytes()).map(|_| code)),
+        Command::Stats(options) => done(stats::stats(options, &cli.root)),
+        Command::Events(options) => done(top::feed::events(options, &cli.root, &cli.socket)),
         Command::Verify(options) => verify_release(options),
         Command::Syscalls { json: true, .. } => print(listing::json().as_bytes()),
         Command::Syscalls { man: true, .. } => print(listing::manual().as_bytes()),
         Command::Syscalls { .. } => print(listing::text().as_bytes()),
         Command::Check => print(check::table().as_bytes()).map(|code| if check::require().is_ok() { code } else { 1 }),
         Command::Prune(options) => prune(options),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut <Cli as clap::CommandFactory>::command(), "vkernel", &mut script);
+            print(&script)
+        }
         Command::Manual { page } if page == "api" => print(serve::manual::api().as_bytes()),
         Command::Manual { page } => if page == "serve" { serve::manual::serve() } else { cli::manual() }.map_err(|e| Failure::new("manual", e, "")).and_then(|page| print(&page)),
     }

@@ -2,7 +2,7 @@
 //! allows a container at most. The fact a newcomer gets wrong: a further process of a running container must come from the very manifest its first one came from; a newer one in the
 //! same place is refused (07, S15).
 
-use crate::audit::{Audit, Decision, Event, Record};
+use crate::audit::{Audit, Decision, Destination, Event, Record};
 use crate::cli;
 use crate::container::GuestMain;
 use crate::failure::Failure;
@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use syscalls::table;
+use syscalls::Watch;
+use syscalls::table::{self, Support};
 
 /// Where a release is and whom to believe about it: what a further process needs to find it again.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -29,9 +30,15 @@ pub struct Source {
     pub threshold: usize,
     pub store: PathBuf,
     pub serials: PathBuf,
-    pub audit: Option<PathBuf>,
+    pub audit: Option<Destination>,
     /// Of the manifest, once it was verified.
     pub digest: Option<String>,
+    /// Lists of system calls are not enforced.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub permissive: bool,
+    /// Listed calls are recorded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub record_syscalls: bool,
 }
 
 impl Source {
@@ -43,16 +50,16 @@ impl Source {
             threshold: options.trust.threshold,
             store: absolute(&options.store)?,
             serials: absolute(&options.serials)?,
-            audit: options.audit.as_deref().map(absolute).transpose()?,
+            audit: options.audit.as_ref().map(Destination::absolute).transpose().map_err(|e| Failure::new("--audit", e, "name a writable file"))?,
             digest: None,
+            permissive: options.permissive,
+            record_syscalls: options.record_syscalls,
         })
     }
 
     pub fn audit(&self, id: &str) -> Result<Audit, Failure> {
-        Audit::open(id, self.audit.as_deref()).map_err(|e| {
-            let path = self.audit.clone().unwrap_or_default();
-            Failure::new(format!("audit log {}", path.display()), e, "name a writable file with --audit")
-        })
+        let failure = |e| Failure::new(format!("audit log {}", self.audit.as_ref().map(ToString::to_string).unwrap_or_default()), e, "name a writable file with --audit");
+        Audit::open(id, self.audit.as_ref()).map_err(failure)
     }
 }
 
@@ -70,6 +77,7 @@ impl Release {
     pub fn open(source: Source, options: &cli::Release, audit: &mut Audit) -> Result<Self, Failure> {
         let verified = verified(&source, audit)?;
         newest(&source, options, &verified, audit)?;
+        watched(&source, &verified, audit)?;
         Self::admitted(source, verified)
     }
 
@@ -81,6 +89,7 @@ impl Release {
             let why = format!("is {digest}, the container runs {}", source.digest.as_deref().unwrap_or("nothing"));
             return Err(Failure::new(format!("manifest {}", source.manifest.display()), why, "restart the container to run the other release"));
         }
+        watched(&source, &verified, audit)?;
         Self::admitted(source, verified)
     }
 
@@ -98,11 +107,17 @@ impl Release {
     /// In a container's process: maps everything that is executable.
     pub fn load(&self, written: &[PathBuf], ring: Option<&'static Ring>) -> Result<Worker, Failure> {
         let kept = self.store.holds_still(written).then_some(&self.store);
-        code::load(&self.verified, &self.files, kept, ring)
+        let mut worker = code::load(&self.verified, &self.files, kept, ring)?;
+        worker.watch = Watch { permissive: self.source.permissive, recorded: self.source.record_syscalls };
+        Ok(worker)
     }
 
-    /// The container's kernel filter: every syscall any of its binaries may make (07, S9: per-binary lists hold against guests, not against a worker that was taken over).
+    /// The container's kernel filter: every syscall any of its binaries may make (07, S9: per-binary lists hold against guests, not against a worker that was taken over). A permissive
+    /// container's lets through what the table can answer at all, as that of a release without lists does.
     pub fn allow(&self) -> Result<Program, Failure> {
+        if self.source.permissive {
+            return filter::allow_program(&table::rows().filter(|row| row.support != Support::Refuse).map(|row| i64::from(row.nr)).collect());
+        }
         let m = self.verified.manifest();
         let overrides = m.binaries.values().flat_map(|b| &b.overrides.syscalls);
         let names = m.global_policies.default_syscalls.iter().chain(overrides);
@@ -138,7 +153,8 @@ impl Release {
         let mut record = Record::new(Event::ContainerStart, Decision::Noted, "started");
         record.pid = Some(pid);
         record.hash = Some(self.verified.manifest().container_id.to_string());
-        record.detail = Some(format!("{} serial {}", self.verified.manifest().name, self.verified.manifest().serial));
+        let permissive = if self.source.permissive { ", permissive" } else { "" };
+        record.detail = Some(format!("{} serial {}{permissive}", self.verified.manifest().name, self.verified.manifest().serial));
         record
     }
 }
@@ -188,4 +204,27 @@ fn newest(source: &Source, options: &cli::Release, verified: &Verified, audit: &
             Err(refusal.failure)
         }
     }
+}
+
+/// What else than enforcement was asked for: said aloud, and refused where the signer wants it enforced.
+fn watched(source: &Source, verified: &Verified, audit: &mut Audit) -> Result<(), Failure> {
+    let mut note = |decision, reason: &str, detail: &str| {
+        let mut record = Record::new(Event::PolicyLoad, decision, reason);
+        record.path = Some(source.manifest.display().to_string());
+        record.hash = Some(verified.digest().to_string());
+        record.detail = Some(detail.to_owned());
+        audit.write(record);
+    };
+    if source.permissive {
+        if let Err(reason) = policy::decide_permissive(verified) {
+            note(Decision::Denied, reason.code(), "the manifest forbids --permissive");
+            return Err(Failure::new("--permissive", "the manifest forbids it", "run without it, or sign a release that allows it"));
+        }
+        note(Decision::Allowed, policy::learn::PERMISSIVE, "lists of system calls are not enforced: --permissive");
+        eprintln!("vkernel: warning: --permissive: lists of system calls are not enforced in this container");
+    }
+    if source.record_syscalls {
+        note(Decision::Allowed, policy::learn::RECORDED, "listed system calls are recorded: --record-syscalls");
+    }
+    Ok(())
 }

@@ -33,7 +33,7 @@ struct Shared {
     slots: [Slot; SLOTS as usize],
 }
 
-/// One refused call.
+/// One call that was refused, or that is worth telling of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Note {
     /// The guest's own pid.
@@ -58,14 +58,23 @@ impl Note {
     /// A handler returned from a fault of structured code at `detail`.
     pub const IRREPARABLE_FAULT: u32 = 4;
     /// A WASI program trapped.
-    pub const TRAP: u32 = 5;
+    pub const TRAP: u32 = 7;
+
+    /// Not in the binary's allow-list, and made all the same.
+    pub const WOULD_REFUSE: u32 = 5;
+    /// In the binary's allow-list.
+    pub const USED: u32 = 6;
 
     pub fn new(nr: u32, entry: u32, reason: u32) -> Self {
         Self { pid: std::process::id(), nr, entry, reason, detail: 0 }
     }
 
     pub fn is_syscall(&self) -> bool {
-        self.reason <= Self::NOT_IMPLEMENTED
+        matches!(self.reason, Self::NOT_LISTED | Self::NOT_IMPLEMENTED | Self::WOULD_REFUSE | Self::USED)
+    }
+
+    pub fn was_let_through(&self) -> bool {
+        matches!(self.reason, Self::WOULD_REFUSE | Self::USED)
     }
 
     pub fn reason(&self) -> &'static str {
@@ -76,6 +85,8 @@ impl Note {
             Self::GAP => "unlifted-instruction",
             Self::IRREPARABLE_FAULT => "irreparable-fault",
             Self::TRAP => "wasi-trap",
+            Self::WOULD_REFUSE => policy::learn::WOULD_REFUSE,
+            Self::USED => policy::learn::USED,
             _ => "unknown",
         }
     }

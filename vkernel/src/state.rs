@@ -73,6 +73,14 @@ impl Process {
         self.pid > 0 && Self::look(self.pid).is_some_and(|(state, since)| since == self.since && !matches!(state, b'Z' | b'X'))
     }
 
+    /// How long it has been running.
+    pub fn age(&self) -> Option<std::time::Duration> {
+        let up: f64 = fs::read_to_string("/proc/uptime").ok()?.split(' ').next()?.parse().ok()?;
+        // SAFETY: a question about a constant.
+        let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
+        self.is_alive().then(|| std::time::Duration::try_from_secs_f64(up - self.since as f64 / ticks).unwrap_or_default())
+    }
+
     /// A descriptor of it, if it is still there: signals through it reach no other process.
     pub fn open(&self) -> Option<OwnedFd> {
         let fd = sys::pidfd_open(u32::try_from(self.pid).ok()?, 0).ok()?;

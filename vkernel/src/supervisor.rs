@@ -211,11 +211,14 @@ impl Supervisor<'_> {
         self.journal.ring_read(ring.position());
         for note in notes {
             let event = if note.is_syscall() { Event::Syscall } else { Event::Guest };
-            let mut record = Record::new(event, Decision::Denied, note.reason());
+            let decision = if note.was_let_through() { Decision::Allowed } else { Decision::Denied };
+            let mut record = Record::new(event, decision, note.reason());
             record.pid = Some(note.pid);
             let name = || (self.syscall_name)(note.nr).map_or_else(|| format!("syscall {}", note.nr), str::to_owned);
             record.detail = Some(if note.is_syscall() { name() } else { format!("at {:#x}", note.detail) });
+            record.nr = note.is_syscall().then_some(note.nr);
             record.hash = self.decider.entry_digest(note.entry).map(|d| d.to_string());
+            record.path = self.decider.entry_path(note.entry).map(str::to_owned);
             record.from_worker = true;
             self.audit.write(record);
         }

@@ -22,7 +22,7 @@ use syscalls::guest::Window;
 use syscalls::process::Process;
 use syscalls::signal::{self, Fault};
 use syscalls::thread::{NewThread, Thread};
-use syscalls::{Event, Host, Object, ObjectId};
+use syscalls::{Event, Host, Object, ObjectId, Watch};
 
 /// `vkernel.image`: the whole megabinary, mapped shared and read-only, inherited by every fork.
 pub struct Image {
@@ -55,6 +55,8 @@ pub struct Worker {
     pub ring: Option<&'static Ring>,
     /// The code form of all threads.
     pub form: Form,
+    /// How allow-lists are kept.
+    pub watch: Watch,
     /// Entry number of the running program.
     program: AtomicU32,
 }
@@ -66,7 +68,7 @@ unsafe impl Sync for Worker {}
 
 impl Worker {
     pub fn new(objects: Vec<Object>, shards: Vec<Option<ShardId>>, megabinary: &'static Megabinary, image: Image, ring: Option<&'static Ring>) -> Self {
-        Self { objects, shards, megabinary, image, ring, form: Form::Both, program: AtomicU32::new(0) }
+        Self { objects, shards, megabinary, image, ring, form: Form::Both, watch: Watch::default(), program: AtomicU32::new(0) }
     }
 
     fn note(&self, nr: u64, reason: u32, detail: u64) {
@@ -181,6 +183,10 @@ impl Host for Worker {
         std::thread::Builder::new().stack_size(256 << 10).spawn(run).map(drop).map_err(|_| Errno::EAGAIN)
     }
 
+    fn watch(&self) -> Watch {
+        self.watch
+    }
+
     fn forked(&self) {
         loader::forked();
     }
@@ -188,6 +194,8 @@ impl Host for Worker {
     fn audit(&self, event: &Event<'_>) {
         match event {
             Event::Refused { nr, .. } => self.note(*nr, Note::NOT_LISTED, 0),
+            Event::WouldRefuse { nr } => self.note(*nr, Note::WOULD_REFUSE, 0),
+            Event::Used { nr } => self.note(*nr, Note::USED, 0),
             Event::Unknown { nr } => self.note(*nr, Note::NOT_IMPLEMENTED, 0),
             Event::ExecutableMapping { .. } => self.note(0, Note::EXECUTABLE_MAPPING, 0),
             Event::Gap { rip } => {

@@ -66,7 +66,7 @@ fn verified() -> Verified {
             file: "aot/x".into(),
             digest: Digest::blake3(b"artifact"),
         }],
-        global_policies: GlobalPolicies { default_syscalls: BTreeSet::from(["read".into()]), networking: Networking::None },
+        global_policies: GlobalPolicies { default_syscalls: BTreeSet::from(["read".into()]), networking: Networking::None, forbid_permissive: false },
         binaries: BTreeMap::from([(Digest::blake3(TOOL), binary)]),
         libraries: BTreeMap::from([(Digest::blake3(LIBRARY), library)]),
         scripts: BTreeMap::new(),
@@ -144,7 +144,7 @@ fn run(name: &str, change: impl FnOnce(&mut Container), guest: impl FnOnce() -> 
     let place = Place::New(Layout { root: root.clone(), writable: false });
     let mut container = Container::new(spec, place, Network::None, allow, signals.inherited).unwrap();
     change(&mut container);
-    let mut audit = Audit::open(name, Some(&log)).unwrap();
+    let mut audit = Audit::open(name, Some(&log.clone().into())).unwrap();
     let started = start(&container, |_| Ok(Box::new(guest))).unwrap();
     let begun = started.go().unwrap();
     let supervisor = Supervisor {

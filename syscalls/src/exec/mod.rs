@@ -104,8 +104,7 @@ pub(crate) fn become_program(t: &mut Thread, mut p: Prepared) -> Result<(), Errn
     drop(memory);
 
     crate::process::exec_credentials()?;
-    process.set_allow(&object.allow);
-    process.forget_unknown();
+    process.begin_list(&object.allow);
     let comm: Vec<u8> = p.path.to_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default().iter().copied().take(15).collect();
     set_name(&comm);
     t.wasi = object.wasi.map(|module| crate::wasi::Start { module, argv: p.argv.clone(), envp: p.envp });

@@ -17,14 +17,14 @@ pub(crate) use credentials::{Credentials, supplementary_groups};
 pub(crate) use prctl::exec_credentials;
 
 use crate::guest::Window;
-use crate::host::{Host, ObjectId};
+use crate::host::{Event, Host, ObjectId};
 use crate::mm::Memory;
 use crate::signal::Actions;
 use crate::table::MAX_NR;
 use crate::thread::ThreadList;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Which syscalls a program may make: one bit per number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl Process {
         })
     }
 
-    /// Whether the current program may make this syscall.
+    /// Whether the current program may make this syscall and nobody wants to know of it.
     pub fn allows(&self, nr: u64) -> bool {
         usize::try_from(nr / 64).ok().and_then(|i| self.allow.get(i)).is_some_and(|w| w.load(Ordering::Relaxed) >> (nr % 64) & 1 == 1)
     }
@@ -124,8 +124,27 @@ impl Process {
         }
     }
 
+    /// A new program with this list; under `Watch::recorded` the first use of each listed call is news, too.
+    pub(crate) fn begin_list(&self, list: &AllowList) {
+        self.set_allow(if self.host.watch().recorded { &AllowList::NONE } else { list });
+        self.forget_unknown();
+    }
+
+    /// Whether a call that is not allowed yet is made all the same under the host's `Watch`; it is recorded, and allowed from now on.
+    pub(crate) fn lets_through(&self, nr: u64) -> bool {
+        let watch = self.host.watch();
+        let program = self.exe.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|exe| exe.id);
+        let listed = watch.recorded && program.is_some_and(|id| self.host.object(id).allow.contains(nr));
+        let Some(word) = usize::try_from(nr / 64).ok().and_then(|i| self.allow.get(i)).filter(|_| listed || watch.permissive) else { return false };
+        let bit = 1 << (nr % 64);
+        if word.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            self.host.audit(&if listed { Event::Used { nr } } else { Event::WouldRefuse { nr } });
+        }
+        true
+    }
+
     /// A new program: its unknown numbers are news again.
-    pub(crate) fn forget_unknown(&self) {
+    fn forget_unknown(&self) {
         self.unknown.iter().for_each(|w| w.store(0, Ordering::Relaxed));
     }
 

@@ -31,6 +31,8 @@ pub struct PolicyFile {
     pub default_syscalls: BTreeSet<String>,
     #[serde(default = "no_network")]
     pub networking: Networking,
+    #[serde(default)]
+    pub forbid_permissive: bool,
     /// Guest path → additional system calls.
     #[serde(default)]
     pub overrides: BTreeMap<String, Overrides>,
@@ -48,7 +50,7 @@ impl PolicyFile {
     /// Reads a policy file; without one, every system call that vkernel implements is allowed, and no network.
     pub fn read(path: Option<&Path>) -> anyhow::Result<PolicyFile> {
         let Some(path) = path else {
-            return Ok(PolicyFile { default_syscalls: every_call(), networking: Networking::None, overrides: BTreeMap::new() });
+            return Ok(PolicyFile { default_syscalls: every_call(), networking: Networking::None, forbid_permissive: false, overrides: BTreeMap::new() });
         };
         let bytes = std::fs::read(path).with_context(|| format!("cannot read policy {}", path.display()))?;
         let value = canonical::parse(&bytes).with_context(|| format!("policy {}", path.display()))?;
@@ -88,7 +90,7 @@ pub fn container_id(release: &Release, found: &Inventory, wasi: &Programs) -> Di
     let programs: BTreeMap<String, String> = wasi.rows().map(|(p, row)| (row.digest.to_string(), p.shard().to_string())).collect();
     let value = serde_json::json!({
         "name": release.name, "serial": release.serial, "version": release.version, "files": files,
-        "default_syscalls": release.policy.default_syscalls, "networking": release.policy.networking, "overrides": release.policy.overrides,
+        "default_syscalls": release.policy.default_syscalls, "networking": release.policy.networking, "forbid_permissive": release.policy.forbid_permissive, "overrides": release.policy.overrides,
         "programs": programs,
     });
     Digest::blake3(&canonical::to_bytes(&value))
@@ -114,7 +116,11 @@ pub fn manifest(release: &Release, found: &Inventory, wasi: &Programs, built: &[
         megabinary: megabinary.0,
         megabinary_digest: megabinary.1,
         artifacts: made.into_iter().map(artifact).collect(),
-        global_policies: GlobalPolicies { default_syscalls: release.policy.default_syscalls.clone(), networking: release.policy.networking },
+        global_policies: GlobalPolicies {
+            default_syscalls: release.policy.default_syscalls.clone(),
+            networking: release.policy.networking,
+            forbid_permissive: release.policy.forbid_permissive,
+        },
         binaries: programs.collect(),
         libraries: libraries.collect(),
         scripts: scripts.collect(),

@@ -15,6 +15,7 @@ const FLAGS: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cll
                      -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
 /// Name and longest input.
 const TARGETS: &[(&str, u32)] = &[
+    ("audit_log", 1 << 12),
     ("elf_discover", 1 << 16),
     ("elf_scan", 1 << 16),
     ("lift_code", 1 << 9),
@@ -71,6 +72,14 @@ fn target(name: &str, longest: u32, corpus: &Path, seconds: u32) -> anyhow::Resu
 fn seed(name: &str, corpus: &Path) -> anyhow::Result<()> {
     let put = |file: &str, bytes: &[u8]| fs::write(corpus.join(file), bytes);
     match name {
+        "audit_log" => {
+            let record = |event: &str, reason: &str, detail: &str| {
+                format!(r#"{{"container":"c","event":"{event}","decision":"allowed","reason":"{reason}","hash":"blake3:{}","detail":"{detail}"}}"#, "1".repeat(64)) + "\n"
+            };
+            let lines =
+                [record("policy-load", "syscalls-recorded", ""), record("exec", "listed", ""), record("syscall", "used", "read"), record("syscall", "would-refuse", "uname")];
+            put("run", lines.concat().as_bytes())?
+        }
         "elf_discover" | "elf_scan" => put("true", &fs::read("/usr/bin/true")?)?,
         "packages" => {
             put("dpkg", b"Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.36-9+deb12u14\nSource: glibc\n\n")?;

@@ -11,6 +11,7 @@ mod demo;
 mod fuzz;
 mod gates;
 mod mutants;
+mod package;
 mod process;
 mod release;
 mod rootfs;
@@ -62,6 +63,8 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Make Debian packages in target/vkernel/package, and see that they install, run and leave nothing
+    Package,
     /// Install packages and build the release binaries
     Build,
 }
@@ -74,6 +77,7 @@ fn main() -> anyhow::Result<()> {
         Command::Coverage { images } => coverage::run(&images),
         Command::Suite(suite) => suite.run(),
         Command::Mutants { filter, all } => mutants::run(filter.as_deref(), all),
+        Command::Package => package::run_all(),
         Command::Build => setup::binaries().map(|_| ()),
     }
 }

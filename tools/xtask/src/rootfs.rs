@@ -50,6 +50,11 @@ pub(crate) fn programs() -> anyhow::Result<PathBuf> {
     made("programs-rootfs", "a Debian 12 root filesystem with many programs", &[BASE, PROGRAMS].concat())
 }
 
+/// Debian 12 with what our own packages depend on.
+pub(crate) fn for_packages() -> anyhow::Result<PathBuf> {
+    made("packages-rootfs", "a Debian 12 root filesystem to install packages in", &[BASE, &["libseccomp2", "libffi8", "zlib1g", "libzstd1"]].concat())
+}
+
 fn made(name: &str, what: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
     let dir = work().join(name);
     if dir.join("usr/bin/ls").exists() {

@@ -44,6 +44,7 @@ const PACKAGES: &[&str] = &[
     "conmon",
     "runc",
     "crun",
+    "lintian",
 ];
 
 /// The programs of the product. `vkernel-image` lies beside them, where they look for it.

@@ -65,6 +65,8 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
             "languages",
             "manual",
             "oci",
+            "operating",
+            "policy",
             "prove",
             "report",
             "reproducible",

@@ -1,14 +1,19 @@
 //! The command line. Owns names, defaults and help texts; the manual page is generated from here. The fact a newcomer gets wrong: bad usage is
 //! exit code 125 as with podman, not 2, because 2 could be the guest's.
 
+mod manual;
 mod oci;
+pub mod policy;
 mod run;
 mod serve;
+pub mod watch;
 
+pub use manual::manual;
 pub use oci::{Create, Delete, Exec, Kill, List, Logs, Ps, Runtime, Stop};
 pub use run::{Life, NetworkChoice, Run, Shape};
 pub use serve::Serve;
 
+use crate::audit::Destination;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -109,6 +114,10 @@ pub enum Command {
     },
     /// Check a release: signatures, digests of all files, engine and CPU
     Verify(Verify),
+    Policy(policy::Policy),
+    Top(watch::Top),
+    Stats(watch::Stats),
+    Events(watch::Events),
     /// Print the system calls guests have, with support levels
     Syscalls {
         /// As JSON
@@ -122,6 +131,10 @@ pub enum Command {
     Check,
     /// Remove from the store what no release has used lately; a release that runs again is checked and linked again
     Prune(Prune),
+    /// Print a completion script
+    Completions {
+        shell: clap_complete::Shell,
+    },
     /// Print a manual page: vkernel(1), vkernel-serve(8) or vkernel-api(7)
     #[command(hide = true)]
     Manual {
@@ -168,12 +181,19 @@ pub struct Verify {
 /// Which release, and what of it is believed.
 #[derive(Args, Clone, Debug)]
 pub struct Release {
-    /// Append every decision as one JSON line
-    #[arg(long, value_name = "FILE")]
-    pub audit: Option<PathBuf>,
+    /// Append every decision as one JSON line, or with `journald` send it to systemd's journal (`journald:SOCKET`: to that of a namespace)
+    #[arg(long, value_name = "FILE|journald", value_parser = clap::value_parser!(Destination))]
+    pub audit: Option<Destination>,
+    /// Let system calls through that a program's list lacks, and record each once per program as would-refuse. Not relaxed: the hash rule, what the table of system calls refuses
+    /// itself, the network that the manifest allows, capabilities, volumes and limits, a seccomp profile of the bundle. A manifest can forbid it
+    #[arg(long, requires = "audit")]
+    pub permissive: bool,
+    /// Record listed system calls, too, each once per program, for `vkernel policy learn --tighten`
+    #[arg(long, requires = "audit")]
+    pub record_syscalls: bool,
     /// Run only the release of this name, or with this digest (of the manifest, or the container id); may be repeated
     #[arg(long, value_name = "NAME|DIGEST")]
-    pub pin: Vec<policy::Pin>,
+    pub pin: Vec<::policy::Pin>,
     /// Run a release although this host has run a newer one of the same name; the audit log says so
     #[arg(long)]
     pub allow_rollback: bool,
@@ -213,91 +233,6 @@ pub enum CodeForm {
     /// Resumable code only
     Resumable,
 }
-
-/// vkernel(1).
-pub fn manual() -> std::io::Result<Vec<u8>> {
-    use clap::CommandFactory;
-    let command = Cli::command();
-    let mut out = Vec::new();
-    let page = clap_mangen::Man::new(command.clone());
-    page.render_title(&mut out)?;
-    page.render_name_section(&mut out)?;
-    page.render_synopsis_section(&mut out)?;
-    page.render_description_section(&mut out)?;
-    for sub in command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
-        out.extend(format!(".SH \"VKERNEL {}\"\n", sub.get_name().to_uppercase()).bytes());
-        let page = clap_mangen::Man::new(sub.clone());
-        let mut part = Vec::new();
-        page.render_description_section(&mut part)?;
-        page.render_options_section(&mut part)?;
-        out.extend(String::from_utf8_lossy(&part).replace(".SH DESCRIPTION\n", "").replace(".SH OPTIONS\n", ".PP\n").bytes());
-    }
-    out.extend(format!(".SH EXAMPLES\n.nf\n{}\n.fi\n", EXAMPLES.trim_start_matches("Examples:\n").replace('-', "\\-")).bytes());
-    out.extend_from_slice(MANUAL_TAIL.as_bytes());
-    Ok(out)
-}
-
-const MANUAL_TAIL: &str = r#".SH "EXIT STATUS"
-.TP
-.B 125
-vkernel itself failed; one line on standard error says what, why and what to do
-.TP
-.B 126
-the program was refused or cannot be executed
-.TP
-.B 127
-the program or the working directory is not in the container
-.TP
-.B other
-the guest's exit code, or 128 plus the number of the signal that killed it
-.SH SIGNALS
-Signals sent to
-.B vkernel run
-are passed on to the guest's first program. It is pid 1 of its namespace, so Linux discards signals it has no handler for, as with podman.
-.SH "AUDIT LOG"
-One JSON object per line with the members time, container, event, decision, reason, and where they apply pid, hash, path, detail, latency_us and from_worker.
-Events: policy-load, signature-failure, container-start, container-stop, exec, library, native-exec, syscall, guest, out-of-memory, dropped, daemon.
-Each exec has exactly one record, even if its supervisor is killed: one that was not decided then is denied with the reason supervisor\-died.
-Records with from_worker come from inside the container and are as trustworthy as it is.
-.SH "OCI RUNTIME"
-.B create, start, state, kill, delete, exec, list, features, pause
-and
-.B resume
-take the arguments of runc, before the command
-.BR \-\-root ", " \-\-log " and " \-\-log\-format .
-The release of a bundle is named by
-.BR \-\-manifest ,
-by the annotation
-.BR io.vkernel.manifest ,
-or lies in the image as
-.IR /.vkernel/manifest.json ;
-it is verified like any other. Whatever a bundle says, mounts are nosuid, nodev and noexec, /proc and /sys are read-only, there is a user namespace, and no_new_privs is set. AppArmor profiles and SELinux labels are ignored with a warning in the log.
-.SH SECURITY
-Host root is trusted: it can hand an open host binary to a process in the container. Against a worker that was taken over the container's kernel limits hold, per-binary lists do not.
-.SH FILES
-.TP
-.I /etc/vkernel/keys/*.pub
-trusted public keys
-.TP
-.I /etc/vkernel/revoked.json
-revoked files and keys
-.TP
-.I /var/lib/vkernel/store
-verified copies of artifacts; may be deleted when nothing runs
-.TP
-.I /var/lib/vkernel/serials
-the highest serial of each release that ran; an older release of the same name is refused
-.TP
-.I /run/vkernel/containers
-records and logs of containers
-.TP
-.I /var/lib/vkernel/images, /var/lib/vkernel/blobs
-images that were run by name, and their downloads; may be deleted when nothing runs
-.SH "SEE ALSO"
-.BR vkernel-serve (8),
-.BR vkernel-api (7),
-.BR vkernel-syscalls (7)
-"#;
 
 #[cfg(test)]
 mod tests {

@@ -51,7 +51,7 @@ revoked_releases = "refuse"
 takeover_seconds = 30
 # how many connections there are at most
 clients = 1024
-# log for records about the daemon, and about containers that name none with \-\-audit
+# log for records about the daemon, and about containers that name none with \-\-audit: a file, or "journald"
 audit = "/var/log/vkernel/audit.jsonl"
 # metrics for Prometheus, at a TCP address or the path of a socket
 metrics = "127.0.0.1:9464"

@@ -76,6 +76,8 @@ fn text(daemon: &Daemon) -> String {
     }
     let _ = writeln!(out, "{name}_sum {seconds}\n{name}_count {so_far}");
     family(&mut out, "vkernel_containers", "gauge", "Containers that the daemon serves.", [(String::new(), served.len() as u64)]);
+    let permissive = served.iter().filter_map(|s| Entry::named(&s.root, &s.id).ok()).filter(|e| e.record.release.permissive).count();
+    family(&mut out, "vkernel_containers_permissive", "gauge", "Containers whose lists of system calls are not enforced.", [(String::new(), permissive as u64)]);
     family(&mut out, "vkernel_clients", "gauge", "Connections to the daemon's socket.", [(String::new(), daemon.clients.load(Ordering::Relaxed) as u64)]);
     let usage: Vec<_> = served.iter().filter_map(|s| Entry::named(&s.root, &s.id).ok()).map(|e| (label("container", &e.record.id), e.record.cgroup.usage())).collect();
     for (name, member, help) in [

@@ -384,8 +384,9 @@ impl Daemon {
     }
 
     fn own_audit(&self, id: &str) -> Result<Audit, Failure> {
-        let path = self.settings().file.audit.clone();
-        Audit::open(id, path.as_deref()).map_err(|e| Failure::new(format!("audit log {}", path.unwrap_or_default().display()), e, "name a writable file in serve.toml"))
+        let log = self.settings().file.audit.clone();
+        let failure = |e| Failure::new(format!("audit log {}", log.as_ref().map(ToString::to_string).unwrap_or_default()), e, "name a writable file in serve.toml");
+        Audit::open(id, log.as_ref()).map_err(failure)
     }
 
     /// Something about the daemon itself.

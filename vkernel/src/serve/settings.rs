@@ -2,10 +2,11 @@
 //!
 //! The fact a newcomer gets wrong: everything is read and checked before anything of it counts. A file with a mistake changes nothing.
 
+use crate::audit::Destination;
 use crate::failure::Failure;
 use crate::keys::Trust;
 use serde::Deserialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Where it is unless `--config` says otherwise.
 pub const DEFAULT: &str = "/etc/vkernel";
@@ -30,8 +31,8 @@ pub(super) struct File {
     pub(super) takeover_seconds: u64,
     /// How many connections there are at most.
     pub(super) clients: usize,
-    /// Records about the daemon itself go here, and about containers that name no log of their own.
-    pub(super) audit: Option<PathBuf>,
+    /// Records about the daemon itself go here, and about containers that name no log of their own: a file, or "journald".
+    pub(super) audit: Option<Destination>,
     /// Where metrics can be fetched: HOST:PORT, or the path of a socket; only at the start.
     pub(super) metrics: Option<String>,
 }
@@ -74,9 +75,10 @@ mod tests {
         std::fs::create_dir_all(dir.join("keys")).unwrap();
         assert_eq!(Settings::read(&dir).unwrap().file, File::default());
         let put = |name: &str, text: &str| std::fs::write(dir.join(name), text).unwrap();
-        put("serve.toml", "takeover_seconds = 5\nrevoked_releases = \"keep\"\n");
+        put("serve.toml", "takeover_seconds = 5\nrevoked_releases = \"keep\"\naudit = \"journald:/run/j\"\n");
         let read = Settings::read(&dir).unwrap();
         assert_eq!((read.file.takeover_seconds, read.file.revoked_releases), (5, Revoked::Keep));
+        assert_eq!(read.file.audit, Some(Destination::Journald("/run/j".into())));
         for (name, bad, good) in
             [("serve.toml", "takeover = 5\n", ""), ("serve.toml", "clients = \"x\"", ""), ("revoked.json", "{\"file\": []}", "{}"), ("keys/a.pub", "no key", "")]
         {

@@ -211,7 +211,7 @@ pub struct ReleaseArgs {
     /// Who builds, as a URI, for the provenance.
     #[arg(long, value_name = "URI", default_value = attest::BUILDER)]
     pub builder_id: String,
-    /// JSON file with default_syscalls, networking and per-path overrides [default: every call vkernel has, no network].
+    /// JSON file with default_syscalls, networking, forbid_permissive and per-path overrides [default: every call vkernel has, no network].
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
     /// Print the build's figures as JSON.

@@ -1,13 +1,15 @@
-//! The audit log: one JSON line per decision. Owns the event's shape and the sink; decides nothing and never blocks a guest, because every
+//! The audit log: one JSON line per decision. Owns the event's shape and what is told of lost ones; decides nothing and never blocks a guest, because every
 //! record is written after the answer has been sent. What is to be written stands in the journal before (07, S19).
 //!
 //! The fact a newcomer gets wrong: fields such as `path` come from the guest and may be lies; `hash` is what the supervisor itself computed.
 
+mod journald;
+mod sink;
+
+pub use sink::Destination;
+
 use serde::Serialize;
-use std::fs::{File, Metadata, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use sink::{Missing, Sink};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,7 +25,7 @@ pub enum Event {
     Library,
     /// An exec that is no request of the runtime: a native process, or a worker that was taken over.
     NativeExec,
-    /// A system call the binary's list does not name; reported by the worker itself.
+    /// A system call the binary's list does not name, or one that is recorded; reported by the worker itself.
     Syscall,
     /// The kernel killed processes of the container for want of memory.
     OutOfMemory,
@@ -61,6 +63,9 @@ pub struct Record {
     pub path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Number of a system call; its name is the detail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nr: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_us: Option<f64>,
     /// The record was made by a worker, which may be compromised.
@@ -80,6 +85,7 @@ impl Record {
             hash: None,
             path: None,
             detail: None,
+            nr: None,
             latency_us: None,
             from_worker: false,
         }
@@ -101,21 +107,16 @@ pub trait Tap: Send + Sync {
 /// Where records go.
 pub struct Audit {
     container: String,
-    file: Option<File>,
+    sink: Option<Sink>,
     tap: Option<Arc<dyn Tap>>,
     /// Records that could not be written; reported when writing works again, or at the end to whoever started the container.
     lost: u64,
 }
 
 impl Audit {
-    /// Appends to `path`; without one, nothing is kept.
-    pub fn open(container: &str, path: Option<&Path>) -> std::io::Result<Self> {
-        let open = |p: &Path| {
-            let how = |read| OpenOptions::new().read(read).append(true).create(true).mode(0o600).custom_flags(libc::O_CLOEXEC).open(p);
-            // A pipe or a terminal of somebody else's may only be written.
-            how(true).or_else(|_| how(false))
-        };
-        Ok(Self { container: container.to_owned(), file: path.map(open).transpose()?, tap: None, lost: 0 })
+    /// Appends to what is there; without a destination, nothing is kept.
+    pub fn open(container: &str, destination: Option<&Destination>) -> std::io::Result<Self> {
+        Ok(Self { container: container.to_owned(), sink: destination.map(Destination::open).transpose()?, tap: None, lost: 0 })
     }
 
     pub fn tapped(mut self, tap: Arc<dyn Tap>) -> Self {
@@ -124,7 +125,7 @@ impl Audit {
     }
 
     pub fn enabled(&self) -> bool {
-        self.file.is_some() || self.tap.as_ref().is_some_and(|t| t.is_wanted())
+        self.sink.is_some() || self.tap.as_ref().is_some_and(|t| t.is_wanted())
     }
 
     pub fn write(&mut self, record: Record) {
@@ -168,31 +169,22 @@ impl Audit {
         }
     }
 
-    /// One write per line, so that lines of several supervisors appending to the same file do not mix. A full disk cuts a line off: the next one, whoever writes it, begins behind that.
     fn append(&mut self, line: &[u8]) -> bool {
-        let Some(file) = self.file.as_mut() else { return true };
-        let written = if is_cut_off(file) { file.write_all(&[b"\n", line].concat()) } else { file.write_all(line) };
-        written.is_ok()
+        self.sink.as_mut().is_none_or(|sink| sink.append(line))
     }
 
     /// How long the log is, for `put_once`.
     pub fn length(&self) -> u64 {
-        self.file.as_ref().and_then(|f| f.metadata().ok()).map_or(0, |m| m.len())
+        self.sink.as_ref().map_or(0, Sink::length)
     }
 
     /// Writes a line that somebody who died may have written already, or half, since the log had this length.
     pub fn put_once(&mut self, line: &[u8], since: u64) {
-        let Some(file) = &mut self.file else { return };
-        // A shorter log is another one.
-        let length = file.metadata().map_or(0, |m| m.len());
-        let Ok(later) = read_from(file, if since <= length { since } else { 0 }) else { return self.put(line) };
-        if later.windows(line.len()).any(|w| w == line) {
-            return;
-        }
-        // The kernel may end a write between two pages; then the log ends with a part of the line.
-        match (1..line.len()).rev().find(|n| later.ends_with(&line[..*n])) {
-            Some(part) => self.lost += u64::from(file.write_all(&line[part..]).is_err()),
-            None => self.put(line),
+        let Some(sink) = &mut self.sink else { return };
+        match sink.missing(line, since) {
+            Missing::Nothing => {}
+            Missing::End(rest) => self.lost += u64::from(!sink.finish(rest)),
+            Missing::All => self.put(line),
         }
     }
 }
@@ -204,19 +196,6 @@ impl Drop for Audit {
             eprintln!("vkernel: audit log: {} records could not be written: make room where it lies", self.lost);
         }
     }
-}
-
-fn read_from(file: &File, from: u64) -> std::io::Result<Vec<u8>> {
-    let mut bytes = vec![0; file.metadata()?.len().saturating_sub(from) as usize];
-    file.read_exact_at(&mut bytes, from)?;
-    Ok(bytes)
-}
-
-/// Does the file's last line lack its end? Of what is no file nobody can tell.
-fn is_cut_off(file: &File) -> bool {
-    let mut last = [0];
-    let end = file.metadata().ok().filter(Metadata::is_file).map_or(0, |m| m.len());
-    end > 0 && file.read_at(&mut last, end - 1).is_ok_and(|n| n == 1) && last != *b"\n"
 }
 
 /// RFC 3339, UTC, microseconds.
@@ -239,6 +218,8 @@ pub fn timestamp(at: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::OpenOptions;
+    use std::io::Write;
 
     #[test]
     fn times_are_rfc_3339_in_utc() {
@@ -249,7 +230,7 @@ mod tests {
     #[test]
     fn a_line_that_was_cut_off_takes_no_other_with_it() {
         let path = std::env::temp_dir().join(format!("vkernel-audit-cut-{}", std::process::id()));
-        let mut audit = Audit::open("c", Some(&path)).unwrap();
+        let mut audit = Audit::open("c", Some(&path.clone().into())).unwrap();
         audit.write(Record::new(Event::Exec, Decision::Denied, "first"));
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"time\":").unwrap();
         audit.lost = 3;
@@ -263,7 +244,7 @@ mod tests {
     #[test]
     fn a_record_is_one_json_line_with_the_guest_s_path_escaped() {
         let dir = std::env::temp_dir().join(format!("vkernel-audit-{}", std::process::id()));
-        let mut audit = Audit::open("c", Some(&dir)).unwrap();
+        let mut audit = Audit::open("c", Some(&dir.clone().into())).unwrap();
         let mut r = Record::new(Event::Exec, Decision::Denied, "unknown-hash");
         r.path = Some("/a\n\"b".into());
         audit.write(r);
@@ -280,7 +261,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("vkernel-audit-once-{}", std::process::id()));
         let lines = || std::fs::read_to_string(&path).unwrap();
         for there in [0, 1, 20, usize::MAX] {
-            let mut audit = Audit::open("c", Some(&path)).unwrap();
+            let mut audit = Audit::open("c", Some(&path.clone().into())).unwrap();
             audit.write(Record::new(Event::Exec, Decision::Allowed, "listed"));
             let (before, since) = (lines(), audit.length());
             let line = audit.line(Record::new(Event::Exec, Decision::Denied, "unknown-hash")).unwrap();
