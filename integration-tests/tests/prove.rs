@@ -1,7 +1,7 @@
 //! `prove`: commands that come out alike are signed, others are not; a replay notices what changed.
 
-use integration_tests::tiny::Image;
 use integration_tests::show;
+use integration_tests::tiny::Image;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -40,7 +40,11 @@ impl Case {
     fn new() -> Case {
         let image = Image::made();
         fs::write(image.at("actor.c"), ACTOR).unwrap();
-        let gcc = Command::new("gcc").args(["-O1", "-w", "-nostdlib", "-static", "-fno-stack-protector", "-o", "root/bin/actor", "actor.c"]).current_dir(image.dir.path()).output().unwrap();
+        let gcc = Command::new("gcc")
+            .args(["-O1", "-w", "-nostdlib", "-static", "-fno-stack-protector", "-o", "root/bin/actor", "actor.c"])
+            .current_dir(image.dir.path())
+            .output()
+            .unwrap();
         assert!(gcc.status.success(), "{}", show(&gcc));
         for empty in ["root/dev", "root/proc", "root/sys", "root/tmp", "root/etc", "tests"] {
             fs::create_dir_all(image.at(empty)).unwrap();
