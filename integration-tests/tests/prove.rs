@@ -1,35 +1,61 @@
 //! `prove`: commands that come out alike are signed, others are not; a replay notices what changed.
 
+use integration_tests::show;
 use integration_tests::tiny::Image;
-use integration_tests::{Setup, show};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The tests' release in a directory of its own, a small image with some of its programs, and a key for proofs.
+/// A program that does what its first argument says: c copies its input, d prints /data, h the host's name, r random bytes, f fails, k kills itself.
+const ACTOR: &str = r#"
+static long call(long n, long a, long b, long c) {
+    long r;
+    __asm__ volatile("syscall" : "=a"(r) : "a"(n), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+    return r;
+}
+static char buffer[4096];
+static void copy(long from) { for (long n; (n = call(0, from, (long)buffer, sizeof buffer)) > 0;) call(1, 1, (long)buffer, n); }
+__attribute__((used)) void act(long *stack) {
+    char **argv = (char **)(stack + 1);
+    long n = 0;
+    switch (argv[1][0]) {
+    case 'c': copy(0); break;
+    case 'd': copy(call(2, (long)"/data", 0, 0)); break;
+    case 'h': call(63, (long)buffer, 0, 0); while (buffer[65 + n]) n++; call(1, 1, (long)buffer + 65, n); break;
+    case 'r': call(318, (long)buffer, 16, 0); call(1, 1, (long)buffer, 16); break;
+    case 'f': call(1, 2, (long)"no\n", 3); call(231, 2, 0, 0);
+    case 'k': call(62, call(39, 0, 0, 0), 15, 0); break;
+    }
+    call(231, 0, 0, 0);
+}
+__asm__(".globl _start\n_start: mov %rsp, %rdi\n and $-16, %rsp\n call act\n");
+"#;
+
+/// A release of that program and a key.
 struct Case {
     image: Image,
 }
 
 impl Case {
     fn new() -> Case {
-        let (setup, image) = (Setup::get(), Image::made());
-        let script = r#"release=$1 rootfs=$2 to=$3
-mkdir "$to/out" "$to/tests" "$to/small" && cp "$release/manifest.json" "$to/out" && ln -s "$release/container.wasm" "$release/aot" "$to/out"
-cd "$rootfs" && cp -a --parents lib lib64 bin usr/lib64 usr/bin/sort usr/bin/bash usr/bin/cat usr/bin/uname usr/bin/ls "$to/small"
-for l in ld-linux-x86-64 libc libselinux libpcre2-8 libcrypto libtinfo; do cp -a --parents usr/lib/x86_64-linux-gnu/$l[.-]* "$to/small"; done
-mkdir "$to/small/proc" "$to/small/dev" "$to/small/tmp" "$to/small/etc" "$to/small/sys" "$to/small/root"; echo one > "$to/small/data""#;
-        let made = Command::new("sh").args(["-ec", script, "-"]).arg(setup.manifest.parent().unwrap()).arg(&setup.rootfs).arg(image.dir.path()).output().unwrap();
-        assert!(made.status.success(), "{}", show(&made));
+        let image = Image::made();
+        fs::write(image.at("actor.c"), ACTOR).unwrap();
+        let gcc = Command::new("gcc")
+            .args(["-O1", "-w", "-nostdlib", "-static", "-fno-stack-protector", "-o", "root/bin/actor", "actor.c"])
+            .current_dir(image.dir.path())
+            .output()
+            .unwrap();
+        assert!(gcc.status.success(), "{}", show(&gcc));
+        for empty in ["root/dev", "root/proc", "root/sys", "root/tmp", "root/etc", "tests"] {
+            fs::create_dir_all(image.at(empty)).unwrap();
+        }
+        fs::write(image.at("root/data"), "one\n").unwrap();
+        image.build("out", &["--tier", "fast"]);
         Case { image }
     }
 
     fn test(&self, name: &str, text: &str) {
         fs::write(self.image.at("tests").join(name), text).unwrap();
-    }
-
-    fn args<'a>(&self, demo: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-        [&["prove", "out/manifest.json", "--rootfs", "small", "--trust", demo, "--trust", "k.pub"], more].concat()
     }
 
     fn prove(&self) -> Result<String, String> {
@@ -41,8 +67,7 @@ mkdir "$to/small/proc" "$to/small/dev" "$to/small/tmp" "$to/small/etc" "$to/smal
     }
 
     fn run(&self, more: &[&str]) -> Result<String, String> {
-        let demo = Setup::get().key.display().to_string();
-        let out = self.image.run(&self.args(&demo, more));
+        let out = self.image.run(&[&["prove", "out/manifest.json", "--rootfs", "root", "--trust", "k.pub"], more].concat());
         let (stdout, stderr) = (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
         if out.status.success() { Ok(stdout) } else { Err(stderr) }
     }
@@ -56,23 +81,23 @@ fn count(directory: &Path) -> usize {
 fn what_comes_out_alike_is_signed_and_replayed_and_what_changed_is_noticed() {
     let case = Case::new();
     fs::write(case.image.at("tests/words"), b"b\nc\xff\na\n").unwrap();
-    case.test("sort.json", r#"{"command": ["/usr/bin/sort", "-r"], "stdin": "words"}"#);
-    case.test("fails.json", r#"{"command": ["/usr/bin/ls", "/nowhere"]}"#);
-    case.test("data.json", r#"{"command": ["/usr/bin/cat", "/data"]}"#);
-    case.test("status.json", r#"{"command": ["/usr/bin/bash", "-c", "kill -TERM $$"]}"#);
+    case.test("copy.json", r#"{"command": ["/bin/actor", "c"], "stdin": "words"}"#);
+    case.test("fails.json", r#"{"command": ["/bin/actor", "f"]}"#);
+    case.test("data.json", r#"{"command": ["/bin/actor", "d"]}"#);
+    case.test("status.json", r#"{"command": ["/bin/actor", "k"]}"#);
     assert!(case.prove().unwrap().starts_with("4 commands come out alike"));
     let proof: serde_json::Value = serde_json::from_slice(&fs::read(case.image.at("out/manifest.proof.json")).unwrap()).unwrap();
     assert_eq!((&proof["tests"]["fails"]["status"], &proof["tests"]["data"]["status"]), (&2.into(), &0.into()), "{proof:#}");
     let blob = |of: &str, stream: &str| case.image.at("out/manifest.proof").join(&proof["tests"][of][stream].as_str().unwrap()["sha256:".len()..]);
-    assert_eq!(fs::read(blob("sort", "stdout")).unwrap(), b"c\xff\nb\na\n");
+    assert_eq!(fs::read(blob("copy", "stdout")).unwrap(), b"b\nc\xff\na\n");
     assert_eq!(case.replay().unwrap(), "4 commands come out as k proved\n");
     // The image's data is another now.
-    fs::write(case.image.at("small/data"), "two\n").unwrap();
+    fs::write(case.image.at("root/data"), "two\n").unwrap();
     let text = case.replay().unwrap_err();
     assert!(text.contains("does not come out as proved: data (stdout from byte 0"), "{text}");
-    fs::write(case.image.at("small/data"), "one\n").unwrap();
+    fs::write(case.image.at("root/data"), "one\n").unwrap();
     // A blob and the proof itself, each with one byte changed.
-    let input = blob("sort", "stdin");
+    let input = blob("copy", "stdin");
     let good = fs::read(&input).unwrap();
     fs::write(&input, b"B\nc\xff\na\n").unwrap();
     assert!(case.replay().unwrap_err().contains("is not what was proved"));
@@ -88,12 +113,12 @@ fn what_comes_out_alike_is_signed_and_replayed_and_what_changed_is_noticed() {
 #[test]
 fn what_differs_or_is_never_the_same_proves_nothing_and_leaves_nothing() {
     let case = Case::new();
-    case.test("data.json", r#"{"command": ["/usr/bin/cat", "/data"]}"#);
+    case.test("data.json", r#"{"command": ["/bin/actor", "d"]}"#);
     // A container has a name of its own.
-    case.test("name.json", r#"{"command": ["/usr/bin/uname", "-n"]}"#);
+    case.test("name.json", r#"{"command": ["/bin/actor", "h"]}"#);
     let text = case.prove().unwrap_err();
     assert!(text.contains("not the same natively and under vkernel: name (stdout from byte") && !text.contains("data ("), "{text}");
-    case.test("name.json", r#"{"command": ["/usr/bin/bash", "-c", "echo $RANDOM$RANDOM$RANDOM"]}"#);
+    case.test("name.json", r#"{"command": ["/bin/actor", "r"]}"#);
     assert!(case.prove().unwrap_err().contains("name: two native runs differ"));
     for (text, expect) in [
         (r#"{"command": []}"#, "absolute path of a program"),

@@ -17,7 +17,7 @@ const SECONDS: &str = "60";
 
 /// The image in an overlay of its own, as vkernel sees it.
 const NATIVE: &str = r#"set -e
-root=$(mktemp -d)
+root=$2
 mount -t tmpfs none "$root"
 mkdir "$root/upper" "$root/work" "$root/merged"
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$root/upper,workdir=$root/work" "$root/merged"
@@ -27,7 +27,7 @@ mount -t tmpfs tmpfs "$root/merged/dev"
 for d in null zero full random urandom; do touch "$root/merged/dev/$d"; mount --bind "/dev/$d" "$root/merged/dev/$d"; done
 ln -s /proc/self/fd "$root/merged/dev/fd"
 cd /
-shift
+shift 2
 exec env -i "$ENVIRONMENT_1" "$ENVIRONMENT_2" "$ENVIRONMENT_3" chroot "$root/merged" "$@"
 "#;
 
@@ -62,12 +62,17 @@ pub(super) struct Sides<'a> {
 impl<'a> Sides<'a> {
     pub(super) fn new(manifest: &'a Path, rootfs: &Path, keys: &'a [PathBuf]) -> anyhow::Result<Sides<'a>> {
         let rootfs = std::fs::canonicalize(rootfs).with_context(|| format!("cannot use {}", rootfs.display()))?;
-        Ok(Sides { vkernel: starting::vkernel()?, manifest, rootfs, keys, place: tempfile::tempdir().context("cannot make a temporary directory")? })
+        let place = tempfile::tempdir().context("cannot make a temporary directory")?;
+        std::fs::create_dir(place.path().join("native")).context("cannot make a temporary directory")?;
+        Ok(Sides { vkernel: starting::vkernel()?, manifest, rootfs, keys, place })
     }
 
     pub(super) fn native(&self, command: &[String], stdin: &[u8]) -> anyhow::Result<Came> {
         let mut c = bounded("unshare");
-        c.args(["--mount", "--pid", "--ipc", "--uts", "--net", "--fork", "--kill-child", "/bin/sh", "-c", NATIVE, "native"]).arg(&self.rootfs).args(command);
+        c.args(["--mount", "--pid", "--ipc", "--uts", "--net", "--fork", "--kill-child", "/bin/sh", "-c", NATIVE, "native"])
+            .arg(&self.rootfs)
+            .arg(self.place.path().join("native"))
+            .args(command);
         c.envs((1..).map(|i| format!("ENVIRONMENT_{i}")).zip(ENVIRONMENT));
         came(c, stdin)
     }
