@@ -122,7 +122,7 @@ fn check(packages: &[PathBuf]) -> anyhow::Result<()> {
     for name in names {
         fs::remove_file(debian.0.join(&name[1..]))?;
     }
-    let left: Vec<String> = debian.files()?.into_iter().filter(|f| !before.contains(f) && f.contains("vkernel")).collect();
+    let left: Vec<String> = debian.files()?.into_iter().filter(|f| f.contains("vkernel") && !before.contains(f)).collect();
     ensure!(left.is_empty(), "purging leaves {left:?}");
     println!("installed, run and purged; nothing is left");
     Ok(())
