@@ -24,6 +24,7 @@ mod world;
 
 pub use dispatch::Form;
 pub use machine::Machine;
-pub use megabinary::{LoadError, Mapped, Megabinary, ModuleInput, ShardId, ShardInput};
+pub use megabinary::{LoadError, Mapped, Megabinary, ShardId, ShardInput};
 pub use native::{Kernel, Next};
 pub use owned::forked;
+pub use wasi::ModuleInput;

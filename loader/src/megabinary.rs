@@ -11,7 +11,7 @@ use crate::codemap::{CodeMap, Index, Part, PartLayout};
 use crate::fault;
 use crate::reservation::Reservation;
 use crate::section::{self, Entry, SectionError};
-use crate::wasi;
+use crate::wasi::{self, ModuleInput, WasiModule};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
@@ -34,13 +34,6 @@ pub struct ShardInput {
     pub text_len: u32,
     pub structured: PathBuf,
     pub resumable: PathBuf,
-}
-
-/// A WASI program as the caller describes it.
-#[derive(Clone, Debug)]
-pub struct ModuleInput {
-    pub name: String,
-    pub code: PathBuf,
 }
 
 #[derive(Debug, Error)]
@@ -68,12 +61,6 @@ pub enum LoadError {
 /// Index of a shard in its megabinary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ShardId(pub usize);
-
-/// One WASI program, mapped.
-pub struct WasiModule {
-    pub name: String,
-    pub(crate) code: Module,
-}
 
 /// One shard, mapped.
 pub struct Shard {

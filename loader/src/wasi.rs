@@ -6,12 +6,13 @@
 use crate::machine::Machine;
 use crate::megabinary::LoadError;
 use std::cell::UnsafeCell;
+use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use syscalls::Thread;
 use syscalls::wasi::{self, Function, LinearMemory, PAGE_BYTES, Program, Start};
 use wasmer::sys::{BaseTunables, NativeEngineExt, Tunables};
-use wasmer::{AsStoreMut, Engine, Extern, FunctionType, Imports, Instance, MemoryType, Pages, Store, TableType, Type, VMExternToExtern};
+use wasmer::{AsStoreMut, Engine, Extern, FunctionType, Imports, Instance, MemoryType, Module, Pages, Store, TableType, Type, VMExternToExtern};
 use wasmer_vm::{
     InternalStoreHandle, MaybeInstanceOwned, MemoryError, MemoryStyle, TableStyle, Trap, VMCallerCheckedAnyfunc, VMConfig, VMContext, VMExtern, VMFunction, VMFunctionBody,
     VMFunctionContext, VMFunctionKind, VMMemory, VMMemoryDefinition, VMSignatureHash, VMTable, VMTableDefinition, on_host_stack, wasmer_call_trampoline,
@@ -19,6 +20,19 @@ use wasmer_vm::{
 
 /// Native stack of a program: modules keep most of theirs in their own memory.
 const STACK_BYTES: usize = 64 << 20;
+
+/// A program as the caller of the loader describes it.
+#[derive(Clone, Debug)]
+pub struct ModuleInput {
+    pub name: String,
+    pub code: PathBuf,
+}
+
+/// One program, mapped.
+pub struct WasiModule {
+    pub name: String,
+    pub(crate) code: Module,
+}
 
 /// How a program came to its end, if `proc_exit` was not it.
 #[derive(Debug, PartialEq, Eq)]
@@ -110,7 +124,6 @@ fn host_function(store: &mut Store, import: &Import, hash: VMSignatureHash) -> E
 }
 
 /// Every imported function. Arguments that the function does not have are whatever stands in their place, and so is the upper half of those of 32 bits: neither is looked at.
-#[expect(clippy::too_many_arguments, reason = "as many as the longest of WASI's functions")]
 unsafe extern "C" fn called(import: *const Import, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, g: u64, h: u64, i: u64) -> u32 {
     let values = [a, b, c, d, e, f, g, h, i];
     // SAFETY: `run_wasi` keeps environments, program and thread until the program has ended, and uses none of them meanwhile.

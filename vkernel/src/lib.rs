@@ -51,4 +51,5 @@ pub mod sys;
 pub mod terminal;
 pub mod user;
 pub mod verify;
+mod wasi;
 pub mod worker;

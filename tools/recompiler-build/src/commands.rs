@@ -1,14 +1,12 @@
 //! One function per command of the command line. Owns what is printed; the work is done elsewhere.
 
-use crate::assemble::{PolicyFile, Release};
+use crate::building::{self, jobs};
 use crate::cache::Cache;
-use crate::cli::{BuildArgs, BundleArgs, Cli, Command, CompileArgs, KeygenArgs, LiftArgs, ReleaseArgs, ReportArgs, Request, ScanArgs, SignArgs, VerifyArgs, WorkArgs};
+use crate::cli::{Cli, Command, CompileArgs, KeygenArgs, LiftArgs, ReportArgs, Request, ScanArgs, SignArgs, VerifyArgs};
 use crate::compile::{self, Job};
 use crate::coverage::Certified;
-use crate::pipeline::{self, Build, Summary, form_name};
-use crate::remote_cache::Remote;
+use crate::pipeline::form_name;
 use crate::scan::rootfs::Rootfs;
-use crate::wasi::Programs;
 use crate::{coverage, fetching, inventory, lifting, output, progress, scan, verifying};
 use anyhow::Context;
 use clap::CommandFactory;
@@ -17,7 +15,6 @@ use policy::manifest::Form;
 use policy::{Manifest, PrivateKey, TrustedKeys, canonical, signature};
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -25,12 +22,12 @@ const KEYS_DIRECTORY: &str = "/etc/vkernel/keys";
 
 pub fn run(request: Request) -> anyhow::Result<()> {
     let command = match request {
-        Request::Build(args) => return build(*args, false),
+        Request::Build(args) => return building::build(*args, false),
         Request::Command(command) => command,
     };
     match command {
-        Command::Merge(args) => build(args, true),
-        Command::Bundle(args) => bundle(args),
+        Command::Merge(args) => building::build(args, true),
+        Command::Bundle(args) => building::bundle(args),
         Command::Scan(args) => list(&args),
         Command::Report(args) => certify(&args),
         Command::Lift(args) => lift(&args),
@@ -52,109 +49,6 @@ pub fn run(request: Request) -> anyhow::Result<()> {
     }
 }
 
-fn jobs(work: &WorkArgs) -> NonZero<usize> {
-    work.jobs.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZero::<usize>::MIN)
-}
-
-fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
-    let start = Instant::now();
-    let mut wasi = Programs::default();
-    args.add_tool.iter().try_for_each(|tool| wasi.add_tool(tool))?;
-    let cache = Cache::open(args.work.cache.as_deref())?;
-    let remote = Remote::open(&args.remote, &args.image.source, &cache)?;
-    let rootfs = fetching::rootfs(&args.image.source, args.work.cache.as_deref())?;
-    if !args.polyfill.is_empty() {
-        let image = Rootfs::open(&rootfs)?;
-        args.polyfill.iter().try_for_each(|polyfill| wasi.add_polyfill(polyfill, &image))?;
-    }
-    let (tier, min_coverage) = (args.tier, args.min_coverage);
-    let release = &args.release;
-    let built = pipeline::build(&Build {
-        remote,
-        rootfs: Some(rootfs),
-        include: args.image.include,
-        scripts: args.scripts,
-        output: release.output.clone(),
-        manifest: release.manifest.clone(),
-        key: key(release)?,
-        release: described(release)?,
-        wasi,
-        cache,
-        tier,
-        jobs: jobs(&args.work),
-        min_coverage,
-        merge_only,
-    })?;
-    tell(&built, release.json, start)
-}
-
-/// WASI programs alone.
-fn bundle(args: BundleArgs) -> anyhow::Result<()> {
-    let start = Instant::now();
-    let mut wasi = Programs::default();
-    args.programs.iter().try_for_each(|program| wasi.add_tool(program))?;
-    let release = &args.release;
-    let built = pipeline::build(&Build {
-        remote: Remote::none(),
-        rootfs: None,
-        include: Vec::new(),
-        scripts: scan::Scripts::default(),
-        output: release.output.clone(),
-        manifest: release.manifest.clone(),
-        key: key(release)?,
-        release: described(release)?,
-        wasi: wasi.clone(),
-        cache: Cache::open(args.work.cache.as_deref())?,
-        tier: compile::Tier::default(),
-        jobs: jobs(&args.work),
-        min_coverage: None,
-        merge_only: false,
-    })?;
-    if let Some(root) = &args.install {
-        install(&wasi, root)?;
-    }
-    tell(&built, release.json, start)
-}
-
-/// Puts the files of a bundle where their rows say.
-fn install(wasi: &Programs, root: &Path) -> anyhow::Result<()> {
-    for (program, row) in wasi.rows() {
-        let at = root.join(&row.path[1..]);
-        output::directory(at.parent().unwrap_or(root))?;
-        output::replace(&at, &program.module)?;
-        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&at, executable).with_context(|| format!("cannot make {} executable", at.display()))?;
-    }
-    Ok(())
-}
-
-fn key(release: &ReleaseArgs) -> anyhow::Result<Option<(PrivateKey, String)>> {
-    release.key.as_deref().map(|path| read_key(path, release.key_id.as_deref())).transpose()
-}
-
-fn described(release: &ReleaseArgs) -> anyhow::Result<Release> {
-    Ok(Release { name: release.name.clone(), serial: release.serial, version: release.release.clone(), policy: PolicyFile::read(release.policy.as_deref())? })
-}
-
-/// The figures of a build.
-fn tell(summary: &Summary, json: bool, start: Instant) -> anyhow::Result<()> {
-    if json {
-        return print(&format!("{:#}\n", serde_json::to_value(summary).context("figures are plain JSON")?));
-    }
-    println!(
-        "{} objects ({} lifted now), {} WASI programs, {} scripts, {} omitted, {} unlifted instructions and {} gated ones",
-        summary.objects, summary.lifted, summary.programs, summary.scripts, summary.omitted, summary.gaps, summary.gated
-    );
-    println!(
-        "{:.1} MB WASM, {:.1} MB native code ({} modules compiled now), {:.1} s",
-        summary.wasm_bytes as f64 / 1e6,
-        summary.aot_bytes as f64 / 1e6,
-        summary.compiled,
-        start.elapsed().as_secs_f64()
-    );
-    print(&summary.cost.table())
-}
-
 fn list(args: &ScanArgs) -> anyhow::Result<()> {
     let rootfs = fetching::rootfs(&args.source, args.cache.as_deref())?;
     let found = inventory::survey(&Rootfs::open(&rootfs)?, &args.include)?;
@@ -166,7 +60,7 @@ fn list(args: &ScanArgs) -> anyhow::Result<()> {
     print(&text)
 }
 
-fn print(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     // A reader that has seen enough closes the pipe; that is no failure.
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -266,7 +160,7 @@ fn compile_files(args: &CompileArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read_key(path: &Path, id: Option<&str>) -> anyhow::Result<(PrivateKey, String)> {
+pub(crate) fn read_key(path: &Path, id: Option<&str>) -> anyhow::Result<(PrivateKey, String)> {
     Ok((PrivateKey::read(path)?, id.map_or_else(|| key_id(path), str::to_owned)))
 }
 

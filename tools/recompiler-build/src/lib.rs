@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assemble;
+pub mod building;
 pub mod cache;
 pub mod cli;
 pub mod commands;
