@@ -303,7 +303,7 @@ impl Manifest {
     /// The digests of everything that has an entry number, in that order: first what a process can become or map (programs and libraries with code of their own), then
     /// polyfilled programs and scripts; each part sorted.
     pub fn entry_order(&self) -> Vec<Digest> {
-        let has_code = |d: &Digest| self.libraries.contains_key(d) || self.binaries.get(d).is_some_and(|b| b.shard.is_some());
+        let has_code = |d: &Digest| self.libraries.contains_key(d) || self.binaries.get(d).is_some_and(|b| b.shard.is_some() || b.elf.is_some());
         let all: BTreeSet<Digest> = self.binaries.keys().chain(self.libraries.keys()).chain(self.scripts.keys()).copied().collect();
         let (objects, others): (Vec<Digest>, Vec<Digest>) = all.into_iter().partition(has_code);
         [objects, others].concat()

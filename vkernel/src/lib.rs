@@ -54,4 +54,5 @@ pub mod terminal;
 pub mod top;
 pub mod user;
 pub mod verify;
+mod wasi;
 pub mod worker;

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::protocol::{EXEC_MARK, LIBRARY_MARK};
 use crate::request::ask;
 use crate::ring::{Note, Ring};
-use loader::wasi::Ended;
+use crate::wasi;
 use loader::{Form, Kernel, Machine, Megabinary, Next, ShardId};
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -278,7 +278,7 @@ fn complain(e: &dyn std::error::Error) {
 fn run_guest(machine: &mut Machine, form: Form, begin: impl FnOnce(*mut syscalls::abi::CpuState) -> Thread) -> i32 {
     let mut guest = Guest { thread: begin(machine.cpu()), ended: None };
     let ended = match machine.run(&mut guest, form) {
-        Ok(status) => guest.thread.wasi.take().map_or(Ok(status), |start| run_wasi(machine, &mut guest.thread, &start)),
+        Ok(status) => guest.thread.wasi.take().map_or(Ok(status), |start| wasi::run(machine, &mut guest.thread, &start)),
         Err(e) => Err(e),
     };
     match ended {
@@ -289,22 +289,6 @@ fn run_guest(machine: &mut Machine, form: Form, begin: impl FnOnce(*mut syscalls
             unsafe { libc::_exit(125) }
         }
     }
-}
-
-/// As a shell says of a program that SIGABRT ended.
-const TRAPPED: i32 = 134;
-
-/// Runs a WASI program to the end of its process.
-fn run_wasi(machine: &mut Machine, thread: &mut Thread, start: &syscalls::wasi::Start) -> Result<i32, loader::LoadError> {
-    Ok(match machine.run_wasi(thread, start)? {
-        Ended::Returned => 0,
-        Ended::Trapped(why) => {
-            let host = &thread.process.host;
-            host.trace(&format!("vkernel: {}: {why}: the program ends with status {TRAPPED}\n", start.argv.first().map_or_else(String::new, |a| a.to_string_lossy().into_owned())));
-            host.audit(&Event::Trap);
-            TRAPPED
-        }
-    })
 }
 
 /// The end of a guest thread: the leader's status is the process's, and only the leader's host thread may end by `exit(2)` itself (a thread that

@@ -5,6 +5,7 @@
 
 pub mod assemble;
 pub mod attest;
+pub mod building;
 pub mod cache;
 pub mod cli;
 pub mod commands;

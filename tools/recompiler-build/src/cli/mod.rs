@@ -1,15 +1,17 @@
 //! The command line: every flag is declared here once; help, man page and completions come from it.
 
+mod making;
 mod release;
 
 use crate::compile::Tier;
+use crate::coverage;
 use crate::scan::Scripts;
-use crate::{attest, coverage};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::num::NonZero;
 use std::path::PathBuf;
 
+pub use making::{BundleArgs, ReleaseArgs};
 pub use release::{ProveArgs, ReportArgs, SbomArgs, SignArgs, SignerArgs, VerifyArgs};
 
 /// Turn a container image into one signed WASM megabinary and its manifest.
@@ -187,56 +189,6 @@ pub struct BuildArgs {
     #[command(flatten)]
     pub work: WorkArgs,
 }
-
-/// What a release is called, where it goes, and who signs it.
-#[derive(Debug, Args)]
-pub struct ReleaseArgs {
-    /// Where to write the megabinary; it must lie in the manifest's directory.
-    #[arg(long, value_name = "FILE", default_value = "container.wasm")]
-    pub output: PathBuf,
-    /// Where to write the manifest; native code goes into aot/ beside it.
-    #[arg(long, value_name = "FILE", default_value = "manifest.json")]
-    pub manifest: PathBuf,
-    #[command(flatten)]
-    pub signer: SignerArgs,
-    /// Name of the release.
-    #[arg(long, default_value = "container")]
-    pub name: String,
-    /// Serial number of the release; hosts refuse to go back.
-    #[arg(long, default_value_t = 1)]
-    pub serial: u64,
-    /// Version of the release, for people.
-    #[arg(long, value_name = "VERSION", default_value = "1")]
-    pub release: String,
-    /// Who builds, as a URI, for the provenance.
-    #[arg(long, value_name = "URI", default_value = attest::BUILDER)]
-    pub builder_id: String,
-    /// JSON file with default_syscalls, networking, forbid_permissive and per-path overrides [default: every call vkernel has, no network].
-    #[arg(long, value_name = "FILE")]
-    pub policy: Option<PathBuf>,
-    /// Print the build's figures as JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = BUNDLE)]
-pub struct BundleArgs {
-    /// Modules of WASI preview 1 that export `_start` and `memory`. Their rows say /usr/bin/NAME; NAME is the file's name unless it is given.
-    #[arg(required = true, value_name = "[NAME=]FILE")]
-    pub programs: Vec<String>,
-    /// Copy each program to its place below this directory, which is then a root directory for `vkernel run`.
-    #[arg(long, value_name = "DIR")]
-    pub install: Option<PathBuf>,
-    #[command(flatten)]
-    pub release: ReleaseArgs,
-    #[command(flatten)]
-    pub work: WorkArgs,
-}
-
-const BUNDLE: &str = "Examples:
-  recompiler-build bundle hello.wasm sum=target/wasm32-wasip1/release/sum.wasm --output out/container.wasm --manifest out/manifest.json --key build.key --install root
-  vkernel run out/manifest.json --rootfs root --key build.pub -- hello.wasm";
 
 /// Results of other machines.
 #[derive(Debug, Args)]
