@@ -43,7 +43,7 @@ impl Setup {
     /// The native twin: the same rootfs in fresh namespaces with /proc and a tmpfs over what vkernel overlays, so that nothing it writes stays.
     pub fn native(&self, program: &[&str]) -> Command {
         let script = r#"set -e
-root=$(mktemp -d)
+root=/mnt
 mount -t tmpfs none "$root"
 mkdir "$root/upper" "$root/work" "$root/merged"
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$root/upper,workdir=$root/work" "$root/merged"
