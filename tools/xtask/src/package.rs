@@ -91,7 +91,7 @@ fn cargo_deb() -> anyhow::Result<PathBuf> {
 /// Lints the packages; installs them in a Debian without systemd running, runs what is in them, and purges them.
 fn check(packages: &[PathBuf]) -> anyhow::Result<()> {
     say("lintian");
-    run(Command::new("lintian").args(["--fail-on", "error", "--no-tag-display-limit"]).args(packages))?;
+    run(Command::new("lintian").args(["--fail-on", "error", "--tag-display-limit", "0"]).args(packages))?;
     say("install, run, purge (in a Debian of its own)");
     let debian = Throwaway::new(&rootfs::for_packages()?)?;
     let before = debian.files()?;
