@@ -125,8 +125,6 @@ fn seed(name: &str, corpus: &Path) -> anyhow::Result<()> {
             put("empty", &sections.iter().fold(b"\0asm\x01\0\0\0".to_vec(), |m, (n, body)| [m, custom(n, body.as_bytes())].concat()))?;
         }
         "wasi_module" => {
-            let hello = fs::read(crate::wasi::modules()?.join("functions.wasm"))?;
-            put("functions", &hello)?;
             let source = work().join("seed.wat");
             fs::write(
                 &source,
