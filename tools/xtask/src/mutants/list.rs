@@ -51,7 +51,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         Test("signatures"),
         "refuses_",
     ),
-    mutant("the signed bytes have no domain", "policy/src/signature.rs", "[kind.domain(), &canonical", "[b\"\".as_slice(), &canonical", Test("signatures"), "domain_prefix"),
+    mutant("the signed bytes have no domain", "policy/src/signature.rs", "\"signatures\", kind.domain())", "\"signatures\", b\"\")", Test("signatures"), "domain_prefix"),
     mutant("one key counts for many signatures", "policy/src/signature.rs", "if seen.len() < threshold", "if signatures.len() < threshold", Test("signatures"), "distinct_keys"),
     mutant("a file of another size passes", "policy/src/decide.rs", "if listed == size {", "if listed == size || true {", Test("signatures"), "decides_exec_by_digest"),
     mutant(
