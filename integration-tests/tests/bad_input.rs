@@ -39,6 +39,8 @@ impl Release {
         value.as_object_mut().expect("an object").remove("signatures");
         change(&mut value);
         self.put("manifest.json", &serde_json::to_vec(&value).expect("JSON"));
+        // Nobody built what comes out.
+        let _ = fs::remove_file(self.path("manifest.provenance.json"));
         let mut sign = Command::new(&self.setup.recompiler);
         sign.arg("sign").arg(&self.setup.manifest).arg("--key").arg(self.setup.key.with_extension("key"));
         let out = finish(sign);

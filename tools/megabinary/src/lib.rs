@@ -22,7 +22,7 @@ mod wasi;
 pub use dispatch::{DispatchError, check_dispatch};
 pub use image::{ImageSegment, PAGE_BYTES};
 pub use merge::{Megabinary, MergeError, Program, ShardInput, merge, shard_digest};
-pub use probe::dispatch_probe;
+pub use probe::{STARTED, dispatch_probe};
 pub use wasi::{WasiFacts, WasiInput, check_wasi, features as wasi_features, wasi_digest};
 
 /// Changes when the merged form changes: stands in `vkernel.meta` and is part of cache keys.

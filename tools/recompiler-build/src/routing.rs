@@ -45,7 +45,8 @@ fn start(m: &Manifest, digest: &Digest, binary: &Binary) -> anyhow::Result<(Dige
 /// Runs `_dispatch` for every digest of the map, and for one that differs in its last bit.
 fn run(sections: &Sections, wasm: &[u8]) -> anyhow::Result<()> {
     let slots: BTreeSet<u32> = sections.map.0.values().map(|r| r.slot).collect();
-    let probe = megabinary::dispatch_probe(wasm, &slots)?;
+    let starts: BTreeSet<u32> = sections.map.0.values().filter_map(|r| r.start).collect();
+    let probe = megabinary::dispatch_probe(wasm, &slots, &starts)?;
     let mut store = Store::new(compile::engine(Form::Resumable, NonZero::<usize>::MIN));
     let module = Module::new(&store, probe).context("_dispatch cannot be compiled")?;
     let instance = Instance::new(&mut store, &module, &imports! {}).context("_dispatch cannot be instantiated")?;
@@ -60,7 +61,8 @@ fn run(sections: &Sections, wasm: &[u8]) -> anyhow::Result<()> {
     };
     for (digest, row) in &sections.map.0 {
         let called = call(&digest.bytes)?;
-        ensure!(called == Some((row.slot, row.pc.into())), "_dispatch, when run, starts {called:?} for {digest}, not {:?}", (row.slot, row.pc));
+        let listed = row.start.map_or((row.slot, row.pc.into()), |start| (0, megabinary::STARTED | u64::from(start)));
+        ensure!(called == Some(listed), "_dispatch, when run, starts {called:?} for {digest}, not {listed:?}");
         let mut other = digest.bytes;
         other[31] ^= 1;
         let known = sections.map.0.keys().any(|d| d.bytes == other);
