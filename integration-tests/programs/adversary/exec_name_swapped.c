@@ -11,7 +11,8 @@ static void race(const char *path, void (*work)(void), int asks, long times, int
     long good = 0, bad = 0;
     char *argv[] = {(char *)path, NULL};
     const long before = shared->tried;
-    while (shared->tried - before < times && in_time()) {
+    /* A script's link has to be the good one twice, at the name and at the interpreter: that takes its time. */
+    while ((shared->tried - before < times || (hostile && !good)) && in_time()) {
         if (execute_often(path, argv, 50, asks) == 0) { good++; if (status_of_last) won("%s: status %#x", path, status_of_last); } else bad++;
     }
     rest(pid);
