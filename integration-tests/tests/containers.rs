@@ -169,6 +169,16 @@ fn a_guest_that_takes_too_much_memory_is_killed_and_the_audit_log_says_so() {
 }
 
 #[test]
+fn what_the_first_start_of_a_release_needs_of_memory_is_not_the_containers() {
+    let host = Host::new();
+    let store = host.dir.path().join("store");
+    for start in ["first", "second"] {
+        let out = host.run(&["--store", &store.to_string_lossy(), "--memory", "24m", "--memory-swap", "24m"], "echo well");
+        assert_eq!(String::from_utf8_lossy(&out.stdout), "well\n", "{start} start: {}", show(&out));
+    }
+}
+
+#[test]
 fn ids_of_a_container_are_mapped_as_asked() {
     let host = Host::new();
     let shared = tempfile::tempdir().expect("a directory can be made");

@@ -19,6 +19,14 @@ use std::path::{Path, PathBuf};
 use syscalls::process::AllowList;
 use syscalls::{Arguments, Object, Segment, table};
 
+/// Links the release, unless it is linked. In the command, before a container exists: what linking needs of memory is no container's, and no limit of one must end it.
+pub fn link_once(verified: &Verified, files: &[PathBuf], store: &Store) {
+    let entries = entries(verified);
+    let release = Linkable { verified, files, entries: &entries };
+    // What goes wrong here goes wrong in `load` too, which says so.
+    drop(store.derived(&verified.digest(), &linker(), |file| release.link(file)));
+}
+
 /// Maps everything. `files`: the megabinary, then the artifacts in manifest order. Without a `store` that holds still, code is mapped from a copy in memory.
 pub fn load(verified: &Verified, files: &[PathBuf], store: Option<&Store>, ring: Option<&'static Ring>) -> Result<Worker, Failure> {
     let failure = |e: LoadError| Failure::new("load container", worker::chain(&e), "rebuild it, or see `vkernel verify`");

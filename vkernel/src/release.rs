@@ -100,6 +100,7 @@ impl Release {
         let items = verify::items(&verified, &source.manifest);
         let store = Store::open(&source.store)?;
         let files = store.admit(&verified.digest(), &items)?;
+        code::link_once(&verified, &files, &store);
         source.digest = Some(verified.digest().to_string());
         Ok(Self { source, verified: Arc::new(verified), store, files })
     }
