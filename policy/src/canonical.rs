@@ -30,7 +30,7 @@ pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
         return Err(JsonError::TooLarge { bytes: bytes.len() });
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict.deserialize(&mut reader)?;
+    let value = Plain.deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)
 }
@@ -63,7 +63,7 @@ pub fn without(value: &Value, left_out: &str, prefix: &[u8]) -> Vec<u8> {
     out
 }
 
-fn write(value: &Value, out: &mut Vec<u8>) {
+pub(crate) fn write(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Array(items) => write_list(b"[]", items, out, write),
         Value::Object(members) => write_members(members.iter(), out),
@@ -74,8 +74,7 @@ fn write(value: &Value, out: &mut Vec<u8>) {
 
 fn write_members<'a>(members: impl Iterator<Item = (&'a String, &'a Value)>, out: &mut Vec<u8>) {
     let mut members: Vec<_> = members.collect();
-    // RFC 8785 section 3.2.3: by UTF-16 code units, which differs from byte order above U+FFFF.
-    if !members.is_sorted_by(|a, b| a.0 <= b.0) || members.iter().any(|(key, _)| !key.is_ascii()) {
+    if !members.is_sorted_by(|a, b| in_order(a.0, b.0)) {
         members.sort_by(|a, b| a.0.encode_utf16().cmp(b.0.encode_utf16()));
     }
     write_list(b"{}", members, out, |(key, item), out| {
@@ -83,6 +82,11 @@ fn write_members<'a>(members: impl Iterator<Item = (&'a String, &'a Value)>, out
         out.push(b':');
         write(item, out);
     });
+}
+
+/// RFC 8785 section 3.2.3: members stand in the order of their names' UTF-16 code units, which differs from byte order above U+FFFF; no two have one name.
+pub(crate) fn in_order(a: &str, b: &str) -> bool {
+    if a.is_ascii() && b.is_ascii() { a < b } else { a.encode_utf16().lt(b.encode_utf16()) }
 }
 
 fn write_list<T>(brackets: &[u8; 2], items: impl IntoIterator<Item = T>, out: &mut Vec<u8>, one: impl Fn(T, &mut Vec<u8>)) {
@@ -97,7 +101,7 @@ fn write_list<T>(brackets: &[u8; 2], items: impl IntoIterator<Item = T>, out: &m
 }
 
 /// RFC 8785 section 3.2.2.2 asks for exactly what serde_json writes: short escapes, lower-case \u00xx for other controls, nothing else escaped.
-fn write_string(text: &str, out: &mut Vec<u8>) {
+pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     if text.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\') {
         // Nearly all: nothing to escape.
         out.push(b'"');
@@ -107,9 +111,10 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a string can be written to memory");
 }
 
-struct Strict;
+/// Makes a tree of what a document may hold.
+pub(crate) struct Plain;
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl<'de> DeserializeSeed<'de> for Plain {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Value, D::Error> {
@@ -117,7 +122,7 @@ impl<'de> DeserializeSeed<'de> for Strict {
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Plain {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -152,7 +157,7 @@ impl<'de> Visitor<'de> for Strict {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = seq.next_element_seed(Strict)? {
+        while let Some(item) = seq.next_element_seed(Plain)? {
             items.push(item);
         }
         Ok(items.into())
@@ -161,7 +166,7 @@ impl<'de> Visitor<'de> for Strict {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut members = Map::new();
         while let Some(key) = map.next_key::<String>()? {
-            let value = map.next_value_seed(Strict)?;
+            let value = map.next_value_seed(Plain)?;
             if members.contains_key(&key) {
                 return Err(de::Error::custom(format!("duplicate key {key:?}")));
             }

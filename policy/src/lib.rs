@@ -10,6 +10,7 @@ pub mod canonical;
 pub mod compare;
 pub mod decide;
 pub mod digest;
+pub mod document;
 pub mod key;
 pub mod learn;
 pub mod lint;

@@ -68,6 +68,7 @@ pub enum Form {
 #[serde(deny_unknown_fields)]
 pub struct GlobalPolicies {
     /// Names of the system calls every binary may make.
+    #[serde(deserialize_with = "names")]
     pub default_syscalls: BTreeSet<String>,
     pub networking: Networking,
     /// A host may not run it with lists of system calls that are not enforced (`vkernel run --permissive`).
@@ -186,7 +187,7 @@ pub struct Prot {
 #[serde(deny_unknown_fields)]
 pub struct Overrides {
     /// System calls this binary may make beyond the default ones.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty", deserialize_with = "names")]
     pub syscalls: BTreeSet<String>,
 }
 
@@ -217,8 +218,10 @@ pub struct Coverage {
 #[serde(deny_unknown_fields)]
 pub struct SyscallEvidence {
     /// The only call that some place can make.
+    #[serde(deserialize_with = "names")]
     pub proved: BTreeSet<String>,
     /// One of several that a place may make; some may belong to paths that never run.
+    #[serde(deserialize_with = "names")]
     pub possible: BTreeSet<String>,
     /// Places whose call could not be bounded.
     pub unknown_sites: u64,
@@ -374,4 +377,9 @@ impl JsonSchema for Prot {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": "^[r-][w-][x-]$" })
     }
+}
+
+/// A set made at once: lists are sorted already, and a manifest has ten thousands of these names.
+fn names<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeSet<String>, D::Error> {
+    Vec::<String>::deserialize(d).map(BTreeSet::from_iter)
 }

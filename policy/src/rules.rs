@@ -239,18 +239,15 @@ fn both_roles_agree(m: &Manifest) -> Checked {
 
 /// A file listed under both algorithms (same path) has two rows that agree (07 S22).
 fn algorithms_agree(m: &Manifest) -> Checked {
-    let mut binaries: BTreeMap<&str, Binary> = BTreeMap::new();
-    for (digest, row) in &m.binaries {
-        let row = Binary { entry: 0, ..row.clone() };
-        if binaries.insert(&m.binaries[digest].path, row.clone()).is_some_and(|other| other != row) {
-            broken(format!("binaries[\"{digest}\"]"), format!("another row of {} disagrees", row.path))?;
-        }
-    }
-    let mut libraries: BTreeMap<&str, Library> = BTreeMap::new();
-    for (digest, row) in &m.libraries {
-        let row = Library { entry: 0, ..row.clone() };
-        if libraries.insert(&m.libraries[digest].path, row.clone()).is_some_and(|other| other != row) {
-            broken(format!("libraries[\"{digest}\"]"), format!("another row of {} disagrees", row.path))?;
+    agree("binaries", &m.binaries, |b| &b.path, |a, b| Binary { entry: b.entry, ..a.clone() } == *b)?;
+    agree("libraries", &m.libraries, |l| &l.path, |a, b| Library { entry: b.entry, ..a.clone() } == *b)
+}
+
+fn agree<R>(table: &str, rows: &BTreeMap<Digest, R>, path: impl Fn(&R) -> &String, alike: impl Fn(&R, &R) -> bool) -> Checked {
+    let mut seen: BTreeMap<&String, &R> = BTreeMap::new();
+    for (digest, row) in rows {
+        if seen.insert(path(row), row).is_some_and(|other| !alike(other, row)) {
+            broken(format!("{table}[\"{digest}\"]"), format!("another row of {} disagrees", path(row)))?;
         }
     }
     Ok(())

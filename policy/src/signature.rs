@@ -5,6 +5,7 @@
 
 use crate::canonical;
 use crate::digest::{hex, unhex};
+use crate::document::Document;
 use crate::key::{PrivateKey, TrustedKeys};
 use crate::manifest::{Signature, Signatures};
 use crate::revocation::Revocations;
@@ -87,22 +88,31 @@ fn listed(manifest: &Value) -> Option<Vec<Signature>> {
 /// Checks that at least `threshold` *distinct* trusted, unrevoked keys signed the manifest, and returns their ids.
 ///
 /// A signature's own `key_id` is not authenticated, so every trusted key is tried; the id only names the failure, and a revoked id disqualifies its signature.
-pub fn check(manifest: &Value, keys: &TrustedKeys, threshold: usize, revoked: &Revocations) -> Result<BTreeSet<String>, SignatureError> {
-    check_as(Kind::Manifest, manifest, keys, threshold, revoked)
+pub fn check(manifest: &Document<'_>, keys: &TrustedKeys, threshold: usize, revoked: &Revocations) -> Result<BTreeSet<String>, SignatureError> {
+    let signatures = manifest.member("signatures").ok_or(SignatureError::Missing)?;
+    let signatures: Signatures = serde_json::from_slice(signatures).map_err(|_| SignatureError::Malformed)?;
+    let message = manifest.without("signatures", Kind::Manifest.domain());
+    signers(&message, &signatures.iter().cloned().collect::<Vec<_>>(), keys, threshold, revoked)
 }
 
 /// Checks any kind of document in the same way.
-pub fn check_as(kind: Kind, manifest: &Value, keys: &TrustedKeys, threshold: usize, revoked: &Revocations) -> Result<BTreeSet<String>, SignatureError> {
-    if manifest.get("signatures").is_none() {
+pub fn check_as(kind: Kind, document: &Value, keys: &TrustedKeys, threshold: usize, revoked: &Revocations) -> Result<BTreeSet<String>, SignatureError> {
+    if document.get("signatures").is_none() {
         return Err(SignatureError::Missing);
     }
-    let signatures = listed(manifest).filter(|s| s.len() <= MAX_SIGNATURES).ok_or(SignatureError::Malformed)?;
-    let message = message_as(kind, manifest);
+    let signatures = listed(document).ok_or(SignatureError::Malformed)?;
+    signers(&message_as(kind, document), &signatures, keys, threshold, revoked)
+}
+
+fn signers(message: &[u8], signatures: &[Signature], keys: &TrustedKeys, threshold: usize, revoked: &Revocations) -> Result<BTreeSet<String>, SignatureError> {
+    if signatures.len() > MAX_SIGNATURES {
+        return Err(SignatureError::Malformed);
+    }
     let threshold = threshold.max(1);
     let (mut valid, mut seen, mut tried) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
-    for s in &signatures {
+    for s in signatures {
         let bytes = unhex(&s.signature).and_then(|b| <[u8; 64]>::try_from(b).ok()).ok_or(SignatureError::Malformed)?;
-        let signer = keys.iter().find(|k| k.key.verify_strict(&message, &Ed25519::from_bytes(&bytes)).is_ok());
+        let signer = keys.iter().find(|k| k.key.verify_strict(message, &Ed25519::from_bytes(&bytes)).is_ok());
         tried.push(match signer {
             None => format!("{}: no trusted key fits", s.key_id),
             Some(k) if revoked.has_key(&s.key_id) || revoked.has_key(&k.id) || revoked.has_key(&k.fingerprint()) => {

@@ -5,6 +5,7 @@
 
 use crate::canonical::{self, JsonError};
 use crate::digest::Digest;
+use crate::document::Document;
 use crate::key::TrustedKeys;
 use crate::manifest::{Artifact, Binary, Form, Library, Manifest, Script};
 use crate::revocation::Revocations;
@@ -52,9 +53,10 @@ pub enum Object<'a> {
 
 /// Checks the bytes of a manifest file. `threshold` distinct keys must have signed; `running` is this program's version.
 pub fn verify(bytes: &[u8], keys: &TrustedKeys, threshold: usize, revoked: &Revocations, running: &str) -> Result<Verified, VerifyError> {
-    let value = canonical::parse_canonical(bytes)?;
-    let signers = signature::check(&value, keys, threshold, revoked)?;
-    let manifest = typed(value)?;
+    let document = Document::read(bytes)?;
+    let signers = signature::check(&document, keys, threshold, revoked)?;
+    // What does not fit is looked for again, for the way to it.
+    let manifest = serde_json::from_slice(document.text()).or_else(|_| typed(canonical::parse(bytes)?))?;
     rules::check(&manifest)?;
     if !rules::version_satisfied(&manifest.vkernel_version, running) {
         return Err(VerifyError::Version { required: manifest.vkernel_version, running: running.into() });

@@ -19,6 +19,9 @@ pub const DEFAULT_PARENT: &str = "vkernel";
 /// Counted for every container, whether limited or not.
 const COUNTED: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "freezer"];
 
+/// Threads of a version 1 group; version 2 has none of that name.
+const ONE_THREAD: &str = "tasks";
+
 /// One mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Hierarchy {
@@ -131,10 +134,23 @@ impl Cgroup {
         self.0.iter().any(|dir| dir.ends_with(path))
     }
 
-    /// Moves the calling process; namespaces made afterwards have this group as their root.
-    pub fn enter(&self) -> Result<(), Failure> {
+    /// The version 2 group, in which a process can be born.
+    pub fn birthplace(&self) -> Option<fs::File> {
+        let dir = self.0.iter().find(|dir| !dir.join(ONE_THREAD).exists())?;
+        fs::File::open(dir).ok()
+    }
+
+    /// Moves the calling process, which has one thread; namespaces made afterwards have this group as their root. `born`: it is in the version 2 group already.
+    pub fn enter(&self, born: bool) -> Result<(), Failure> {
         for dir in &self.0 {
-            fs::write(dir.join("cgroup.procs"), "0").map_err(|e| Failure::new(format!("enter control group {}", dir.display()), e, "see whether it was removed"))?;
+            // The one thread that writes is moved without the lock that keeps all forks of the host off, and its grace period of RCU.
+            let one = dir.join(ONE_THREAD);
+            let file = match one.exists() {
+                true => one,
+                false if born => continue,
+                false => dir.join("cgroup.procs"),
+            };
+            fs::write(file, "0").map_err(|e| Failure::new(format!("enter control group {}", dir.display()), e, "see whether it was removed"))?;
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use crate::sys;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{ForkResult, Pid, fork};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// How init relates to the caller's terminal; see `terminal`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,17 +125,14 @@ pub fn start_with(
         Some(other) => setns(other, CloneFlags::CLONE_NEWPID).map_err(failure("pid namespace"))?,
         None => unshare(CloneFlags::CLONE_NEWPID).map_err(failure("pid namespace"))?,
     }
-    // SAFETY: the child runs only this crate's start-up code and ends in `_exit`; libc's fork keeps the allocator usable in it.
-    let forked = unsafe { fork() };
-    if let Ok(ForkResult::Child) = forked {
+    let forked = forked(&container.cgroup);
+    if let Ok((None, born)) = forked {
         drop(ours);
-        init::live(container, &theirs, doors, load);
+        init::live(container, &theirs, Doors { born, ..doors }, load);
     }
     // Only children were to be in the new namespace; without this the supervisor could not make threads.
     setns(&own, CloneFlags::CLONE_NEWPID).map_err(failure("own pid namespace"))?;
-    let Ok(ForkResult::Parent { child }) = forked else {
-        return Err(failure("fork")(forked.err().unwrap_or(nix::Error::EAGAIN)));
-    };
+    let (Some(child), _) = forked.map_err(failure("fork"))? else { unreachable!("the child does not get here") };
     drop((theirs, doors));
     welcome(container, child, ours, between).inspect_err(|_| {
         let _ = nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL);
@@ -143,11 +140,25 @@ pub fn start_with(
     })
 }
 
+/// The child (`None` in it), and whether it is in the version 2 control group already.
+fn forked(cgroup: &Cgroup) -> nix::Result<(Option<Pid>, bool)> {
+    if let Some(Ok(child)) = cgroup.birthplace().map(|group| sys::fork_into(group.as_fd())) {
+        return Ok((child.map(|pid| Pid::from_raw(pid as i32)), true));
+    }
+    // SAFETY: the child runs only this crate's start-up code and ends in `_exit`; libc's fork keeps the allocator usable in it.
+    match unsafe { fork() }? {
+        ForkResult::Child => Ok((None, false)),
+        ForkResult::Parent { child } => Ok((Some(child), false)),
+    }
+}
+
 /// What the process enters later, opened while host process numbers still mean something.
 pub struct Doors {
     pub user: OwnedFd,
     /// A running container's first process.
     pub init: Option<OwnedFd>,
+    /// It is in its version 2 control group.
+    pub born: bool,
 }
 
 impl Doors {
@@ -157,7 +168,7 @@ impl Doors {
             Place::Of(pid) => Some(sys::pidfd_open(pid.as_raw() as u32, 0).map_err(gone)?),
             Place::New(_) => None,
         };
-        Ok(Self { user: user_namespace(container)?, init })
+        Ok(Self { user: user_namespace(container)?, init, born: false })
     }
 }
 

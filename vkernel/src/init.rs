@@ -44,14 +44,14 @@ fn set_up(container: &Container, channel: &Channel, doors: Doors, load: impl FnO
     if container.session != Session::Terminal {
         streams::guard()?;
     }
-    container.cgroup.enter()?;
+    container.cgroup.enter(doors.born)?;
     if let Some(score) = container.spec.process().as_ref().and_then(|p| p.oom_score_adj()) {
         // While procfs is the host's: the guest's is read-only.
         std::fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(|e| Failure::new(format!("oom_score_adj {score}"), e, "use -1000 to 1000"))?;
     }
     let guest = load(container)?;
     let who = Credentials::of(&container.spec)?;
-    let Doors { user, init } = doors;
+    let Doors { user, init, born: _ } = doors;
     match &container.place {
         Place::Of(_) => {
             init.as_ref().map_or(Ok(()), namespaces::join)?;

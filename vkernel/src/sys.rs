@@ -8,6 +8,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 /// `pidfd_open(2)`: the id may name a thread, Linux ≥ 6.9.
 pub const PIDFD_THREAD: u32 = libc::O_EXCL as u32;
 
+/// `clone3(2)`; libc's constant does not hold the whole number.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
 fn fd(result: libc::c_long) -> io::Result<OwnedFd> {
     if result < 0 {
         return Err(io::Error::last_os_error());
@@ -150,4 +153,38 @@ pub fn random() -> io::Result<u64> {
 pub fn prctl(option: i32, a: u64, b: u64) -> io::Result<i32> {
     // SAFETY: only options without pointer arguments are used in this crate.
     check(unsafe { libc::prctl(option, a, b, 0, 0) }.into()).map(|v| v as i32)
+}
+
+/// `fork(2)`, the child in a control group of version 2 from its first moment (`CLONE_INTO_CGROUP`); `None` in the child. To move it there later costs the host a grace period of RCU: 10 ms and more.
+///
+/// libc knows nothing of this child, so it is made as libc's own `fork` would leave it; where that cannot be done (other threads, a kernel that does not say where the thread's id is kept) it is an error.
+pub fn fork_into(group: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+    unsafe extern "C" {
+        /// `<sys/single_threaded.h>`
+        static __libc_single_threaded: libc::c_char;
+    }
+    // SAFETY: libc's variable is a byte that only it writes, at a thread's start.
+    if unsafe { (&raw const __libc_single_threaded).read_volatile() } == 0 {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let (mut tid, mut robust, mut robust_size) = (0u64, 0u64, 0usize);
+    // SAFETY: each call writes one word (the size: a size_t) to the place given.
+    unsafe {
+        check(libc::prctl(libc::PR_GET_TID_ADDRESS, &raw mut tid, 0, 0, 0).into())?;
+        check(libc::syscall(libc::SYS_get_robust_list, 0, &raw mut robust, &raw mut robust_size))?;
+    }
+    // SAFETY: a structure of plain numbers, for which zero means "not asked for".
+    let mut how: libc::clone_args = unsafe { std::mem::zeroed() };
+    how.flags = (libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID) as u64 | CLONE_INTO_CGROUP;
+    how.child_tid = tid;
+    how.exit_signal = libc::SIGCHLD as u64;
+    how.cgroup = group.as_raw_fd() as u64;
+    // SAFETY: without CLONE_VM the child is a copy of this process, its stack included. Nobody holds a lock of libc's: there is no other thread. The thread's id is written where libc keeps it.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw const how, size_of::<libc::clone_args>()) })?;
+    if pid == 0 {
+        // SAFETY: the list this thread had in the parent; the kernel forgot it at the fork.
+        unsafe { libc::syscall(libc::SYS_set_robust_list, robust, robust_size) };
+        return Ok(None);
+    }
+    Ok(Some(pid as u32))
 }
