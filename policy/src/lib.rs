@@ -18,6 +18,7 @@ pub mod manifest;
 pub mod revocation;
 pub mod rules;
 pub mod signature;
+pub mod unread;
 pub mod verify;
 
 pub use decide::{Decision, Pin, Reason, decide_exec, decide_library, decide_permissive, decide_pin, decide_serial};

@@ -4,6 +4,7 @@
 //! newcomer gets wrong: guest addresses of an ELF object are `elf.base + vaddr`; `vaddr` is what the file says, and `base` is 0 for non-PIE executables.
 
 use crate::digest::Digest;
+use crate::unread::Unread;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Cow;
@@ -68,7 +69,6 @@ pub enum Form {
 #[serde(deny_unknown_fields)]
 pub struct GlobalPolicies {
     /// Names of the system calls every binary may make.
-    #[serde(deserialize_with = "names")]
     pub default_syscalls: BTreeSet<String>,
     pub networking: Networking,
     /// A host may not run it with lists of system calls that are not enforced (`vkernel run --permissive`).
@@ -108,9 +108,9 @@ pub struct Binary {
     #[serde(default, skip_serializing_if = "Overrides::is_empty")]
     pub overrides: Overrides,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub coverage: Option<Coverage>,
+    pub coverage: Option<Unread<Coverage>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub syscalls: Option<ProgramSyscalls>,
+    pub syscalls: Option<Unread<ProgramSyscalls>>,
     /// Arguments put before the caller's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
@@ -135,7 +135,7 @@ pub struct Library {
     pub shard: Digest,
     pub elf: Elf,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub coverage: Option<Coverage>,
+    pub coverage: Option<Unread<Coverage>>,
 }
 
 /// What exec and mmap need to know of an ELF object. Addresses are the file's; the guest's are `base` higher.
@@ -187,7 +187,7 @@ pub struct Prot {
 #[serde(deny_unknown_fields)]
 pub struct Overrides {
     /// System calls this binary may make beyond the default ones.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty", deserialize_with = "names")]
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub syscalls: BTreeSet<String>,
 }
 
@@ -218,10 +218,8 @@ pub struct Coverage {
 #[serde(deny_unknown_fields)]
 pub struct SyscallEvidence {
     /// The only call that some place can make.
-    #[serde(deserialize_with = "names")]
     pub proved: BTreeSet<String>,
     /// One of several that a place may make; some may belong to paths that never run.
-    #[serde(deserialize_with = "names")]
     pub possible: BTreeSet<String>,
     /// Places whose call could not be bounded.
     pub unknown_sites: u64,
@@ -377,9 +375,4 @@ impl JsonSchema for Prot {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": "^[r-][w-][x-]$" })
     }
-}
-
-/// A set made at once: lists are sorted already, and a manifest has ten thousands of these names.
-fn names<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeSet<String>, D::Error> {
-    Vec::<String>::deserialize(d).map(BTreeSet::from_iter)
 }

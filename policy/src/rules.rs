@@ -5,6 +5,9 @@
 
 use crate::digest::{Algorithm, Digest};
 use crate::manifest::{Binary, Coverage, Elf, Form, Library, Manifest, ProgramSyscalls, Segment, SyscallEvidence};
+use crate::unread::Unread;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use thiserror::Error;
@@ -34,6 +37,25 @@ fn broken(path: impl Into<String>, reason: impl Into<String>) -> Checked {
 
 /// Checks every rule.
 pub fn check(m: &Manifest) -> Checked {
+    check_acted_upon(m)?;
+    let covered = m.binaries.iter().map(|(d, b)| ("binaries", d, &b.coverage)).chain(m.libraries.iter().map(|(d, l)| ("libraries", d, &l.coverage)));
+    for (table, digest, stated) in covered {
+        let at = format!("{table}[\"{digest}\"].coverage");
+        stated.iter().try_for_each(|c| coverage(&at, &read(&at, c)?))?;
+    }
+    for (digest, b) in &m.binaries {
+        let at = format!("binaries[\"{digest}\"].syscalls");
+        b.syscalls.iter().try_for_each(|s| program_syscalls(&at, &read(&at, s)?))?;
+    }
+    Ok(())
+}
+
+fn read<T: Serialize + DeserializeOwned>(at: &str, unread: &Unread<T>) -> Result<T, RuleError> {
+    unread.read().map_err(|e| RuleError { path: at.into(), reason: e.to_string() })
+}
+
+/// The rules of all that a host acts upon.
+pub fn check_acted_upon(m: &Manifest) -> Checked {
     names(m)?;
     entries(m)?;
     artifacts(m)?;
@@ -43,7 +65,6 @@ pub fn check(m: &Manifest) -> Checked {
     for (digest, l) in &m.libraries {
         let at = format!("libraries[\"{digest}\"]");
         guest_path(&at, &l.path)?;
-        l.coverage.iter().try_for_each(|c| coverage(&format!("{at}.coverage"), c))?;
         elf(&format!("{at}.elf"), &l.elf, l.size)?;
         has_shard(&format!("{at}.shard"), &l.shard, m)?;
         if l.elf.non_pie {
@@ -143,8 +164,6 @@ fn artifacts(m: &Manifest) -> Checked {
 
 fn binary(at: &str, b: &Binary, m: &Manifest) -> Checked {
     guest_path(at, &b.path)?;
-    b.coverage.iter().try_for_each(|c| coverage(&format!("{at}.coverage"), c))?;
-    b.syscalls.iter().try_for_each(|s| program_syscalls(&format!("{at}.syscalls"), s))?;
     match (&b.shard, &b.elf, &b.polyfill) {
         (Some(shard), Some(e), None) => {
             elf(&format!("{at}.elf"), e, b.size)?;

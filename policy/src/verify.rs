@@ -57,7 +57,7 @@ pub fn verify(bytes: &[u8], keys: &TrustedKeys, threshold: usize, revoked: &Revo
     let signers = signature::check(&document, keys, threshold, revoked)?;
     // What does not fit is looked for again, for the way to it.
     let manifest = serde_json::from_slice(document.text()).or_else(|_| typed(canonical::parse(bytes)?))?;
-    rules::check(&manifest)?;
+    rules::check_acted_upon(&manifest)?;
     if !rules::version_satisfied(&manifest.vkernel_version, running) {
         return Err(VerifyError::Version { required: manifest.vkernel_version, running: running.into() });
     }

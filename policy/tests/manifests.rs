@@ -27,7 +27,10 @@ fn signed_and_verified(mut value: Value) -> Result<Verified, VerifyError> {
     let key = PrivateKey::from_seed([7; 32]);
     signature::sign(&mut value, &key, "test");
     let keys = TrustedKeys::of([key.public("test")]);
-    verify(&canonical::to_bytes(&value), &keys, 1, &Revocations::default(), "0.1.0")
+    let verified = verify(&canonical::to_bytes(&value), &keys, 1, &Revocations::default(), "0.1.0")?;
+    // What a host does not act upon is refused by whoever signs it or shows it.
+    policy::rules::check(verified.manifest())?;
+    Ok(verified)
 }
 
 fn set(value: &mut Value, pointer: &str, new: &Value) {

@@ -145,18 +145,18 @@ struct Entry<'a> {
 
 fn entries(verified: &Verified) -> Vec<Entry<'_>> {
     let m = verified.manifest();
+    let listed = |mut allow: AllowList, names: &BTreeSet<String>| {
+        names.iter().filter_map(|name| table::by_name(name)).for_each(|row| allow.insert(row.nr));
+        allow
+    };
+    let default = listed(AllowList::NONE, &m.global_policies.default_syscalls);
     let entry = |digest: Digest| {
         let binary = m.binaries.get(&digest).filter(|b| b.shard.is_some());
         let library = m.libraries.get(&digest);
         let path = binary.map(|b| &b.path).or(library.map(|l| &l.path))?;
         let elf = binary.and_then(|b| b.elf.as_ref()).or(library.map(|l| &l.elf));
         let shard = binary.and_then(|b| b.shard).or(library.map(|l| l.shard))?;
-        let mut allow = AllowList::NONE;
-        for name in binary.map(|b| m.allowed_syscalls(b)).unwrap_or_default() {
-            if let Some(row) = table::by_name(name) {
-                allow.insert(row.nr);
-            }
-        }
+        let allow = binary.map_or(AllowList::NONE, |b| listed(default, &b.overrides.syscalls));
         Some(Entry { path, elf, shard, allow, binary })
     };
     m.entry_order().into_iter().filter_map(entry).collect()

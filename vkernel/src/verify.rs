@@ -66,6 +66,8 @@ pub fn failures(verified: &Verified, manifest: &Path) -> Vec<Failure> {
             Ok(_) => {}
         }
     }
+    // A start looks at what it acts upon only.
+    found.extend(policy::rules::check(verified.manifest()).err().map(|e| Failure::new("manifest", e, "sign a release that keeps the rules")));
     found.extend(misfits(verified));
     found
 }

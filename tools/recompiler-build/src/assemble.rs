@@ -8,6 +8,7 @@ use crate::wasi::Programs;
 use anyhow::Context;
 use megabinary::section::ShardRow;
 use policy::manifest::{Artifact, Binary, Coverage, Elf, Form, GlobalPolicies, Library, Manifest, Networking, Omitted, Overrides, ProgramSyscalls, Prot, Script, Segment};
+use policy::unread::Unread;
 use policy::{Digest, canonical};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -143,8 +144,8 @@ fn binary(b: &Built<'_>, release: &Release) -> Binary {
         shard: Some(b.row.shard),
         elf: Some(elf(b)),
         overrides: release.policy.overrides.get(&b.object.path).cloned().unwrap_or_default(),
-        coverage: Some(b.coverage.clone()),
-        syscalls: b.syscalls.clone(),
+        coverage: Some(Unread::of(&b.coverage)),
+        syscalls: b.syscalls.as_ref().map(Unread::of),
         args: Vec::new(),
         options: BTreeMap::new(),
         polyfill: None,
@@ -154,7 +155,7 @@ fn binary(b: &Built<'_>, release: &Release) -> Binary {
 fn library(b: &Built<'_>) -> Library {
     let size = b.object.bytes.len() as u64;
     let sha256 = Some(Digest::sha256(&b.object.bytes));
-    Library { path: b.object.path.clone(), size, sha256, entry: 0, shard: b.row.shard, elf: elf(b), coverage: Some(b.coverage.clone()) }
+    Library { path: b.object.path.clone(), size, sha256, entry: 0, shard: b.row.shard, elf: elf(b), coverage: Some(Unread::of(&b.coverage)) }
 }
 
 fn elf(b: &Built<'_>) -> Elf {

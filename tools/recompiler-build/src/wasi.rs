@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use megabinary::{WasiFacts, WasiInput};
 use policy::Digest;
 use policy::manifest::{AgentTool, Binary, Overrides, ProgramSyscalls, SyscallEvidence};
+use policy::unread::Unread;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -138,7 +139,7 @@ impl Programs {
                 elf: None,
                 overrides: overrides.get(&row.path).cloned().unwrap_or_default(),
                 coverage: None,
-                syscalls: Some(ProgramSyscalls { linked: evidence.clone(), reachable: evidence, opens_objects: false }),
+                syscalls: Some(Unread::of(&ProgramSyscalls { linked: evidence.clone(), reachable: evidence, opens_objects: false })),
                 args: row.args.clone(),
                 options: row.options.clone(),
                 polyfill: row.polyfill.clone(),

@@ -4,6 +4,7 @@
 //! The fact a newcomer gets wrong: runs of the two sides alternate, so that a noisy minute hits both.
 
 mod data;
+mod host;
 mod programs;
 
 use crate::process::{self, output, root, say};
@@ -95,6 +96,10 @@ pub(crate) fn run(groups: &[String], runs: usize) -> anyhow::Result<()> {
     }
     if wanted("start") {
         bench.start()?;
+    }
+    // Minutes of containers: only when asked for.
+    if groups.iter().any(|g| g == "host") {
+        host::host(&mut bench)?;
     }
     bench.finish()
 }

@@ -41,7 +41,7 @@ enum Command {
     },
     /// Measure native and vkernel side by side; writes target/bench.json
     Bench {
-        /// Only these groups: compute, programs, syscalls, exec, start; python, tools and gcc, each of which is run alone
+        /// Only these groups: compute, programs, syscalls, exec, start; host (only if named); python, tools and gcc, each of which is run alone
         groups: Vec<String>,
         /// Runs per figure; the median is printed
         #[arg(long, default_value_t = 5)]

@@ -7,7 +7,10 @@ use super::linked;
 use crate::verifying;
 use anyhow::Context;
 use policy::manifest::{Binary, Library, Manifest, Script};
+use policy::unread::Unread;
 use policy::{Digest, canonical};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::path::Path;
 
 /// A manifest in its types, by all rules.
@@ -63,6 +66,11 @@ pub(super) fn from_manifest(m: &Manifest) -> anyhow::Result<Facts> {
     })
 }
 
+/// Of a manifest that `read` has checked.
+fn stated<T: Serialize + DeserializeOwned>(unread: &Option<Unread<T>>) -> Option<T> {
+    unread.as_ref()?.read().ok()
+}
+
 fn program(m: &Manifest, digest: &Digest, b: &Binary) -> File {
     File {
         path: b.path.clone(),
@@ -72,8 +80,8 @@ fn program(m: &Manifest, digest: &Digest, b: &Binary) -> File {
         sha256: b.sha256,
         privileges: Vec::new(),
         interpreter: b.elf.as_ref().and_then(|e| e.interpreter.clone()),
-        coverage: b.coverage.clone(),
-        syscalls: b.syscalls.clone(),
+        coverage: stated(&b.coverage),
+        syscalls: stated(&b.syscalls),
         allowed: Some(m.allowed_syscalls(b).into_iter().map(str::to_owned).collect()),
     }
 }
@@ -87,7 +95,7 @@ fn library(digest: &Digest, l: &Library) -> File {
         sha256: l.sha256,
         privileges: Vec::new(),
         interpreter: l.elf.interpreter.clone(),
-        coverage: l.coverage.clone(),
+        coverage: stated(&l.coverage),
         syscalls: None,
         allowed: None,
     }

@@ -63,7 +63,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "decides_exec_by_digest",
     ),
     mutant("a certificate may claim anything", "policy/src/rules.rs", "    if c.lifted_bytes > c.code_bytes {", "    if false {", Test("manifests"), "refuses_every_manifest"),
-    mutant("the manifest's rules are not checked", "policy/src/verify.rs", "    rules::check(&manifest)?;\n", "", Test("manifests"), "refuses_every_manifest"),
+    mutant("the manifest's rules are not checked", "policy/src/verify.rs", "    rules::check_acted_upon(&manifest)?;\n", "", Test("manifests"), "refuses_every_manifest"),
     mutant(
         "mmap gives executable memory",
         "syscalls/src/mm/map.rs",
