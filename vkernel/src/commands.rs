@@ -6,7 +6,7 @@ use crate::cli::{Logs, Ps};
 use crate::failure::Failure;
 use crate::log::{self, FILE};
 use crate::state::{self, Entry, Status};
-use crate::{oci, sys};
+use crate::{oci, sys, terminal};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -14,8 +14,29 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The containers of this host.
-pub fn ps(options: &Ps, root: &Path) -> String {
+/// The containers of this host, or the processes of one.
+pub fn ps(options: &Ps, root: &Path) -> Result<String, Failure> {
+    match &options.container {
+        Some(name) => Ok(processes(&Entry::find(root, name)?, options.format == "json")),
+        None => Ok(containers(options, root)),
+    }
+}
+
+/// As `runc ps` prints them: the numbers alone for programs.
+fn processes(entry: &Entry, json: bool) -> String {
+    let members = entry.record.cgroup.members();
+    if json {
+        return format!("{}\n", json!(members));
+    }
+    let command = |pid: &i32| {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&words).trim_end_matches('\0').replace('\0', " ");
+        format!("{pid:<8} {}\n", terminal::harmless(&line))
+    };
+    members.iter().map(command).fold(format!("{:<8} COMMAND\n", "PID"), |text, line| text + &line)
+}
+
+fn containers(options: &Ps, root: &Path) -> String {
     let entries = shown(root, options.all);
     if options.quiet {
         return entries.iter().map(|e| format!("{}\n", e.record.id)).collect();

@@ -74,7 +74,11 @@ fn revoked(path: &Path) -> Result<Revocations, Failure> {
 pub fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     let what = || format!("manifest {}", path.display());
     let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|f| f.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut bytes));
+    let read = std::fs::File::open(path).and_then(|f| {
+        let len = f.metadata()?.len().min(MAX_MANIFEST_BYTES);
+        bytes.reserve_exact(len as usize + 1);
+        f.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut bytes)
+    });
     read.map_err(|e| Failure::new(what(), e, "name the manifest.json of a build"))?;
     if bytes.len() as u64 > MAX_MANIFEST_BYTES {
         return Err(Failure::new(what(), "larger than 64 MiB", "name the manifest.json of a build"));

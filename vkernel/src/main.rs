@@ -48,7 +48,7 @@ fn dispatch(cli: &Cli, log: &Log) -> Result<i32, Failure> {
     match &cli.command {
         Command::Run(options) => run::run(options, &cli.root, &cli.socket),
         Command::Exec(options) => oci::exec(options, &find(&options.container)?, &cli.socket),
-        Command::Ps(options) => print(commands::ps(options, &cli.root).as_bytes()),
+        Command::Ps(options) => commands::ps(options, &cli.root).and_then(|text| print(text.as_bytes())),
         Command::Logs(options) => done(commands::logs(options, &find(&options.container)?)),
         Command::Inspect { container } => json(&commands::inspect(&find(container)?)),
         Command::Wait { container } => print(format!("{}\n", commands::wait(&find(container)?)).as_bytes()),

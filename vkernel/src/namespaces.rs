@@ -8,7 +8,7 @@ use crate::{mounts, sys};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork, pipe};
+use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -67,35 +67,25 @@ impl Owners {
 
     /// A user namespace with these maps.
     pub fn namespace(&self) -> Result<OwnedFd, Failure> {
-        let failure = |what: &'static str| move |e: nix::Error| Failure::new(format!("user namespace: {what}"), e.desc(), "see `vkernel check`");
-        let (reader, writer) = pipe().map_err(failure("pipe"))?;
-        // SAFETY: the child makes plain system calls only and ends in `_exit`.
-        match unsafe { fork() }.map_err(failure("fork"))? {
-            ForkResult::Child => {
-                let made = unshare(CloneFlags::CLONE_NEWUSER);
-                let errno = made.err().map_or(0, |e| e as i32 as u8);
-                let _ = nix::unistd::write(&writer, &[errno]);
-                // Until it is killed: the namespace lives as long as somebody is in it or holds it.
-                loop {
-                    nix::unistd::pause();
-                }
+        let mut stack = [0; 8 << 10];
+        // Until it is killed: the namespace lives as long as somebody is in it or holds it.
+        let wait = Box::new(|| -> isize {
+            loop {
+                // SAFETY: a plain system call, past libc, whose account of this thread is the caller's.
+                unsafe { libc::syscall(libc::SYS_pause) };
             }
-            ForkResult::Parent { child } => {
-                drop(writer);
-                let held = self.hold(child, &reader);
-                let _ = kill(child, Signal::SIGKILL);
-                let _ = waitpid(child, None);
-                held
-            }
-        }
+        });
+        // SAFETY: the child shares this memory, which spares copying page tables; it has a stack of its own, makes no call but pause(2), and is gone when this function returns.
+        let child = unsafe { nix::sched::clone(wait, &mut stack, CloneFlags::CLONE_VM | CloneFlags::CLONE_NEWUSER, Some(libc::SIGCHLD)) };
+        let advice = |e: nix::Error| Failure::new("user namespace", e.desc(), "raise /proc/sys/user/max_user_namespaces");
+        let child = child.map_err(advice)?;
+        let held = self.hold(child);
+        let _ = kill(child, Signal::SIGKILL);
+        while waitpid(child, None) == Err(nix::Error::EINTR) {}
+        held
     }
 
-    fn hold(&self, child: Pid, reader: &OwnedFd) -> Result<OwnedFd, Failure> {
-        let mut answer = [1u8];
-        match nix::unistd::read(reader, &mut answer) {
-            Ok(1) if answer == [0] => {}
-            _ => return Err(Failure::new("user namespace", std::io::Error::from_raw_os_error(answer[0].into()), "raise /proc/sys/user/max_user_namespaces")),
-        }
+    fn hold(&self, child: Pid) -> Result<OwnedFd, Failure> {
         for (file, maps) in [("uid_map", &self.users), ("gid_map", &self.groups)] {
             let path = format!("/proc/{child}/{file}");
             std::fs::write(&path, Self::text(maps)).map_err(|e| Failure::new(format!("write {file}"), e, "map ids that this user namespace has, each once"))?;

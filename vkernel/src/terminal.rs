@@ -163,3 +163,8 @@ impl Drop for Raw {
         let _ = tcsetattr(stdin(), SetArg::TCSADRAIN, &self.0);
     }
 }
+
+/// Somebody else's text without a character that a terminal would obey.
+pub fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

@@ -31,6 +31,7 @@ const PACKAGES: &[&str] = &[
     "python3-venv",
     "zstd",
     "skopeo",
+    "containerd",
     "umoci",
     "buildah",
     "docker-registry",

@@ -167,4 +167,7 @@ pub struct Ps {
     /// table or json
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json"])]
     pub format: String,
+    /// The processes of this one instead, by their numbers on the host
+    #[arg(conflicts_with_all = ["all", "quiet"])]
+    pub container: Option<String>,
 }

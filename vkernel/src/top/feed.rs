@@ -5,6 +5,7 @@
 use crate::cli::watch::Events;
 use crate::failure::Failure;
 use crate::state::Entry;
+use crate::terminal;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
@@ -106,7 +107,7 @@ pub fn line(event: &Value) -> String {
     let time = word("time").split('T').nth(1).and_then(|t| t.split('.').next()).unwrap_or_default();
     let parts = [time, word("container"), word("event"), word("decision"), word("reason"), word("path"), word("detail")];
     let text = parts.into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join(" ");
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    terminal::harmless(&text)
 }
 
 /// `vkernel events`: until somebody ends it, or the reader goes.

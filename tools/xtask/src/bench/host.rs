@@ -191,7 +191,12 @@ fn idle(bench: &Bench, daemon: &Daemon) -> anyhow::Result<()> {
     (1..IDLE).try_for_each(start)?;
     std::thread::sleep(Duration::from_secs(1));
     let all = daemon.memory()?;
-    println!("idle        {IDLE} containers: {} KiB of PSS in the daemon, keepers and guests; the first {} KiB, each further one {} KiB", all, one, (all - one) / (IDLE as u64 - 1));
+    println!(
+        "idle        {IDLE} containers: {} KiB of PSS in the daemon, keepers and guests; the first {} KiB, each further one {} KiB",
+        all,
+        one,
+        (all - one) / (IDLE as u64 - 1)
+    );
     let names: Vec<String> = (0..IDLE).map(|n| format!("bench-idle-{n}")).collect();
     let vkernel = &bench.binaries.vkernel;
     run(Command::new(vkernel).args(["--socket", &daemon.socket, "--root", &daemon.root, "rm", "--force"]).args(&names).stdout(Stdio::null()))

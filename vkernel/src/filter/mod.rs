@@ -2,8 +2,14 @@
 //! worker may ever make and with which arguments; installing them is `lockdown`'s. ERRNO and KILL beat USER_NOTIF, which beats ALLOW:
 //! so the allow-list must *allow* execve and execveat, or no exec would reach the supervisor.
 
+mod lists;
+mod ranges;
+
+pub use lists::{NEVER, RUNTIME};
+
 use crate::failure::Failure;
 use libseccomp::{ScmpAction, ScmpArch, ScmpFilterContext, ScmpSyscall};
+use lists::{FORBIDDEN_IOCTLS, PRCTL};
 use seccompiler::{SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompFilter, SeccompRule, TargetArch};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek};
@@ -45,35 +51,27 @@ pub(crate) fn exported(filter: &ScmpFilterContext) -> Result<Program, Failure> {
 /// libseccomp would kill on an x32 number (nr ≥ 0x40000000, same AUDIT_ARCH); Linux without x32 answers ENOSYS. Jumps in the rest are
 /// relative, so these instructions go in front.
 fn x32_is_enosys() -> Program {
-    const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
-    const LD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-    const JEQ: u16 = 0x15;
-    const JGE: u16 = 0x35;
-    const RET: u16 = 0x06;
-    let op = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    use ranges::{AUDIT_ARCH_X86_64, JEQ, JGE, LD, RET, op};
     vec![op(LD, 0, 0, 4), op(JEQ, 0, 3, AUDIT_ARCH_X86_64), op(LD, 0, 0, 0), op(JGE, 0, 1, 0x4000_0000), op(RET, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32)]
 }
 
 /// The container's allow-list: `guest` (numbers the manifest's lists name) plus what the runtime itself needs, minus what is never allowed,
 /// with argument rules where a call is only partly harmless. Everything else: EPERM.
 pub fn allow_program(guest: &BTreeSet<i64>) -> Result<Program, Failure> {
+    let mut allowed: BTreeSet<i64> = guest.iter().chain(RUNTIME).filter(|nr| !NEVER.contains(nr)).copied().collect();
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for nr in guest.iter().chain(RUNTIME) {
-        if !NEVER.contains(nr) {
-            rules.insert(*nr, Vec::new());
-        }
-    }
     for (nr, alternatives) in argument_rules().map_err(failure)? {
-        if let Some(entry) = rules.get_mut(&nr) {
-            *entry = alternatives;
+        if allowed.remove(&nr) {
+            rules.insert(nr, alternatives);
         }
     }
     let filter = SeccompFilter::new(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, TargetArch::x86_64).map_err(failure)?;
-    let program: seccompiler::BpfProgram = filter.try_into().map_err(failure)?;
+    let others: seccompiler::BpfProgram = filter.try_into().map_err(failure)?;
     // Of two filters that both say ERRNO the younger one's number counts.
-    let mut with_x32 = x32_is_enosys();
-    with_x32.extend(program.into_iter().map(|i| libc::sock_filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k }));
-    Ok(with_x32)
+    let mut program = x32_is_enosys();
+    program.extend(ranges::allowed(&allowed));
+    program.extend(others.into_iter().map(|i| libc::sock_filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k }));
+    Ok(program)
 }
 
 type Rules = Vec<(i64, Vec<SeccompRule>)>;
@@ -133,220 +131,6 @@ fn argument_rules() -> Result<Rules, seccompiler::BackendError> {
     rules.push((libc::SYS_socketpair, vec![when(&[(0, Len::Dword, Op::Eq, libc::AF_UNIX as u64)])?]));
     Ok(rules)
 }
-
-/// Options without pointers into other processes and without a way around the lock-down; PR_SET_SECCOMP is not here, and PR_SET_MM only in part (above).
-const PRCTL: &[libc::c_int] = &[
-    libc::PR_SET_PDEATHSIG,
-    libc::PR_GET_PDEATHSIG,
-    libc::PR_GET_DUMPABLE,
-    libc::PR_SET_NAME,
-    libc::PR_GET_NAME,
-    libc::PR_GET_SECCOMP,
-    libc::PR_CAPBSET_READ,
-    libc::PR_GET_KEEPCAPS,
-    libc::PR_SET_KEEPCAPS,
-    libc::PR_CAPBSET_DROP,
-    libc::PR_GET_SECUREBITS,
-    libc::PR_SET_SECUREBITS,
-    libc::PR_GET_THP_DISABLE,
-    libc::PR_SET_THP_DISABLE,
-    libc::PR_GET_TIMERSLACK,
-    libc::PR_SET_TIMERSLACK,
-    libc::PR_SET_CHILD_SUBREAPER,
-    libc::PR_GET_CHILD_SUBREAPER,
-    libc::PR_GET_NO_NEW_PRIVS,
-    libc::PR_SET_NO_NEW_PRIVS,
-    libc::PR_CAP_AMBIENT,
-    libc::PR_SET_VMA,
-];
-
-/// Pushing input into the caller's terminal, and line disciplines (07, S25).
-const FORBIDDEN_IOCTLS: &[u64] = &[libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSETD, libc::TIOCCONS];
-
-/// Refused whatever a manifest says (07, S24).
-pub const NEVER: &[i64] = &[
-    libc::SYS_seccomp,
-    libc::SYS_ptrace,
-    libc::SYS_personality,
-    libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
-    libc::SYS_unshare,
-    libc::SYS_setns,
-    libc::SYS_bpf,
-    libc::SYS_perf_event_open,
-    libc::SYS_userfaultfd,
-    libc::SYS_keyctl,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
-    libc::SYS_kcmp,
-    libc::SYS_open_by_handle_at,
-    libc::SYS_vmsplice,
-    libc::SYS_modify_ldt,
-    libc::SYS_fanotify_init,
-    libc::SYS_memfd_secret,
-    libc::SYS_init_module,
-    libc::SYS_finit_module,
-    libc::SYS_delete_module,
-    libc::SYS_kexec_load,
-    libc::SYS_kexec_file_load,
-    libc::SYS_swapon,
-    libc::SYS_swapoff,
-    libc::SYS_acct,
-    libc::SYS_quotactl,
-    libc::SYS_quotactl_fd,
-    libc::SYS_syslog,
-    libc::SYS_clock_settime,
-    libc::SYS_settimeofday,
-    libc::SYS_mount,
-    libc::SYS_umount2,
-    libc::SYS_pivot_root,
-    libc::SYS_chroot,
-    libc::SYS_move_mount,
-    libc::SYS_open_tree,
-    libc::SYS_fsopen,
-    libc::SYS_fsconfig,
-    libc::SYS_fsmount,
-    libc::SYS_fspick,
-    libc::SYS_mount_setattr,
-    libc::SYS_reboot,
-    libc::SYS_iopl,
-    libc::SYS_ioperm,
-    libc::SYS_pidfd_getfd,
-    libc::SYS_process_madvise,
-    libc::SYS_uselib,
-    libc::SYS_ustat,
-    libc::SYS_sysfs,
-    libc::SYS_lookup_dcookie,
-    libc::SYS_nfsservctl,
-    libc::SYS_vhangup,
-    libc::SYS_sethostname,
-    libc::SYS_setdomainname,
-    libc::SYS_mbind,
-    libc::SYS_migrate_pages,
-    libc::SYS_move_pages,
-    libc::SYS_set_mempolicy,
-    libc::SYS_remap_file_pages,
-];
-
-/// What the runtime does on its own account in every worker, whatever the guest's lists say: memory, threads, signals, waiting, and the
-/// object facts behind exec. Each of them the table also checks per binary before its row runs.
-pub const RUNTIME: &[i64] = &[
-    // memory and threads
-    libc::SYS_arch_prctl,
-    libc::SYS_mmap,
-    libc::SYS_munmap,
-    libc::SYS_mprotect,
-    libc::SYS_mremap,
-    libc::SYS_madvise,
-    libc::SYS_brk,
-    libc::SYS_mincore,
-    libc::SYS_msync,
-    libc::SYS_futex,
-    libc::SYS_futex_waitv,
-    libc::SYS_clone,
-    libc::SYS_clone3,
-    libc::SYS_set_robust_list,
-    libc::SYS_get_robust_list,
-    libc::SYS_set_tid_address,
-    libc::SYS_rseq,
-    libc::SYS_membarrier,
-    libc::SYS_sched_yield,
-    libc::SYS_sched_getaffinity,
-    libc::SYS_getcpu,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
-    libc::SYS_gettid,
-    libc::SYS_getpid,
-    libc::SYS_getppid,
-    libc::SYS_prctl,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_getrandom,
-    libc::SYS_restart_syscall,
-    libc::SYS_prlimit64,
-    libc::SYS_getrlimit,
-    libc::SYS_getrusage,
-    libc::SYS_uname,
-    libc::SYS_sysinfo,
-    // signals and waiting
-    libc::SYS_rt_sigaction,
-    libc::SYS_rt_sigprocmask,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_rt_sigsuspend,
-    libc::SYS_rt_sigpending,
-    libc::SYS_rt_sigtimedwait,
-    libc::SYS_rt_sigqueueinfo,
-    libc::SYS_rt_tgsigqueueinfo,
-    libc::SYS_sigaltstack,
-    libc::SYS_kill,
-    libc::SYS_tkill,
-    libc::SYS_tgkill,
-    libc::SYS_wait4,
-    libc::SYS_waitid,
-    libc::SYS_pidfd_open,
-    libc::SYS_pidfd_send_signal,
-    libc::SYS_getpgid,
-    libc::SYS_clock_gettime,
-    libc::SYS_clock_getres,
-    libc::SYS_clock_nanosleep,
-    libc::SYS_nanosleep,
-    libc::SYS_gettimeofday,
-    libc::SYS_time,
-    libc::SYS_poll,
-    libc::SYS_ppoll,
-    // exec and library requests, and the facts they need about the object
-    libc::SYS_execve,
-    libc::SYS_execveat,
-    libc::SYS_openat,
-    libc::SYS_openat2,
-    libc::SYS_read,
-    libc::SYS_pread64,
-    libc::SYS_write,
-    libc::SYS_writev,
-    libc::SYS_close,
-    libc::SYS_close_range,
-    libc::SYS_fstat,
-    libc::SYS_newfstatat,
-    libc::SYS_statx,
-    libc::SYS_fstatfs,
-    libc::SYS_readlinkat,
-    libc::SYS_readlink,
-    libc::SYS_faccessat2,
-    libc::SYS_faccessat,
-    libc::SYS_fcntl,
-    libc::SYS_dup3,
-    libc::SYS_dup,
-    libc::SYS_pipe2,
-    libc::SYS_getxattr,
-    libc::SYS_lseek,
-    libc::SYS_getdents64,
-    libc::SYS_getuid,
-    libc::SYS_geteuid,
-    libc::SYS_getgid,
-    libc::SYS_getegid,
-    libc::SYS_getresuid,
-    libc::SYS_getresgid,
-    libc::SYS_getgroups,
-    libc::SYS_ioctl,
-    libc::SYS_memfd_create,
-    libc::SYS_ftruncate,
-    libc::SYS_umask,
-    libc::SYS_setitimer,
-    libc::SYS_getitimer,
-    // what execve does to credentials
-    libc::SYS_setresuid,
-    libc::SYS_setresgid,
-    libc::SYS_setgroups,
-    libc::SYS_capget,
-    libc::SYS_capset,
-    // beside the call of a row: what a socket is, how long a segment is and that it is not attached after all, the newer of two numbers, timers that end with their program
-    libc::SYS_getsockopt,
-    libc::SYS_shmctl,
-    libc::SYS_shmdt,
-    libc::SYS_signalfd4,
-    libc::SYS_timer_delete,
-];
 
 #[cfg(test)]
 mod tests {
