@@ -65,7 +65,10 @@ pub fn identity() -> Vec<u8> {
 /// Where code may be linked to: far from what the kernel places itself (programs from 0x55…, mappings from 0x7f… downwards) and from the guest's window.
 const LOWEST: u64 = 0x1000_0000_0000;
 const ADDRESS_BITS: u32 = 45;
-const ALIGNMENT: u64 = 2 << 20;
+/// Of the text in memory and in the file alike, and a piece in which it is written: then file systems that keep such pieces together in memory (ext4 since Linux 6.16, xfs, btrfs) map them as huge pages.
+const HUGE: u64 = 2 << 20;
+/// Written at once: a whole number of huge pages.
+const WRITTEN: usize = 16 * HUGE as usize;
 /// In the first page of the text: the miss stub, and where calls of the compiler's runtime lead, none of which can happen.
 const TRAP: u64 = 2048;
 const UD2: [u8; 2] = [0x0f, 0x0b];
@@ -100,6 +103,8 @@ struct Linker<'a> {
     header: Header,
     /// Where the next part of the code map or block table begins.
     next_table: u64,
+    /// The end of the text, that was not written yet.
+    text: Vec<u8>,
     /// By slot.
     addresses: Vec<u64>,
     /// Equal shards have the same artifact.
@@ -114,12 +119,11 @@ impl<'a> Linker<'a> {
             let file = std::fs::metadata(&i.resumable).map_or(0, |m| m.len()).next_multiple_of(PAGE as u64);
             PartLayout::new(i.base, i.text_len, 0).end() as u64 + file
         });
-        let text_offset = head + tables.sum::<u64>();
-        let text_address = (LOWEST + (random & ((1 << ADDRESS_BITS) - 1))) / ALIGNMENT * ALIGNMENT;
+        let text_offset = (head + tables.sum::<u64>()).next_multiple_of(HUGE);
+        let text_address = (LOWEST + (random & ((1 << ADDRESS_BITS) - 1))) / HUGE * HUGE;
         let mut stubs = [0xcc; PAGE];
         stubs[..native::miss_code().len()].copy_from_slice(native::miss_code());
         stubs[TRAP as usize..TRAP as usize + UD2.len()].copy_from_slice(&UD2);
-        out.write_all_at(&stubs, text_offset).map_err(LinkError::Write)?;
         Ok(Self {
             engine: <Engine as NativeEngineExt>::headless(),
             memory: Arc::new(Reservation::new().map_err(LinkError::Reserve)?),
@@ -127,6 +131,7 @@ impl<'a> Linker<'a> {
             out,
             header: Header { text_offset, text_address, text_bytes: PAGE as u64, ..Header::new() },
             next_table: head,
+            text: stubs.to_vec(),
             addresses: vec![text_address],
             placed: BTreeMap::new(),
         })
@@ -174,8 +179,9 @@ impl<'a> Linker<'a> {
         let (functions, section) = self.functions(path, &bytes, &image, address)?;
         let table = resumable.then(|| Table::of(&bytes).map(|table| (table, table.rows(&bytes).to_vec()))).transpose().map_err(|e| wrong(e.to_string()))?;
         let entries = section::entries(&section).map_err(|source| LinkError::Section { shard: input.name.clone(), source })?;
-        self.out.write_all_at(&image.bytes, self.header.text_offset + self.header.text_bytes).map_err(LinkError::Write)?;
+        self.text.extend_from_slice(&image.bytes);
         self.header.text_bytes += image.bytes.len() as u64;
+        self.write_text(self.text.len() / WRITTEN * WRITTEN)?;
         let placed = Rc::new(Placed { functions, entries, table });
         self.placed.insert(path.into(), placed.clone());
         Ok(placed)
@@ -204,7 +210,16 @@ impl<'a> Linker<'a> {
         Ok((functions, custom_section(&module, names::ENTRIES)))
     }
 
+    /// Writes the first bytes of what is left of the text.
+    fn write_text(&mut self, len: usize) -> Result<(), LinkError> {
+        let at = self.header.text_offset + self.header.text_bytes - self.text.len() as u64;
+        self.out.write_all_at(&self.text[..len], at).map_err(LinkError::Write)?;
+        self.text.drain(..len);
+        Ok(())
+    }
+
     fn finish(mut self, rows: &[Row]) -> Result<(), LinkError> {
+        self.write_text(self.text.len())?;
         let end = self.header.text_offset + self.header.text_bytes;
         self.header.addresses_offset = end;
         self.header.slots = self.addresses.len() as u32;
