@@ -120,6 +120,19 @@ fn a_task_is_entered_listed_measured_paused_resumed_and_killed() {
 }
 
 #[test]
+fn the_shipped_configuration_is_one() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/examples/containerd.toml");
+    let out = finish({
+        let mut c = Command::new("containerd");
+        c.args(["--config", example, "config", "dump"]);
+        c
+    });
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let runtime = text.split("[plugins.").find(|part| part.contains("containerd.runtimes.vkernel.options]")).unwrap_or_default();
+    assert!(out.status.success() && runtime.contains("BinaryName = \"/usr/bin/vkernel\""), "{}", show(&out));
+}
+
+#[test]
 fn a_program_that_nobody_signed_is_refused_and_the_error_reaches_the_caller() {
     let containerd = Containerd::new();
     let out = containerd.run("vkernel", &["--rm"], "unsigned", "cp /bin/bash /tmp/copy && echo >> /tmp/copy; /tmp/copy -c 'echo it ran'; echo $?");

@@ -82,6 +82,14 @@ by the annotation
 or lies in the image as
 .IR /.vkernel/manifest.json ;
 it is verified like any other. Whatever a bundle says, mounts are nosuid, nodev and noexec, /proc and /sys are read-only, there is a user namespace, and no_new_privs is set. AppArmor profiles and SELinux labels are ignored with a warning in the log.
+.PP
+With podman:
+.B podman \-\-runtime /usr/bin/vkernel run
+\&... With containerd, through its runc v2 shim:
+.B ctr run \-\-runc\-binary /usr/bin/vkernel
+\&..., or a runtime of that BinaryName in its configuration, which a Kubernetes RuntimeClass can name. A pod's sandbox is run by the same runtime, so the image of its program must have a release as well.
+.I /usr/share/doc/vkernel/examples
+has a configuration for each.
 .SH SECURITY
 Host root is trusted: it can hand an open host binary to a process in the container. Against a worker that was taken over the container's kernel limits hold, per-binary lists do not.
 .SH FILES
