@@ -53,7 +53,7 @@ fn descend(bounds: &[u32], inside: bool, out: &mut Program) {
     // A conditional jump reaches 255 instructions.
     out.extend([op(JGE, 0, 1, *bound), op(JA, 0, 0, below.len() as u32)]);
     out.append(&mut below);
-    descend(&bounds[middle + 1..], inside ^ (middle % 2 == 0), out);
+    descend(&bounds[middle + 1..], inside ^ middle.is_multiple_of(2), out);
 }
 
 #[cfg(test)]
