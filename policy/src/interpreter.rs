@@ -200,7 +200,7 @@ fn is_login(name: &[u8]) -> bool {
 /// Files, unless one of the names means a stream or a descriptor to the interpreter itself, whatever lies there.
 fn named(files: Vec<&[u8]>) -> Program<'_> {
     let is_stream = |file: &&[u8]| **file == *b"-" || file.is_empty() || file.starts_with(b"/dev/") || file.starts_with(b"/proc/") || file.len() > LONGEST_WORD;
-    match files.iter().position(|file| is_stream(file)) {
+    match files.iter().position(is_stream) {
         Some(at) => inline(files[..at].to_vec(), format!("{} is no file", shown(files[at]))),
         None => Program { files, inline: None },
     }
