@@ -42,10 +42,19 @@ struct Release {
 }
 
 impl Release {
-    /// Made once for all tests here; removed by whoever makes the next, because statics are not dropped.
+    /// Made once for all tests here, and removed with the process: statics are not dropped.
     fn get() -> &'static Release {
         static MADE: OnceLock<Release> = OnceLock::new();
-        MADE.get_or_init(Release::build)
+        extern "C" fn remove() {
+            if let Some(made) = MADE.get() {
+                let _ = fs::remove_dir_all(&made.dir);
+            }
+        }
+        MADE.get_or_init(|| {
+            // SAFETY: a function that needs nothing but a static.
+            unsafe { libc::atexit(remove) };
+            Release::build()
+        })
     }
 
     fn build() -> Release {

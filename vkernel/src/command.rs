@@ -132,7 +132,7 @@ mod tests {
         same("src/../Cargo.toml", "Cargo.toml");
         same("/bin/sh", "/bin/sh");
         same("/../bin/sh", "/bin/sh");
-        for nothing in ["/dev/stdin", "/proc/self/fd/0", "no such file", "", "Cargo.toml/"] {
+        for nothing in ["/dev/stdin", "/proc/self/fd/0", "no such file", "Cargo.toml/"] {
             assert!(open_as(thread, nothing.as_bytes()).is_err(), "{nothing:?}");
         }
     }
