@@ -3,8 +3,9 @@
 //! Owns the comparison and what calls mean in a sentence ("connect to other machines"). Refuses to own trust: it compares what two manifests say, signed or not. The fact a newcomer gets wrong:
 //! programs are compared by path, because every rebuilt file has another digest.
 
+use crate::decide;
 use crate::digest::Digest;
-use crate::manifest::{Binary, Manifest, Networking};
+use crate::manifest::{Binary, Inline, Manifest, Networking, Scripts};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,6 +51,14 @@ pub struct Change {
     pub rebuilt: bool,
     pub newly: BTreeSet<String>,
     pub no_longer: BTreeSet<String>,
+    /// What becomes of program text it is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inline: Option<Turn<Inline>>,
+    /// Variables it does not get.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strip: Option<Turn<BTreeSet<String>>>,
+    /// Rules depend on its command line, which is read in another way.
+    pub read_otherwise: bool,
 }
 
 /// Before and after.
@@ -67,6 +76,8 @@ pub struct Comparison {
     pub networking: Option<Turn<Networking>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forbid_permissive: Option<Turn<bool>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scripts: Option<Turn<Scripts>>,
     pub added: Vec<Program>,
     pub removed: Vec<Program>,
     pub changed: Vec<Change>,
@@ -99,8 +110,12 @@ impl Comparison {
                 rebuilt: was != digest,
                 newly: now.difference(&then).cloned().collect(),
                 no_longer: then.difference(&now).cloned().collect(),
+                inline: turn(decide::inline_rule(old, former), decide::inline_rule(new, b)),
+                strip: turn(former.overrides.strip.clone().unwrap_or_default(), b.overrides.strip.clone().unwrap_or_default()),
+                read_otherwise: (old.judges_command(former) || new.judges_command(b)) && former.overrides.interpreter != b.overrides.interpreter,
             };
-            (change.rebuilt || now != then).then_some(change)
+            let is_other = change.rebuilt || now != then || change.inline.is_some() || change.strip.is_some() || change.read_otherwise;
+            is_other.then_some(change)
         });
         let could = abilities(old);
         Self {
@@ -108,6 +123,7 @@ impl Comparison {
             new: named(new),
             networking: turn(old.global_policies.networking, new.global_policies.networking),
             forbid_permissive: turn(old.global_policies.forbid_permissive, new.global_policies.forbid_permissive),
+            scripts: turn(old.global_policies.scripts, new.global_policies.scripts),
             added: only(&after, &before, new),
             removed: only(&before, &after, old),
             changed: changed.collect(),
@@ -119,7 +135,7 @@ impl Comparison {
     /// Whether the two releases allow and contain the same.
     pub fn is_empty(&self) -> bool {
         let same_files = self.other_files == Files::default() && self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty();
-        same_files && self.networking.is_none() && self.forbid_permissive.is_none()
+        same_files && self.networking.is_none() && self.forbid_permissive.is_none() && self.scripts.is_none()
     }
 }
 
@@ -198,6 +214,21 @@ mod tests {
         let [change] = &told.changed[..] else { panic!("{told:?}") };
         assert!(change.rebuilt && change.newly == BTreeSet::from(["connect".into()]) && change.no_longer == BTreeSet::from(["getdents64".into()]));
         assert_eq!(told.other_files.removed.len(), old.libraries.values().map(|l| &l.path).collect::<BTreeSet<_>>().len());
+        let mut ruled = old.clone();
+        let digest = *ruled.binaries.keys().next().unwrap();
+        ruled.global_policies.scripts = Scripts::Listed;
+        ruled.binaries.get_mut(&digest).unwrap().overrides.interpreter = Some(Default::default());
+        let told = Comparison::of(&old, &ruled);
+        assert_eq!(told.scripts, Some(Turn { old: Scripts::Any, new: Scripts::Listed }));
+        let [change] = &told.changed[..] else { panic!("{told:?}") };
+        assert!(change.read_otherwise && change.inline.is_none() && change.strip.is_none());
+        let mut looser = ruled.clone();
+        ruled.global_policies.inline = Inline::Deny;
+        looser.binaries.get_mut(&digest).unwrap().overrides.strip = Some(BTreeSet::from(["ENV".into()]));
+        let told = Comparison::of(&ruled, &looser);
+        let [change] = &told.changed[..] else { panic!("{told:?}") };
+        assert_eq!(change.inline, Some(Turn { old: Inline::Deny, new: Inline::Allow }));
+        assert!(change.strip.as_ref().is_some_and(|s| s.old.is_empty() && s.new.len() == 1) && !change.read_otherwise);
         new.binaries.clear();
         assert_eq!(Comparison::of(&old, &new).removed.len(), 2);
         let added = Comparison::of(&new, &old).added;

@@ -4,6 +4,7 @@
 //! a revoked digest is refused even though a valid signature covers it.
 
 use crate::digest::{Digest, DigestError};
+use crate::manifest::{Binary, Inline, Manifest, Scripts};
 use crate::verify::Verified;
 use std::fmt;
 use std::str::FromStr;
@@ -43,6 +44,12 @@ pub enum Reason {
     NotPinned,
     /// The signer wants the lists of system calls enforced.
     PermissiveForbidden,
+    /// A script that no row names, where only listed ones run.
+    ScriptNotListed,
+    /// A listed script, but its interpreter is another file than the row says.
+    OtherInterpreter,
+    /// An interpreter was given program text, or a stream.
+    InlineDenied,
 }
 
 /// Which release a caller wants, whatever else is validly signed (07 S21).
@@ -77,6 +84,9 @@ impl Reason {
             Reason::Replayed => "replayed",
             Reason::NotPinned => "not-pinned",
             Reason::PermissiveForbidden => "permissive-forbidden",
+            Reason::ScriptNotListed => "script-not-listed",
+            Reason::OtherInterpreter => "other-interpreter",
+            Reason::InlineDenied => "inline-denied",
         }
     }
 }
@@ -104,6 +114,29 @@ pub fn decide_exec(verified: &Verified, digest: &Digest, size: u64) -> Decision 
     }
     let known = m.libraries.contains_key(digest);
     Decision::Refuse(if known { Reason::NotAProgram } else { unlisted(verified, digest) })
+}
+
+/// May an interpreter run a file with these digests (of one file) and this size?
+pub fn decide_script(verified: &Verified, digests: &[Digest], size: u64) -> Result<(), Reason> {
+    let m = verified.manifest();
+    if digests.iter().any(|d| verified.revoked().has_file(d)) {
+        return Err(Reason::Revoked);
+    }
+    if digests.iter().any(|d| m.omitted.iter().any(|o| o.digest == *d)) {
+        return Err(Reason::Omitted);
+    }
+    let is_listed = || digests.iter().any(|d| m.scripts.get(d).is_some_and(|s| s.size == size));
+    if m.global_policies.scripts == Scripts::Any || is_listed() { Ok(()) } else { Err(Reason::ScriptNotListed) }
+}
+
+/// What becomes of program text that this binary is given; `Allow` for what is no interpreter.
+pub fn decide_inline(verified: &Verified, binary: &Binary) -> Inline {
+    inline_rule(verified.manifest(), binary)
+}
+
+pub(crate) fn inline_rule(m: &Manifest, binary: &Binary) -> Inline {
+    let rule = binary.overrides.inline.unwrap_or(m.global_policies.inline);
+    if binary.overrides.interpreter.is_some() { rule } else { Inline::Allow }
 }
 
 /// May a file with this digest and size be mapped executable?

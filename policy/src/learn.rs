@@ -5,7 +5,7 @@
 //! too; so lists are tightened only where every start of the program was recorded.
 
 use crate::digest::Digest;
-use crate::manifest::{Manifest, Overrides};
+use crate::manifest::Manifest;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
@@ -128,7 +128,7 @@ pub fn learn(manifest: &Manifest, recording: &Recording, tighten: bool, always: 
     // What is for every program stays so only if every program needs it.
     default.retain(|name| needs.values().all(|need| need.contains(name)));
     for (digest, binary) in &mut learned.manifest.binaries {
-        binary.overrides = Overrides { syscalls: needs[digest].difference(default).cloned().collect() };
+        binary.overrides.syscalls = needs[digest].difference(default).cloned().collect();
     }
     learned.manifest.serial += 1;
     learned.manifest.signatures = None;

@@ -11,6 +11,7 @@ pub mod compare;
 pub mod decide;
 pub mod digest;
 pub mod document;
+pub mod interpreter;
 pub mod key;
 pub mod learn;
 pub mod lint;
@@ -21,7 +22,7 @@ pub mod signature;
 pub mod unread;
 pub mod verify;
 
-pub use decide::{Decision, Pin, Reason, decide_exec, decide_library, decide_permissive, decide_pin, decide_serial};
+pub use decide::{Decision, Pin, Reason, decide_exec, decide_inline, decide_library, decide_permissive, decide_pin, decide_script, decide_serial};
 pub use digest::{Algorithm, Digest};
 pub use key::{KeyError, PrivateKey, TrustedKeys};
 pub use manifest::Manifest;

@@ -3,7 +3,9 @@
 //! Owns the questions. What breaks a rule is `rules`' and refused; nothing here is. The fact a newcomer gets wrong: the analysis of code names a superset of the calls it can make, so a listed call
 //! beyond it is surely of no use, while an unlisted one within it may belong to a path that never runs.
 
-use crate::manifest::{Manifest, Networking, SyscallEvidence};
+use crate::decide::inline_rule;
+use crate::digest::Digest;
+use crate::manifest::{Binary, Inline, Manifest, Networking, Scripts, SyscallEvidence};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -62,6 +64,7 @@ pub fn lint(m: &Manifest, every: &BTreeSet<&str>, call: impl Fn(&str) -> Call) -
             find(Level::Warning, "never-granted", at, format!("refused whatever a list says: {}", refused.join(", ")));
         }
     }
+    scripts(m, &mut find);
     for b in m.binaries.values() {
         let allowed = m.allowed_syscalls(b);
         if is_every(&allowed) && !is_every(&default.iter().map(String::as_str).collect()) {
@@ -79,6 +82,25 @@ pub fn lint(m: &Manifest, every: &BTreeSet<&str>, call: impl Fn(&str) -> Call) -
         }
     }
     found
+}
+
+/// Rules about scripts that bind nobody.
+fn scripts(m: &Manifest, find: &mut impl FnMut(Level, &'static str, &str, String)) {
+    let listed = m.global_policies.scripts == Scripts::Listed;
+    for b in m.binaries.values().filter(|b| m.judges_command(b)) {
+        if listed && inline_rule(m, b) == Inline::Allow {
+            find(Level::Warning, "inline-allowed", &b.path, "only listed scripts run, but it may be given any program as text: set inline to deny or audit".into());
+        }
+        if b.overrides.strip.as_ref().is_none_or(BTreeSet::is_empty) {
+            find(Level::Note, "steered-by-environment", &b.path, "no variable is stripped: some may name files that it runs".into());
+        }
+    }
+    let ruled = listed || m.global_policies.inline != Inline::Allow;
+    let unread = |b: &&Binary| ruled && b.overrides.interpreter.is_none();
+    let runs = |(digest, b): (&Digest, &Binary)| m.scripts.values().any(|s| s.interpreter_digest == Some(*digest) || (s.interpreter_digest.is_none() && s.interpreter == b.path));
+    for (_, b) in m.binaries.iter().filter(|(_, b)| unread(b)).filter(|(d, b)| runs((d, b))) {
+        find(Level::Warning, "unread-interpreter", &b.path, "scripts name it, but how it takes programs is not known: give it overrides.interpreter".into());
+    }
 }
 
 fn mentions(evidence: &SyscallEvidence, name: &str) -> bool {
@@ -124,6 +146,19 @@ mod tests {
             assert_eq!(has(&m, loud), Some("global_policies".into()));
         }
         assert_eq!((has(&m, "never-granted"), has(&m, "unknown-syscall")), (Some(ls()), Some(ls())));
+        for quiet in ["inline-allowed", "steered-by-environment", "unread-interpreter"] {
+            assert_eq!(has(&m, quiet), None);
+        }
+        m.global_policies.scripts = Scripts::Listed;
+        let ldd = m.scripts.values_mut().next().unwrap();
+        ldd.interpreter = ls();
+        assert_eq!((has(&m, "unread-interpreter"), has(&m, "inline-allowed")), (Some(ls()), None));
+        let binary = m.binaries.values_mut().next().unwrap();
+        binary.overrides.interpreter = Some(Default::default());
+        assert_eq!((has(&m, "inline-allowed"), has(&m, "steered-by-environment"), has(&m, "unread-interpreter")), (Some(ls()), Some(ls()), None));
+        let binary = m.binaries.values_mut().next().unwrap();
+        (binary.overrides.inline, binary.overrides.strip) = (Some(Inline::Audit), Some(BTreeSet::from(["ENV".into()])));
+        assert_eq!((has(&m, "inline-allowed"), has(&m, "steered-by-environment")), (None, None));
         m.binaries.values_mut().next().unwrap().overrides.syscalls.extend(["getuid".into(), "exit_group".into()]);
         assert_eq!((has(&m, "no-list"), has(&m, "code-wants-more")), (Some(ls()), None));
         m.global_policies.default_syscalls.extend(["getuid".into(), "exit_group".into()]);

@@ -4,6 +4,7 @@
 //! newcomer gets wrong: guest addresses of an ELF object are `elf.base + vaddr`; `vaddr` is what the file says, and `base` is 0 for non-PIE executables.
 
 use crate::digest::Digest;
+use crate::interpreter::Interpreter;
 use crate::unread::Unread;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -74,6 +75,34 @@ pub struct GlobalPolicies {
     /// A host may not run it with lists of system calls that are not enforced (`vkernel run --permissive`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub forbid_permissive: bool,
+    /// Which scripts may be run.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub scripts: Scripts,
+    /// What becomes of programs that an interpreter is given as text or by a stream.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub inline: Inline,
+}
+
+/// Which scripts may be run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scripts {
+    /// Every one whose interpreter is listed.
+    #[default]
+    Any,
+    /// Those of `scripts`, executed or named to an interpreter.
+    Listed,
+}
+
+/// What becomes of program text on a command line, and of programs on standard input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Inline {
+    #[default]
+    Allow,
+    /// They run; the audit log says so.
+    Audit,
+    Deny,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -189,6 +218,15 @@ pub struct Overrides {
     /// System calls this binary may make beyond the default ones.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub syscalls: BTreeSet<String>,
+    /// How its command line says what it is to run; absent for what is no interpreter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interpreter: Option<Interpreter>,
+    /// Instead of the global one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inline: Option<Inline>,
+    /// Variables that it does not get: names, or beginnings of names followed by `*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strip: Option<BTreeSet<String>>,
 }
 
 /// What was found in an object's code, and how much of it was translated.
@@ -237,7 +275,7 @@ pub struct ProgramSyscalls {
     pub opens_objects: bool,
 }
 
-/// A `#!` file. Its interpreter is one of the binaries.
+/// A file that an interpreter runs. Its interpreter is one of the binaries, or of the scripts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
@@ -248,6 +286,9 @@ pub struct Script {
     pub sha256: Option<Digest>,
     pub entry: u32,
     pub interpreter: String,
+    /// Digest of the interpreter's file: another one does not run it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interpreter_digest: Option<Digest>,
     /// The one optional argument of the `#!` line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub argument: Option<String>,
@@ -296,8 +337,12 @@ impl Signatures {
 
 impl Overrides {
     pub fn is_empty(&self) -> bool {
-        self.syscalls.is_empty()
+        *self == Self::default()
     }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Manifest {
@@ -328,6 +373,17 @@ impl Manifest {
     /// The system calls a binary may make.
     pub fn allowed_syscalls<'a>(&'a self, binary: &'a Binary) -> BTreeSet<&'a str> {
         self.global_policies.default_syscalls.iter().chain(&binary.overrides.syscalls).map(String::as_str).collect()
+    }
+
+    /// Whether an exec of this binary depends on its command line.
+    pub fn judges_command(&self, binary: &Binary) -> bool {
+        let listed = self.global_policies.scripts == Scripts::Listed && binary.overrides.interpreter.is_some();
+        listed || crate::decide::inline_rule(self, binary) != Inline::Allow
+    }
+
+    /// Variables that some program does not get.
+    pub fn stripped_anywhere(&self) -> BTreeSet<String> {
+        self.binaries.values().flat_map(|b| b.overrides.strip.iter().flatten()).cloned().collect()
     }
 
     /// JSON Schema of the manifest, as shipped.

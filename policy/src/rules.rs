@@ -4,6 +4,7 @@
 //! broken rule. The fact a newcomer gets wrong: address ranges of two libraries must not touch, but two non-PIE executables may: they never coexist.
 
 use crate::digest::{Algorithm, Digest};
+use crate::interpreter::Interpreter;
 use crate::manifest::{Binary, Coverage, Elf, Form, Library, Manifest, ProgramSyscalls, Segment, SyscallEvidence};
 use crate::unread::Unread;
 use serde::Serialize;
@@ -72,7 +73,11 @@ pub fn check_acted_upon(m: &Manifest) -> Checked {
         }
     }
     for (digest, s) in &m.scripts {
-        guest_path(&format!("scripts[\"{digest}\"]"), &s.path)?;
+        let at = format!("scripts[\"{digest}\"]");
+        guest_path(&at, &s.path)?;
+        if s.interpreter_digest.is_some_and(|d| !m.binaries.contains_key(&d) && !m.scripts.contains_key(&d)) {
+            broken(format!("{at}.interpreter_digest"), "is neither a binary's nor a script's")?;
+        }
     }
     sha256(m)?;
     both_roles_agree(m)?;
@@ -164,6 +169,8 @@ fn artifacts(m: &Manifest) -> Checked {
 
 fn binary(at: &str, b: &Binary, m: &Manifest) -> Checked {
     guest_path(at, &b.path)?;
+    b.overrides.interpreter.iter().try_for_each(|i| interpreter(&format!("{at}.overrides.interpreter"), i))?;
+    b.overrides.strip.iter().try_for_each(|patterns| variables(&format!("{at}.overrides.strip"), patterns))?;
     match (&b.shard, &b.elf, &b.polyfill) {
         (Some(shard), Some(e), None) => {
             elf(&format!("{at}.elf"), e, b.size)?;
@@ -173,6 +180,47 @@ fn binary(at: &str, b: &Binary, m: &Manifest) -> Checked {
         (None, None, Some(_)) => Ok(()),
         _ => broken(at, "needs shard and elf, or the shard of a WASI program, or polyfill"),
     }
+}
+
+fn interpreter(at: &str, i: &Interpreter) -> Checked {
+    if let Some(multicall) = &i.multicall {
+        if *i != (Interpreter { multicall: i.multicall.clone(), ..Interpreter::default() }) {
+            broken(at, "is several programs: what else it says is never looked at")?;
+        }
+        if multicall.name.is_empty() {
+            broken(format!("{at}.multicall.name"), "is empty: every name begins so")?;
+        }
+        return multicall.applets.iter().try_for_each(|(name, applet)| {
+            let at = format!("{at}.multicall.applets[\"{name}\"]");
+            if applet.multicall.is_some() { broken(at, "is several programs again") } else { interpreter(&at, applet) }
+        });
+    }
+    if !i.flags.bytes().all(|b| b.is_ascii_graphic() && !b"-+=".contains(&b)) {
+        broken(format!("{at}.flags"), "are letters")?;
+    }
+    let lists = [("words", &i.words), ("values", &i.values), ("files", &i.files), ("ends", &i.ends)];
+    for (name, word) in lists.iter().flat_map(|(name, list)| list.iter().map(move |word| (name, word))) {
+        let option = word.split_once(' ').map_or(word.as_str(), |(option, _)| option);
+        let is_option = option.starts_with('-') && option.bytes().all(|b| b.is_ascii_graphic());
+        let pair_elsewhere = option != word && *name != "words";
+        if !is_option || pair_elsewhere || word.contains('\0') {
+            broken(format!("{at}.{name}"), format!("{word:?} is no option: write it with -"))?;
+        }
+        // What an option means must not depend on the order in which lists are asked.
+        let letter = option.strip_prefix('-').filter(|l| l.len() == 1).is_some_and(|l| *l != *"-" && i.flags.contains(l));
+        if letter || lists.iter().any(|(other, list)| other != name && list.contains(option)) {
+            broken(format!("{at}.{name}"), format!("{option:?} is also something else"))?;
+        }
+    }
+    Ok(())
+}
+
+fn variables(at: &str, patterns: &BTreeSet<String>) -> Checked {
+    let wrong = |p: &&String| {
+        let name = p.strip_suffix('*').unwrap_or(p);
+        name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic() && !b"=*".contains(&b))
+    };
+    patterns.iter().find(wrong).map_or(Ok(()), |bad| broken(at, format!("{bad:?} is no variable's name, nor a beginning followed by *")))
 }
 
 fn has_shard(at: &str, shard: &Digest, m: &Manifest) -> Checked {

@@ -120,6 +120,12 @@ pub trait Host: Send + Sync {
     /// `ObjectId::SCRIPT`, or an errno.
     fn exec(&self, fd: BorrowedFd<'_>, argv: &[CString], envp: &[CString], flags: i32) -> Result<ObjectId, Errno>;
 
+    /// The environment that the program gets of the one its caller gave.
+    fn environment(&self, id: ObjectId, envp: Vec<CString>) -> Vec<CString> {
+        let _ = id;
+        envp
+    }
+
     /// Asks which known library this open file is. `None`: not a signed object.
     fn library(&self, fd: BorrowedFd<'_>) -> Result<Option<ObjectId>, Errno>;
 

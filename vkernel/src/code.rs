@@ -1,6 +1,7 @@
 //! The code of a release in a container's process: which files are mapped for which entry number, and what exec and mmap need to know of each object. Owns the way from a manifest to
 //! `loader`'s code file. The fact a newcomer gets wrong: this runs in the container's own process before it is locked down; nothing executable is mapped later (07, S4).
 
+use crate::arguments::Rules;
 use crate::failure::Failure;
 use crate::ring::Ring;
 use crate::store::Store;
@@ -49,7 +50,9 @@ pub fn load(verified: &Verified, files: &[PathBuf], store: Option<&Store>, ring:
     let shards = entries.iter().map(|e| e.elf.and_then(|_| positions.next()).map(|position| megabinary.by_position(position).expect("every object was linked"))).collect();
     let number = |e: &Entry<'_>| if e.elf.is_none() { programs.iter().position(|shard| *shard == e.shard) } else { None };
     let image = Image::map(&files[0]).map_err(|e| Failure::new("map megabinary", e, "check memory limits"))?;
-    Ok(Worker::new(entries.iter().map(|e| e.object(number(e))).collect(), shards, megabinary, image, ring))
+    let mut worker = Worker::new(entries.iter().map(|e| e.object(number(e))).collect(), shards, megabinary, image, ring);
+    worker.rules = Rules::of(verified);
+    Ok(worker)
 }
 
 /// Code that another linker made is not mapped.

@@ -6,6 +6,7 @@
 
 use crate::protocol::{self, Grant, HEAD_BYTES, SCRIPT_DEPTH};
 use crate::sys;
+use policy::manifest::Scripts;
 use policy::{Algorithm, Decision, Digest, Reason, Verified};
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -55,9 +56,19 @@ struct Key {
 
 /// One file, by every function the manifest uses.
 #[derive(Clone, Copy)]
-struct Digests {
+pub(crate) struct Digests {
     blake3: Digest,
     sha256: Option<Digest>,
+}
+
+impl Digests {
+    fn all(&self) -> Vec<Digest> {
+        self.sha256.into_iter().chain([self.blake3]).collect()
+    }
+
+    fn is(&self, expected: Option<Digest>) -> bool {
+        expected.is_none_or(|e| self.blake3 == e || self.sha256 == Some(e))
+    }
 }
 
 /// Scripts beyond this are refused: their size stands in no manifest, so nothing else bounds the work (07, S17).
@@ -94,6 +105,10 @@ impl Decider {
         self.hits
     }
 
+    pub(crate) fn verified(&self) -> Option<Arc<Verified>> {
+        self.verified.clone()
+    }
+
     fn believed(&self) -> &Verified {
         self.verified.as_deref().expect("asked before anything is looked at")
     }
@@ -120,7 +135,7 @@ impl Decider {
         if self.verified.is_none() {
             return Verdict::refused(libc::EACCES, NOT_BELIEVED);
         }
-        self.object(file, Wanted::Library)
+        self.object(file, Wanted::Library, None)
     }
 
     /// A program or a script.
@@ -129,12 +144,13 @@ impl Decider {
             return Verdict::refused(libc::EACCES, NOT_BELIEVED);
         }
         let mut owned: Option<OwnedFd> = None;
+        let mut expected = None;
         for scripts in 0..=SCRIPT_DEPTH {
             let file = owned.as_ref().map_or(file, AsFd::as_fd);
             let next = match self.interpreter(file) {
                 Err(refusal) => return Verdict { result: Err(refusal), digest: None },
                 Ok(None) => {
-                    let mut verdict = self.object(file, Wanted::Program);
+                    let mut verdict = self.object(file, Wanted::Program, expected);
                     if let Ok(grant) = &mut verdict.result {
                         grant.scripts = scripts;
                     }
@@ -142,27 +158,29 @@ impl Decider {
                 }
                 Ok(Some(next)) => next,
             };
-            if let Err(verdict) = self.script(file) {
-                return verdict;
-            }
+            expected = match self.script(file) {
+                Ok(digests) if !digests.is(expected) => return Verdict { result: refuse(libc::EACCES, Reason::OtherInterpreter.code()), digest: Some(digests.blake3) },
+                Ok(digests) => digests.all().into_iter().find_map(|d| self.believed().manifest().scripts.get(&d)?.interpreter_digest),
+                Err((refusal, digest)) => return Verdict { result: Err(refusal), digest },
+            };
             owned = Some(next);
         }
         Verdict::refused(libc::ELOOP, "script-depth")
     }
 
-    /// A script needs no row of its own; but one that is revoked or was left out at build time is refused.
-    fn script(&mut self, file: BorrowedFd<'_>) -> Result<(), Verdict> {
-        let digests = self.digests(file, Some(LARGEST_SCRIPT_BYTES)).map_err(|r| Verdict { result: Err(r), digest: None })?;
-        for digest in digests.sha256.into_iter().chain([digests.blake3]) {
-            let omitted = self.believed().manifest().omitted.iter().any(|o| o.digest == digest);
-            let reason = match () {
-                () if self.believed().revoked().has_file(&digest) => "revoked",
-                () if omitted => "omitted",
-                () => continue,
-            };
-            return Err(Verdict { result: refuse(libc::EACCES, reason), digest: Some(digest) });
+    /// A script needs a row of its own only where the release says so; but one that is revoked or was left out at build time is refused anyway. Gives the refusal and what was refused.
+    pub(crate) fn script(&mut self, file: BorrowedFd<'_>) -> Result<Digests, (Refusal, Option<Digest>)> {
+        let size = sys::fstat(file).map_err(|_| (Refusal { errno: libc::EACCES, reason: "unreadable" }, None))?.st_size as u64;
+        if self.listed_only() && !self.believed().has_size(size) {
+            return Err((Refusal { errno: libc::EACCES, reason: Reason::ScriptNotListed.code() }, None));
         }
-        Ok(())
+        let digests = self.digests(file, Some(LARGEST_SCRIPT_BYTES)).map_err(|refusal| (refusal, None))?;
+        let decision = policy::decide_script(self.believed(), &digests.all(), size);
+        decision.map(|()| digests).map_err(|reason| (Refusal { errno: libc::EACCES, reason: reason.code() }, Some(digests.blake3)))
+    }
+
+    fn listed_only(&self) -> bool {
+        self.believed().manifest().global_policies.scripts == Scripts::Listed
     }
 
     /// The interpreter named by a script's first line, opened inside the container's root.
@@ -179,6 +197,8 @@ impl Decider {
         }
         let (name, _) = match protocol::interpreter(&head[..length]) {
             None => return Ok(None),
+            // A shell would run it itself, and ask nobody.
+            Some(None) if self.listed_only() => return refuse(libc::EACCES, Reason::ScriptNotListed.code()),
             Some(None) => return refuse(libc::ENOEXEC, "script-without-interpreter"),
             Some(Some(found)) => found,
         };
@@ -192,7 +212,8 @@ impl Decider {
         }
     }
 
-    fn object(&mut self, file: BorrowedFd<'_>, wanted: Wanted) -> Verdict {
+    /// `expected`: the only file that may be meant, because a script's row says so.
+    fn object(&mut self, file: BorrowedFd<'_>, wanted: Wanted, expected: Option<Digest>) -> Verdict {
         let (size, digests) = match sys::fstat(file).map_err(|_| Refusal { errno: libc::EACCES, reason: "unreadable" }) {
             Err(refusal) => return Verdict { result: Err(refusal), digest: None },
             Ok(st) => match self.digests(file, None) {
@@ -200,13 +221,16 @@ impl Decider {
                 Ok(digests) => (st.st_size as u64, digests),
             },
         };
+        if !digests.is(expected) {
+            return Verdict { result: refuse(libc::EACCES, Reason::OtherInterpreter.code()), digest: Some(digests.blake3) };
+        }
         let ask = |digest: &Digest| match wanted {
             Wanted::Program => policy::decide_exec(self.believed(), digest, size),
             Wanted::Library => policy::decide_library(self.believed(), digest, size),
         };
         // Each digest may have a row or be revoked; a refusal other than "unknown" by either wins.
         let mut last = (Decision::Refuse(Reason::UnknownHash), digests.blake3);
-        for digest in digests.sha256.into_iter().chain([digests.blake3]) {
+        for digest in digests.all() {
             match ask(&digest) {
                 Decision::Refuse(Reason::UnknownHash) => {}
                 decision @ Decision::Allow { .. } => last = (decision, digest),
@@ -217,6 +241,8 @@ impl Decider {
             }
         }
         let result = match last.0 {
+            // A listed text without a `#!` line: Linux's own answer.
+            Decision::Allow { .. } if wanted == Wanted::Program && self.believed().manifest().scripts.contains_key(&last.1) => refuse(libc::ENOEXEC, "not-a-program"),
             Decision::Allow { entry } => Ok(Grant { entry, scripts: 0 }),
             Decision::Refuse(reason) => refuse(libc::EACCES, reason.code()),
         };
@@ -252,7 +278,11 @@ impl Decider {
     fn unknown_size(&self, file: &std::fs::File) -> Result<Digests, Refusal> {
         let mut magic = [0u8; 4];
         let is_elf = file.read_at(&mut magic, 0).is_ok_and(|n| n == 4) && magic == *b"\x7fELF";
-        if is_elf { refuse(libc::EACCES, Reason::UnknownSize.code()) } else { refuse(libc::ENOEXEC, "not-a-program") }
+        match () {
+            () if is_elf => refuse(libc::EACCES, Reason::UnknownSize.code()),
+            () if self.listed_only() => refuse(libc::EACCES, Reason::ScriptNotListed.code()),
+            () => refuse(libc::ENOEXEC, "not-a-program"),
+        }
     }
 }
 

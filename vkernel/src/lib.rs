@@ -3,11 +3,13 @@
 //! Owns processes, namespaces, mounts, seccomp. Knows nothing of x86 or wasm: workers are `loader`'s and `syscalls`' code behind
 //! `worker`. The fact a newcomer gets wrong: exactly two host processes start a container, this one and its init, which never executes a file.
 
+pub mod arguments;
 pub mod audit;
 pub mod cgroup;
 pub mod check;
 pub mod cli;
 pub mod code;
+pub mod command;
 pub mod commands;
 pub mod container;
 pub mod decide;

@@ -1,7 +1,8 @@
 //! The words worker and supervisor exchange inside an intercepted `execveat`. Owns register layout and answer format, nothing else.
 //!
 //! A request is `execveat(fd, "", MARK, note, AT_EMPTY_PATH)`: `fd` is the object, `MARK` (in the place of argv) says what is asked, `note`
-//! (in the place of envp) points to the path as the guest wrote it, NUL-terminated, for the audit log only.
+//! (in the place of envp) points to the path as the guest wrote it, NUL-terminated, for the audit log only. A sixth argument, which the kernel does not
+//! know, points to what `arguments` tells of argv and the environment, where the release has rules for them; 0 elsewhere.
 //!
 //! The fact a newcomer gets wrong: the marks are not hidden passwords. They are non-canonical addresses, so that the same call made without
 //! a supervisor could only ever fail with EFAULT, and a native exec, which needs a readable argv, can never look like a request.

@@ -4,8 +4,10 @@
 //! The fact a newcomer gets wrong: every access by pid (its descriptor, its memory) can hit another process that got the same pid, so
 //! nothing learned by pid counts until the request is seen to be still waiting afterwards.
 
+use crate::arguments;
 use crate::audit::{Audit, Decision, Event, Record};
 use crate::cgroup::Cgroup;
+use crate::command::{self, Judgement};
 use crate::decide::{Decider, Verdict};
 use crate::failure::Failure;
 use crate::journal::Journal;
@@ -162,22 +164,45 @@ impl Supervisor<'_> {
             _ => return self.refuse_native(request),
         };
         let mut path = None;
-        let verdict = match object(&self.listener, request) {
+        let mut verdict = match object(&self.listener, request) {
             Err(reason) => Verdict::refused(libc::EACCES, reason),
             Ok(file) => {
                 path = self.audit.enabled().then(|| sys::path_of(file.as_fd())).flatten();
                 if event == Event::Exec { self.decider.program(file.as_fd()) } else { self.decider.library(file.as_fd()) }
             }
         };
+        let judgement = match &verdict.result {
+            // Of a script the interpreter's command line comes next, in a request of its own.
+            Ok(grant) if event == Event::Exec && grant.scripts == 0 => self.judge(request, grant.entry),
+            _ => Judgement::default(),
+        };
+        if let Some(refusal) = judgement.refusal {
+            verdict = Verdict { result: Err(refusal), digest: judgement.digest.or(verdict.digest) };
+        }
         let asked = self.text(request, request.args[3]);
         let (answer, mut record) = match verdict.result {
+            Ok(grant) if judgement.audited => (Answer::Value(grant.encode()), Record::new(event, Decision::Allowed, command::AUDITED)),
             Ok(grant) => (Answer::Value(grant.encode()), Record::new(event, Decision::Allowed, "listed")),
             Err(refusal) => (Answer::Errno(refusal.errno), Record::new(event, Decision::Denied, refusal.reason)),
         };
         record.hash = verdict.digest.map(|d| d.to_string());
         record.detail = asked.is_some().then(|| path.clone()).flatten().filter(|p| asked.as_ref() != Some(p)).map(|p| format!("is {p}"));
         record.path = asked.or(path);
+        record.detail = judgement.detail.or(record.detail);
+        record.stripped = judgement.stripped;
         (answer, record)
+    }
+
+    /// What the command line of a granted program adds.
+    fn judge(&mut self, request: &Request, entry: u32) -> Judgement {
+        let (pid, at) = (request.pid, request.args[5]);
+        let told = if at == 0 { None } else { arguments::unpack(|length| sys::read_memory(pid, at, length)) };
+        let told = told.filter(|_| self.listener.still_waits(request));
+        let listener = &self.listener;
+        command::judge(&mut self.decider, entry, told.as_ref(), |name| {
+            let file = command::open_as(pid, name)?;
+            if listener.still_waits(request) { Ok(file) } else { Err(std::io::ErrorKind::NotFound.into()) }
+        })
     }
 
     /// A string in the sender's memory, for the log.

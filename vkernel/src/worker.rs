@@ -4,10 +4,11 @@
 //! The fact a newcomer gets wrong: a worker holds no descriptor, not even of the image. Read-only segments are second mappings of the one
 //! shared mapping of the image (mremap with old size 0), writable ones are private copies.
 
+use crate::arguments::Rules;
 use crate::container::GuestMain;
 use crate::failure::Failure;
-use crate::protocol::{EXEC_MARK, LIBRARY_MARK};
-use crate::request::ask;
+use crate::protocol::LIBRARY_MARK;
+use crate::request::{ask, ask_with};
 use crate::ring::{Note, Ring};
 use crate::wasi;
 use loader::{Form, Kernel, Machine, Megabinary, Next, ShardId};
@@ -57,6 +58,8 @@ pub struct Worker {
     pub form: Form,
     /// How allow-lists are kept.
     pub watch: Watch,
+    /// What is told of arguments, and which variables programs do not get.
+    pub rules: Rules,
     /// Entry number of the running program.
     program: AtomicU32,
 }
@@ -68,7 +71,7 @@ unsafe impl Sync for Worker {}
 
 impl Worker {
     pub fn new(objects: Vec<Object>, shards: Vec<Option<ShardId>>, megabinary: &'static Megabinary, image: Image, ring: Option<&'static Ring>) -> Self {
-        Self { objects, shards, megabinary, image, ring, form: Form::Both, watch: Watch::default(), program: AtomicU32::new(0) }
+        Self { objects, shards, megabinary, image, ring, form: Form::Both, watch: Watch::default(), rules: Rules::default(), program: AtomicU32::new(0) }
     }
 
     fn note(&self, nr: u64, reason: u32, detail: u64) {
@@ -99,14 +102,18 @@ impl Worker {
 }
 
 impl Host for Worker {
-    fn exec(&self, fd: BorrowedFd<'_>, _argv: &[CString], _envp: &[CString], _flags: i32) -> Result<ObjectId, Errno> {
-        let grant = ask(fd, EXEC_MARK, None).map_err(Errno)?;
+    fn exec(&self, fd: BorrowedFd<'_>, argv: &[CString], envp: &[CString], _flags: i32) -> Result<ObjectId, Errno> {
+        let grant = ask_with(fd, self.rules.tell(argv, envp).as_deref()).map_err(Errno)?;
         let known = self.objects.get(grant.entry as usize - 1).is_some();
         match grant.scripts {
             _ if !known => Err(Errno::EACCES),
             0 => Ok(ObjectId(grant.entry)),
             _ => Ok(ObjectId::SCRIPT),
         }
+    }
+
+    fn environment(&self, id: ObjectId, envp: Vec<CString>) -> Vec<CString> {
+        self.rules.environment(id.0, envp)
     }
 
     fn library(&self, fd: BorrowedFd<'_>) -> Result<Option<ObjectId>, Errno> {

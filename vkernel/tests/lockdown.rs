@@ -1,7 +1,7 @@
 //! A real container with a native program in the place of the guest: tries to escape and asks for execs, and reports through shared memory.
 //! Needs root; without it the tests fail, they do not skip.
 
-use policy::manifest::{Artifact, Binary, Elf, Form, GlobalPolicies, Library, Manifest, Networking, Overrides, Prot, Segment};
+use policy::manifest::{Artifact, Binary, Elf, Form, GlobalPolicies, Inline, Library, Manifest, Networking, Overrides, Prot, Scripts, Segment};
 use policy::{Digest, PrivateKey, Revocations, TrustedKeys, Verified};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
@@ -66,7 +66,13 @@ fn verified() -> Verified {
             file: "aot/x".into(),
             digest: Digest::blake3(b"artifact"),
         }],
-        global_policies: GlobalPolicies { default_syscalls: BTreeSet::from(["read".into()]), networking: Networking::None, forbid_permissive: false },
+        global_policies: GlobalPolicies {
+            default_syscalls: BTreeSet::from(["read".into()]),
+            networking: Networking::None,
+            forbid_permissive: false,
+            scripts: Scripts::Any,
+            inline: Inline::Allow,
+        },
         binaries: BTreeMap::from([(Digest::blake3(TOOL), binary)]),
         libraries: BTreeMap::from([(Digest::blake3(LIBRARY), library)]),
         scripts: BTreeMap::new(),

@@ -83,6 +83,7 @@ pub(crate) fn become_program(t: &mut Thread, mut p: Prepared) -> Result<(), Errn
     crate::thread::walk_robust_list(t);
     let object = host.object(p.id);
     p.argv = object.arguments.applied(std::mem::take(&mut p.argv));
+    p.envp = host.environment(p.id, std::mem::take(&mut p.envp));
     host.becoming(p.id, &p.path, &p.argv);
     host.unbind_all();
     let limits = process.limits();

@@ -3,14 +3,17 @@
 //! Owns how scan results, addresses, shards and artifacts become rows. The fact a newcomer gets wrong: nothing of the build machine may enter (no times, no host paths): two builds of one image give equal bytes.
 
 use crate::compile::{TARGET, cpu_features};
+use crate::interpreter;
 use crate::scan::{Inventory, Object};
 use crate::wasi::Programs;
 use anyhow::Context;
 use megabinary::section::ShardRow;
-use policy::manifest::{Artifact, Binary, Coverage, Elf, Form, GlobalPolicies, Library, Manifest, Networking, Omitted, Overrides, ProgramSyscalls, Prot, Script, Segment};
+use policy::manifest::{
+    Artifact, Binary, Coverage, Elf, Form, GlobalPolicies, Inline, Library, Manifest, Networking, Omitted, Overrides, ProgramSyscalls, Prot, Script, Scripts, Segment,
+};
 use policy::unread::Unread;
 use policy::{Digest, canonical};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use syscalls::table::Support;
@@ -24,8 +27,8 @@ pub struct Release {
     pub policy: PolicyFile,
 }
 
-/// `--policy FILE`: the allow-lists. What is left out is as without a file.
-#[derive(Clone, Debug, Deserialize)]
+/// `--policy FILE`: the allow-lists and the rules about scripts. What is left out is as without a file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyFile {
     #[serde(default = "every_call")]
@@ -34,7 +37,11 @@ pub struct PolicyFile {
     pub networking: Networking,
     #[serde(default)]
     pub forbid_permissive: bool,
-    /// Guest path → additional system calls.
+    #[serde(default)]
+    pub scripts: Scripts,
+    #[serde(default)]
+    pub inline: Inline,
+    /// Guest path → what is different there.
     #[serde(default)]
     pub overrides: BTreeMap<String, Overrides>,
 }
@@ -51,7 +58,7 @@ impl PolicyFile {
     /// Reads a policy file; without one, every system call that vkernel implements is allowed, and no network.
     pub fn read(path: Option<&Path>) -> anyhow::Result<PolicyFile> {
         let Some(path) = path else {
-            return Ok(PolicyFile { default_syscalls: every_call(), networking: Networking::None, forbid_permissive: false, overrides: BTreeMap::new() });
+            return serde_json::from_value(serde_json::json!({})).context("everything may be left out");
         };
         let bytes = std::fs::read(path).with_context(|| format!("cannot read policy {}", path.display()))?;
         let value = canonical::parse(&bytes).with_context(|| format!("policy {}", path.display()))?;
@@ -61,6 +68,19 @@ impl PolicyFile {
             anyhow::ensure!(syscalls::table::rows().any(|r| r.name == name), "policy {}: {name:?} is no system call vkernel has a row for", path.display());
         }
         Ok(policy)
+    }
+
+    /// Of the program at this path: what the file says, and what the catalogue of interpreters says where the file is silent.
+    pub fn overrides_of(&self, path: &str) -> Overrides {
+        let mut overrides = self.overrides.get(path).cloned().unwrap_or_default();
+        if let Some(row) = interpreter::of(path) {
+            overrides.interpreter.get_or_insert_with(|| row.line.clone());
+            let ruled = self.scripts == Scripts::Listed || overrides.inline.unwrap_or(self.inline) != Inline::Allow;
+            if ruled {
+                overrides.strip.get_or_insert_with(|| row.strip.clone());
+            }
+        }
+        overrides
     }
 }
 
@@ -91,7 +111,7 @@ pub fn container_id(release: &Release, found: &Inventory, wasi: &Programs) -> Di
     let programs: BTreeMap<String, String> = wasi.rows().map(|(p, row)| (row.digest.to_string(), p.shard().to_string())).collect();
     let value = serde_json::json!({
         "name": release.name, "serial": release.serial, "version": release.version, "files": files,
-        "default_syscalls": release.policy.default_syscalls, "networking": release.policy.networking, "forbid_permissive": release.policy.forbid_permissive, "overrides": release.policy.overrides,
+        "policy": release.policy,
         "programs": programs,
     });
     Digest::blake3(&canonical::to_bytes(&value))
@@ -100,10 +120,18 @@ pub fn container_id(release: &Release, found: &Inventory, wasi: &Programs) -> Di
 /// Everything but the signatures.
 pub fn manifest(release: &Release, found: &Inventory, wasi: &Programs, built: &[Built<'_>], made: Vec<Made>, megabinary: (String, Digest)) -> Manifest {
     let artifact = |m: Made| Artifact { target: TARGET.into(), cpu_features: cpu_features(), engine: m.engine, shard: m.shard, form: m.form, file: m.file, digest: m.digest };
-    let programs = built.iter().filter(|b| b.object.program).map(|b| (b.digest, binary(b, release))).chain(wasi.binaries(&release.policy.overrides));
+    let programs = built.iter().filter(|b| b.object.program).map(|b| (b.digest, binary(b, release))).chain(wasi.binaries(&release.policy));
     let libraries = built.iter().filter(|b| b.object.library).map(|b| (b.digest, library(b)));
     let scripts = found.scripts.iter().map(|(d, s)| {
-        let script = Script { path: s.path.clone(), size: s.size, sha256: Some(s.sha256), entry: 0, interpreter: s.interpreter.clone(), argument: s.argument.clone() };
+        let script = Script {
+            path: s.path.clone(),
+            size: s.size,
+            sha256: Some(s.sha256),
+            entry: 0,
+            interpreter: s.interpreter.clone(),
+            interpreter_digest: s.interpreter_digest,
+            argument: s.argument.clone(),
+        };
         (*d, script)
     });
     let omitted =
@@ -121,6 +149,8 @@ pub fn manifest(release: &Release, found: &Inventory, wasi: &Programs, built: &[
             default_syscalls: release.policy.default_syscalls.clone(),
             networking: release.policy.networking,
             forbid_permissive: release.policy.forbid_permissive,
+            scripts: release.policy.scripts,
+            inline: release.policy.inline,
         },
         binaries: programs.collect(),
         libraries: libraries.collect(),
@@ -143,7 +173,7 @@ fn binary(b: &Built<'_>, release: &Release) -> Binary {
         entry_point: format!("{name}_start"),
         shard: Some(b.row.shard),
         elf: Some(elf(b)),
-        overrides: release.policy.overrides.get(&b.object.path).cloned().unwrap_or_default(),
+        overrides: release.policy.overrides_of(&b.object.path),
         coverage: Some(Unread::of(&b.coverage)),
         syscalls: b.syscalls.as_ref().map(Unread::of),
         args: Vec::new(),

@@ -16,6 +16,7 @@ pub mod coverage;
 pub mod elf_image;
 pub mod fetching;
 mod instruction;
+pub mod interpreter;
 pub mod inventory;
 pub mod lifting;
 pub mod link;

@@ -32,6 +32,70 @@ and the bytes by their SHA\-256
 .PP
 .BR vkernel (1)
 reads none of them: the manifest's own signature is what counts.
+.SH POLICY
+.B \-\-policy FILE
+is a JSON object; what it leaves out is as without a file.
+.TP
+.B default_syscalls
+names of system calls that every program may make
+.TP
+.BR networking ", " forbid_permissive
+none, loopback, restricted or host; true if no host may run the release with \-\-permissive
+.TP
+.BR scripts ": any | listed"
+With listed, a script runs only if a row of the manifest has its hash: whether it is executed itself or named to an interpreter
+.RB ( "bash ./x" ).
+Which scripts have rows is said by
+.B \-\-scripts
+and
+.BR \-\-include ;
+the latter also takes program text without a #! line, by its suffix
+.RB ( "\-\-include /app/main.py" ).
+A row names the interpreter's hash, too: replaced by another file, even a listed one, it does not run the script.
+.TP
+.BR inline ": allow | audit | deny"
+What becomes of program text that an interpreter is given on its command line
+.RB ( "sh \-c" ", " "python3 \-c" ", " "awk \(aqBEGIN ...\(aq" )
+or reads from standard input, another descriptor, or the caller's home (login and interactive shells). With deny the exec is EACCES, for system(3) too; with audit it runs, and its record has the reason inline\-audited.
+.TP
+.B overrides
+from a program's path to what is different for it:
+.B syscalls
+(added to the default ones),
+.B inline
+(instead of the global one),
+.B strip
+(variables that it does not get: names, or beginnings of names followed by *), and
+.B interpreter
+(how its command line is read).
+.PP
+Interpreters are known by a catalogue: bash, dash, busybox, python, perl, awk, node, lua and ruby. Its row is written into the manifest where the file has no
+.B interpreter
+for a program of such a name; and, where rules about scripts or program text hold for it, its list of variables where the file has no
+.B strip
+(BASH_ENV, PYTHON*, PERL*, LD_* ...; an empty list strips nothing). Without such rules nothing is stripped. A row
+.RB ( "recompiler\-build schema" )
+lists the options that leave the named file in charge:
+.B flags
+(letters that may share a word),
+.B words
+(whole words, and options with one value, \(dq\-o errexit\(dq),
+.B values
+(options with any value),
+.B files
+(options whose value is a file of program text, which must be listed) and
+.B ends
+(options after which nothing runs). Every other option counts as program text. For instance, a program that takes a script and nothing else:
+.PP
+.nf
+{"scripts": "listed", "inline": "deny", "overrides": {"/opt/shop/rules": {"interpreter": {"words": ["\-\-"]}, "strip": ["RULES_*"]}}}
+.fi
+.PP
+What these rules do not cover: what a running interpreter reads besides
+.RB ( source ", " import ", " eval ,
+a module's directory); and a listed script that the guest may write is judged before the interpreter opens it again, so run containers with
+.BR \-\-read\-only .
+A worker that was taken over can tell other arguments than it uses; it runs nothing but signed code.
 .SH "HOW TO ROTATE A KEY"
 A manifest can carry signatures of several keys, and a host believes it if one of the keys that it trusts signed
 .RB ( \-\-threshold

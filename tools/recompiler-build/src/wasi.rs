@@ -3,12 +3,13 @@
 //! Owns reading and checking them, and their rows in the manifest; the demands on a module are `megabinary`'s. The fact a newcomer gets wrong: a row is keyed by the hash of the *file* that execve finds. For a program of the user's that is the
 //! module itself; for a polyfill it is what the module runs in the place of.
 
+use crate::assemble::PolicyFile;
 use crate::polyfill;
 use crate::scan::rootfs::Rootfs;
 use anyhow::{Context, ensure};
 use megabinary::{WasiFacts, WasiInput};
 use policy::Digest;
-use policy::manifest::{AgentTool, Binary, Overrides, ProgramSyscalls, SyscallEvidence};
+use policy::manifest::{AgentTool, Binary, ProgramSyscalls, SyscallEvidence};
 use policy::unread::Unread;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -126,7 +127,7 @@ impl Programs {
     }
 
     /// The rows of `binaries`.
-    pub fn binaries<'a>(&'a self, overrides: &'a BTreeMap<String, Overrides>) -> impl Iterator<Item = (Digest, Binary)> + 'a {
+    pub fn binaries<'a>(&'a self, policy: &'a PolicyFile) -> impl Iterator<Item = (Digest, Binary)> + 'a {
         self.rows().map(|(program, row)| {
             let evidence = SyscallEvidence { possible: program.syscalls.clone(), ..SyscallEvidence::default() };
             let binary = Binary {
@@ -137,7 +138,7 @@ impl Programs {
                 entry_point: format!("{}_start", program.name),
                 shard: Some(program.shard()),
                 elf: None,
-                overrides: overrides.get(&row.path).cloned().unwrap_or_default(),
+                overrides: policy.overrides_of(&row.path),
                 coverage: None,
                 syscalls: Some(Unread::of(&ProgramSyscalls { linked: evidence.clone(), reachable: evidence, opens_objects: false })),
                 args: row.args.clone(),

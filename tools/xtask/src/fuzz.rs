@@ -16,6 +16,7 @@ const FLAGS: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cll
 /// Name and longest input.
 const TARGETS: &[(&str, u32)] = &[
     ("audit_log", 1 << 12),
+    ("command_line", 1 << 10),
     ("elf_discover", 1 << 16),
     ("elf_scan", 1 << 16),
     ("lift_code", 1 << 9),
@@ -79,6 +80,13 @@ fn seed(name: &str, corpus: &Path) -> anyhow::Result<()> {
             let lines =
                 [record("policy-load", "syscalls-recorded", ""), record("exec", "listed", ""), record("syscall", "used", "read"), record("syscall", "would-refuse", "uname")];
             put("run", lines.concat().as_bytes())?
+        }
+        "command_line" => {
+            let shell = r#"{"flags":"ex","words":["--","-o errexit"],"values":["-O"],"files":["--rcfile"],"ends":["--help"],"plus":true}"#;
+            put("shell", format!("{shell}\0sh\0-ex\0+o\0errexit\0--rcfile=a\0--\0b\0-c").as_bytes())?;
+            let multicall = r#"{"multicall":{"name":"box","applets":{"awk":{"files":["-f"],"attached":true,"text_first":true}}}}"#;
+            put("multicall", format!("{multicall}\0/bin/box\0awk\0-fa\0-f\0b").as_bytes())?;
+            put("told", &[&[23u32, 2, 1].map(u32::to_le_bytes).concat()[..], b"sh\0-c\0LD_X\0"].concat())?;
         }
         "elf_discover" | "elf_scan" => put("true", &fs::read("/usr/bin/true")?)?,
         "packages" => {

@@ -14,6 +14,9 @@ const IN_IMAGE: &str = "usr/local/lib/twins";
 /// Packages of programs in Go, OCaml and Haskell, and the programs.
 const FOREIGN: [(&str, &str); 4] = [("age", "/usr/bin/age"), ("age", "/usr/bin/age-keygen"), ("unison-2.52", "/usr/bin/unison-2.52"), ("cpphs", "/usr/bin/cpphs")];
 
+/// Packages of interpreters that the base system lacks, and what they need.
+const INTERPRETERS: [&str; 5] = ["busybox-static", "python3.11-minimal", "libpython3.11-minimal", "libexpat1", "zlib1g"];
+
 /// Enough to run every input ever found, and to notice a target that no longer works; `cargo xtask suite fuzz` searches.
 const FUZZ_SECONDS: u32 = 24;
 
@@ -72,6 +75,7 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
             "reproducible",
             "run",
             "sbom",
+            "scripts",
             "signers",
             "supply",
             "syscalls",
@@ -135,12 +139,15 @@ fn image(rootfs: &Path) -> anyhow::Result<PathBuf> {
     Ok(image)
 }
 
-/// Programs in languages with conventions of their own, and a secret for them to keep.
+/// Programs in languages with conventions of their own, with a secret for them to keep, and interpreters.
 fn foreign(image: &Path) -> anyhow::Result<()> {
     for (package, program) in FOREIGN {
         if !image.join(&program[1..]).exists() {
             rootfs::add_package(image, package)?;
         }
+    }
+    if !["usr/bin/python3.11", "bin/busybox"].iter().all(|program| image.join(program).exists()) {
+        INTERPRETERS.iter().try_for_each(|package| rootfs::add_package(image, package))?;
     }
     let share = image.join("usr/local/share/twins");
     if !share.join("secret.age").exists() {

@@ -66,6 +66,9 @@ pub struct Record {
     /// Number of a system call; its name is the detail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nr: Option<u32>,
+    /// Names of variables that the program did not get.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stripped: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_us: Option<f64>,
     /// The record was made by a worker, which may be compromised.
@@ -86,6 +89,7 @@ impl Record {
             path: None,
             detail: None,
             nr: None,
+            stripped: Vec::new(),
             latency_us: None,
             from_worker: false,
         }

@@ -51,16 +51,21 @@ Signals sent to
 .B vkernel run
 are passed on to the guest's first program. It is pid 1 of its namespace, so Linux discards signals it has no handler for, as with podman.
 .SH "AUDIT LOG"
-One JSON object per line with the members time, container, event, decision, reason, and where they apply pid, hash, path, detail, nr, latency_us and from_worker.
+One JSON object per line with the members time, container, event, decision, reason, and where they apply pid, hash, path, detail, nr, stripped, latency_us and from_worker.
 Events: policy-load, signature-failure, container-start, container-stop, exec, library, native-exec, syscall, guest, out-of-memory, dropped, daemon.
 Each exec has exactly one record, even if its supervisor is killed: one that was not decided then is denied with the reason supervisor\-died.
+Where a release has rules about scripts and program text (POLICY in
+.BR recompiler\-build (1)),
+execs are denied with the reasons script\-not\-listed, other\-interpreter (the script's row names another file) and inline\-denied, or allowed with inline\-audited; the detail says which script, or which option made it program text, never the text. arguments\-untold is a worker that kept silent. The names of variables that the program did not get are in stripped.
+.B \-\-permissive
+relaxes none of this.
 A system call has its number in nr, its name in detail and its program's path. Its reasons: syscall\-not\-listed, syscall\-not\-implemented; would\-refuse, made because of \-\-permissive; used, listed and recorded because of \-\-record\-syscalls. The start of such a container has a policy\-load record with the reason permissive or syscalls\-recorded.
 Records with from_worker come from inside the container and are as trustworthy as it is.
 .PP
 With
 .B \-\-audit journald
 each record is one of systemd's journal, with the fields MESSAGE, PRIORITY (4 for what was denied, else 6), SYSLOG_IDENTIFIER=vkernel, MESSAGE_ID=11ec81fc2be746c2b0798844345b4aac, and one for each member:
-VKERNEL_TIME, VKERNEL_CONTAINER, VKERNEL_EVENT, VKERNEL_DECISION, VKERNEL_REASON, VKERNEL_PID, VKERNEL_HASH, VKERNEL_PATH, VKERNEL_DETAIL, VKERNEL_NR, VKERNEL_LATENCY_US and VKERNEL_FROM_WORKER; for instance
+VKERNEL_TIME, VKERNEL_CONTAINER, VKERNEL_EVENT, VKERNEL_DECISION, VKERNEL_REASON, VKERNEL_PID, VKERNEL_HASH, VKERNEL_PATH, VKERNEL_DETAIL, VKERNEL_NR, VKERNEL_STRIPPED, VKERNEL_LATENCY_US and VKERNEL_FROM_WORKER; for instance
 .nf
 
 journalctl SYSLOG_IDENTIFIER=vkernel VKERNEL_DECISION=denied \-o verbose

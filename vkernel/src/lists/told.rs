@@ -44,6 +44,9 @@ pub(super) fn difference(d: &Comparison) -> String {
     if let Some(turn) = &d.forbid_permissive {
         let _ = writeln!(out, "--permissive: {}", if turn.new { "forbidden now" } else { "no longer forbidden" });
     }
+    if let Some(turn) = &d.scripts {
+        let _ = writeln!(out, "scripts that run: {:?} -> {:?}", turn.old, turn.new);
+    }
     for program in &d.added {
         let _ = writeln!(out, "new program {}  {}", program.path, program.digest);
         with_meaning(&mut out, '+', &program.syscalls);
@@ -52,6 +55,7 @@ pub(super) fn difference(d: &Comparison) -> String {
         let _ = writeln!(out, "gone: {}  {}", program.path, program.digest);
     }
     changes(&mut out, &d.changed);
+    d.changed.iter().for_each(|change| rules(&mut out, change));
     files(&mut out, &d.other_files);
     out
 }
@@ -67,6 +71,20 @@ fn changes(out: &mut String, changed: &[Change]) {
         let _ = writeln!(out, "{}{rebuilt}", paths(group.iter().map(|c| c.path.as_str())));
         with_meaning(out, '+', newly);
         with_meaning(out, '-', no_longer);
+    }
+}
+
+/// What is ruled about a program besides its calls.
+fn rules(out: &mut String, change: &Change) {
+    if let Some(turn) = &change.inline {
+        let _ = writeln!(out, "{}: program text: {:?} -> {:?}", change.path, turn.old, turn.new);
+    }
+    if let Some(turn) = &change.strip {
+        let words = |names: &BTreeSet<String>| if names.is_empty() { "none".to_owned() } else { self::names(names) };
+        let _ = writeln!(out, "{}: variables it does not get: {} -> {}", change.path, words(&turn.old), words(&turn.new));
+    }
+    if change.read_otherwise {
+        let _ = writeln!(out, "{}: its command line is read in another way", change.path);
     }
 }
 

@@ -35,11 +35,10 @@ fn portable(image: &str) -> String {
 
 /// The unsigned statement of a build whose files are written.
 pub fn of(b: &Build, found: &Inventory, m: &Manifest, directory: &Path) -> anyhow::Result<Vec<u8>> {
-    let policy = json!({ "default_syscalls": b.release.policy.default_syscalls, "networking": b.release.policy.networking, "overrides": b.release.policy.overrides });
     let parameters = json!({
         "source": b.source.image.as_deref().map_or("rootfs".into(), portable),
         "include": b.include, "scripts": word(&b.scripts), "tier": word(&b.tier),
-        "name": m.name, "serial": m.serial, "version": m.version, "policy": policy,
+        "name": m.name, "serial": m.serial, "version": m.version, "policy": b.release.policy,
     });
     let engines: BTreeSet<&str> = m.artifacts.iter().map(|a| a.engine.as_str()).collect();
     let predicate = json!({

@@ -30,7 +30,7 @@ pub struct ReleaseArgs {
     /// Who builds, as a URI, for the provenance.
     #[arg(long, value_name = "URI", default_value = attest::BUILDER)]
     pub builder_id: String,
-    /// JSON file with default_syscalls, networking, forbid_permissive and per-path overrides [default: every call vkernel has, no network].
+    /// JSON file with default_syscalls, networking, forbid_permissive, scripts, inline and per-path overrides; see POLICY in the manual page [default: every call vkernel has, no network, any script].
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
     /// Print the build's figures as JSON.

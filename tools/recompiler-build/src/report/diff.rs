@@ -4,6 +4,7 @@
 //! library and a wider allow-list show up; a program that was not there before gained everything it can.
 
 use super::facts::{Can, Facts, File, POWERS};
+use super::release::RULES;
 use policy::Digest;
 use policy::manifest::Networking;
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,6 +89,12 @@ fn notes(old: &Facts, new: &Facts, before: String, after: String) -> Vec<String>
         && before != now
     {
         notes.push(format!("Network: {} before, {} now.", network(before), network(now)));
+    }
+    let rules = |f: &Facts| f.identity.iter().find(|(name, _)| *name == RULES).map(|(_, text)| text.clone());
+    if let (Some(before), Some(now)) = (rules(old), rules(new))
+        && before != now
+    {
+        notes.push(format!("Scripts before: {before}. Now: {now}."));
     }
     if old.title != new.title && new.networking.is_some() {
         notes.push(format!("The earlier release has another name: {}.", old.title));

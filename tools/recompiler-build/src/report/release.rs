@@ -6,7 +6,7 @@ use super::facts::{Facts, File, Kind, Omitted};
 use super::linked;
 use crate::verifying;
 use anyhow::Context;
-use policy::manifest::{Binary, Library, Manifest, Script};
+use policy::manifest::{Binary, Inline, Library, Manifest, Script, Scripts};
 use policy::unread::Unread;
 use policy::{Digest, canonical};
 use serde::Serialize;
@@ -57,6 +57,7 @@ pub(super) fn from_manifest(m: &Manifest) -> anyhow::Result<Facts> {
             ("Megabinary", m.megabinary_digest.to_string()),
             ("Runtime", format!("vkernel {}", m.vkernel_version)),
             ("Signed by", signers),
+            (RULES, rules(m)),
         ],
         files,
         omitted: omitted.collect(),
@@ -69,6 +70,24 @@ pub(super) fn from_manifest(m: &Manifest) -> anyhow::Result<Facts> {
 /// Of a manifest that `read` has checked.
 fn stated<T: Serialize + DeserializeOwned>(unread: &Option<Unread<T>>) -> Option<T> {
     unread.as_ref()?.read().ok()
+}
+
+/// Name of the row that says which scripts run and what becomes of program text.
+pub(super) const RULES: &str = "Scripts";
+
+fn rules(m: &Manifest) -> String {
+    let scripts = match m.global_policies.scripts {
+        Scripts::Any => "any that a program of this release runs",
+        Scripts::Listed => "the listed ones only",
+    };
+    let word = |inline| match inline {
+        Inline::Allow => "runs",
+        Inline::Audit => "runs and is recorded",
+        Inline::Deny => "is refused",
+    };
+    let own = m.binaries.values().filter_map(|b| Some(format!("{}: {}", b.path, word(b.overrides.inline?)))).collect::<Vec<_>>();
+    let but = if own.is_empty() { String::new() } else { format!(" (but {})", own.join(", ")) };
+    format!("{scripts}; program text given to interpreters {}{but}", word(m.global_policies.inline))
 }
 
 fn program(m: &Manifest, digest: &Digest, b: &Binary) -> File {

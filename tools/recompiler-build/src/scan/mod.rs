@@ -10,6 +10,7 @@ mod scripts;
 pub mod search;
 pub mod shebang;
 
+use crate::interpreter;
 use elf::{ElfError, ElfFacts};
 use policy::Digest;
 use rootfs::{Kind, Rootfs, RootfsError};
@@ -35,6 +36,8 @@ pub enum ScanError {
     Jit { path: String, object: String, engine: &'static str, evidence: String },
     #[error("{path}: is neither an ELF file nor a script: leave it out")]
     NotExecutable { path: String },
+    #[error("{path}: is text for {interpreter}, and no program of that name is included: name it with --include")]
+    NoInterpreter { path: String, interpreter: String },
     #[error("nothing to run was found: name programs with --include PATH")]
     Nothing,
 }
@@ -55,6 +58,8 @@ pub struct Script {
     pub size: u64,
     pub sha256: Digest,
     pub interpreter: String,
+    /// Of the file that the interpreter's path leads to.
+    pub interpreter_digest: Option<Digest>,
     pub argument: Option<String>,
 }
 
@@ -81,7 +86,7 @@ pub enum Scripts {
     /// Those named by --include or in directories named by it.
     #[default]
     Included,
-    /// Every executable script of the image that the included programs can run.
+    /// Every text of the image that begins with #! and that the included programs can run.
     All,
 }
 
@@ -104,17 +109,22 @@ struct Scanner<'a> {
 /// Scans an image for the included paths: files, or directories with everything in them.
 pub fn scan(rootfs: &Rootfs, include: &[String], scripts: Scripts, replaced: BTreeSet<String>) -> Result<Inventory, ScanError> {
     let mut s = Scanner { rootfs, search: Search::of(rootfs), found: Inventory::default(), replaced };
+    let mut texts = Vec::new();
     for path in include {
         match rootfs.resolve(path)? {
-            (file, Kind::File) => s.program(&file, 0)?,
+            (file, Kind::File) => match s.program(&file, 0) {
+                Err(ScanError::NotExecutable { path }) if interpreter::of_text(&path).next().is_some() => texts.push(path),
+                done => done?,
+            },
             (directory, Kind::Directory) => s.directory(&directory)?,
         }
     }
     if s.found.objects.is_empty() && s.replaced.is_empty() {
         return Err(ScanError::Nothing);
     }
+    texts.iter().try_for_each(|path| scripts::text(rootfs, &mut s.found, &s.replaced, path))?;
     if scripts == Scripts::All {
-        scripts::all(rootfs, &mut s.found)?;
+        scripts::all(rootfs, &mut s.found, &s.replaced)?;
     }
     s.found.omitted.sort_by(|a, b| a.path.cmp(&b.path));
     s.found.omitted.dedup_by(|a, b| a.path == b.path);
@@ -186,7 +196,8 @@ impl Scanner<'_> {
         let digest = Digest::blake3(&content.bytes);
         self.found.paths.insert(path.clone(), digest);
         let (size, sha256) = (content.bytes.len() as u64, Digest::sha256(&content.bytes));
-        let script = self.found.scripts.entry(digest).or_insert_with(|| Script { path: path.clone(), size, sha256, interpreter, argument });
+        let interpreter_digest = scripts::digest_at(self.rootfs, &self.found, &self.replaced, &interpreter);
+        let script = self.found.scripts.entry(digest).or_insert_with(|| Script { path: path.clone(), size, sha256, interpreter, interpreter_digest, argument });
         if path < script.path {
             script.path = path;
         }

@@ -1,21 +1,23 @@
-//! Every script of an image that the included programs can run.
+//! Every script of an image that the included programs can run, and program text without a `#!` line that was named.
 //!
-//! Owns the walk for them. A script adds no power to a container whose interpreter is in it anyway, but only a listed one can be executed by its name, and the audit log then names its hash. The fact a newcomer gets wrong: scripts for
+//! Owns the walk for them, and which file is meant by an interpreter's name. Where a release has `scripts: any`, a row adds no power; where it has `listed`, nothing else runs. The fact a newcomer gets wrong: scripts for
 //! interpreters that are not included are not missing, they cannot run.
 
 use super::rootfs::{Content, Rootfs};
 use super::{Inventory, ScanError, Script, shebang};
+use crate::interpreter;
 use policy::Digest;
 use rustix::fs::FileType;
+use std::collections::BTreeSet;
 
 /// Adds the scripts that are not yet in `found`.
-pub(super) fn all(rootfs: &Rootfs, found: &mut Inventory) -> Result<(), ScanError> {
+pub(super) fn all(rootfs: &Rootfs, found: &mut Inventory, replaced: &BTreeSet<String>) -> Result<(), ScanError> {
     let mut directories = vec!["/".to_owned()];
     while let Some(directory) = directories.pop() {
         for (path, kind) in rootfs.list(&directory)? {
             match kind {
                 FileType::Directory => directories.push(path),
-                FileType::RegularFile if is_script(rootfs, &path)? => add(rootfs, found, rootfs.read(&path)?),
+                FileType::RegularFile if is_script(rootfs, &path)? => add(rootfs, found, replaced, rootfs.read(&path)?),
                 _ => {}
             }
         }
@@ -23,23 +25,49 @@ pub(super) fn all(rootfs: &Rootfs, found: &mut Inventory) -> Result<(), ScanErro
     Ok(())
 }
 
-/// execve wants permission before it looks inside.
+/// Also one that cannot be executed: its interpreter may be given it by name.
 fn is_script(rootfs: &Rootfs, path: &str) -> Result<bool, ScanError> {
-    let (head, _, mode) = rootfs.head(path, 2)?;
-    Ok(mode & 0o111 != 0 && head == b"#!")
+    let (head, ..) = rootfs.head(path, 2)?;
+    Ok(head == b"#!")
 }
 
-fn add(rootfs: &Rootfs, found: &mut Inventory, content: Content) {
+/// Digest of the file that a path leads to, if it is one of the programs or scripts, or something else runs in its place.
+pub(super) fn digest_at(rootfs: &Rootfs, found: &Inventory, replaced: &BTreeSet<String>, path: &str) -> Option<Digest> {
+    let (path, _) = rootfs.resolve(path).ok()?;
+    let digest = found.paths.get(&path).copied();
+    digest.or_else(|| replaced.contains(&path).then(|| rootfs.read(&path).ok().map(|c| Digest::blake3(&c.bytes)))?)
+}
+
+/// A text that was named, for an included interpreter of its kind.
+pub(super) fn text(rootfs: &Rootfs, found: &mut Inventory, replaced: &BTreeSet<String>, path: &str) -> Result<(), ScanError> {
+    let programs = found.objects.values().filter(|o| o.program).map(|o| &o.path).chain(replaced);
+    let known = interpreter::of_text(path).find_map(|row| programs.clone().filter(|p| row.fits(p)).min());
+    let Some(interpreter) = known.cloned() else {
+        let interpreter = interpreter::of_text(path).map(|row| row.name.as_str()).collect::<Vec<_>>().join(" or ");
+        return Err(ScanError::NoInterpreter { path: path.to_owned(), interpreter });
+    };
+    let interpreter_digest = digest_at(rootfs, found, replaced, &interpreter);
+    keep(found, rootfs.read(path)?, interpreter, interpreter_digest, None);
+    Ok(())
+}
+
+fn add(rootfs: &Rootfs, found: &mut Inventory, replaced: &BTreeSet<String>, content: Content) {
     let Ok((interpreter, argument)) = shebang::cut(&content.bytes) else { return };
     let Ok(env) = shebang::env_program(&interpreter, argument.as_deref()) else { return };
-    let runs = |path: &str| rootfs.resolve(path).is_ok_and(|(path, _)| found.paths.get(&path).and_then(|d| found.objects.get(d)).is_some_and(|o| o.program));
+    let is_program = |path: &str| found.paths.get(path).and_then(|d| found.objects.get(d)).is_some_and(|o| o.program);
+    let runs = |path: &str| rootfs.resolve(path).is_ok_and(|(path, _)| is_program(&path) || replaced.contains(&path));
     if !runs(&interpreter) || env.is_some_and(|name| rootfs.in_path(&name).is_none_or(|p| !runs(&p))) {
         return;
     }
+    let interpreter_digest = digest_at(rootfs, found, replaced, &interpreter);
+    keep(found, content, interpreter, interpreter_digest, argument);
+}
+
+fn keep(found: &mut Inventory, content: Content, interpreter: String, interpreter_digest: Option<Digest>, argument: Option<String>) {
     let digest = Digest::blake3(&content.bytes);
     let (size, sha256) = (content.bytes.len() as u64, Digest::sha256(&content.bytes));
     found.paths.insert(content.path.clone(), digest);
-    let script = found.scripts.entry(digest).or_insert_with(|| Script { path: content.path.clone(), size, sha256, interpreter, argument });
+    let script = found.scripts.entry(digest).or_insert_with(|| Script { path: content.path.clone(), size, sha256, interpreter, interpreter_digest, argument });
     if content.path < script.path {
         script.path = content.path;
     }
@@ -53,7 +81,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn lists_executable_scripts_of_included_interpreters_only() {
+    fn lists_scripts_of_included_interpreters_only_and_text_that_is_named() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("usr/bin")).unwrap();
         fs::write(root.path().join("t.s"), ".globl _start\n_start: ret\n").unwrap();
@@ -79,7 +107,14 @@ mod tests {
             paths.sort();
             paths
         };
-        assert_eq!(of(Scripts::All), ["/a", "/d"]);
+        assert_eq!(of(Scripts::All), ["/a", "/b", "/d"]);
         assert!(of(Scripts::Included).is_empty());
+        fs::write(root.path().join("f.pl"), "print 1\n").unwrap();
+        let named = |include: &[&str]| scan(&rootfs, &include.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>(), Scripts::Included, Default::default());
+        let found = named(&["/f.pl", "/usr/bin/perl"]).unwrap();
+        let script = found.scripts.values().next().unwrap();
+        assert_eq!((script.interpreter.as_str(), script.interpreter_digest), ("/usr/bin/perl", found.paths.get("/usr/bin/perl").copied()));
+        let error = named(&["/f.pl", "/usr/bin/sh"]).err().unwrap().to_string();
+        assert_eq!(error, "/f.pl: is text for perl, and no program of that name is included: name it with --include");
     }
 }

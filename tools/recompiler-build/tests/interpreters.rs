@@ -1,0 +1,219 @@
+//! The catalogue of interpreters against the interpreters themselves: whatever command line a row says leads to a file, this machine's own program runs nothing but that file.
+//!
+//! Command lines are made at random from options, their look-alikes and names; program text that says EVIL is everywhere an interpreter could find some. The fact a newcomer gets wrong: a row that is too strict passes here. What it must let
+//! through is listed by hand.
+
+use policy::interpreter::Program;
+use recompiler_build::interpreter;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// One interpreter: its path, the text that prints a word it does not contain (some interpreters print what they read), what its command lines are made of, and lines that must be let through.
+struct Trial {
+    program: &'static str,
+    print: fn(&str, &str) -> String,
+    words: &'static [&'static str],
+    fine: &'static [&'static [&'static str]],
+}
+
+const SHELLS: &[&str] = &[
+    "-c",
+    "+c",
+    "-xc",
+    "-ec",
+    "-e",
+    "-x",
+    "+x",
+    "-s",
+    "-es",
+    "-i",
+    "-l",
+    "-o",
+    "+o",
+    "-eo",
+    "-oe",
+    "-co",
+    "-so",
+    "errexit",
+    "stdin",
+    "interactive",
+    "posix",
+    "vi",
+    "-O",
+    "+O",
+    "extglob",
+    "--",
+    "-",
+    "+",
+    "---",
+    "-n",
+    "--norc",
+    "--noprofile",
+    "--posix",
+    "-posix",
+    "--login",
+    "--rcfile",
+    "--init-file",
+    "-rcfile",
+    "--rcfile=evil",
+    "--version",
+    "--help",
+    "-D",
+    "-t",
+    "-k",
+    "-p",
+    "-r",
+    "--restricted",
+    "--debugger",
+    "-E",
+    "-V",
+    "-C",
+];
+
+const TRIALS: &[Trial] = &[
+    Trial {
+        program: "/bin/bash",
+        print: |a, b| format!("echo {a}''{b}"),
+        words: SHELLS,
+        fine: &[&["good"], &["-e", "-x", "good"], &["-eo", "pipefail", "good"], &["--norc", "--", "good", "-c"], &["+x", "-", "good"]],
+    },
+    Trial { program: "/bin/dash", print: |a, b| format!("echo {a}''{b}"), words: SHELLS, fine: &[&["good"], &["-ex", "good", "-c"], &["-o", "errexit", "good"], &["--", "good"]] },
+    Trial {
+        program: "/usr/bin/python3",
+        print: |a, b| format!("print('{a}' '{b}')"),
+        words: &[
+            "-c",
+            "-Bc",
+            "-m",
+            "-",
+            "--",
+            "-i",
+            "-u",
+            "-s",
+            "-E",
+            "-I",
+            "-P",
+            "-x",
+            "-X",
+            "-W",
+            "dev",
+            "ignore",
+            "-Wignore",
+            "-Xdev",
+            "-Xfrozen_modules",
+            "-h",
+            "-V",
+            "--version",
+            "--help",
+            "-?",
+            "-q",
+            "-O",
+            "-OO",
+            "-b",
+            "-d",
+            "-t",
+            "-R",
+            "--check-hash-based-pycs",
+            "default",
+            "evil",
+            "-mevil",
+            "-isu",
+            "-uB",
+            "--help-all",
+            "-S",
+        ],
+        fine: &[&["good"], &["-u", "good", "-c"], &["-Es", "good"], &["-W", "ignore", "-Xdev", "good"], &["--", "good"]],
+    },
+    Trial {
+        program: "/usr/bin/perl",
+        print: |a, b| format!("print '{a}'.'{b}';"),
+        words: &[
+            "-e", "-E", "-we", "-ne", "-", "--", "-w", "-n", "-p", "-l", "-l012", "-0", "-0777", "-00e", "-a", "-F:", "-s", "-S", "-x", "-d", "-D", "-t", "-T", "-U", "-X", "-c",
+            "-i", "-i.bak", "-I.", "-Mevil", "-mevil", "-v", "-V", "-h", "-C", "-CS", "-u", "-f", "-W", "evil", "-le",
+        ],
+        fine: &[&["good"], &["-w", "good", "-e"], &["-T", "-l", "--", "good"]],
+    },
+    Trial {
+        program: "/usr/bin/mawk",
+        print: |a, b| format!("BEGIN {{ print \"{a}\" \"{b}\" }}"),
+        words: &["-f", "-F", "-F:", "-v", "-vx=1", "x=1", "-W", "version", "exec", "--", "-", "-fgood", "--version", "-e", "-i"],
+        fine: &[&["-f", "good"], &["-F:", "-fgood", "x=1"], &["-v", "x=1", "-f", "good", "--", "in"]],
+    },
+];
+
+/// Numbers that are the same in every run (SplitMix64).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % limit as u64) as usize
+    }
+}
+
+fn run(trial: &Trial, directory: &Path, line: &[&str]) -> String {
+    let mut command = Command::new("timeout");
+    command.args(["-s", "KILL", "10", trial.program]).args(line).current_dir(directory).env_clear().env("HOME", directory);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the interpreter is installed");
+    // It may not read: then the pipe is broken.
+    let _ = child.stdin.take().expect("piped").write_all((trial.print)("EV", "IL").as_bytes());
+    String::from_utf8_lossy(&child.wait_with_output().expect("it ends").stdout).into_owned()
+}
+
+fn read<'a>(trial: &Trial, line: &[&'a str]) -> Program<'a> {
+    let argv: Vec<&[u8]> = std::iter::once(&b"interpreter"[..]).chain(line.iter().map(|w| w.as_bytes())).collect();
+    interpreter::of(trial.program).expect("the catalogue has it").line.program(&argv, true)
+}
+
+fn place(trial: &Trial) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let evil = (trial.print)("EV", "IL");
+    for name in ["evil", "evil.py", "evil.pm", ".bashrc", ".bash_profile", ".profile", "-c", "-e", "in"] {
+        std::fs::write(directory.path().join(name), &evil).unwrap();
+    }
+    std::fs::write(directory.path().join("good"), (trial.print)("GO", "OD")).unwrap();
+    directory
+}
+
+#[test]
+fn ordinary_command_lines_of_scripts_are_let_through_and_run_them() {
+    for trial in TRIALS {
+        let directory = place(trial);
+        for line in trial.fine {
+            let program = read(trial, line);
+            assert!(program.inline.is_none() && program.files == [b"good"], "{} {line:?}: {program:?}", trial.program);
+            assert!(run(trial, directory.path(), line).contains("GOOD"), "{} {line:?}", trial.program);
+        }
+    }
+}
+
+#[test]
+fn what_a_row_takes_for_a_file_runs_that_file_and_nothing_else() {
+    for trial in TRIALS {
+        let directory = place(trial);
+        let evil = (trial.print)("EV", "IL");
+        let (mut numbers, mut let_through) = (Numbers(1), 0);
+        for _ in 0..1500 {
+            let line: Vec<&str> = (0..1 + numbers.below(5))
+                .map(|_| match numbers.below(8) {
+                    0 | 1 => "good",
+                    2 => evil.as_str(),
+                    _ => trial.words[numbers.below(trial.words.len())],
+                })
+                .collect();
+            let program = read(trial, &line);
+            // Files other than the one that is listed are refused.
+            if program.inline.is_some() || program.files.iter().any(|f| f != b"good") {
+                continue;
+            }
+            let_through += 1;
+            let out = run(trial, directory.path(), &line);
+            assert!(!out.contains("EVIL"), "{} {line:?} is taken for {program:?}, and prints\n{out}", trial.program);
+        }
+        assert!(let_through > 50, "{}: only {let_through} lines were tried", trial.program);
+    }
+}
