@@ -5,6 +5,7 @@
 
 pub mod adversary;
 pub mod foreign;
+pub mod pty;
 pub mod tiny;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! A tiny image of its own for each test of the build side, made in a moment: two programs of a few instructions and a script.
+//!
+//! Knows nothing else of this crate: recompiler-build's own tests include the file.
 
-use crate::Setup;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,12 +12,18 @@ pub const TINY: &str = ".globl _start,f\n.type f,@function\n_start: call f\n mov
 
 pub struct Image {
     pub dir: tempfile::TempDir,
+    recompiler: PathBuf,
 }
 
 impl Image {
+    /// A directory with nothing in it, for this recompiler-build.
+    pub fn empty(recompiler: impl Into<PathBuf>) -> Image {
+        Image { dir: tempfile::tempdir().unwrap(), recompiler: recompiler.into() }
+    }
+
     /// An image with two programs and a script, and a key.
-    pub fn made() -> Image {
-        let image = Image { dir: tempfile::tempdir().unwrap() };
+    pub fn made(recompiler: impl Into<PathBuf>) -> Image {
+        let image = Image::empty(recompiler);
         fs::create_dir_all(image.at("root/bin")).unwrap();
         fs::write(image.at("tiny.s"), TINY).unwrap();
         for (name, flag) in [("fixed", "-no-pie"), ("moving", "-static-pie")] {
@@ -34,7 +41,7 @@ impl Image {
     }
 
     pub fn run(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(Setup::recompiler());
+        let mut command = Command::new(&self.recompiler);
         command.args(args).current_dir(self.dir.path()).env("XDG_CACHE_HOME", self.at("cache")).output().unwrap()
     }
 
@@ -50,16 +57,6 @@ impl Image {
         let text = String::from_utf8(out.stderr).unwrap();
         assert!(!out.status.success() && text.starts_with("recompiler-build: ") && text.lines().count() == 1, "{args:?}: {text}");
         text
-    }
-
-    /// A file's BLAKE3 as manifests have it.
-    pub fn digest(&self, path: &Path) -> String {
-        let scan = self.dir.path().join("digest");
-        let _ = fs::remove_dir_all(&scan);
-        fs::create_dir_all(&scan).unwrap();
-        fs::copy(path, scan.join("file")).unwrap();
-        let found: Value = serde_json::from_str(&self.ok(&["scan", "--rootfs", "digest", "--json"])).unwrap();
-        found["files"][0]["blake3"].as_str().unwrap().to_owned()
     }
 
     pub fn build(&self, into: &str, extra: &[&str]) -> String {

@@ -1,12 +1,9 @@
 //! What an operator looks at: `top` on a real terminal and without one, `stats`, `events`, and the audit log in systemd's journal.
 
+use integration_tests::pty::Pty;
 use integration_tests::{Running, Setup, finish, show, within};
 use serde_json::Value;
-use std::fs::File;
-use std::io::Write;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -70,47 +67,10 @@ impl Drop for Host {
     }
 }
 
-/// A terminal of the test's own with a command on it.
-struct Screen {
-    master: File,
-    slave: OwnedFd,
-    run: Running,
-}
-
-impl Screen {
-    fn start(mut c: Command) -> Screen {
-        let (mut master, mut slave) = (-1, -1);
-        let size = libc::winsize { ws_row: 24, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
-        // SAFETY: two places for descriptors, no name, no settings, a valid size.
-        assert_eq!(unsafe { libc::openpty(&mut master, &mut slave, std::ptr::null_mut(), std::ptr::null(), &size) }, 0);
-        // SAFETY: two descriptors just made.
-        let (master, slave) = unsafe { (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
-        let side = || Stdio::from(slave.try_clone().expect("descriptors are left"));
-        c.stdin(side()).stdout(side()).stderr(side()).env("TERM", "xterm");
-        // SAFETY: two system calls, both safe after fork.
-        unsafe {
-            c.pre_exec(|| {
-                libc::setsid();
-                if libc::ioctl(0, libc::TIOCSCTTY, 0) == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-            })
-        };
-        let run = Running::with_output(c, master.try_clone().expect("descriptors are left"));
-        Screen { master, slave, run }
-    }
-
-    fn send(&mut self, keys: &str) {
-        self.master.write_all(keys.as_bytes()).expect("a terminal");
-    }
-
-    fn is_cooked(&self) -> bool {
-        // SAFETY: room for the settings of an open terminal.
-        let settings = unsafe {
-            let mut settings: libc::termios = std::mem::zeroed();
-            assert_eq!(libc::tcgetattr(self.slave.as_raw_fd(), &mut settings), 0);
-            settings
-        };
-        settings.c_lflag & (libc::ICANON | libc::ECHO | libc::ISIG) == libc::ICANON | libc::ECHO | libc::ISIG
-    }
+/// `top` on a terminal of its own.
+fn screen(mut command: Command) -> Pty {
+    command.env("TERM", "xterm");
+    Pty::start(command, 100)
 }
 
 const ENTERED: &str = "\x1b[?1049h";
@@ -121,7 +81,7 @@ fn top_shows_containers_and_refusals_and_every_way_out_gives_the_terminal_back()
     let host = Host::new();
     host.busy("shop");
     for (way, code) in [("key", 0), ("ctrl-c", 0), ("SIGTERM", 128 + libc::SIGTERM), ("SIGHUP", 128 + libc::SIGHUP)] {
-        let mut screen = Screen::start(host.command(&["top", "--interval", "0.2"]));
+        let mut screen = screen(host.command(&["top", "--interval", "0.2"]));
         screen.run.expect(ENTERED);
         screen.run.expect("shop");
         // The refusals of the guest, as they happen, and what is not refused a second.

@@ -1,5 +1,6 @@
 //! `prove`: commands that come out alike are signed, others are not; a replay notices what changed.
 
+use integration_tests::Setup;
 use integration_tests::show;
 use integration_tests::tiny::Image;
 use std::fs;
@@ -38,7 +39,7 @@ struct Case {
 
 impl Case {
     fn new() -> Case {
-        let image = Image::made();
+        let image = Image::made(Setup::recompiler());
         fs::write(image.at("actor.c"), ACTOR).unwrap();
         let gcc = Command::new("gcc")
             .args(["-O1", "-w", "-nostdlib", "-static", "-fno-stack-protector", "-o", "root/bin/actor", "actor.c"])

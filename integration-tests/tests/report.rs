@@ -3,6 +3,7 @@
 //! The fact a newcomer gets wrong: a substring search proves nothing about HTML; what counts is which elements a parser makes of it, so these tests look at the tree.
 
 use html5ever::tendril::TendrilSink;
+use integration_tests::Setup;
 use integration_tests::tiny::{Image, TINY};
 use markup5ever_rcdom::{Handle, NodeData, RcDom};
 use std::ffi::OsStr;
@@ -22,7 +23,7 @@ const HOSTILE: [&[u8]; 6] = [
 
 /// The tiny image with a hostile copy of a program for each name.
 fn hostile() -> Image {
-    let image = Image::made();
+    let image = Image::made(Setup::recompiler());
     for (i, name) in HOSTILE.iter().enumerate() {
         let path = image.at("root/bin").join(OsStr::from_bytes(name));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -127,7 +128,7 @@ fn a_page_of_a_release_says_what_is_new_and_is_the_same_twice() {
 
 #[test]
 fn what_a_release_does_not_allow_is_not_newly_possible() {
-    let image = Image::made();
+    let image = Image::made(Setup::recompiler());
     image.build("old", &["--serial", "1"]);
     fs::write(image.at("connects.s"), TINY.replace("$60,%eax\n xor", "$42,%eax\n syscall\n mov $60,%eax\n xor")).unwrap();
     let gcc = Command::new("gcc").args(["-nostdlib", "-static", "-static-pie", "-o"]).arg(image.at("root/bin/moving")).arg(image.at("connects.s")).status();
@@ -141,7 +142,7 @@ fn what_a_release_does_not_allow_is_not_newly_possible() {
 
 #[test]
 fn libraries_are_shared_by_the_same_programs_in_image_and_release() {
-    let image = Image::made();
+    let image = Image::made(Setup::recompiler());
     let gcc = |args: &[&str]| assert!(Command::new("gcc").args(args).current_dir(image.dir.path()).status().unwrap().success(), "{args:?}");
     fs::write(image.at("lib.s"), ".globl g\n.type g,@function\ng: ret\n.size g,.-g\n.section .note.GNU-stack,\"\",@progbits\n").unwrap();
     fs::create_dir_all(image.at("root/lib64")).unwrap();
@@ -166,7 +167,7 @@ fn libraries_are_shared_by_the_same_programs_in_image_and_release() {
 
 #[test]
 fn bad_input_of_a_report_is_one_line_and_writes_no_page() {
-    let image = Image::made();
+    let image = Image::made(Setup::recompiler());
     image.build("out", &["--tier", "fast"]);
     fs::write(image.at("broken.json"), "{}").unwrap();
     let refused = |args: &[&str]| image.refused(&[&["report"], args, &["--html", "none.html"]].concat());

@@ -80,7 +80,7 @@ fn assert_same(a: &Place, b: &Place) -> usize {
 
 #[test]
 fn two_builders_who_share_nothing_give_the_same_bytes() {
-    let image = Image::made();
+    let image = Image::made(Setup::recompiler());
     let rootfs = image.at("root");
     let args = ["--include", "/bin"];
     let (a, b) = (first(&rootfs, &args), second(&rootfs, &args));

@@ -35,7 +35,7 @@ fn dpkg_owner(path: &str) -> Option<String> {
 
 #[test]
 fn an_sbom_gives_each_file_the_package_that_dpkg_gives_it() {
-    let image = Image::made();
+    let image = Image::made(Setup::recompiler());
     let bom = sbom(&image, "cyclonedx", &PROGRAMS);
     let mut owned = 0;
     for component in bom["components"].as_array().unwrap() {
@@ -66,7 +66,7 @@ fn an_sbom_gives_each_file_the_package_that_dpkg_gives_it() {
 
 #[test]
 fn an_sbom_is_the_same_each_time_and_dated_only_by_its_caller() {
-    let image = Image::made();
+    let image = Image::made(Setup::recompiler());
     let made = |format: &str, date: Option<&str>| {
         let mut c = Command::new(Setup::recompiler());
         c.args(["sbom", "--rootfs", "root", "--format", format]).current_dir(image.dir.path()).env_remove("SOURCE_DATE_EPOCH");
@@ -85,7 +85,7 @@ fn an_sbom_is_the_same_each_time_and_dated_only_by_its_caller() {
 #[test]
 #[ignore = "needs packages of PyPI: cargo xtask suite signatures"]
 fn the_projects_of_both_formats_find_sboms_valid_and_broken_ones_not() {
-    let image = Image::made();
+    let image = Image::made(Setup::recompiler());
     for (format, from, to) in [("cyclonedx", "\"SHA-256\"", "\"SHA-2\""), ("spdx", "\"DESCRIBES\"", "\"DESCRIBED_BY\"")] {
         sbom(&image, format, &PROGRAMS);
         let path = image.at(&format!("sbom.{format}.json"));

@@ -2,6 +2,7 @@
 //!
 //! The fact a newcomer gets wrong: a signing program may do anything, so most of these tests are about programs that do something else.
 
+use integration_tests::Setup;
 use integration_tests::foreign::openssl;
 use integration_tests::show;
 use integration_tests::tiny::Image;
@@ -12,7 +13,7 @@ use std::process::{Command, Output};
 /// The steps of "How to rotate a key" in recompiler-build(1).
 #[test]
 fn a_key_is_rotated_as_the_manual_says() {
-    let image = Image::made();
+    let image = Image::made(Setup::recompiler());
     image.build("out", &["--tier", "fast"]);
     let verify = |keys: &[&str], more: &[&str]| {
         let keys: Vec<&str> = keys.iter().flat_map(|k| ["--key", k]).collect();
@@ -64,7 +65,7 @@ const OPENSSL: &str = "#!/bin/sh\nexec openssl pkeyutl -sign -rawin -inkey \"$1\
 
 #[test]
 fn a_program_signs_in_the_place_of_a_key_file() {
-    let image = Image::made();
+    let image = Image::made(Setup::recompiler());
     image.build("with-key", &["--tier", "fast"]);
     let raw = signer(&image, "raw", OPENSSL);
     let text = signer(&image, "text", "#!/bin/sh\nopenssl pkeyutl -sign -rawin -inkey \"$1\" -in /dev/stdin | base64\n");
@@ -84,7 +85,7 @@ fn a_program_signs_in_the_place_of_a_key_file() {
 
 #[test]
 fn a_program_that_signs_badly_is_an_error_that_says_how_and_changes_nothing() {
-    let image = Image::made();
+    let image = Image::made(Setup::recompiler());
     image.build("out", &["--tier", "fast"]);
     image.ok(&["keygen", "other.pem"]);
     let before = fs::read(image.at("out/manifest.json")).unwrap();

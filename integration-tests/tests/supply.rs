@@ -2,6 +2,7 @@
 //!
 //! The fact a newcomer gets wrong: our own `verify` proves nothing about formats of others. openssl checks each signature here; `cargo xtask suite signatures` lets securesystemslib and @sigstore/verify look, too.
 
+use integration_tests::Setup;
 use integration_tests::foreign::{json, openssl, sha256sum, text, verifier};
 use integration_tests::show;
 use integration_tests::tiny::Image;
@@ -13,7 +14,7 @@ use std::process::Command;
 
 #[test]
 fn a_bundle_names_every_file_by_its_sha256_and_openssl_finds_it_signed() {
-    let image = Image::made();
+    let image = Image::made(Setup::recompiler());
     image.build("out", &["--name", "shop/frontend"]);
     let (good, statement) = openssl(&image, "out/manifest.sigstore.json", "k.pub");
     assert!(good);
@@ -35,7 +36,7 @@ fn a_bundle_names_every_file_by_its_sha256_and_openssl_finds_it_signed() {
 
 #[test]
 fn provenance_says_how_and_from_what_and_nothing_of_this_machine() {
-    let image = Image::made();
+    let image = Image::made(Setup::recompiler());
     image.build("out", &["--builder-id", "https://ci.example/builder"]);
     let (good, statement) = openssl(&image, "out/manifest.provenance.sigstore.json", "k.pub");
     assert!(good && statement == json(&image.at("out/manifest.provenance.json")));
@@ -53,7 +54,7 @@ fn provenance_says_how_and_from_what_and_nothing_of_this_machine() {
 
 #[test]
 fn provenance_of_an_image_names_it_by_the_digest_of_its_manifest() {
-    let image = Image::made();
+    let image = Image::made(Setup::recompiler());
     let script = r#"umoci init --layout layout && umoci new --image layout:tiny && umoci unpack --rootless --image layout:tiny bundle && cp -a root/. bundle/rootfs && umoci repack --image layout:tiny bundle"#;
     let made = Command::new("sh").args(["-ec", script]).current_dir(image.dir.path()).output().expect("sh starts");
     assert!(made.status.success(), "{}", show(&made));
@@ -67,7 +68,7 @@ fn provenance_of_an_image_names_it_by_the_digest_of_its_manifest() {
 
 #[test]
 fn verify_refuses_a_bundle_that_speaks_of_another_release() {
-    let image = Image::made();
+    let image = Image::made(Setup::recompiler());
     image.build("one", &["--tier", "fast"]);
     image.build("two", &["--tier", "fast", "--serial", "2"]);
     let verify = ["verify", "two/manifest.json", "--key", "k.pub"];
@@ -96,7 +97,7 @@ fn verify_refuses_a_bundle_that_speaks_of_another_release() {
 
 #[test]
 fn a_release_that_was_not_built_from_its_image_is_found_by_building_again() {
-    let image = Image::made();
+    let image = Image::made(Setup::recompiler());
     image.build("out", &["--name", "shop/x", "--serial", "3", "--release", "1.2"]);
     let verify = ["verify", "out/manifest.json", "--key", "k.pub", "--recompile", "--rootfs", "root", "--cache", "cache"];
     assert!(image.ok(&verify).contains("built again: 5 files and the manifest are equal, byte for byte"));
@@ -114,7 +115,7 @@ fn a_release_that_was_not_built_from_its_image_is_found_by_building_again() {
     code[at] ^= 1;
     fs::write(&path, &code).unwrap();
     let mut manifest = json(&image.at("out/manifest.json"));
-    let b3sum = image.digest(&path);
+    let b3sum = blake3_of(&image, &path);
     for a in manifest["artifacts"].as_array_mut().unwrap() {
         if path.ends_with(a["file"].as_str().unwrap()) {
             a["digest"] = b3sum.clone().into();
@@ -140,7 +141,7 @@ fn a_release_that_was_not_built_from_its_image_is_found_by_building_again() {
 
 #[test]
 fn verify_says_how_fast_a_release_starts_and_fails_over_the_limit() {
-    let image = Image::made();
+    let image = Image::made(Setup::recompiler());
     image.build("out", &[]);
     for empty in ["dev", "proc", "sys", "tmp", "etc"] {
         fs::create_dir_all(image.at("root").join(empty)).unwrap();
@@ -154,7 +155,7 @@ fn verify_says_how_fast_a_release_starts_and_fails_over_the_limit() {
 #[test]
 #[ignore = "needs packages of PyPI and npm: cargo xtask suite signatures"]
 fn other_projects_verify_bundles_and_refuse_changed_ones() {
-    let image = Image::made();
+    let image = Image::made(Setup::recompiler());
     image.build("out", &[]);
     for bundle in ["manifest.sigstore.json", "manifest.provenance.sigstore.json"] {
         let path = image.at("out").join(bundle);
@@ -175,4 +176,12 @@ fn other_projects_verify_bundles_and_refuse_changed_ones() {
         assert!(show(&check("dsse.py", "k.pub")).contains("Accepted signatures do not match threshold"));
         fs::write(&path, good).unwrap();
     }
+}
+
+/// A file's BLAKE3 as manifests have it.
+fn blake3_of(image: &Image, path: &Path) -> String {
+    fs::create_dir_all(image.at("digest")).unwrap();
+    fs::copy(path, image.at("digest/file")).unwrap();
+    let found: Value = serde_json::from_str(&image.ok(&["scan", "--rootfs", "digest", "--json"])).unwrap();
+    found["files"][0]["blake3"].as_str().unwrap().to_owned()
 }

@@ -1,70 +1,20 @@
 //! Terminals: the caller's, passed on as it is, and the container's own (`--tty`), each on a real pseudo-terminal.
 
+use integration_tests::pty::Pty;
 use integration_tests::{Running, Setup, finish, show};
-use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::Stdio;
 use std::time::Duration;
 
 const TERMINAL: &str = "/usr/local/lib/twins/terminal";
 
-/// A terminal of the test's own, the caller's for `vkernel run`: its master side, its other side, and a run in a session on it.
-struct Caller {
-    master: File,
-    slave: OwnedFd,
-    run: Running,
-}
-
-impl Caller {
-    fn start(options: &[&str], program: &[&str]) -> Caller {
-        let (mut master, mut slave) = (-1, -1);
-        let size = libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
-        // SAFETY: two places for descriptors, no name, no settings, a valid size.
-        let made = unsafe { libc::openpty(&mut master, &mut slave, std::ptr::null_mut(), std::ptr::null(), &size) };
-        assert_eq!(made, 0, "a terminal can be made");
-        // SAFETY: two descriptors just made.
-        let (master, slave) = unsafe { (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
-        let mut c = Setup::get().vkernel_run(options, program);
-        let side = || Stdio::from(slave.try_clone().expect("descriptors are left"));
-        c.stdin(side()).stdout(side()).stderr(side());
-        // SAFETY: two system calls, both safe after fork.
-        unsafe {
-            c.pre_exec(|| {
-                libc::setsid();
-                if libc::ioctl(0, libc::TIOCSCTTY, 0) == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-            })
-        };
-        let run = Running::with_output(c, master.try_clone().expect("descriptors are left"));
-        Caller { master, slave, run }
-    }
-
-    fn send(&mut self, keys: &str) {
-        self.master.write_all(keys.as_bytes()).expect("a terminal");
-    }
-
-    fn resize(&self, rows: u16, columns: u16) {
-        let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        // SAFETY: a valid size.
-        assert_eq!(unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, &size) }, 0);
-    }
-
-    /// Does the caller's terminal collect lines and echo, as shells expect it?
-    fn is_cooked(&self) -> bool {
-        // SAFETY: room for the settings of an open terminal.
-        let settings = unsafe {
-            let mut settings: libc::termios = std::mem::zeroed();
-            assert_eq!(libc::tcgetattr(self.slave.as_raw_fd(), &mut settings), 0);
-            settings
-        };
-        settings.c_lflag & (libc::ICANON | libc::ECHO | libc::ISIG) == libc::ICANON | libc::ECHO | libc::ISIG
-    }
+/// `vkernel run` on a terminal of the test's own, which is the caller's.
+fn caller(options: &[&str], program: &[&str]) -> Pty {
+    Pty::start(Setup::get().vkernel_run(options, program), 80)
 }
 
 /// Size, keys, lines and signals, whichever terminal the guest has.
 fn behaves_as_a_terminal(options: &[&str]) {
-    let mut caller = Caller::start(options, &[TERMINAL]);
+    let mut caller = caller(options, &[TERMINAL]);
     caller.run.expect("terminal 111 foreground 1");
     caller.resize(50, 132);
     caller.run.expect("signal WINCH 50x132");
@@ -92,7 +42,7 @@ fn a_terminal_of_the_containers_own_has_the_callers_size_and_keys() {
 }
 
 fn controls_its_jobs(options: &[&str]) {
-    let mut caller = Caller::start(options, &["/bin/bash", "--norc", "--noprofile", "-i"]);
+    let mut caller = caller(options, &["/bin/bash", "--norc", "--noprofile", "-i"]);
     caller.send("PS1='ready> '\n");
     caller.run.expect("hready> ");
     caller.send("sleep 30\n");

@@ -8,7 +8,6 @@ use crate::reservation::Reservation;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use syscalls::abi::CODE_LIMIT;
 
 /// Bytes of map per byte of code.
@@ -18,7 +17,7 @@ const PAGE_CODE: u64 = 4096 / SCALE as u64;
 
 /// The whole map. Unbound parts are anonymous zero pages: slot 0, the miss stub.
 pub struct CodeMap {
-    pub reservation: Arc<Reservation>,
+    pub reservation: Reservation,
 }
 
 /// The part of one object, mapped out of the guest's reach.
@@ -35,7 +34,7 @@ unsafe impl Sync for Part {}
 
 impl CodeMap {
     pub fn new() -> io::Result<Self> {
-        let reservation = Arc::new(Reservation::new()?);
+        let reservation = Reservation::new()?;
         reservation.map_anonymous(0, CODE_LIMIT as usize * SCALE, libc::PROT_READ)?;
         Ok(Self { reservation })
     }

@@ -152,14 +152,15 @@ impl<'a> Linker<'a> {
         let padded = |f: &[u64], none: u64| f.iter().map(|a| if *a == 0 { none } else { *a }).chain(std::iter::repeat(none)).take(functions as usize).collect::<Vec<_>>();
         self.addresses.extend(padded(&structured.functions, self.header.text_address));
         self.addresses.extend(padded(&resumable.functions, 0));
-        let part = PartLayout::new(*base, *text_len, self.next_table as usize);
+        let part_offset = self.next_table;
+        let part = PartLayout::new(*base, *text_len, part_offset as usize);
         part.write(self.out, structured.entries.iter().map(|e| (e.pc, e.slot + structured_base))).map_err(LinkError::Write)?;
         let blocks_offset = part.end() as u64;
         self.out.write_all_at(blocks, blocks_offset).map_err(LinkError::Write)?;
         self.next_table = (blocks_offset + blocks.len() as u64).next_multiple_of(PAGE as u64);
         assert!(self.next_table <= self.header.text_offset, "a table is no longer than the file it comes from");
-        let (part_offset, rows) = (blocks_offset - part.bytes() as u64, table.count() as u32);
-        Ok(Row { base: *base, text_len: *text_len, structured_base, functions, part_offset, blocks_offset, blocks: rows, block_functions: table.functions, position, padding: 0 })
+        let (blocks, block_functions) = (table.count() as u32, table.functions);
+        Ok(Row { base: *base, text_len: *text_len, structured_base, functions, part_offset, blocks_offset, blocks, block_functions, position, padding: 0 })
     }
 
     fn place(&mut self, input: &ShardInput, path: &Path, resumable: bool) -> Result<Rc<Placed>, LinkError> {
@@ -170,14 +171,8 @@ impl<'a> Linker<'a> {
         let wrong = |why: String| LinkError::Image { path: path.into(), why };
         let address = self.header.text_address + self.header.text_bytes;
         let image = image(&bytes, address, self.header.text_address + TRAP).map_err(&wrong)?;
-        let functions = self.functions(path, &bytes, &image, address)?;
-        let table = if resumable {
-            let table = Table::of(&bytes).map_err(|e| wrong(e.to_string()))?;
-            Some((table, table.rows(&bytes).to_vec()))
-        } else {
-            None
-        };
-        let (functions, section) = functions;
+        let (functions, section) = self.functions(path, &bytes, &image, address)?;
+        let table = resumable.then(|| Table::of(&bytes).map(|table| (table, table.rows(&bytes).to_vec()))).transpose().map_err(|e| wrong(e.to_string()))?;
         let entries = section::entries(&section).map_err(|source| LinkError::Section { shard: input.name.clone(), source })?;
         self.out.write_all_at(&image.bytes, self.header.text_offset + self.header.text_bytes).map_err(LinkError::Write)?;
         self.header.text_bytes += image.bytes.len() as u64;
@@ -195,10 +190,8 @@ impl<'a> Linker<'a> {
             return Err(wrong(format!("its imports are not a shard's: {:?}", Shape::of(info))));
         }
         let slots = info.table_initializers.iter().map(|t| t.elements.len()).max().unwrap_or(0);
-        let room = (slots as u32).max(1);
         let mut store = Store::new(self.engine.clone());
-        let memory = &self.memory;
-        let mut world = World::new(&mut store, memory, memory, memory, std::ptr::null_mut(), room);
+        let mut world = World::new(&mut store, &self.memory, (slots as u32).max(1));
         world.instance(&mut store, &module, 0).map_err(wrong)?;
         let mut mappings = artifact::Mappings::default();
         let linked = |slot: usize| {

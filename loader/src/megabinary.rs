@@ -13,7 +13,6 @@ use crate::reservation::Reservation;
 use crate::wasi::{ModuleInput, Modules};
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use syscalls::abi::CODE_LIMIT;
 use thiserror::Error;
@@ -65,7 +64,7 @@ pub struct Megabinary {
     shards: Vec<Shard>,
     linked: Linked,
     pub(crate) codemap: CodeMap,
-    pub(crate) window: Arc<Reservation>,
+    pub(crate) window: Reservation,
     /// WASI programs.
     pub(crate) wasi: Modules,
     /// Counts changes of what is bound.
@@ -76,7 +75,7 @@ impl Megabinary {
     /// Maps everything. `code`: as `link` wrote it, and nobody but host root can change it. `programs`: see `Modules::map`.
     pub fn map(code: &File, programs: Vec<ModuleInput>, in_place: bool) -> Result<Self, LoadError> {
         let linked = Linked::map(code).map_err(LoadError::CodeFile)?;
-        let window = Arc::new(Reservation::window().map_err(LoadError::Window)?);
+        let window = Reservation::window().map_err(LoadError::Window)?;
         let shard = |row: &Row| {
             let part = PartLayout::new(row.base, row.text_len, row.part_offset as usize);
             Shard {

@@ -1,8 +1,7 @@
 //! Address space for wasm memories: reserved once, at a fixed place, never grown.
 //!
-//! Owns the three kinds of memory an instance imports (guest window, CPU state, code map) as raw reservations, and their dress as
-//! wasmer memories. The window begins at address zero, so that a guest address *is* the host's and costs lifted code neither a register nor an addition. Does not own what is mapped inside the window: that is `syscalls::mm`. The fact a newcomer gets wrong: wasmer never allocates
-//! or protects any of these pages; every store of every thread gets a `FixedMemory` that points at the same reservation.
+//! Owns the three kinds of memory code imports (guest window, CPU state, code map) as raw reservations, and the dress as a wasmer memory that linking needs. The window begins at address zero, so that a guest address *is* the host's and costs lifted code neither a register nor an addition. Does not own what is mapped inside the window: that is `syscalls::mm`. The fact a newcomer gets wrong: wasmer never allocates
+//! or protects any of these pages, and knows of none in a process that runs guests.
 
 use crate::owned::Owned;
 use std::ops::Range;

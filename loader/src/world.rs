@@ -1,19 +1,18 @@
 //! What wasmer wants of a store before a shard's module can be an instance: memories, functions, globals, a table.
 //!
-//! Owns the imports of ARCHITECTURE.md ("Memories, table, imports") as wasmer objects. The fact a newcomer gets wrong: none of them is used as wasmer would. Memories are reservations of
-//! ours, functions are called with our environment, and the table is read, never called through.
+//! Owns the imports of ARCHITECTURE.md ("Memories, table, imports") as wasmer objects, for as long as a release is linked. The fact a newcomer gets wrong: nothing runs in these instances. wasmer tells where a module's functions
+//! are through a table that an instance has filled, and through nothing else.
 
-use crate::native::{self, Context};
+use crate::native;
 use crate::reservation::{FixedMemory, Reservation};
 use std::cell::UnsafeCell;
-use std::ffi::c_void;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use syscalls::abi::import;
 use wasmer::sys::engine::Engine as SysEngine;
 use wasmer::{AsStoreMut, Extern, FunctionType, Global, Imports, Instance, Module, Store, TableType, Type, VMExternToExtern, Value};
 use wasmer_vm::{
     InternalStoreHandle, LinearMemory, MaybeInstanceOwned, TableStyle, VMCallerCheckedAnyfunc, VMContext, VMExtern, VMFunction, VMFunctionBody, VMFunctionContext, VMFunctionKind,
-    VMMemory, VMSignatureHash, VMTable,
+    VMMemory, VMTable,
 };
 
 pub(crate) struct World {
@@ -25,18 +24,19 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(store: &mut Store, window: &Arc<Reservation>, cpu: &Arc<Reservation>, codemap: &Arc<Reservation>, env: *mut Context, slots: u32) -> Self {
+    /// `reserved` stands for every memory: none is touched.
+    pub(crate) fn new(store: &mut Store, reserved: &Arc<Reservation>, slots: u32) -> Self {
         let mut imports = Imports::new();
-        let memory = |store: &mut Store, r: &Arc<Reservation>, pages, shared| {
-            let memory: Box<dyn LinearMemory + Send + Sync> = Box::new(FixedMemory::new(r.clone(), pages, shared));
+        let memory = |store: &mut Store, pages, shared| {
+            let memory: Box<dyn LinearMemory + Send + Sync> = Box::new(FixedMemory::new(reserved.clone(), pages, shared));
             let handle = InternalStoreHandle::new(store.objects_mut().as_sys_mut(), VMMemory(memory));
             VMExtern::Memory(handle).to_extern(store)
         };
-        imports.define(import::MODULE, import::MEM, memory(store, window, 65536, true));
-        imports.define(import::MODULE, import::CPU, memory(store, cpu, 1, false));
-        imports.define(import::MODULE, import::CODEMAP, memory(store, codemap, 65536, true));
-        imports.define(import::LINUX, import::SYSCALL, host_function(store, native::syscall_import as *const (), env, &[], &[]));
-        imports.define(import::X86, import::HELPER, host_function(store, native::helper_import as *const (), env, &[Type::I32, Type::I64, Type::I64], &[Type::I64]));
+        imports.define(import::MODULE, import::MEM, memory(store, 65536, true));
+        imports.define(import::MODULE, import::CPU, memory(store, 1, false));
+        imports.define(import::MODULE, import::CODEMAP, memory(store, 65536, true));
+        imports.define(import::LINUX, import::SYSCALL, host_function(store, native::syscall_import as *const (), &[], &[]));
+        imports.define(import::X86, import::HELPER, host_function(store, native::helper_import as *const (), &[Type::I32, Type::I64, Type::I64], &[Type::I64]));
         let (table_extern, table) = make_table(store, slots);
         imports.define(import::MODULE, import::TABLE, table_extern);
         imports.define(import::MODULE, import::ANY, Global::new(store, Value::I64(0)));
@@ -59,17 +59,15 @@ impl World {
     }
 }
 
-/// A host function that lifted code calls directly, with `env` as first argument: no stack switch, no wasmer glue.
-fn host_function(store: &mut Store, body: *const (), env: *mut Context, params: &[Type], results: &[Type]) -> Extern {
+/// A host function as lifted code imports it: called directly, without wasmer's glue.
+fn host_function(store: &mut Store, body: *const (), params: &[Type], results: &[Type]) -> Extern {
     let signature = FunctionType::new(params.to_vec(), results.to_vec());
     let engine: &SysEngine = store.engine().as_sys();
-    // Once, in the zygote: the engine's lock must not be held by another thread when this process forks.
-    static HASHES: [OnceLock<VMSignatureHash>; 2] = [const { OnceLock::new() }; 2];
-    let type_signature_hash = *HASHES[results.len()].get_or_init(|| engine.register_signature(&signature));
+    let type_signature_hash = engine.register_signature(&signature);
     let record = VMCallerCheckedAnyfunc {
         func_ptr: body.cast::<VMFunctionBody>(),
         type_signature_hash,
-        vmctx: VMFunctionContext { host_env: env.cast::<c_void>() },
+        vmctx: VMFunctionContext { host_env: std::ptr::null_mut() },
         call_trampoline: never_called,
     };
     let record = MaybeInstanceOwned::Host(Box::new(UnsafeCell::new(record)));

@@ -1,4 +1,4 @@
-//! What a guest process needs from outside this crate: the supervisor's answers, the signed image, host threads with wasm instances. Owns the
+//! What a guest process needs from outside this crate: the supervisor's answers, the signed image, host threads. Owns the
 //! trait and the plain data that crosses it; the loader implements it.
 //!
 //! The fact a newcomer gets wrong: nothing here lets a guest *name* code. A file is shown (`exec`, `library`), the supervisor answers with the
@@ -138,7 +138,7 @@ pub trait Host: Send + Sync {
     /// Takes every object out of the code map (exec).
     fn unbind_all(&self);
 
-    /// Makes a host thread that builds its wasm instances, calls `NewThread::begin` and runs the dispatcher. Need not wait for it.
+    /// Makes a host thread that calls `NewThread::begin` and runs the dispatcher. Need not wait for it.
     fn spawn_thread(&self, start: NewThread) -> Result<(), Errno>;
 
     /// How allow-lists are kept; the same for all of a process's life.

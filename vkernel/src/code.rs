@@ -21,8 +21,7 @@ use syscalls::{Arguments, Object, Segment, table};
 
 /// Links the release, unless it is linked. In the command, before a container exists: what linking needs of memory is no container's, and no limit of one must end it.
 pub fn link_once(verified: &Verified, files: &[PathBuf], store: &Store) {
-    let entries = entries(verified);
-    let release = Linkable { verified, files, entries: &entries };
+    let release = Linkable { verified, files };
     // What goes wrong here goes wrong in `load` too, which says so.
     drop(store.derived(&verified.digest(), &linker(), |file| release.link(file)));
 }
@@ -31,7 +30,7 @@ pub fn link_once(verified: &Verified, files: &[PathBuf], store: &Store) {
 pub fn load(verified: &Verified, files: &[PathBuf], store: Option<&Store>, ring: Option<&'static Ring>) -> Result<Worker, Failure> {
     let failure = |e: LoadError| Failure::new("load container", worker::chain(&e), "rebuild it, or see `vkernel verify`");
     let entries = entries(verified);
-    let release = Linkable { verified, files, entries: &entries };
+    let release = Linkable { verified, files };
     let stored = store.and_then(|store| store.derived(&verified.digest(), &linker(), |file| release.link(file)));
     // Several files can be the same program: what a polyfill replaces has many names.
     let programs: BTreeSet<Digest> = entries.iter().filter(|e| e.elf.is_none()).map(|e| e.shard).collect();
@@ -62,7 +61,6 @@ fn linker() -> String {
 struct Linkable<'a> {
     verified: &'a Verified,
     files: &'a [PathBuf],
-    entries: &'a [Entry<'a>],
 }
 
 impl Linkable<'_> {
@@ -99,10 +97,10 @@ impl Linkable<'_> {
     }
 
     fn linked(&self, out: &File) -> Result<(), loader::LinkError> {
-        let digests: BTreeMap<&PathBuf, Digest> = self.files[1..].iter().zip(verify::artifacts(self.verified).map(|a| a.digest)).collect();
+        let digests: BTreeMap<&Path, Digest> = self.files[1..].iter().map(PathBuf::as_path).zip(verify::artifacts(self.verified).map(|a| a.digest)).collect();
         let read = |path: &Path| {
             let bytes = std::fs::read(path)?;
-            let digest = digests.get(&path.to_owned()).ok_or(io::ErrorKind::NotFound)?;
+            let digest = digests.get(path).ok_or(io::ErrorKind::NotFound)?;
             let found = Digest::of_reader(digest.algorithm, &mut bytes.as_slice())?;
             if found == *digest { Ok(bytes) } else { Err(io::Error::other(format!("its digest is {found}, the manifest says {digest}"))) }
         };
@@ -130,7 +128,7 @@ impl Linkable<'_> {
                 resumable: self.path_of(&e.shard, Form::Resumable),
             }
         };
-        self.entries.iter().filter_map(|e| Some((e, e.elf?))).map(input).collect()
+        entries(self.verified).iter().filter_map(|e| Some((e, e.elf?))).map(input).collect()
     }
 }
 

@@ -40,6 +40,14 @@ pub struct Signals {
     pub terminal: Option<OwnedFd>,
 }
 
+/// Blocks these in the calling thread, and in those it makes from now on; they arrive here.
+pub fn arriving(which: &[Signal]) -> Result<SignalFd, Failure> {
+    let failure = |e: nix::Error| Failure::new("take over signals", e.desc(), "");
+    let taken: SigSet = which.iter().copied().collect();
+    taken.thread_block().map_err(failure)?;
+    SignalFd::with_flags(&taken, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failure)
+}
+
 impl Signals {
     /// Blocks everything that is to be forwarded, before init exists, so that none is lost.
     pub fn take_over() -> Result<Self, Failure> {

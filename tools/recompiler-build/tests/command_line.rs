@@ -3,79 +3,21 @@
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 
-/// `_start: exit(0)`, and one function more; assembled natively, static, without libc.
-const TINY: &str = ".globl _start,f\n.type f,@function\n_start: call f\n mov $60,%eax\n xor %edi,%edi\n syscall\nf: lea 1(%rdi),%rax\n ret\n.size f,.-f\n.section .note.GNU-stack,\"\",@progbits\n";
+#[path = "../../../integration-tests/src/tiny.rs"]
+pub mod tiny;
 
-struct Image {
-    dir: tempfile::TempDir,
-}
+use tiny::{Image, TINY, files};
 
-impl Image {
-    /// An image with two programs and a script, and a key.
-    fn new() -> Image {
-        let image = Image { dir: tempfile::tempdir().unwrap() };
-        fs::create_dir_all(image.at("root/bin")).unwrap();
-        fs::write(image.at("tiny.s"), TINY).unwrap();
-        for (name, flag) in [("fixed", "-no-pie"), ("moving", "-static-pie")] {
-            let out = image.at(&format!("root/bin/{name}"));
-            let run = Command::new("gcc").args(["-nostdlib", "-static", flag, "-o"]).arg(&out).arg(image.at("tiny.s")).status();
-            assert!(run.expect("gcc is installed").success());
-        }
-        fs::write(image.at("root/bin/script"), "#!/bin/moving -x\n").unwrap();
-        image.ok(&["keygen", "k.pem"]);
-        image
-    }
-
-    fn at(&self, path: &str) -> PathBuf {
-        self.dir.path().join(path)
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_recompiler-build"));
-        command.args(args).current_dir(self.dir.path()).env("XDG_CACHE_HOME", self.at("cache")).output().unwrap()
-    }
-
-    fn ok(&self, args: &[&str]) -> String {
-        let out = self.run(args);
-        assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
-        String::from_utf8(out.stdout).unwrap()
-    }
-
-    /// Runs what must fail, and returns its one line.
-    fn refused(&self, args: &[&str]) -> String {
-        let out = self.run(args);
-        let text = String::from_utf8(out.stderr).unwrap();
-        assert!(!out.status.success() && text.starts_with("recompiler-build: ") && text.lines().count() == 1, "{args:?}: {text}");
-        text
-    }
-
-    fn build(&self, into: &str, extra: &[&str]) -> String {
-        fs::create_dir_all(self.at(into)).unwrap();
-        let (wasm, manifest) = (format!("{into}/container.wasm"), format!("{into}/manifest.json"));
-        let fixed = ["--rootfs", "root", "--include", "/bin", "--key", "k.pem", "--output", &wasm, "--manifest", &manifest];
-        self.ok(&[&fixed[..], extra].concat())
-    }
-
-    fn manifest(&self, of: &str) -> Value {
-        serde_json::from_slice(&fs::read(self.at(of).join("manifest.json")).unwrap()).unwrap()
-    }
-}
-
-fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir(directory).unwrap().map(|e| e.unwrap().path()) {
-        if entry.is_dir() { all.extend(files(&entry)) } else { all.push((entry.clone(), fs::read(&entry).unwrap())) }
-    }
-    all.sort();
-    all
+fn image() -> Image {
+    Image::made(env!("CARGO_BIN_EXE_recompiler-build"))
 }
 
 #[test]
 fn a_build_verifies_and_a_byte_changed_in_any_file_does_not() {
-    let image = Image::new();
+    let image = image();
     image.build("out", &[]);
     let verify = ["verify", "out/manifest.json", "--key", "k.pub"];
     assert!(image.ok(&verify).contains("2 programs, 0 libraries, 1 scripts, 4 artifacts"));
@@ -94,7 +36,7 @@ fn a_build_verifies_and_a_byte_changed_in_any_file_does_not() {
 
 #[test]
 fn two_builds_without_a_common_cache_give_the_same_bytes() {
-    let image = Image::new();
+    let image = image();
     image.build("a", &["--cache", "cache-a"]);
     image.build("b", &["--cache", "cache-b"]);
     let inside = |name: &str| files(&image.at(name)).into_iter().map(|(p, b)| (p.strip_prefix(image.at(name)).unwrap().to_owned(), b)).collect::<Vec<_>>();
@@ -105,7 +47,7 @@ fn two_builds_without_a_common_cache_give_the_same_bytes() {
 
 #[test]
 fn a_second_build_with_one_changed_program_compiles_only_that() {
-    let image = Image::new();
+    let image = image();
     assert!(image.build("out", &[]).contains("4 modules compiled now"));
     assert!(image.build("out", &[]).contains("0 modules compiled now"));
     fs::write(image.at("tiny.s"), TINY.replace("1(%rdi)", "2(%rdi)")).unwrap();
@@ -118,7 +60,7 @@ fn a_second_build_with_one_changed_program_compiles_only_that() {
 
 #[test]
 fn a_build_says_what_each_stage_cost_and_charges_nothing_for_what_was_cached() {
-    let image = Image::new();
+    let image = image();
     let figures = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|e| panic!("{e}: {text}"));
     let stage = |v: &Value, name: &str, what: &str| v["stages"].as_array().unwrap().iter().find(|s| s["name"] == name).unwrap()[what].as_f64().unwrap();
     let first = figures(&image.build("out", &["--json"]));
@@ -138,7 +80,7 @@ fn a_build_says_what_each_stage_cost_and_charges_nothing_for_what_was_cached() {
 
 #[test]
 fn the_manifest_says_where_every_object_lies() {
-    let image = Image::new();
+    let image = image();
     image.build("out", &["--name", "test/tiny", "--serial", "7"]);
     let m = image.manifest("out");
     assert_eq!((m["name"].as_str(), m["serial"].as_u64()), (Some("test/tiny"), Some(7)));
@@ -161,7 +103,7 @@ fn the_manifest_says_where_every_object_lies() {
 
 #[test]
 fn merge_lift_compile_and_sign_work_one_by_one() {
-    let image = Image::new();
+    let image = image();
     image.ok(&["merge", "--rootfs", "root", "--include", "/bin/fixed", "--output", "m/container.wasm", "--manifest", "m/manifest.json"]);
     assert!(image.manifest("m").get("signatures").is_none());
     assert!(image.refused(&["verify", "m/manifest.json", "--key", "k.pub"]).contains("no signatures"));
@@ -177,7 +119,7 @@ fn merge_lift_compile_and_sign_work_one_by_one() {
 
 #[test]
 fn bad_input_gets_one_line_and_leaves_nothing_behind() {
-    let image = Image::new();
+    let image = image();
     let build = |include: &str| image.refused(&["--rootfs", "root", "--include", include, "--output", "x/c.wasm", "--manifest", "x/m.json"]);
     assert!(build("/bin/missing").contains("/bin/missing (inside the image): No such file"));
     let good = fs::read(image.at("root/bin/moving")).unwrap();
@@ -199,7 +141,7 @@ fn bad_input_gets_one_line_and_leaves_nothing_behind() {
 
 #[test]
 fn a_full_disk_leaves_the_old_release() {
-    let image = Image::new();
+    let image = image();
     image.build("out", &[]);
     let before = files(&image.at("out"));
     fs::write(image.at("root/bin/new"), "#!/bin/moving\n").unwrap();
@@ -215,7 +157,7 @@ fn a_full_disk_leaves_the_old_release() {
 /// `BLESS=1` rewrites the page.
 #[test]
 fn the_man_page_is_that_of_the_command_line() {
-    let image = Image { dir: tempfile::tempdir().unwrap() };
+    let image = Image::empty(env!("CARGO_BIN_EXE_recompiler-build"));
     let page = image.ok(&["man"]);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../man/recompiler-build.1");
     if std::env::var_os("BLESS").is_some() {

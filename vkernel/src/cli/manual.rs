@@ -93,7 +93,9 @@ trusted public keys
 revoked files and keys
 .TP
 .I /var/lib/vkernel/store
-verified copies of artifacts; may be deleted when nothing runs
+verified copies of megabinaries and the linked code of releases, which
+.B vkernel prune
+empties of what was not used lately; may be deleted when nothing runs
 .TP
 .I /var/lib/vkernel/serials
 the highest serial of each release that ran; an older release of the same name is refused

@@ -30,13 +30,13 @@ use crate::failure::Failure;
 use crate::journal::Journal;
 use crate::state::{self, Entry};
 use crate::supervisor::Until;
-use crate::{check, sys};
+use crate::{check, signals, sys};
 use connection::Connection;
 use events::Events;
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
 use parcel::Parcel;
 use policies::Policies;
 use sd_notify::NotifyState;
@@ -97,7 +97,7 @@ pub fn serve(options: &Serve, socket: &Path, root: &Path) -> Result<(), Failure>
     made.map_err(|e| Failure::new(directory.display().to_string(), e, "choose another place with --socket PATH"))?;
     let _lock = only_one(&directory)?;
     let descriptors = sys::raise_descriptor_limit().map_err(|e| Failure::new("limit of descriptors", e, ""))?;
-    let signals = signals()?;
+    let signals = signals::arriving(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
     let passed = passed()?;
     let (sockets, passed): (Vec<_>, Vec<_>) = passed.into_iter().partition(|(name, _)| !Parcel::is_part(name));
     let given = sockets.into_iter().next();
@@ -144,16 +144,6 @@ fn only_one(directory: &Path) -> Result<Flock<File>, Failure> {
     let failure = |e: std::io::Error| Failure::new(path.display().to_string(), e, "choose another place with --socket PATH");
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failure)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| Failure::new("vkernel serve", "runs already", "stop the other one, or choose another place with --socket PATH"))
-}
-
-fn signals() -> Result<SignalFd, Failure> {
-    let failure = |e: nix::Error| Failure::new("take over signals", e.desc(), "");
-    let mut taken = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        taken.add(signal);
-    }
-    taken.thread_block().map_err(failure)?;
-    SignalFd::with_flags(&taken, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failure)
 }
 
 /// What a service manager opened for us, with its names.

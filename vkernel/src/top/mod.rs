@@ -9,9 +9,10 @@ mod view;
 
 use crate::cli::watch::Top;
 use crate::failure::Failure;
+use crate::signals;
 use feed::Feed;
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
 use ratatui::crossterm::event::{self, Event};
 use sample::{Sample, readings};
 use std::io::IsTerminal;
@@ -31,7 +32,8 @@ fn failure(e: impl std::fmt::Display) -> Failure {
 /// The exit code, and what is to be printed.
 pub fn top(options: &Top, root: &Path, socket: &Path) -> Result<(String, i32), Failure> {
     let is_terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
-    let signals = signals()?;
+    // Before there is another thread, which would get them.
+    let signals = signals::arriving(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT])?;
     let feed = Feed::follow(socket);
     if options.once || options.json || !is_terminal {
         feed.wait_until_connected(MOMENT);
@@ -70,12 +72,4 @@ fn live(options: &Top, root: &Path, feed: &Feed, signals: &SignalFd, terminal: &
             next = Instant::now() + interval;
         }
     }
-}
-
-/// Taken over before there is another thread, which would get them.
-fn signals() -> Result<SignalFd, Failure> {
-    let mut taken = SigSet::empty();
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT].into_iter().for_each(|s| taken.add(s));
-    taken.thread_block().map_err(|e| failure(e.desc()))?;
-    SignalFd::with_flags(&taken, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(|e| failure(e.desc()))
 }
