@@ -42,7 +42,7 @@ pub fn check(m: &Manifest) -> Checked {
     }
     for (digest, l) in &m.libraries {
         let at = format!("libraries[\"{digest}\"]");
-        guest_path(&at, &l.path)?;
+        guest_path(&format!("{at}.path"), &l.path)?;
         l.coverage.iter().try_for_each(|c| coverage(&format!("{at}.coverage"), c))?;
         elf(&format!("{at}.elf"), &l.elf, l.size)?;
         has_shard(&format!("{at}.shard"), &l.shard, m)?;
@@ -51,7 +51,7 @@ pub fn check(m: &Manifest) -> Checked {
         }
     }
     for (digest, s) in &m.scripts {
-        guest_path(&format!("scripts[\"{digest}\"]"), &s.path)?;
+        guest_path(&format!("scripts[\"{digest}\"].path"), &s.path)?;
     }
     sha256(m)?;
     both_roles_agree(m)?;
@@ -142,7 +142,8 @@ fn artifacts(m: &Manifest) -> Checked {
 }
 
 fn binary(at: &str, b: &Binary, m: &Manifest) -> Checked {
-    guest_path(at, &b.path)?;
+    guest_path(&format!("{at}.path"), &b.path)?;
+    b.directories.iter().enumerate().try_for_each(|(i, d)| guest_path(&format!("{at}.directories[{i}]"), d))?;
     b.coverage.iter().try_for_each(|c| coverage(&format!("{at}.coverage"), c))?;
     b.syscalls.iter().try_for_each(|s| program_syscalls(&format!("{at}.syscalls"), s))?;
     match (&b.shard, &b.elf, &b.polyfill) {
@@ -284,7 +285,7 @@ fn guest_path(at: &str, path: &str) -> Checked {
     let bad = |part: &str| matches!(part, "" | "." | "..") || part.contains('\0');
     match path.strip_prefix('/') {
         Some(rest) if !rest.split('/').any(bad) => Ok(()),
-        _ => broken(format!("{at}.path"), format!("{path:?} is not an absolute, normal path")),
+        _ => broken(at, format!("{path:?} is not an absolute, normal path")),
     }
 }
 

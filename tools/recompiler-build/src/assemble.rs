@@ -147,6 +147,7 @@ fn binary(b: &Built<'_>, release: &Release) -> Binary {
         syscalls: b.syscalls.clone(),
         args: Vec::new(),
         options: BTreeMap::new(),
+        directories: Vec::new(),
         polyfill: None,
     }
 }
