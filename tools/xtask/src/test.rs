@@ -18,7 +18,7 @@ const FOREIGN: [(&str, &str); 4] = [("age", "/usr/bin/age"), ("age", "/usr/bin/a
 const FUZZ_SECONDS: u32 = 24;
 
 /// Crates whose unit tests are built together: as the programs are (see `setup::binaries`), so that nothing is built twice and `vkernel` stays as it is.
-const UNIT_TESTS: &[&[&str]] = &[&["policy", "syscalls", "megabinary", "recompiler-build"], &["loader", "vkernel-client", "vkernel"], &["lift"], &["image"], &["xtask"]];
+const UNIT_TESTS: &[&[&str]] = &[&["policy", "proof", "syscalls", "megabinary", "recompiler-build"], &["loader", "vkernel-client", "vkernel"], &["lift"], &["image"], &["xtask"]];
 
 pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
     let binaries = setup::binaries()?;
