@@ -4,7 +4,7 @@
 //! and as true as the signature over it.
 
 use super::statement;
-use crate::compile::{TARGET, cpu_features};
+use crate::compile::TARGET;
 use crate::pipeline::Build;
 use crate::scan::Inventory;
 use anyhow::ensure;
@@ -35,7 +35,7 @@ fn portable(image: &str) -> String {
 
 /// The unsigned statement of a build whose files are written.
 pub fn of(b: &Build, found: &Inventory, m: &Manifest, directory: &Path) -> anyhow::Result<Vec<u8>> {
-    let policy = json!({ "default_syscalls": b.release.policy.default_syscalls, "networking": b.release.policy.networking, "overrides": b.release.policy.overrides });
+    let policy = json!({ "default_syscalls": b.release.policy.default_syscalls, "networking": b.release.policy.networking, "forbid_permissive": b.release.policy.forbid_permissive, "overrides": b.release.policy.overrides });
     let parameters = json!({
         "source": b.source.image.as_deref().map_or("rootfs".into(), portable),
         "include": b.include, "scripts": word(&b.scripts), "tier": word(&b.tier),
@@ -46,7 +46,7 @@ pub fn of(b: &Build, found: &Inventory, m: &Manifest, directory: &Path) -> anyho
         "buildDefinition": {
             "buildType": BUILD_TYPE,
             "externalParameters": parameters,
-            "internalParameters": { "target": TARGET, "cpuFeatures": cpu_features(), "engines": engines },
+            "internalParameters": { "target": TARGET, "cpuFeatures": b.processor.features(), "engines": engines },
             "resolvedDependencies": dependencies(b, found),
         },
         "runDetails": { "builder": { "id": b.source.builder_id, "version": { "recompiler-build": env!("CARGO_PKG_VERSION"), "lift": lift::LIFTER_VERSION } } },
