@@ -12,12 +12,16 @@ struct Release {
 
 impl Release {
     fn build(tier: &str, rootfs: &Path, include: &[&str]) -> Release {
+        Release::build_with(&["--tier", tier], rootfs, include)
+    }
+
+    fn build_with(options: &[&str], rootfs: &Path, include: &[&str]) -> Release {
         let recompiler = Setup::get().recompiler;
         let release = Release { dir: tempfile::tempdir().expect("a directory can be made"), rootfs: rootfs.to_path_buf() };
         let keygen = Command::new(&recompiler).arg("keygen").arg(release.at("build.key")).status().expect("the program starts");
         assert!(keygen.success());
         let mut build = Command::new(&recompiler);
-        build.arg("--rootfs").arg(rootfs).arg("--include").args(include).args(["--tier", tier, "--key"]).arg(release.at("build.key"));
+        build.arg("--rootfs").arg(rootfs).arg("--include").args(include).args(options).arg("--key").arg(release.at("build.key"));
         build.arg("--output").arg(release.at("container.wasm")).arg("--manifest").arg(release.at("manifest.json")).arg("--cache").arg(release.at("cache"));
         let built = finish(build);
         assert!(built.status.success(), "{}", show(&built));
@@ -118,4 +122,70 @@ fn two_executables_at_fixed_addresses_with_the_same_code_are_one_artifact() {
         run.arg("run").arg(at("manifest.json")).arg("--rootfs").arg(at("rootfs")).arg("--key").arg(at("build.pub")).args(["--", program]);
         assert_eq!(show(&finish(run)), format!("status Some(0)\n--- stdout\n{text}\n--- stderr\n"));
     }
+}
+
+/// Prints a sum of products of doubles, made by whatever instructions the level has.
+const SUM: &str = r#"
+double a[64], b[64];
+__attribute__((noinline)) double sum(int n) { double s = 0.5; for (int i = 0; i < n; i++) s += a[i] * b[i]; return s; }
+void _start(void) {
+    for (int i = 0; i < 64; i++) a[i] = i * 1.25, b[i] = 3.5 - i;
+    union { double d; unsigned long u; } r = { sum(64) };
+    char text[17];
+    for (int i = 0; i < 16; i++) text[i] = "0123456789abcdef"[r.u >> 4 * (15 - i) & 15];
+    text[16] = '\n';
+    long result = 1;
+    __asm__ volatile("syscall" : "+a"(result) : "D"(1), "S"(text), "d"(17) : "rcx", "r11", "memory");
+    __asm__ volatile("syscall" : : "a"(231), "D"(0));
+}
+"#;
+
+/// Whether code of the structured form uses instructions of AVX.
+fn has_avx(release: &Release) -> bool {
+    let directory = release.at("aot/x86_64-unknown-linux-gnu");
+    let code = std::fs::read_dir(directory).expect("native code was written").map(|e| e.expect("readable").path()).find(|p| p.to_string_lossy().contains(".structured."));
+    let listing = Command::new("objdump").args(["-d", "--no-show-raw-insn"]).arg(code.expect("structured code")).output().expect("objdump is installed");
+    let listing = String::from_utf8(listing.stdout).expect("text");
+    assert!(listing.contains("mulsd"), "{listing}");
+    listing.contains("\tvmulsd") || listing.contains("vex3} vmulsd")
+}
+
+#[test]
+fn code_is_made_for_the_processor_that_was_asked_for_and_other_targets_are_refused() {
+    let rootfs = tempfile::tempdir().expect("a directory can be made");
+    let (source, program) = (rootfs.path().join("sum.c"), rootfs.path().join("sum"));
+    std::fs::write(&source, SUM).expect("writable");
+    let gcc = Command::new("gcc").args(["-O1", "-w", "-nostdlib", "-static", "-fno-stack-protector", "-mstackrealign", "-o"]).arg(&program).arg(&source).status();
+    assert!(gcc.expect("gcc is installed").success());
+    let native = show(&finish(Command::new(&program)));
+    let manifest = |release: &Release| -> serde_json::Value { serde_json::from_slice(&std::fs::read(release.at("manifest.json")).expect("readable")).expect("JSON") };
+    let features = |release: &Release| -> Vec<String> { serde_json::from_value(manifest(release)["artifacts"][0]["cpu_features"].clone()).expect("a list") };
+    let old = Release::build_with(&["--cpu", "x86-64-v2"], rootfs.path(), &["/sum"]);
+    assert_eq!(features(&old), ["popcnt", "sse2", "sse3", "sse4.1", "sse4.2", "ssse3"]);
+    assert!(!has_avx(&old));
+    assert_eq!(old.run(&["/sum"]), native);
+    let new = Release::build_with(&["--cpu", "x86-64-v3"], rootfs.path(), &["/sum"]);
+    assert!(features(&new).contains(&"avx2".to_owned()) && has_avx(&new));
+    if std::arch::is_x86_feature_detected!("avx2") {
+        assert_eq!(new.run(&["/sum"]), native);
+    } else {
+        assert!(new.run(&["/sum"]).contains("needs the CPU feature"));
+    }
+    // Built again from what the manifest says, whatever this machine has.
+    let mut again = Command::new(Setup::get().recompiler);
+    again.arg("verify").arg(old.at("manifest.json")).arg("--key").arg(old.at("build.pub")).args(["--recompile", "--rootfs"]).arg(rootfs.path());
+    assert!(show(&finish(again)).contains("3 files and the manifest are equal"));
+    // Code for another kind of processor: not made here, and not run if somebody did.
+    let mut build = Command::new(Setup::get().recompiler);
+    build.arg("--rootfs").arg(rootfs.path()).args(["--include", "/sum", "--target", "aarch64-unknown-linux-gnu"]);
+    let refused = show(&finish(build));
+    assert!(refused.contains("invalid value 'aarch64-unknown-linux-gnu'") && refused.contains("there is no code for aarch64"), "{refused}");
+    let mut foreign = manifest(&old);
+    foreign["artifacts"].as_array_mut().expect("a list").iter_mut().for_each(|a| a["target"] = "aarch64-unknown-linux-gnu".into());
+    std::fs::write(old.at("manifest.json"), foreign.to_string()).expect("writable");
+    let mut sign = Command::new(Setup::get().recompiler);
+    sign.arg("sign").arg(old.at("manifest.json")).arg("--key").arg(old.at("build.key"));
+    assert!(finish(sign).status.success());
+    let refused = old.run(&["/sum"]);
+    assert!(refused.starts_with("status Some(125)") && refused.contains("no artifact for x86_64-unknown-linux-gnu: rebuild for this target"), "{refused}");
 }

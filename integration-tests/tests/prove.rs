@@ -1,8 +1,7 @@
 //! `prove`: commands that come out alike are signed, others are not; a replay notices what changed.
 
-use integration_tests::Setup;
-use integration_tests::show;
 use integration_tests::tiny::Image;
+use integration_tests::{Setup, show};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -67,10 +66,47 @@ impl Case {
         self.run(&["--replay"])
     }
 
+    /// On a host that has vkernel and nothing else: no build tool, no image tool, no programs that it could start.
+    fn replay_on_a_host(&self, key: &str) -> (Option<i32>, String, String) {
+        let host = self.image.at("host");
+        fs::create_dir_all(&host).unwrap();
+        let vkernel = host.join("vkernel");
+        if !vkernel.exists() {
+            fs::copy(Setup::get().vkernel, &vkernel).unwrap();
+        }
+        let mut c = Command::new(vkernel);
+        c.args(["prove", "--replay", "out/manifest.json", "--rootfs", "root", "--key", key]).current_dir(self.image.dir.path()).env_clear();
+        let out = c.output().unwrap();
+        (out.status.code(), String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap())
+    }
+
     fn run(&self, more: &[&str]) -> Result<String, String> {
         let out = self.image.run(&[&["prove", "out/manifest.json", "--rootfs", "root", "--trust", "k.pub"], more].concat());
         let (stdout, stderr) = (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
         if out.status.success() { Ok(stdout) } else { Err(stderr) }
+    }
+}
+
+#[test]
+fn a_proof_travels_with_its_release_and_is_replayed_from_a_pulled_one() {
+    let case = Case::new();
+    case.test("data.json", r#"{"command": ["/bin/actor", "d"]}"#);
+    case.prove().unwrap();
+    let image = &case.image;
+    image.ok(&["sbom", "--rootfs", "root", "--include", "/bin/actor", "--format", "spdx", "--output", "out/sbom.spdx.json"]);
+    for form in ["image", "artifact"] {
+        let to = format!("oci:shipped:{form}");
+        image.ok(&["push", "out/manifest.json", &to, "--image", "./root", "--form", form]);
+        let mut c = Command::new(Setup::get().vkernel);
+        let images = format!("images-{form}");
+        c.args(["prove", "--replay", &to, "--key", "k.pub", "--images", &images]).current_dir(image.dir.path());
+        let out = c.output().unwrap();
+        assert!(out.status.success() && out.stdout == b"1 commands come out as k proved\n", "{}", show(&out));
+        // And whatever else the build says of itself is as good as where it was built.
+        let place = fs::read_dir(image.at(&images).join("images")).unwrap().map(|e| e.unwrap().path()).find(|p| p.join("manifest.json").exists()).unwrap();
+        let text = image.ok(&["verify", place.join("manifest.json").to_str().unwrap(), "--key", "k.pub"]);
+        assert!(text.contains("2 Sigstore bundles say the same"), "{text}");
+        assert_eq!(fs::read(place.join("sbom.spdx.json")).unwrap(), fs::read(image.at("out/sbom.spdx.json")).unwrap());
     }
 }
 
@@ -109,6 +145,35 @@ fn what_comes_out_alike_is_signed_and_replayed_and_what_changed_is_noticed() {
     assert!(case.replay().unwrap_err().contains("0 of 1 required trusted keys signed this"));
     fs::write(&path, good).unwrap();
     case.replay().unwrap();
+}
+
+#[test]
+fn a_host_without_the_build_tool_replays_a_proof_and_believes_its_own_keys_only() {
+    let case = Case::new();
+    fs::write(case.image.at("tests/words"), b"some words\n").unwrap();
+    case.test("copy.json", r#"{"command": ["/bin/actor", "c"], "stdin": "words"}"#);
+    case.test("data.json", r#"{"command": ["/bin/actor", "d"]}"#);
+    case.prove().unwrap();
+    assert_eq!(case.replay_on_a_host("k.pub"), (Some(0), "2 commands come out as k proved\n".into(), String::new()));
+    // The image's data is another now.
+    fs::write(case.image.at("root/data"), "two\n").unwrap();
+    let (code, stdout, stderr) = case.replay_on_a_host("k.pub");
+    assert_eq!((code, &*stdout, stderr.lines().count()), (Some(1), "", 1), "{stderr}");
+    assert!(stderr.starts_with("vkernel: proof: does not come out as proved: data (stdout from byte 0, 4 and 4 bytes)"), "{stderr}");
+    fs::write(case.image.at("root/data"), "one\n").unwrap();
+    // Another key signs the release too, and is the only one that this host knows: the proof is not by it.
+    assert!(case.image.run(&["keygen", "other.pem"]).status.success());
+    assert!(case.image.run(&["sign", "out/manifest.json", "--key", "other.pem"]).status.success());
+    let (code, _, stderr) = case.replay_on_a_host("other.pub");
+    assert_eq!(code, Some(125), "{stderr}");
+    assert!(stderr.contains("out/manifest.proof.json: 0 of 1 required trusted keys signed this (k: no trusted key fits)"), "{stderr}");
+    // A further signature of the release makes no other release.
+    assert_eq!(case.replay_on_a_host("k.pub").0, Some(0));
+    // One of another release, although signed by the right key.
+    case.image.build("out", &["--tier", "fast", "--serial", "2"]);
+    let (code, _, stderr) = case.replay_on_a_host("k.pub");
+    assert_eq!(code, Some(125), "{stderr}");
+    assert!(stderr.contains("out/manifest.proof.json: is of another release"), "{stderr}");
 }
 
 #[test]

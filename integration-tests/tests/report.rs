@@ -127,6 +127,29 @@ fn a_page_of_a_release_says_what_is_new_and_is_the_same_twice() {
 }
 
 #[test]
+fn a_release_that_an_image_carries_has_the_page_that_it_has_on_disk() {
+    let image = Image::made(Setup::recompiler());
+    image.build("old", &["--serial", "1", "--tier", "fast"]);
+    fs::remove_file(image.at("root/bin/fixed")).unwrap();
+    image.build("new", &["--serial", "2", "--tier", "fast"]);
+    image.ok(&["push", "old/manifest.json", "oci:shipped:old", "--image", "./root"]);
+    let on_disk = page(&image, &["new/manifest.json", "--previous", "old/manifest.json"]);
+    assert!(tree(&on_disk).1.contains("0 files added, 0 changed, 1 removed"), "{on_disk}");
+    for form in ["image", "artifact"] {
+        image.ok(&["push", "new/manifest.json", "oci:shipped:new", "--image", "./root", "--form", form]);
+        assert_eq!(page(&image, &["--image", "oci:shipped:new", "--previous", "oci:shipped:old"]), on_disk, "{form}");
+    }
+    // What was pushed since is seen, under the same name.
+    image.ok(&["push", "old/manifest.json", "oci:shipped:new", "--image", "./root"]);
+    assert_eq!(page(&image, &["--image", "oci:shipped:new"]), page(&image, &["old/manifest.json"]));
+    assert!(image.refused(&["report", "--image", "oci:shipped:new", "--json"]).contains("with --include, or its release's page with --html alone"));
+    let out = image.run(&["report", "--image", "oci:shipped:none", "--html", "none.html"]);
+    let text = String::from_utf8(out.stderr).unwrap();
+    assert!(!out.status.success() && text.ends_with("recompiler-build: the release of oci:shipped:none could not be fetched\n"), "{text}");
+    assert!(!image.at("none.html").exists());
+}
+
+#[test]
 fn what_a_release_does_not_allow_is_not_newly_possible() {
     let image = Image::made(Setup::recompiler());
     image.build("old", &["--serial", "1"]);

@@ -64,6 +64,90 @@ fn an_sbom_gives_each_file_the_package_that_dpkg_gives_it() {
     assert_eq!(sha256(row), sha256sum(&debian().join("usr/bin/ls")));
 }
 
+/// A package that owns /bin/moving and so many files more that its header needs pages of its own, and enough small ones for a tree of several levels.
+fn spec() -> String {
+    let files: String = (0..4000).map(|n| format!("/usr/share/tiny/file-{n}\n")).collect();
+    let small: String = (0..60).map(|n| format!("%package p{n}\nSummary: small\n%description p{n}\nsmall\n%files p{n}\n")).collect();
+    format!(
+        "Name: tiny\nEpoch: 2\nVersion: 1.5~rc1\nRelease: 3\nSummary: tiny\nLicense: MIT AND Zlib\nURL: https://tiny.invalid\nVendor: Example\nBuildArch: noarch\n%description\ntiny\n%install\n\
+         mkdir -p %{{buildroot}}/bin %{{buildroot}}/usr/share/tiny\ntouch %{{buildroot}}/bin/moving\ncd %{{buildroot}}/usr/share/tiny; for n in `seq 0 3999`; do :> file-$n; done\n\
+         %files\n/bin/moving\n{files}{small}"
+    )
+}
+
+fn rpm(image: &Image, args: &[&str]) -> String {
+    let mut c = Command::new("rpm");
+    c.arg("--root").arg(image.at("root")).args(["--dbpath", "/var/lib/rpm", "--define", "_db_backend sqlite"]).args(args);
+    let out = c.output().expect("rpm is installed");
+    assert!(out.status.success(), "{args:?}: {}", show(&out));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+#[test]
+fn rpms_own_database_gives_files_their_packages_and_a_damaged_one_is_an_error() {
+    let image = Image::made(Setup::recompiler());
+    fs::write(image.at("tiny.spec"), spec()).unwrap();
+    let built = Command::new("rpmbuild")
+        .args(["-bb", "--quiet", "--define", "_build_id_links none", "--define"])
+        .arg(format!("_topdir {}", image.at("b").display()))
+        .arg(image.at("tiny.spec"))
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", show(&built));
+    let packages: Vec<String> = fs::read_dir(image.at("b/RPMS/noarch")).unwrap().map(|e| e.unwrap().path().display().to_string()).collect();
+    assert_eq!(packages.len(), 61);
+    rpm(&image, &[&["-i", "--justdb", "--nodeps"][..], &packages.iter().map(String::as_str).collect::<Vec<_>>()].concat());
+    fs::create_dir_all(image.at("root/etc")).unwrap();
+    fs::write(image.at("root/etc/os-release"), "ID=fedora\nVERSION_ID=41\n").unwrap();
+    let sbom = ["sbom", "--rootfs", "root", "--include", "/bin/moving"];
+    let bom: Value = serde_json::from_str(&image.ok(&sbom)).unwrap();
+    // What rpm itself says of the file.
+    let owner = rpm(&image, &["-q", "--qf", "%{NAME}|%{VERSION}-%{RELEASE}|%{ARCH}|%{EPOCH}|%{LICENSE}|%{VENDOR}", "-f", "/bin/moving"]);
+    assert_eq!(owner, "tiny|1.5~rc1-3|noarch|2|MIT AND Zlib|Example");
+    let component = &bom["components"][0];
+    assert_eq!([text(component, "/name"), text(component, "/version"), text(component, "/publisher")], ["tiny", "1.5~rc1-3", "Example"]);
+    assert_eq!(text(component, "/purl"), "pkg:rpm/fedora/tiny@1.5~rc1-3?arch=noarch&distro=fedora-41&epoch=2");
+    assert_eq!((text(component, "/licenses/0/license/name"), text(component, "/components/0/name")), ("MIT AND Zlib", "/bin/moving"));
+    // What is wrong with a database is an error: half of it would make an SBOM that looks whole.
+    let path = image.at("root/var/lib/rpm/rpmdb.sqlite");
+    let good = fs::read(&path).unwrap();
+    let page = usize::from(u16::from_be_bytes([good[16], good[17]]));
+    let with = |at: usize, bytes: &[u8]| [&good[..at], bytes, &good[at + bytes.len()..]].concat();
+    for (damaged, expect) in [
+        (good[..60].to_vec(), "is no SQLite database of rpm's: it does not begin like one"),
+        (with(0, b"x"), "is no SQLite database of rpm's: it does not begin like one"),
+        (with(16, &[0, 3]), "it has no valid page size"),
+        (with(59, &[2]), "its text is not UTF-8"),
+        (with(100, &[0]), "page 1: is no page of a table"),
+        (good[..page].to_vec(), "the file is cut off"),
+        (good[..4 * page].to_vec(), "the file is cut off"),
+        (replaced(&good, b"tablePackagesPackages", b"tableQackagesPackages"), "it has no table Packages"),
+        // The first page is one of pointers: one to nowhere, one to itself.
+        (with(112, &[0xff, 0xff]), "page 1: a cell lies outside of it"),
+        (with(108, &[0, 0, 0, 1]), "page 1: is part of two things at once"),
+        // A name that is a number.
+        (replaced(&good, b"\x00\x00\x03\xe8\x00\x00\x00\x06", b"\x00\x00\x03\xe8\x00\x00\x00\x04"), "has a number where a text should be"),
+    ] {
+        fs::write(&path, damaged).unwrap();
+        let line = image.refused(&sbom);
+        assert!(line.contains("/var/lib/rpm/rpmdb.sqlite (inside the image): ") && line.contains(expect), "{expect}: {line}");
+    }
+    fs::write(&path, &good).unwrap();
+    fs::write(image.at("root/var/lib/rpm/rpmdb.sqlite-wal"), "changes").unwrap();
+    assert!(image.refused(&sbom).contains("has a write-ahead log beside it"));
+    fs::remove_file(image.at("root/var/lib/rpm/rpmdb.sqlite-wal")).unwrap();
+    image.ok(&sbom);
+}
+
+/// Everywhere: a database has old pages that are no longer part of anything.
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut changed = bytes.to_vec();
+    let places: Vec<usize> = bytes.windows(from.len()).enumerate().filter(|(_, w)| *w == from).map(|(at, _)| at).collect();
+    assert!(!places.is_empty(), "{from:?} is not there");
+    places.iter().for_each(|at| changed[*at..*at + to.len()].copy_from_slice(to));
+    changed
+}
+
 #[test]
 fn an_sbom_is_the_same_each_time_and_dated_only_by_its_caller() {
     let image = Image::made(Setup::recompiler());

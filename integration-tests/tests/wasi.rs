@@ -246,6 +246,32 @@ fn a_file_that_makes_code_at_run_time_runs_as_its_polyfill_also_under_a_script()
     assert!(finish(release.verify()).status.success());
 }
 
+#[test]
+fn a_polyfill_is_given_the_directories_of_its_row_and_told_where_a_script_lies() {
+    let dir = root();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir_all(at("usr/share")).expect("made");
+    std::fs::write(at("tmp/python3"), "stands for an interpreter\n").expect("written");
+    std::fs::write(at("tmp/script"), "#!/usr/bin/python3\n").expect("written");
+    install(&at("tmp/python3"), &at("usr/bin/python3"));
+    install(&at("tmp/script"), &at("usr/bin/tool"));
+    let release = Release::empty();
+    let mut c = release.command("");
+    c.arg("--rootfs").arg(dir.path()).args(["--include", "/usr/bin/tool", "--polyfill", &format!("/usr/bin/python3={}", module("given").display())]);
+    let out = finish(c);
+    assert!(out.status.success(), "{}", show(&out));
+    let printed = |options: &[&str], program: &[&str]| String::from_utf8_lossy(&finish(release.run(dir.path(), options, program)).stdout).into_owned();
+    // Those of the catalogue that the image has; numbers without a gap.
+    assert_eq!(printed(&[], &["python3"]), "3 /\n4 /usr/bin\n5 /usr/share\n");
+    assert_eq!(printed(&["--workdir", "/usr/share"], &["python3"]), "3 /\n4 /usr/share\n5 /usr/bin\n");
+    assert_eq!(printed(&["--workdir", "/data"], &["python3"]), "3 /\n4 /data\n5 /usr/bin\n6 /usr/share\n");
+    // A name that only the caller understands.
+    let relative = printed(&["--workdir", "/usr/bin"], &["./tool", "tool"]);
+    assert_eq!(relative, "3 /\n4 /usr/bin\n5 /usr/share\nargument /usr/bin/tool: is there\nargument tool: is not there\n");
+    assert_eq!(printed(&["--workdir", "/usr/share"], &["../bin/tool"]), "3 /\n4 /usr/share\n5 /usr/bin\nargument /usr/bin/tool: is there\n");
+    assert_eq!(printed(&[], &["/usr/bin/tool"]), "3 /\n4 /usr/bin\n5 /usr/share\nargument /usr/bin/tool: is there\n");
+}
+
 impl Release {
     fn verify(&self) -> Command {
         let mut c = Command::new(Setup::get().recompiler);

@@ -146,6 +146,9 @@ pub struct Binary {
     /// Options of a polyfilled file's callers, and what the program in its place calls them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
+    /// Directories of the image that a WASI program is given by name, besides the root: it would look for them in a file system that it brings along.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub directories: Vec<String>,
     /// Name of the WASI program that runs in the place of this file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub polyfill: Option<String>,

@@ -65,7 +65,7 @@ pub fn check_acted_upon(m: &Manifest) -> Checked {
     }
     for (digest, l) in &m.libraries {
         let at = format!("libraries[\"{digest}\"]");
-        guest_path(&at, &l.path)?;
+        guest_path(&format!("{at}.path"), &l.path)?;
         elf(&format!("{at}.elf"), &l.elf, l.size)?;
         has_shard(&format!("{at}.shard"), &l.shard, m)?;
         if l.elf.non_pie {
@@ -74,7 +74,7 @@ pub fn check_acted_upon(m: &Manifest) -> Checked {
     }
     for (digest, s) in &m.scripts {
         let at = format!("scripts[\"{digest}\"]");
-        guest_path(&at, &s.path)?;
+        guest_path(&format!("{at}.path"), &s.path)?;
         if s.interpreter_digest.is_some_and(|d| !m.binaries.contains_key(&d) && !m.scripts.contains_key(&d)) {
             broken(format!("{at}.interpreter_digest"), "is neither a binary's nor a script's")?;
         }
@@ -168,7 +168,8 @@ fn artifacts(m: &Manifest) -> Checked {
 }
 
 fn binary(at: &str, b: &Binary, m: &Manifest) -> Checked {
-    guest_path(at, &b.path)?;
+    guest_path(&format!("{at}.path"), &b.path)?;
+    b.directories.iter().enumerate().try_for_each(|(i, d)| guest_path(&format!("{at}.directories[{i}]"), d))?;
     b.overrides.interpreter.iter().try_for_each(|i| interpreter(&format!("{at}.overrides.interpreter"), i))?;
     b.overrides.strip.iter().try_for_each(|patterns| variables(&format!("{at}.overrides.strip"), patterns))?;
     match (&b.shard, &b.elf, &b.polyfill) {
@@ -348,7 +349,7 @@ fn guest_path(at: &str, path: &str) -> Checked {
     let bad = |part: &str| matches!(part, "" | "." | "..") || part.contains('\0');
     match path.strip_prefix('/') {
         Some(rest) if !rest.split('/').any(bad) => Ok(()),
-        _ => broken(format!("{at}.path"), format!("{path:?} is not an absolute, normal path")),
+        _ => broken(at, format!("{path:?} is not an absolute, normal path")),
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Object {
     pub allow: crate::process::AllowList,
     /// A WASI program instead of an ELF object, by its number among them: it has no addresses and no segments.
     pub wasi: Option<usize>,
+    /// Directories that a WASI program is given by name, besides its root.
+    pub directories: Vec<CString>,
     /// What becomes of the caller's arguments.
     pub arguments: Arguments,
 }

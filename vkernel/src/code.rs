@@ -187,6 +187,7 @@ impl Entry<'_> {
             segments,
             allow: self.allow,
             wasi,
+            directories: self.binary.iter().flat_map(|b| &b.directories).map(|d| c(d)).collect(),
             arguments: self.binary.map_or_else(Arguments::default, |b| Arguments {
                 first: b.args.iter().map(|a| c(a)).collect(),
                 options: b.options.iter().map(|(theirs, own)| (c(theirs), c(own))).collect(),

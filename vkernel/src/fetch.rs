@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::own_file;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Where pulled images and blobs are unless `--images` says otherwise.
@@ -19,11 +19,16 @@ const INSTALLED: &str = "/usr/libexec/vkernel";
 /// The options of a run whose manifest is a file.
 pub fn fetched(options: &Run) -> Result<Run, Failure> {
     let mut options = options.clone();
-    let named = options.manifest.to_str().filter(|t| is_image(t) && !options.manifest.exists());
-    if let Some(image) = named {
-        options.manifest = pull(image, &options.registry)?.join("manifest.json");
-    }
+    options.manifest = manifest(&options.manifest, &options.registry)?;
     Ok(options)
+}
+
+/// The manifest of what was named: a file, or an image, which is pulled.
+pub fn manifest(named: &Path, registry: &RegistryArgs) -> Result<PathBuf, Failure> {
+    match named.to_str().filter(|t| is_image(t) && !named.exists()) {
+        Some(image) => Ok(pull(image, registry)?.join("manifest.json")),
+        None => Ok(named.to_path_buf()),
+    }
 }
 
 /// A scheme of `vkernel-image`, or a registry's host before the first slash. Everything else is a path: a mistyped one must not become a question to a registry.

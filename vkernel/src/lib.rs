@@ -38,6 +38,7 @@ pub mod oci;
 pub mod own_file;
 pub mod profile;
 pub mod protocol;
+pub mod prove;
 pub mod release;
 pub mod request;
 pub mod ring;

@@ -9,7 +9,7 @@ use vkernel::failure::Failure;
 use vkernel::oci::{self, Log};
 use vkernel::state::Entry;
 use vkernel::store::Store;
-use vkernel::{check, cli, commands, describe, keys, listing, lists, own_file, run, serve, stats, top, verify};
+use vkernel::{check, cli, commands, describe, keys, listing, lists, own_file, prove, run, serve, stats, top, verify};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -78,6 +78,7 @@ fn dispatch(cli: &Cli, log: &Log) -> Result<i32, Failure> {
         Command::Stats(options) => done(stats::stats(options, &cli.root)),
         Command::Events(options) => done(top::feed::events(options, &cli.root, &cli.socket)),
         Command::Verify(options) => verify_release(options),
+        Command::Prove(options) => print(prove::replay(options)?.as_bytes()),
         Command::Syscalls { json: true, .. } => print(listing::json().as_bytes()),
         Command::Syscalls { man: true, .. } => print(listing::manual().as_bytes()),
         Command::Syscalls { .. } => print(listing::text().as_bytes()),

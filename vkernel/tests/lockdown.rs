@@ -46,6 +46,7 @@ fn verified() -> Verified {
         syscalls: None,
         args: vec![],
         options: BTreeMap::new(),
+        directories: Vec::new(),
         polyfill: None,
     };
     let library = Library { path: "/lib/libx.so".into(), size: LIBRARY.len() as u64, sha256: None, entry: 0, shard, elf: elf(0x20_0000, LIBRARY.len()), coverage: None };

@@ -91,6 +91,7 @@ pub(super) fn by_path(t: &Thread, dir: i32, path: &CStr, mut argv: Vec<CString>,
     let mut file = open(t, &room, dir, path, flags)?;
     let shown = shown_path(dir, path);
     let mut name = shown.clone();
+    let mut script = None;
     for _ in 0..=MAX_DEPTH {
         check_mode(&file)?;
         let id = t.process.host.exec(file.as_fd(), &argv, &envp, libc::AT_EMPTY_PATH)?;
@@ -98,6 +99,10 @@ pub(super) fn by_path(t: &Thread, dir: i32, path: &CStr, mut argv: Vec<CString>,
             let object = t.process.host.object(id);
             let interpreter = interpreter(t, &room, object)?;
             let identity = file_identity(file.as_raw_fd());
+            // A WASI program has neither the caller's working directory nor its descriptors.
+            if let (Some((at, Some(path))), true) = (script, object.wasi.is_some()) {
+                argv[at] = path;
+            }
             return Ok(Prepared { id, identity, path: shown, exe: absolute(&file, object), argv, envp, interpreter });
         }
         let line = script_line(&room, &file)?;
@@ -107,6 +112,7 @@ pub(super) fn by_path(t: &Thread, dir: i32, path: &CStr, mut argv: Vec<CString>,
         }
         let (interpreter, argument) = parse_script(&line)?;
         let rest = argv.split_off(1.min(argv.len()));
+        script = Some((1 + usize::from(argument.is_some()), where_it_lies(&file, &name)));
         argv = [Some(interpreter.clone()), argument, Some(name)].into_iter().flatten().chain(rest).collect();
         file = open(t, &room, libc::AT_FDCWD, &interpreter, 0)?;
         name = interpreter;
@@ -238,6 +244,13 @@ fn shown_path(dir: i32, path: &CStr) -> CString {
         text.extend_from_slice(path.to_bytes());
     }
     CString::new(text).expect("a C string has no inner NUL")
+}
+
+/// The path of a script whose name means something to its caller only.
+fn where_it_lies(file: &OwnedFd, name: &CStr) -> Option<CString> {
+    let is_absolute = name.to_bytes().starts_with(b"/") && !name.to_bytes().starts_with(b"/dev/fd/");
+    let path = if is_absolute { None } else { crate::fs::own::name(file.as_raw_fd()).ok() };
+    path.filter(|p| p.starts_with(b"/")).and_then(|p| CString::new(p).ok())
 }
 
 /// Where the file lies, for /proc/self/exe; the object's own path when /proc is not there.

@@ -12,6 +12,9 @@ use crate::table::SysResult;
 use crate::thread::Thread;
 use std::ffi::CStr;
 
+/// Where C libraries begin to look.
+const FIRST_DIRECTORY: u32 = 3;
+
 pub(super) struct Call<'a> {
     pub thread: &'a mut Thread,
     pub program: &'a mut Program,
@@ -148,12 +151,13 @@ impl<'a> Call<'a> {
     }
 
     /// Opens a directory that the program is given at its start, under a name. One that may be searched and not read is good for all but listing.
-    pub(super) fn give_directory(&mut self, number: u32, path: &CStr, name: &[u8]) {
+    /// Numbers have no gap: C libraries look at them up to the first that is no directory given at the start.
+    pub(super) fn give_directory(&mut self, path: &CStr, name: &[u8]) {
         let Ok(path) = self.lay(path.to_bytes_with_nul()) else { return };
         let open = |call: &mut Self, flags: i32| call.row(libc::SYS_openat, &[libc::AT_FDCWD as u64, path, (flags | libc::O_DIRECTORY | libc::O_CLOEXEC) as u64, 0]);
         if let Ok(host) = open(self, libc::O_RDONLY).or_else(|_| open(self, libc::O_PATH)) {
             let descriptor = Descriptor { preopen: Some(name.to_vec()), ..Descriptor::new(host as i32, Kind::Directory) };
-            self.program.table.put(number, descriptor);
+            self.program.table.add_from(FIRST_DIRECTORY, descriptor).expect("a manifest names fewer than 2^20");
         }
     }
 

@@ -39,6 +39,8 @@ pub struct Start {
     pub module: usize,
     pub argv: Vec<CString>,
     pub envp: Vec<CString>,
+    /// `Object::directories`.
+    pub directories: Vec<CString>,
 }
 
 /// A running WASI program.
@@ -52,7 +54,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// The program with its standard streams, its root directory and, where that is another, its working directory, opened in advance. What its list does not let it open it does not have.
+    /// The program with its standard streams, its root directory, where that is another its working directory, and those its row names, opened in advance. What its list does not let it open it does not have.
     ///
     /// WASI has no working directory: a C library takes relative paths for paths below the root. `PWD` says where the caller is, for programs that care.
     pub fn new(thread: &mut Thread, memory: Arc<LinearMemory>, start: &Start) -> Program {
@@ -62,11 +64,13 @@ impl Program {
         let mut call = Call::new(thread, &mut program, [0; 9]);
         call.give_streams();
         let cwd = call.working_directory();
-        call.give_directory(3, c"/", b"/");
+        call.give_directory(c"/", b"/");
+        if let Some(cwd) = cwd.as_deref().filter(|cwd| *cwd != b"/") {
+            call.give_directory(c".", cwd);
+        }
+        let others = start.directories.iter().filter(|d| Some(d.to_bytes()) != cwd.as_deref());
+        others.for_each(|directory| call.give_directory(directory, directory.to_bytes()));
         if let Some(cwd) = cwd {
-            if cwd != b"/" {
-                call.give_directory(4, c".", &cwd);
-            }
             program.env.retain(|variable| !variable.starts_with(b"PWD="));
             program.env.push([b"PWD=", &cwd[..]].concat());
         }

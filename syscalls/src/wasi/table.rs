@@ -157,7 +157,12 @@ pub(super) struct Table {
 impl Table {
     /// Gives a descriptor the lowest free number.
     pub(super) fn add(&mut self, descriptor: Descriptor) -> Result<u32, Code> {
-        let number = (0..MOST).find(|n| !self.open.contains_key(n)).ok_or(Code::MFILE)?;
+        self.add_from(0, descriptor)
+    }
+
+    /// The lowest free number that is not below `first`.
+    pub(super) fn add_from(&mut self, first: u32, descriptor: Descriptor) -> Result<u32, Code> {
+        let number = (first..MOST).find(|n| !self.open.contains_key(n)).ok_or(Code::MFILE)?;
         self.open.insert(number, descriptor);
         Ok(number)
     }
@@ -224,6 +229,7 @@ mod tests {
         assert_eq!(table.renumber(1, 9).err(), Some(Code::BADF));
         assert_eq!(table.renumber(1, 1).unwrap().map(|d| d.host), None);
         assert_eq!(table.add(file(72)), Ok(0), "the lowest free number");
+        assert_eq!((table.add_from(3, file(73)), table.add_from(3, file(74)), table.add(file(75))), (Ok(3), Ok(4), Ok(2)));
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         keep: PathBuf,
     },
-    /// Ship a release, inside its image or beside it
+    /// Ship a release, inside its image or beside it, with the bundles, provenance, SBOMs (*.spdx.json, *.cdx.json) and proof beside its manifest
     Push {
         /// The release's manifest; its files lie next to it
         manifest: PathBuf,

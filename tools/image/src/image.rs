@@ -62,7 +62,8 @@ impl Source {
         Ok(blob)
     }
 
-    fn document(&self, d: &OciDescriptor) -> anyhow::Result<Vec<u8>> {
+    /// A manifest or configuration, checked.
+    pub fn document(&self, d: &OciDescriptor) -> anyhow::Result<Vec<u8>> {
         match self {
             Source::Registry(registry) => registry.manifest_by_digest(&blob::digest(&d.digest)?),
             _ => self.blob(d)?.document(),

@@ -4,6 +4,7 @@
 //! that holds the signing key nor the one that runs containers as root parses tar, JSON of strangers or TLS.
 #![forbid(unsafe_code)]
 
+pub mod accompanying;
 pub mod archive;
 pub mod blob;
 pub mod bundle;
@@ -16,6 +17,7 @@ pub mod progress;
 pub mod pull;
 pub mod push;
 pub mod reference;
+pub mod referrers;
 pub mod registry;
 pub mod release;
 pub mod scratch;

@@ -3,18 +3,19 @@
 //! Owns the directory (`rootfs/`, and beside it `manifest.json` with its files) and its name, which follows from digests. The fact a newcomer gets wrong: nothing here decides whether a release may run; a file that does not have the
 //! digest its manifest gives it is refused here only so that the error comes early and names the registry.
 
+use crate::accompanying;
 use crate::blob::Blobs;
-use crate::document;
 use crate::image::{self, Found, Image};
 use crate::layer::Applied;
 use crate::reference::Reference;
+use crate::referrers;
 use crate::registry::Access;
 use crate::release::{self, Release};
 use crate::scratch::Scratch;
 use crate::unpack::unpack;
 use crate::{image::Source, target};
 use anyhow::{Context, bail, ensure};
-use oci_client::manifest::{OciDescriptor, OciImageIndex};
+use oci_client::manifest::OciDescriptor;
 use policy::Digest;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use std::collections::BTreeMap;
@@ -106,31 +107,16 @@ fn fetch(p: &Pull<'_>) -> anyhow::Result<PathBuf> {
 
 /// The release artifact with the highest serial among those that refer to an image. Annotations are not signed: a wrong one here only leads to a release that the host then refuses.
 fn newest_referrer(image: &Found) -> anyhow::Result<Option<OciDescriptor>> {
-    let index = match image.source() {
-        Source::Registry(registry) => registry.referrers(&image.digest, release::ARTIFACT_TYPE)?,
-        Source::Layout(directory) => in_layout(directory, image)?,
-        Source::Archive(_) => return Ok(None),
-    };
     let serial = |a: &Option<BTreeMap<String, String>>| a.as_ref().and_then(|a| a.get(release::SERIAL_ANNOTATION)?.parse::<u64>().ok()).unwrap_or(0);
-    let newest = index.manifests.into_iter().max_by_key(|e| serial(&e.annotations));
+    let newest = referrers::of(image, |kind| kind == release::ARTIFACT_TYPE)?.into_iter().max_by_key(|e| serial(&e.annotations));
     Ok(newest.map(|e| OciDescriptor { media_type: e.media_type, digest: e.digest, size: e.size, ..OciDescriptor::default() }))
 }
 
-fn in_layout(directory: &Path, image: &Found) -> anyhow::Result<OciImageIndex> {
-    let path = directory.join("index.json");
-    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut index: OciImageIndex = serde_json::from_slice(&bytes).with_context(|| format!("{} is malformed", path.display()))?;
-    let mut refers = Vec::new();
-    for entry in index.manifests.iter().filter(|e| e.artifact_type.as_deref() == Some(release::ARTIFACT_TYPE)) {
-        let descriptor = OciDescriptor { digest: entry.digest.clone(), size: entry.size, ..OciDescriptor::default() };
-        if let document::Document::Manifest(m) = document::read(&image.source().blob(&descriptor)?.document()?)?
-            && m.subject.is_some_and(|s| s.digest == image.digest.to_string())
-        {
-            refers.push(entry.clone());
-        }
+/// What accompanies the release, beside it; some of it may have been added since the release was pulled.
+fn accompanied(found: &Found, release: &Release, directory: &Path) {
+    for note in accompanying::pull(found, release, directory) {
+        eprintln!("vkernel-image: note: {note}");
     }
-    index.manifests = refers;
-    Ok(index)
 }
 
 fn rootfs(image: &Image, scratch: &Scratch, p: &Pull<'_>) -> anyhow::Result<()> {
@@ -150,6 +136,7 @@ fn rootfs(image: &Image, scratch: &Scratch, p: &Pull<'_>) -> anyhow::Result<()> 
 fn from_image(found: &Found, p: &Pull<'_>) -> anyhow::Result<PathBuf> {
     let place = p.images.join(format!("release-{}", found.digest.hex()));
     if place.is_dir() {
+        accompanied(found, &Release::read(&place.join(release::MANIFEST))?, &place);
         return Ok(place);
     }
     let image = found.image()?;
@@ -171,6 +158,7 @@ fn from_image(found: &Found, p: &Pull<'_>) -> anyhow::Result<PathBuf> {
     }
     fs::remove_dir_all(root.join(release::DIRECTORY)).context("cannot remove the release from the root directory")?;
     check_files(&release, scratch.path())?;
+    accompanied(found, &release, scratch.path());
     scratch.publish(&place)?;
     Ok(place)
 }
@@ -199,6 +187,7 @@ fn from_artifact(found: Found, p: &Pull<'_>) -> anyhow::Result<PathBuf> {
     let key = format!("release-{}", found.digest.hex());
     let place = p.images.join(key);
     if place.is_dir() {
+        accompanied(&found, &Release::read(&place.join(release::MANIFEST))?, &place);
         return Ok(place);
     }
     let scratch = Scratch::new(&p.images)?;
@@ -223,6 +212,7 @@ fn from_artifact(found: Found, p: &Pull<'_>) -> anyhow::Result<PathBuf> {
         }
     }
     check_files(&release, scratch.path())?;
+    accompanied(&found, &release, scratch.path());
     if let Some(subject) = subject {
         let image = found.related(&subject).context("the image that the release is for")?;
         rootfs(&image.image()?, &scratch, p)?;

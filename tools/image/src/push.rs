@@ -1,8 +1,9 @@
 //! Shipping a release: inside its image as one more layer, or beside it as an artifact.
 //!
-//! Owns the two forms. In an image everything is one layer below `/.vkernel`; as an artifact every file is a blob of its own, so that releases share the code of libraries they share, and the image is its *subject*. The fact a
+//! Owns the two forms. In an image everything is one layer below `/.vkernel`; as an artifact every file is a blob of its own, so that releases share the code of libraries they share, and the image is its *subject*. What accompanies a release (`accompanying`) follows it. The fact a
 //! newcomer gets wrong: the layers of the original image are pushed as they are, byte for byte; whoever pulled the original has them already.
 
+use crate::accompanying;
 use crate::blob::{Blob, Blobs};
 use crate::document::{self, describe};
 use crate::image::{self, Image};
@@ -19,9 +20,6 @@ use policy::digest::Algorithm;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-
-const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
-const EMPTY: &[u8] = b"{}";
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Form {
@@ -50,7 +48,8 @@ pub fn push(p: &Push<'_>) -> anyhow::Result<Digest> {
     let files = release.on_disk(&p.manifest)?;
     let target = Target::open(&p.to, p.access, p.blobs)?;
     let scratch = Scratch::new(&p.scratch)?;
-    match p.form {
+    let accompanying = accompanying::beside(&p.manifest)?;
+    let pushed = match p.form {
         Form::Image => {
             let base = base(p, &scratch)?.context("name the image that the release was built from with --image REF, or push --form artifact")?;
             let layer = writer::release(&scratch.path().join("release"), p.compression, release::DIRECTORY, &files)?;
@@ -74,7 +73,11 @@ pub fn push(p: &Push<'_>) -> anyhow::Result<Digest> {
             }
             push_artifact(base.as_ref(), layers, &release, &target)
         }
-    }
+    }?;
+    // A subject is named by its digest and size alone: annotations are the list's.
+    let subject = OciDescriptor { artifact_type: None, annotations: None, ..pushed };
+    accompanying::push(&accompanying, &subject, &target)?;
+    crate::blob::digest(&subject.digest)
 }
 
 /// The image the release belongs to, with every layer at hand.
@@ -122,7 +125,7 @@ fn push_layers(image: &Image, target: &Target) -> anyhow::Result<Vec<OciDescript
     Ok(layers)
 }
 
-fn push_image(base: &Image, layer: &Written, compression: Compression, release: &Release, target: &Target) -> anyhow::Result<Digest> {
+fn push_image(base: &Image, layer: &Written, compression: Compression, release: &Release, target: &Target) -> anyhow::Result<OciDescriptor> {
     let mut layers = push_layers(base, target)?;
     target.blob(&layer.blob, &layer.blob.digest.context("a written layer has a digest")?)?;
     let annotations = release.annotations();
@@ -143,18 +146,19 @@ fn push_image(base: &Image, layer: &Written, compression: Compression, release: 
         ..OciImageManifest::default()
     };
     let bytes = document::bytes(&manifest);
-    target.manifest(&bytes, &describe(document::MANIFEST, &bytes), true)?;
-    Ok(Digest::sha256(&bytes))
+    let descriptor = describe(document::MANIFEST, &bytes);
+    target.manifest(&bytes, &descriptor, true)?;
+    Ok(descriptor)
 }
 
-fn push_artifact(base: Option<&Image>, layers: Vec<OciDescriptor>, release: &Release, target: &Target) -> anyhow::Result<Digest> {
+fn push_artifact(base: Option<&Image>, layers: Vec<OciDescriptor>, release: &Release, target: &Target) -> anyhow::Result<OciDescriptor> {
     let subject = base.map(|image| push_subject(image, target)).transpose()?;
-    target.bytes(EMPTY)?;
+    target.bytes(document::EMPTY)?;
     let annotations = release.annotations();
     let manifest = OciImageManifest {
         media_type: Some(document::MANIFEST.into()),
         artifact_type: Some(release::ARTIFACT_TYPE.into()),
-        config: describe(EMPTY_TYPE, EMPTY),
+        config: describe(document::EMPTY_TYPE, document::EMPTY),
         layers,
         subject: subject.clone(),
         annotations: Some(annotations.clone()),
@@ -166,9 +170,9 @@ fn push_artifact(base: Option<&Image>, layers: Vec<OciDescriptor>, release: &Rel
     descriptor.annotations = Some(annotations);
     target.manifest(&bytes, &descriptor, true)?;
     if let Some(subject) = subject {
-        target.refer(&crate::blob::digest(&subject.digest)?, release::ARTIFACT_TYPE, &descriptor)?;
+        target.refer(&crate::blob::digest(&subject.digest)?, &descriptor)?;
     }
-    Ok(Digest::sha256(&bytes))
+    Ok(descriptor)
 }
 
 /// Makes sure that the image is where the artifact goes: a subject must be in the same repository.

@@ -86,9 +86,9 @@ impl Target {
     }
 
     /// Makes a manifest findable from its subject.
-    pub fn refer(&self, subject: &Digest, artifact_type: &str, descriptor: &OciDescriptor) -> anyhow::Result<()> {
+    pub fn refer(&self, subject: &Digest, descriptor: &OciDescriptor) -> anyhow::Result<()> {
         match self {
-            Target::Registry(registry) => registry.add_referrer(subject, artifact_type, descriptor),
+            Target::Registry(registry) => registry.add_referrer(subject, descriptor),
             // The entry in index.json is enough: readers look at subjects there.
             Target::Layout { .. } => Ok(()),
         }

@@ -97,6 +97,156 @@ fn an_artifact_is_found_from_its_image_and_code_is_shared_between_releases() {
     same_release(&w.ok(&["pull", "oci:lay:img"]), &w.at("two"));
 }
 
+/// Everything that can lie beside a manifest, and some files that are nobody's to ship. The names of the first.
+fn accompany(w: &Work, directory: &str) -> Vec<String> {
+    let put = |name: &str, bytes: &[u8]| {
+        let path = w.at(directory).join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+        name.to_owned()
+    };
+    // {"predicateType":"p:1"}
+    let bundle = r#"{"dsseEnvelope":{"payload":"eyJwcmVkaWNhdGVUeXBlIjoicDoxIn0="}}"#;
+    let mut names = vec![
+        put("manifest.sigstore.json", bundle.as_bytes()),
+        put("manifest.second.sigstore.json", b"not even JSON"),
+        put("manifest.provenance.json", b"{}"),
+        put("sbom.spdx.json", br#"{"spdxVersion":"SPDX-2.3"}"#),
+        put("manifest.cdx.json", br#"{"bomFormat":"CycloneDX"}"#),
+    ];
+    let mut blob = |bytes: &[u8]| {
+        names.push(put(&format!("manifest.proof/{}", Digest::sha256(bytes).hex()), bytes));
+        Digest::sha256(bytes).to_string()
+    };
+    let row = json!({ "command": ["/bin/x"], "stdin": blob(b""), "status": 0, "stdout": blob(b"printed\n"), "stderr": blob(b"said\n") });
+    names.push(put("manifest.proof.json", json!({ "manifest": Digest::sha256(b"x").to_string(), "tests": { "t": row } }).to_string().as_bytes()));
+    put(&format!("manifest.proof/{}", Digest::sha256(b"of an older proof").hex()), b"of an older proof");
+    put("notes.txt", b"mine");
+    put("manifest.sigstore.json.bak", b"mine");
+    names
+}
+
+/// The files of a directory that are no release's.
+fn accompanying(place: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(place).unwrap().chain(fs::read_dir(place.join("manifest.proof")).into_iter().flatten()).map(|e| e.unwrap().path()) {
+        let name = entry.strip_prefix(place).unwrap().to_str().unwrap().to_owned();
+        if !["manifest.json", "container.wasm", "aot", "rootfs", "manifest.proof"].contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    names
+}
+
+#[test]
+fn what_accompanies_a_release_is_found_by_its_media_type_and_comes_back() {
+    let w = Work::new();
+    w.umoci_image();
+    let registry = Registry::start();
+    release(&w, "out", 3, "a");
+    let mut names = accompany(&w, "out");
+    names.sort();
+    for (to, form) in
+        [(registry.reference("shop:1"), "image"), (registry.reference("shop:2"), "artifact"), ("oci:shipped:x".to_owned(), "image"), ("oci:shipped:y".to_owned(), "artifact")]
+    {
+        let pushed = w.ok(&["push", "out/manifest.json", &to, "--image", "oci:lay:img", "--form", form]);
+        // Again changes nothing.
+        assert_eq!(w.ok(&["push", "out/manifest.json", &to, "--image", "oci:lay:img", "--form", form]), pushed);
+        let place = w.ok(&["pull", &to]);
+        assert_eq!(accompanying(&place), names, "{to}");
+        for name in &names {
+            assert_eq!(fs::read(place.join(name)).unwrap(), fs::read(w.at("out").join(name)).unwrap(), "{to} {name}");
+        }
+        if to.starts_with("oci:") {
+            continue;
+        }
+        // As tools of the formats look for them: by the subject's tag or the API, and the artifact's type.
+        let index = w.sh(&format!(
+            "curl -sf -H 'Accept: application/vnd.oci.image.index.v1+json' http://{}/v2/shop/manifests/{}",
+            registry.host(),
+            pushed.to_str().unwrap().replace(':', "-")
+        ));
+        let index: Value = serde_json::from_str(&index).unwrap();
+        let mut found: Vec<(String, Value)> =
+            index["manifests"].as_array().unwrap().iter().map(|e| (e["artifactType"].as_str().unwrap().to_owned(), e["annotations"].clone())).collect();
+        found.sort_by(|a, b| (&a.0, a.1.to_string()).cmp(&(&b.0, b.1.to_string())));
+        let annotated = json!({ "dev.sigstore.bundle.content": "dsse-envelope", "dev.sigstore.bundle.predicateType": "p:1" });
+        let row = |kind: &str, annotations: Value| (format!("application/{kind}+json"), annotations);
+        let bundle = "vnd.dev.sigstore.bundle.v0.3";
+        assert_eq!(
+            found,
+            [
+                row("spdx", Value::Null),
+                row("vnd.cyclonedx", Value::Null),
+                row(bundle, Value::Null),
+                row(bundle, annotated),
+                row("vnd.in-toto", Value::Null),
+                row("vnd.vkernel.proof.v1", Value::Null)
+            ]
+        );
+    }
+    // What is added later is there at the next pull that asks.
+    w.sh("echo '{}' > out/late.spdx.json");
+    let to = registry.reference("shop:1");
+    w.ok(&["push", "out/manifest.json", &to, "--image", "oci:lay:img"]);
+    assert!(!w.ok(&["pull", &to]).join("late.spdx.json").exists());
+    assert!(w.ok(&["pull", "--pull", "always", &to]).join("late.spdx.json").exists());
+}
+
+/// Whoever may push can say anything; what is not right is left out, and the release comes all the same.
+#[test]
+fn what_accompanies_a_release_wrongly_is_left_out_with_a_note() {
+    let w = Work::new();
+    w.umoci_image();
+    let release_manifest = release(&w, "out", 3, "a");
+    let good = fs::read(&release_manifest).unwrap();
+    w.sh("echo '{}' > out/sbom.spdx.json");
+    let digest = w.ok(&["push", "out/manifest.json", "oci:shipped:x", "--image", "oci:lay:img"]);
+    let index: Value = serde_json::from_slice(&fs::read(w.at("shipped/index.json")).unwrap()).unwrap();
+    let entry = index["manifests"].as_array().unwrap().iter().find(|e| e["artifactType"] == "application/spdx+json").unwrap().clone();
+    let blob = |digest: &str| w.at("shipped/blobs/sha256").join(&digest["sha256:".len()..]);
+    let artifact: Value = serde_json::from_slice(&fs::read(blob(entry["digest"].as_str().unwrap())).unwrap()).unwrap();
+    let store = |bytes: &[u8]| {
+        let digest = Digest::sha256(bytes).to_string();
+        fs::write(blob(&digest), bytes).unwrap();
+        digest
+    };
+    let title = "/layers/0/annotations/org.opencontainers.image.title";
+    let hex = "ab".repeat(32);
+    let proof = "application/vnd.vkernel.proof.v1+json";
+    let place = w.at("cache/vkernel/images").join(format!("release-{}", &digest.to_str().unwrap()["sha256:".len()..]));
+    let pulled = || {
+        let _ = fs::remove_dir_all(&place);
+        let out = w.command(&["pull", "oci:shipped:x"]).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        assert_eq!(fs::read(place.join("manifest.json")).unwrap(), good);
+        String::from_utf8(out.stderr).unwrap()
+    };
+    assert_eq!(pulled(), "");
+    assert_eq!(accompanying(&place), ["sbom.spdx.json"]);
+    for (pointer, value, kind, reason) in [
+        (title, json!("../sbom.spdx.json"), "application/spdx+json", "is no name of a file of it"),
+        (title, json!("manifest.json"), "application/spdx+json", "is no name of a file of it"),
+        (title, json!("sbom.cdx.json"), "application/spdx+json", "is no name of a file of it"),
+        (title, json!(format!("manifest.proof/{hex}")), proof, "is not what its name says"),
+        ("/layers/0/annotations", Value::Null, "application/spdx+json", "has no name"),
+        ("/layers/0/size", json!(4), "application/spdx+json", "its manifest says 4"),
+        ("/layers/0/digest", json!(format!("sha256:{hex}")), "application/spdx+json", "cannot read"),
+    ] {
+        let mut changed = artifact.clone();
+        *changed.pointer_mut(pointer).unwrap() = value.clone();
+        let bytes = serde_json::to_vec(&changed).unwrap();
+        let mut index = index.clone();
+        let listed = index["manifests"].as_array_mut().unwrap().iter_mut().find(|e| e["digest"] == entry["digest"]).unwrap();
+        (listed["digest"], listed["size"], listed["artifactType"]) = (json!(store(&bytes)), json!(bytes.len()), json!(kind));
+        fs::write(w.at("shipped/index.json"), index.to_string()).unwrap();
+        let note = pulled();
+        assert!(note.starts_with("vkernel-image: note: ") && note.contains(reason) && note.lines().count() == 1, "{value}: {note}");
+        assert!(accompanying(&place).is_empty(), "{value}");
+    }
+}
+
 /// Debian's registry knows only the tag for what refers to an image; newer ones answer a question. Stands in for them with that one answer.
 #[test]
 fn a_registry_with_the_referrers_api_is_asked() {

@@ -8,6 +8,7 @@ use crate::cache::Cache;
 use crate::cli::{BuildArgs, BundleArgs, ReleaseArgs, WorkArgs};
 use crate::commands::print;
 use crate::pipeline::{self, Build, Summary};
+use crate::processor::Processor;
 use crate::remote_cache::Remote;
 use crate::scan::rootfs::Rootfs;
 use crate::signing::Signer;
@@ -50,6 +51,7 @@ pub fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
         wasi,
         cache,
         tier,
+        processor: Processor::of(release.cpu),
         jobs: jobs(&args.work),
         min_coverage,
         merge_only,
@@ -76,6 +78,7 @@ pub fn bundle(args: BundleArgs) -> anyhow::Result<()> {
         wasi: wasi.clone(),
         cache: Cache::open(args.work.cache.as_deref())?,
         tier: compile::Tier::default(),
+        processor: Processor::of(release.cpu),
         jobs: jobs(&args.work),
         min_coverage: None,
         merge_only: false,

@@ -5,6 +5,7 @@ use crate::cache::Cache;
 use crate::cli::{Cli, Command, CompileArgs, KeygenArgs, LiftArgs, Request, ScanArgs, SignArgs, VerifyArgs};
 use crate::compile::{self, Job};
 use crate::pipeline::form_name;
+use crate::processor::Processor;
 use crate::recompile::Again;
 use crate::scan::rootfs::Rootfs;
 use crate::signing::Signer;
@@ -130,6 +131,7 @@ fn places(addresses: &[u64]) -> String {
 fn compile_files(args: &CompileArgs) -> anyhow::Result<()> {
     let cache = Cache::open(args.work.cache.as_deref())?;
     output::directory(&args.output)?;
+    let processor = Processor::of(args.cpu);
     for path in &args.files {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let stem = name.strip_suffix(".wasm").unwrap_or(&name);
@@ -138,9 +140,9 @@ fn compile_files(args: &CompileArgs) -> anyhow::Result<()> {
         let module = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let start = Instant::now();
         let job = Job { name: &name, form, module: &module };
-        let compiled = match compile::cached(&cache, &job) {
+        let compiled = match compile::cached(&cache, &job, &processor) {
             Some(compiled) => compiled,
-            None => compile::compile(&cache, &job, jobs(&args.work))?,
+            None => compile::compile(&cache, &job, &processor, jobs(&args.work))?,
         };
         output::replace(&args.output.join(format!("{stem}.{}", compile::EXTENSION)), &compiled.bytes)?;
         let (before, after) = (module.len() as f64, compiled.bytes.len() as f64);

@@ -6,6 +6,7 @@
 use crate::cache::{Cache, Key};
 use crate::instruction;
 use crate::link::{self, LinkError};
+use crate::processor::Processor;
 use crate::slim;
 use crate::sound::{self, Unsound};
 use clap::ValueEnum;
@@ -15,7 +16,7 @@ use std::mem::offset_of;
 use std::num::NonZero;
 use syscalls::abi::{Links, import};
 use thiserror::Error;
-use wasmer::sys::{CpuFeature, Cranelift, EngineBuilder, Features, LLVM, Target, Triple};
+use wasmer::sys::{Cranelift, EngineBuilder, Features, LLVM};
 use wasmer::{Engine, Module};
 use wasmer_compiler_llvm::{ClosedWorld, LLVMOptLevel};
 
@@ -89,13 +90,6 @@ pub fn engine_name(form: Form) -> &'static str {
     }
 }
 
-/// CPU features the code may use: this machine's.
-pub fn cpu_features() -> Vec<String> {
-    let mut names: Vec<String> = CpuFeature::for_host().iter().map(|f| f.to_string()).collect();
-    names.sort();
-    names
-}
-
 fn features() -> Features {
     let mut f = Features::default();
     f.simd(true).bulk_memory(true).threads(true).multi_value(true).reference_types(true).tail_call(true).multi_memory(true);
@@ -110,8 +104,7 @@ fn wasi_features() -> Features {
 }
 
 /// The compiler of a form.
-pub(crate) fn engine(form: Form, threads: NonZero<usize>) -> Engine {
-    let target = Some(Target::new(Triple::host(), CpuFeature::for_host()));
+pub(crate) fn engine(form: Form, processor: &Processor, threads: NonZero<usize>) -> Engine {
     let builder = match form {
         Form::Structured => {
             let mut llvm = LLVM::new();
@@ -132,7 +125,7 @@ pub(crate) fn engine(form: Form, threads: NonZero<usize>) -> Engine {
         }
     };
     let features = if form == Form::Wasi { wasi_features() } else { features() };
-    builder.set_target(target).set_features(Some(features)).engine().into()
+    builder.set_target(Some(processor.target())).set_features(Some(features)).engine().into()
 }
 
 /// What the loader promises structured code (`abi::Links`).
@@ -151,9 +144,9 @@ fn closed_world() -> ClosedWorld {
 }
 
 /// Name of a job's native code in the cache.
-pub fn key(job: &Job<'_>) -> String {
+pub fn key(job: &Job<'_>, processor: &Processor) -> String {
     let mut key = Key::new(KIND);
-    key.part(job.module).part(engine_name(job.form).as_bytes()).part(TARGET.as_bytes()).part(cpu_features().join(",").as_bytes());
+    key.part(job.module).part(engine_name(job.form).as_bytes()).part(TARGET.as_bytes()).part(processor.features().join(",").as_bytes());
     key.part(match job.form {
         Form::Structured => b"O1 non-volatile elf",
         Form::Resumable => b"speed",
@@ -163,17 +156,17 @@ pub fn key(job: &Job<'_>) -> String {
 }
 
 /// The cached native code of a job, if there is some.
-pub fn cached(cache: &Cache, job: &Job<'_>) -> Option<Compiled> {
-    image(job, cache.get(KIND, &key(job))?).ok()
+pub fn cached(cache: &Cache, job: &Job<'_>, processor: &Processor) -> Option<Compiled> {
+    image(job, cache.get(KIND, &key(job, processor))?).ok()
 }
 
 /// Compiles a module, and remembers the compiler's own output.
-pub fn compile(cache: &Cache, job: &Job<'_>, threads: NonZero<usize>) -> Result<Compiled, CompileError> {
+pub fn compile(cache: &Cache, job: &Job<'_>, processor: &Processor, threads: NonZero<usize>) -> Result<Compiled, CompileError> {
     let (name, form) = (job.name, job.form);
-    let module = Module::new(&engine(form, threads), job.module);
+    let module = Module::new(&engine(form, processor, threads), job.module);
     let module = module.map_err(|e| CompileError::Compile { name: name.into(), form, source: Box::new(e) })?;
     let bytes = module.serialize().map_err(|e| CompileError::Serialize { name: name.into(), form, source: Box::new(e) })?.to_vec();
-    cache.put(KIND, &key(job), &bytes);
+    cache.put(KIND, &key(job, processor), &bytes);
     image(job, bytes)
 }
 

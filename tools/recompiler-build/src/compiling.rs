@@ -43,16 +43,16 @@ pub fn compile(b: &Build, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Re
     let all = placed.iter().zip(shards).flat_map(forms).zip(modules).chain(wasi);
     let (names, modules): (Vec<_>, Vec<_>) = all.filter(|((digest, form, _), _)| seen.insert((*digest, *form))).unzip();
     let jobs: Vec<_> = names.iter().zip(modules).map(|((_, form, name), module)| Job { name, form: *form, module }).collect();
-    let entries: Vec<Entry> = jobs.iter().map(|j| (compile::KIND, compile::key(j))).collect();
+    let entries: Vec<Entry> = jobs.iter().map(|j| (compile::KIND, compile::key(j, &b.processor))).collect();
     b.remote.fill(&b.cache, &entries)?;
     let bar = progress::bar("compile", jobs.len());
-    let mut done: Vec<Option<Compiled>> = jobs.par_iter().map(|j| compile::cached(&b.cache, j)).collect();
+    let mut done: Vec<Option<Compiled>> = jobs.par_iter().map(|j| compile::cached(&b.cache, j, &b.processor)).collect();
     let mut todo: Vec<usize> = (0..jobs.len()).filter(|&i| done[i].is_none()).collect();
     bar.inc((jobs.len() - todo.len()) as u64);
     todo.sort_by_key(|&i| std::cmp::Reverse(jobs[i].module.len() * if jobs[i].form == Form::Resumable { 1 } else { 10 }));
     let one = |i: usize| {
         bar.set_message(jobs[i].name.to_owned());
-        let compiled = compile::compile(&b.cache, &jobs[i], b.jobs)?;
+        let compiled = compile::compile(&b.cache, &jobs[i], &b.processor, b.jobs)?;
         bar.inc(1);
         Ok((i, compiled))
     };

@@ -32,12 +32,27 @@ pub fn rootfs(source: &SourceArgs, cache: Option<&Path>) -> anyhow::Result<PathB
         (Some(rootfs), _) => return Ok(rootfs.clone()),
         (None, image) => image.as_deref().context("name the image with --rootfs DIR or --image IMAGE")?,
     };
+    fetched(&["unpack"], image, source, cache)?.with_context(|| format!("image {image} could not be unpacked"))
+}
+
+/// Whether something is named as an image is, and no file: by its scheme, so that a mistyped path never becomes a question to a registry.
+pub fn is_image(text: &str) -> bool {
+    ["docker://", "oci:", "oci-archive:"].iter().any(|scheme| text.starts_with(scheme))
+}
+
+/// The manifest of the release that an image carries, or that refers to it: as it is now, whatever was pulled before.
+pub fn release(image: &str, source: &SourceArgs, cache: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let place = fetched(&["pull", "--pull", "always"], image, source, cache)?.with_context(|| format!("the release of {image} could not be fetched"))?;
+    Ok(place.join("manifest.json"))
+}
+
+/// The directory that a command of `vkernel-image` made. None: it has said itself what was wrong, on this program's standard error, where its progress is shown too.
+fn fetched(how: &[&str], image: &str, source: &SourceArgs, cache: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
     let mut command = program()?;
-    command.args(access(source, cache));
-    let out = command.arg("unpack").arg("--").arg(image).stdin(Stdio::null()).stderr(Stdio::inherit()).output().with_context(|| format!("cannot start {PROGRAM}"))?;
-    ensure!(out.status.success(), "image {image} could not be unpacked");
+    command.args(access(source, cache)).args(how).arg("--").arg(image);
+    let out = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().with_context(|| format!("cannot start {PROGRAM}"))?;
     let line = out.stdout.strip_suffix(b"\n").unwrap_or(&out.stdout);
-    Ok(OsString::from_vec(line.to_vec()).into())
+    Ok(out.status.success().then(|| OsString::from_vec(line.to_vec()).into()))
 }
 
 /// The digest by which an unpacked image's directory is called.

@@ -11,6 +11,7 @@ use crate::compiling::{self, MadeCode, Native};
 use crate::cost::{Cost, Work};
 use crate::coverage::{self, Certified};
 use crate::lifting::{self, Shard};
+use crate::processor::Processor;
 use crate::remote_cache::{Entry, Remote};
 use crate::scan::rootfs::Rootfs;
 use crate::scan::{self, Inventory};
@@ -44,6 +45,7 @@ pub struct Build {
     pub cache: Cache,
     pub remote: Remote,
     pub tier: Tier,
+    pub processor: Processor,
     pub jobs: NonZero<usize>,
     /// Percent that every file must reach.
     pub min_coverage: Option<f64>,
@@ -244,7 +246,7 @@ fn manifest(b: &Build, found: &Inventory, placed: &[Placed<'_>], shards: &[Shard
         .collect();
     let copy = |(m, _): &MadeCode| Made { shard: m.shard, form: m.form, file: m.file.clone(), digest: m.digest, engine: m.engine.clone() };
     let made = made.iter().map(copy).collect();
-    let manifest = assemble::manifest(&b.release, found, &b.wasi, &built, made, (name, Digest::blake3(&merged.wasm)));
+    let manifest = assemble::manifest(&b.release, &b.processor, found, &b.wasi, &built, made, (name, Digest::blake3(&merged.wasm)));
     if !b.merge_only {
         policy::rules::check(&manifest).context("the manifest just made breaks a rule, please report this")?;
     }

@@ -22,6 +22,8 @@ pub struct Polyfill {
     replaces: Vec<String>,
     pub args: Vec<String>,
     pub options: BTreeMap<String, String>,
+    #[serde(default)]
+    pub directories: Vec<String>,
 }
 
 /// The row for a file of this name.

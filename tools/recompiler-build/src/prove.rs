@@ -1,6 +1,6 @@
 //! `prove`: commands that do natively and under vkernel the same, written down so that anybody can ask again.
 //!
-//! Owns the record (`manifest.proof.json`, signed, and the bytes by digest in `manifest.proof/`), making it and replaying it. Refuses to own how either side starts (`sides`). The fact a newcomer gets wrong: a proof is not that the release is
+//! Owns making the record; what it is, and replaying it, is the crate `proof`, which `vkernel` has, too. Refuses to own how the native side starts (`sides`). The fact a newcomer gets wrong: a proof is not that the release is
 //! right, only that these commands came out alike; so commands whose own native runs differ are refused, they prove nothing.
 
 mod sides;
@@ -8,14 +8,15 @@ mod sides;
 use crate::cli::ProveArgs;
 use crate::signing::Signer;
 use crate::verifying::{self, read_manifest};
-use crate::{attest, fetching, output};
+use crate::{fetching, output};
 use anyhow::{Context, bail, ensure};
-use policy::signature::{self, Kind};
-use policy::{Digest, Manifest, Revocations, TrustedKeys, canonical};
-use serde::{Deserialize, Serialize};
-use sides::{Came, Sides};
+use policy::signature::Kind;
+use policy::{Manifest, canonical};
+use proof::{Proof, Row};
+use serde::Deserialize;
+use sides::Sides;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// `--tests DIR`: one file per command.
 #[derive(Debug, Deserialize)]
@@ -27,36 +28,6 @@ struct Test {
     stdin: Option<String>,
 }
 
-/// One command and what came of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Row {
-    command: Vec<String>,
-    stdin: Digest,
-    /// As a shell says it: 128 and more for a signal.
-    status: u32,
-    stdout: Digest,
-    stderr: Digest,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Proof {
-    /// Of the manifest's canonical form without signatures.
-    manifest: Digest,
-    tests: BTreeMap<String, Row>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    signatures: Option<policy::manifest::Signatures>,
-}
-
-fn proof_path(manifest: &Path) -> PathBuf {
-    manifest.with_extension("proof.json")
-}
-
-fn blobs(manifest: &Path) -> PathBuf {
-    manifest.with_extension("proof")
-}
-
 /// Makes a proof, or replays it; a line for standard output.
 pub fn run(args: &ProveArgs) -> anyhow::Result<String> {
     let keys = verifying::trusted(&args.trust)?;
@@ -65,7 +36,10 @@ pub fn run(args: &ProveArgs) -> anyhow::Result<String> {
     let rootfs = fetching::rootfs(&args.source, args.cache.as_deref())?;
     let sides = Sides::new(&args.manifest, &rootfs, &args.trust)?;
     match &args.tests {
-        None => replay(&args.manifest, verified.manifest(), &keys, &revoked, &sides),
+        None => {
+            let again = proof::replay(&args.manifest, verified.manifest(), &keys, &revoked, &sides.guest)?;
+            Ok(format!("{} commands come out as {} proved\n", again.commands, again.signers.into_iter().collect::<Vec<_>>().join(", ")))
+        }
         Some(tests) => {
             let signer = Signer::open(&args.signer)?.context("who signs the proof? name a key with --key FILE, or a program with --signer COMMAND --signer-public FILE")?;
             make(&args.manifest, verified.manifest(), tests, &signer, &sides)
@@ -73,61 +47,28 @@ pub fn run(args: &ProveArgs) -> anyhow::Result<String> {
     }
 }
 
-fn make(manifest: &Path, m: &Manifest, tests: &Path, signer: &Signer, sides: &Sides<'_>) -> anyhow::Result<String> {
+fn make(manifest: &Path, m: &Manifest, tests: &Path, signer: &Signer, sides: &Sides) -> anyhow::Result<String> {
     let tests = read_tests(tests)?;
     let (mut rows, mut contents, mut different) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     for (name, (command, stdin)) in tests {
         let native = sides.native(&command, &stdin).with_context(|| name.clone())?;
         ensure!(native == sides.native(&command, &stdin)?, "{name}: two native runs differ, so it can prove nothing: leave it out, or make it say the same each time");
-        let guest = sides.vkernel(&command, &stdin).with_context(|| name.clone())?;
+        let guest = sides.guest.run(&command, &stdin).with_context(|| name.clone())?;
         if guest != native {
             different.push(format!("{name} ({})", guest.difference(&native)));
         }
-        let row = row(command, &stdin, &native);
+        let row = Row::new(command, &stdin, &native);
         contents.extend([(row.stdin, stdin), (row.stdout, native.stdout), (row.stderr, native.stderr)]);
         rows.insert(name, row);
     }
     ensure!(different.is_empty(), "not the same natively and under vkernel: {}; no proof was written", different.join(", "));
     let count = rows.len();
-    let mut value = serde_json::to_value(Proof { manifest: attest::unsigned_digest(m), tests: rows, signatures: None }).context("a proof is plain JSON")?;
+    let mut value = serde_json::to_value(Proof { manifest: proof::release(m), tests: rows, signatures: None }).context("a proof is plain JSON")?;
     signer.sign_document(Kind::Proof, &mut value)?;
-    output::directory(&blobs(manifest))?;
-    contents.iter().try_for_each(|(digest, bytes)| output::replace(&blobs(manifest).join(digest.hex()), bytes))?;
-    output::replace(&proof_path(manifest), &canonical::to_bytes(&value))?;
-    Ok(format!("{count} commands come out alike: {}\n", proof_path(manifest).display()))
-}
-
-fn row(command: Vec<String>, stdin: &[u8], came: &Came) -> Row {
-    Row { command, stdin: Digest::sha256(stdin), status: came.status, stdout: Digest::sha256(&came.stdout), stderr: Digest::sha256(&came.stderr) }
-}
-
-/// Runs everything again under vkernel, and compares with what was signed.
-fn replay(manifest: &Path, m: &Manifest, keys: &TrustedKeys, revoked: &Revocations, sides: &Sides<'_>) -> anyhow::Result<String> {
-    let path = proof_path(manifest);
-    let name = || path.display().to_string();
-    let value = canonical::parse_canonical(&read_manifest(&path)?).with_context(name)?;
-    let signers = signature::check_as(Kind::Proof, &value, keys, 1, revoked).with_context(name)?;
-    let proof: Proof = serde_json::from_value(value).with_context(name)?;
-    ensure!(proof.manifest == attest::unsigned_digest(m), "{}: is of another release", name());
-    let mut different = Vec::new();
-    for (name, signed) in &proof.tests {
-        let stdin = blob(manifest, &signed.stdin)?;
-        let came = sides.vkernel(&signed.command, &stdin).with_context(|| name.clone())?;
-        let again = row(signed.command.clone(), &stdin, &came);
-        if again != *signed {
-            let before = Came { status: signed.status, stdout: blob(manifest, &signed.stdout)?, stderr: blob(manifest, &signed.stderr)? };
-            different.push(format!("{name} ({})", came.difference(&before)));
-        }
-    }
-    ensure!(different.is_empty(), "does not come out as proved: {}", different.join(", "));
-    Ok(format!("{} commands come out as {} proved\n", proof.tests.len(), signers.into_iter().collect::<Vec<_>>().join(", ")))
-}
-
-fn blob(manifest: &Path, digest: &Digest) -> anyhow::Result<Vec<u8>> {
-    let path = blobs(manifest).join(digest.hex());
-    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    ensure!(Digest::sha256(&bytes) == *digest, "{}: is not what was proved: get the proof again", path.display());
-    Ok(bytes)
+    output::directory(&proof::blobs(manifest))?;
+    contents.iter().try_for_each(|(digest, bytes)| output::replace(&proof::blobs(manifest).join(digest.hex()), bytes))?;
+    output::replace(&proof::path(manifest), &canonical::to_bytes(&value))?;
+    Ok(format!("{count} commands come out alike: {}\n", proof::path(manifest).display()))
 }
 
 /// Name → command and standard input, of every `*.json` of a directory.

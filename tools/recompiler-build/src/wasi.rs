@@ -28,6 +28,8 @@ pub struct Row {
     pub args: Vec<String>,
     /// Options of the file's, and what the module calls them.
     pub options: BTreeMap<String, String>,
+    /// Directories of the image that it is given by name.
+    pub directories: Vec<String>,
     /// Name of the program, where the file is another one.
     pub polyfill: Option<String>,
 }
@@ -83,8 +85,16 @@ impl Programs {
         let path = if name.starts_with('/') { name.clone() } else { format!("/usr/bin/{name}") };
         let is_normal = path[1..].split('/').all(|part| !matches!(part, "" | "." | ".."));
         ensure!(is_normal, "{text}: {path:?} is no place for a program: write NAME=FILE");
-        let row =
-            Row { digest: Digest::blake3(&module), sha256: Digest::sha256(&module), path, size: module.len() as u64, args: Vec::new(), options: BTreeMap::new(), polyfill: None };
+        let row = Row {
+            digest: Digest::blake3(&module),
+            sha256: Digest::sha256(&module),
+            path,
+            size: module.len() as u64,
+            args: Vec::new(),
+            options: BTreeMap::new(),
+            directories: Vec::new(),
+            polyfill: None,
+        };
         self.add(name.rsplit('/').next().unwrap_or_default().to_owned(), module, &facts, row)
     }
 
@@ -102,6 +112,7 @@ impl Programs {
             size: replaced.bytes.len() as u64,
             args: known.map(|p| p.args.clone()).unwrap_or_default(),
             options: known.map(|p| p.options.clone()).unwrap_or_default(),
+            directories: known.map(|p| p.directories.clone()).unwrap_or_default(),
             polyfill: Some(name.clone()),
         };
         self.add(name, module, &facts, row)
@@ -143,6 +154,7 @@ impl Programs {
                 syscalls: Some(Unread::of(&ProgramSyscalls { linked: evidence.clone(), reachable: evidence, opens_objects: false })),
                 args: row.args.clone(),
                 options: row.options.clone(),
+                directories: row.directories.clone(),
                 polyfill: row.polyfill.clone(),
             };
             (row.digest, binary)

@@ -24,6 +24,7 @@ const TARGETS: &[(&str, u32)] = &[
     ("megabinary", 1 << 14),
     ("packages", 1 << 10),
     ("request", 1 << 10),
+    ("rpm_database", 1 << 15),
     ("shard_sections", 1 << 10),
     ("wasi_module", 1 << 14),
 ];
@@ -93,6 +94,7 @@ fn seed(name: &str, corpus: &Path) -> anyhow::Result<()> {
             put("dpkg", b"Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.36-9+deb12u14\nSource: glibc\n\n")?;
             put("apk", b"P:musl\nV:1.2.5-r0\nA:x86_64\nL:MIT\nF:lib\nR:libc.so\n\n")?;
         }
+        "rpm_database" => put("package", &rpm_database()?)?,
         "request" => {
             let schema: serde_json::Value = serde_json::from_slice(&fs::read(root().join("client/schema.json"))?)?;
             for variant in schema["$defs"]["request"]["oneOf"].as_array().context("requests")? {
@@ -143,6 +145,33 @@ fn seed(name: &str, corpus: &Path) -> anyhow::Result<()> {
         _ => put("blocks", &[&[1_u32, 0, 0, 5, 0, 1].map(u32::to_le_bytes).concat()[..]].concat())?,
     }
     Ok(())
+}
+
+/// rpm's database of one package: its header in a table of SQLite's.
+fn rpm_database() -> anyhow::Result<Vec<u8>> {
+    let script = r#"
+import sqlite3, struct, sys
+text = lambda *words: b"".join(w + b"\0" for w in words)
+rows = [(1000, 6, 1, text(b"tiny")), (1001, 6, 1, text(b"1.5")), (1002, 6, 1, text(b"3")), (1003, 4, 1, struct.pack(">I", 2)), (1022, 6, 1, text(b"noarch")),
+        (1116, 4, 2, struct.pack(">II", 0, 1)), (1117, 8, 2, text(b"moving", b"data")), (1118, 8, 2, text(b"/bin/", b"/usr/share/"))]
+entries, store = b"", b""
+for tag, kind, count, value in rows:
+    store += b"\0" * (-len(store) % 4)
+    entries += struct.pack(">IIII", tag, kind, len(store), count)
+    store += value
+db = sqlite3.connect(":memory:")
+db.execute("pragma page_size = 512")
+db.execute("create table Packages (hnum integer primary key autoincrement, blob blob not null)")
+for padding in (0, 3000):
+    db.execute("insert into Packages (blob) values (?)", (struct.pack(">II", len(rows), len(store) + padding) + entries + store + b"\0" * padding,))
+db.commit()
+copy = sqlite3.connect(sys.argv[1])
+db.backup(copy)
+"#;
+    let file = work().join("seed.sqlite");
+    let _ = fs::remove_file(&file);
+    process::run(Command::new("python3").args(["-c", script]).arg(&file))?;
+    Ok(fs::read(&file)?)
 }
 
 /// A custom section of a WASM module.

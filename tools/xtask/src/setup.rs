@@ -46,6 +46,7 @@ const PACKAGES: &[&str] = &[
     "runc",
     "crun",
     "lintian",
+    "rpm",
 ];
 
 /// The programs of the product. `vkernel-image` lies beside them, where they look for it.

@@ -21,7 +21,7 @@ const INTERPRETERS: [&str; 5] = ["busybox-static", "python3.11-minimal", "libpyt
 const FUZZ_SECONDS: u32 = 24;
 
 /// Crates whose unit tests are built together: as the programs are (see `setup::binaries`), so that nothing is built twice and `vkernel` stays as it is.
-const UNIT_TESTS: &[&[&str]] = &[&["policy", "syscalls", "megabinary", "recompiler-build"], &["loader", "vkernel-client", "vkernel"], &["lift"], &["image"], &["xtask"]];
+const UNIT_TESTS: &[&[&str]] = &[&["policy", "proof", "syscalls", "megabinary", "recompiler-build"], &["loader", "vkernel-client", "vkernel"], &["lift"], &["image"], &["xtask"]];
 
 pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
     let binaries = setup::binaries()?;

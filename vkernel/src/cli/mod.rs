@@ -114,6 +114,7 @@ pub enum Command {
     },
     /// Check a release: signatures, digests of all files, engine and CPU
     Verify(Verify),
+    Prove(Prove),
     Policy(policy::Policy),
     Top(watch::Top),
     Stats(watch::Stats),
@@ -176,6 +177,24 @@ pub struct Verify {
     pub manifest: PathBuf,
     #[command(flatten)]
     pub trust: Trust,
+}
+
+/// Run the commands of a release's proof again, and compare with what was signed: do they still come out as natively? `recompiler-build prove` makes proofs
+#[derive(Args, Debug)]
+pub struct Prove {
+    /// Manifest of the release, beside which the proof lies (manifest.proof.json and manifest.proof/), or the image that ships both
+    #[arg(value_name = "MANIFEST|IMAGE")]
+    pub manifest: PathBuf,
+    /// The only thing a host can do with a proof
+    #[arg(long, required = true)]
+    pub replay: bool,
+    /// The image's root directory [default: rootfs next to the manifest]
+    #[arg(long, value_name = "DIR")]
+    pub rootfs: Option<PathBuf>,
+    #[command(flatten)]
+    pub trust: Trust,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 /// Which release, and what of it is believed.

@@ -14,7 +14,7 @@ use failure::{chain, may_pass, remedy};
 use futures_util::StreamExt;
 use oci_client::client::{BlobResponse, Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError as RegistryError;
-use oci_client::manifest::{OciDescriptor, OciImageIndex};
+use oci_client::manifest::{ImageIndexEntry, OciDescriptor};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Reference, RegistryOperation};
 use policy::Digest;
@@ -228,24 +228,20 @@ impl Registry {
     }
 
     /// What refers to a manifest of this repository, by the referrers API or, where a registry lacks it, its tag.
-    pub fn referrers(&self, subject: &Digest, artifact_type: &str) -> anyhow::Result<OciImageIndex> {
+    pub fn referrers(&self, subject: &Digest) -> anyhow::Result<Vec<ImageIndexEntry>> {
         let reference = self.reference.clone_with_digest(subject.to_string());
         let ask = || {
             self.runtime.block_on(async {
                 self.client.store_auth_if_needed(reference.resolve_registry(), &self.auth).await;
-                self.client.pull_referrers(&reference, Some(artifact_type)).await
+                self.client.pull_referrers(&reference, None).await
             })
         };
-        let mut index = self.retried(&format!("list what refers to {reference}"), ask)?;
-        // Registries may ignore the filter.
-        index.manifests.retain(|e| e.artifact_type.as_deref() == Some(artifact_type));
-        Ok(index)
+        Ok(self.retried(&format!("list what refers to {reference}"), ask)?.manifests)
     }
 
     /// Makes a manifest known as referring to its subject, for registries without the referrers API.
-    pub fn add_referrer(&self, subject: &Digest, artifact_type: &str, descriptor: &OciDescriptor) -> anyhow::Result<()> {
-        let known = self.referrers(subject, artifact_type)?;
-        if known.manifests.iter().any(|e| e.digest == descriptor.digest) {
+    pub fn add_referrer(&self, subject: &Digest, descriptor: &OciDescriptor) -> anyhow::Result<()> {
+        if self.referrers(subject)?.iter().any(|e| e.digest == descriptor.digest) {
             return Ok(());
         }
         let tag = Reference::with_tag(self.reference.registry().into(), self.reference.repository().into(), subject.to_string().replace(':', "-"));

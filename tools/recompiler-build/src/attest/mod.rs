@@ -70,11 +70,6 @@ fn release(m: &Manifest, directory: &Path) -> anyhow::Result<Value> {
     Ok(statement(&subjects, RELEASE, predicate))
 }
 
-/// The digest that names a release whoever signed it: of the manifest's canonical form without signatures.
-pub fn unsigned_digest(m: &Manifest) -> Digest {
-    Digest::sha256(&unsigned(m))
-}
-
 fn unsigned(m: &Manifest) -> Vec<u8> {
     let unsigned = Manifest { signatures: None, ..m.clone() };
     canonical::to_bytes(&serde_json::to_value(&unsigned).expect("a manifest is plain JSON"))

@@ -4,7 +4,7 @@
 //! and as true as the signature over it.
 
 use super::statement;
-use crate::compile::{TARGET, cpu_features};
+use crate::compile::TARGET;
 use crate::pipeline::Build;
 use crate::scan::Inventory;
 use anyhow::ensure;
@@ -45,7 +45,7 @@ pub fn of(b: &Build, found: &Inventory, m: &Manifest, directory: &Path) -> anyho
         "buildDefinition": {
             "buildType": BUILD_TYPE,
             "externalParameters": parameters,
-            "internalParameters": { "target": TARGET, "cpuFeatures": cpu_features(), "engines": engines },
+            "internalParameters": { "target": TARGET, "cpuFeatures": b.processor.features(), "engines": engines },
             "resolvedDependencies": dependencies(b, found),
         },
         "runDetails": { "builder": { "id": b.source.builder_id, "version": { "recompiler-build": env!("CARGO_PKG_VERSION"), "lift": lift::LIFTER_VERSION } } },

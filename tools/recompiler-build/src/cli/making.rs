@@ -4,6 +4,8 @@
 
 use super::{SignerArgs, WorkArgs};
 use crate::attest;
+use crate::compile::TARGET;
+use crate::processor::{self, Level};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -30,6 +32,12 @@ pub struct ReleaseArgs {
     /// Who builds, as a URI, for the provenance.
     #[arg(long, value_name = "URI", default_value = attest::BUILDER)]
     pub builder_id: String,
+    /// What the code is to run on.
+    #[arg(long, value_name = "TRIPLE", default_value = TARGET, value_parser = processor::target)]
+    pub target: &'static str,
+    /// The oldest processor that the code is to run on; hosts refuse a release whose code their processor cannot run.
+    #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
+    pub cpu: Level,
     /// JSON file with default_syscalls, networking, forbid_permissive, scripts, inline and per-path overrides; see POLICY in the manual page [default: every call vkernel has, no network, any script].
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,

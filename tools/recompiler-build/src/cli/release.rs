@@ -1,6 +1,6 @@
 //! Arguments of the commands about releases as a whole: what is in them, who signed them.
 
-use super::{ImageArgs, SourceArgs, WorkArgs, percent};
+use super::{SourceArgs, WorkArgs, percent};
 use crate::coverage;
 use crate::sbom::Format;
 use clap::Args;
@@ -13,12 +13,15 @@ pub struct ReportArgs {
     #[arg(value_name = "MANIFEST", requires = "html", conflicts_with_all = ["rootfs", "image", "include", "json", "gaps", "min_coverage"])]
     pub release: Option<PathBuf>,
     #[command(flatten)]
-    pub image: ImageArgs,
+    pub source: SourceArgs,
+    /// Program, library, script or directory inside the image; can be given several times. With --image and --html, without it: the release that the image carries, or that refers to it.
+    #[arg(long, value_name = "PATH", required_unless_present = "image", num_args = 1..)]
+    pub include: Vec<String>,
     /// Write one self-contained page: inventory, coverage, system calls, who shares libraries, what was left out and why, sizes.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Manifest of an earlier release; the page says what changed, and what programs newly can do.
-    #[arg(long, value_name = "MANIFEST", requires = "html")]
+    /// Manifest of an earlier release, or the image that carries it (docker://, oci: or oci-archive:); the page says what changed, and what programs newly can do.
+    #[arg(long, value_name = "MANIFEST|IMAGE", requires = "html")]
     pub previous: Option<PathBuf>,
     /// What a build with --json printed; the page says what it cost.
     #[arg(long, value_name = "FILE", requires = "html")]

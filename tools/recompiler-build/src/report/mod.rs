@@ -1,6 +1,6 @@
 //! `report`: what an image or a finished release holds, for people who have to answer for it.
 //!
-//! Owns the command: which facts are gathered from where, and in which forms they are printed. Refuses to own the figures (`coverage`) and to judge signatures (`verifying`): a report on a release says whose signatures it carries,
+//! Owns the command: which facts are gathered from where (an image, a release, a release that an image carries), and in which forms they are printed. Refuses to own the figures (`coverage`) and to judge signatures (`verifying`): a report on a release says whose signatures it carries,
 //! not whether they are good. The fact a newcomer gets wrong: the page has no date and no name of this machine, so that the same release always gives the same page, which can be signed or compared.
 
 mod diff;
@@ -16,6 +16,7 @@ use crate::cli::ReportArgs;
 use crate::coverage::{self, Certified};
 use crate::scan::rootfs::Rootfs;
 use crate::{fetching, lifting, output, progress, scan};
+use anyhow::ensure;
 use facts::Facts;
 use std::io::IsTerminal;
 use std::path::Path;
@@ -25,9 +26,16 @@ pub fn run(args: &ReportArgs, print: impl Fn(&str) -> anyhow::Result<()>) -> any
     if let Some(manifest) = &args.release {
         return write(args, &release::facts(manifest)?, &print);
     }
+    if let (true, Some(image)) = (args.include.is_empty(), &args.source.image) {
+        ensure!(
+            args.html.is_some() && !args.json && !args.gaps && args.min_coverage.is_none(),
+            "name what of {image} is to be looked at with --include, or its release's page with --html alone"
+        );
+        return write(args, &release::facts(&fetching::release(image, &args.source, args.cache.as_deref())?)?, &print);
+    }
     let cache = Cache::open(args.cache.as_deref())?;
-    let rootfs = Rootfs::open(&fetching::rootfs(&args.image.source, args.cache.as_deref())?)?;
-    let found = scan::scan(&rootfs, &args.image.include, scan::Scripts::Included, Default::default())?;
+    let rootfs = Rootfs::open(&fetching::rootfs(&args.source, args.cache.as_deref())?)?;
+    let found = scan::scan(&rootfs, &args.include, scan::Scripts::Included, Default::default())?;
     let bar = progress::bar("certify", found.objects.len());
     let mut certificates = Vec::new();
     for (digest, object) in &found.objects {
@@ -45,7 +53,7 @@ pub fn run(args: &ReportArgs, print: impl Fn(&str) -> anyhow::Result<()>) -> any
         (_, _, None) => print(&coverage::table(&found, &certified, color))?,
         (_, _, Some(_)) => {}
     }
-    let name = args.image.source.image.as_deref().unwrap_or("root directory");
+    let name = args.source.image.as_deref().unwrap_or("root directory");
     write(args, &image::facts(name, &rootfs, &found, &certified), &print)?;
     Ok(args.min_coverage.map_or(Ok(()), |wanted| coverage::require(wanted, &certified))?)
 }
@@ -53,12 +61,14 @@ pub fn run(args: &ReportArgs, print: impl Fn(&str) -> anyhow::Result<()>) -> any
 /// The page, if one is wanted.
 fn write(args: &ReportArgs, facts: &Facts, print: &impl Fn(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let Some(path) = &args.html else { return Ok(()) };
-    let changes = args.previous.as_deref().map(|previous| previous_facts(previous).map(|old| diff::compare(old, facts))).transpose()?;
+    let changes = args.previous.as_deref().map(|previous| previous_facts(previous, args).map(|old| diff::compare(old, facts))).transpose()?;
     let timings = args.cost.as_deref().map(timings::read).transpose()?;
     output::replace(path, page::render(facts, changes.as_ref(), timings.as_ref()).as_bytes())?;
     if args.json { Ok(()) } else { print(&format!("{}: {} files, {} left out\n", path.display(), facts.files.len(), facts.omitted.len())) }
 }
 
-fn previous_facts(path: &Path) -> anyhow::Result<Facts> {
-    release::from_manifest(&release::read(path)?)
+fn previous_facts(named: &Path, args: &ReportArgs) -> anyhow::Result<Facts> {
+    let image = named.to_str().filter(|name| fetching::is_image(name));
+    let fetched = image.map(|image| fetching::release(image, &args.source, args.cache.as_deref())).transpose()?;
+    release::from_manifest(&release::read(fetched.as_deref().unwrap_or(named))?)
 }

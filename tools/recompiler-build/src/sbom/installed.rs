@@ -4,28 +4,25 @@
 //! file out of another's way.
 
 use super::packages::{self, Package};
+use super::rpm;
 use crate::scan::rootfs::Rootfs;
+use anyhow::{Context, ensure};
 use rustix::fs::FileType;
 use std::collections::BTreeMap;
 
 const DPKG: &str = "/var/lib/dpkg";
 const APK: [&str; 2] = ["/lib/apk/db/installed", "/usr/lib/apk/db/installed"];
-/// Databases that are binary files; they are not read.
-const RPM: [&str; 6] = [
-    "/var/lib/rpm/rpmdb.sqlite",
-    "/var/lib/rpm/Packages",
-    "/var/lib/rpm/Packages.db",
-    "/usr/lib/sysimage/rpm/rpmdb.sqlite",
-    "/usr/lib/sysimage/rpm/Packages",
-    "/usr/lib/sysimage/rpm/Packages.db",
-];
+/// One of them is often a link to the other.
+const RPM: [&str; 2] = ["/usr/lib/sysimage/rpm", "/var/lib/rpm"];
+/// rpm's databases in other formats (ndb, Berkeley DB); they are not read.
+const UNREAD: [&str; 2] = ["Packages.db", "Packages"];
 
 fn text(rootfs: &Rootfs, path: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&rootfs.read(path).ok()?.bytes).into_owned())
 }
 
 /// All packages, in the order of kind, name and architecture.
-pub(super) fn read(rootfs: &Rootfs) -> Vec<Package> {
+pub(super) fn read(rootfs: &Rootfs) -> anyhow::Result<Vec<Package>> {
     let mut all: Vec<Package> = text(rootfs, &format!("{DPKG}/status")).map(|t| packages::dpkg(&t)).unwrap_or_default();
     all.iter_mut().for_each(|p| p.files = listed(rootfs, p));
     for (path, _) in rootfs.list(&format!("{DPKG}/status.d")).unwrap_or_default().into_iter().filter(|(p, kind)| *kind == FileType::RegularFile && !p.ends_with(".md5sums")) {
@@ -36,12 +33,28 @@ pub(super) fn read(rootfs: &Rootfs) -> Vec<Package> {
         all.extend(found);
     }
     all.extend(APK.iter().filter_map(|p| text(rootfs, p)).flat_map(|t| packages::apk(&t)));
-    if let Some(path) = RPM.iter().find(|p| rootfs.has_file(p)) {
-        eprintln!("recompiler-build: warning: {path} (inside the image): rpm's database is not read, so its files are listed without a package");
+    for directory in RPM {
+        all.extend(rpm(rootfs, directory)?);
     }
     all.sort_by(|a, b| (a.kind, &a.name, &a.architecture, &a.version).cmp(&(b.kind, &b.name, &b.architecture, &b.version)));
     all.dedup_by(|a, b| (a.kind, &a.name, &a.architecture, &a.version) == (b.kind, &b.name, &b.architecture, &b.version));
-    all
+    Ok(all)
+}
+
+/// What rpm keeps in a directory, if anything.
+fn rpm(rootfs: &Rootfs, directory: &str) -> anyhow::Result<Vec<Package>> {
+    let path = format!("{directory}/rpmdb.sqlite");
+    if !rootfs.has_file(&path) {
+        if let Some(name) = UNREAD.iter().find(|name| rootfs.has_file(&format!("{directory}/{name}"))) {
+            eprintln!("recompiler-build: warning: {directory}/{name} (inside the image): this format of rpm's database is not read, so its files are listed without a package");
+        }
+        return Ok(Vec::new());
+    }
+    let name = || format!("{path} (inside the image)");
+    // Changes that are not in the database yet: who makes an image in a running system should let rpm end first.
+    let log = rootfs.read(&format!("{path}-wal")).is_ok_and(|log| !log.bytes.is_empty());
+    ensure!(!log, "{}: has a write-ahead log beside it: run any rpm command on the image, which completes the database, or remove rpmdb.sqlite-wal", name());
+    rpm::packages(&rootfs.read(&path)?.bytes).with_context(name)
 }
 
 /// dpkg's list of a package's files: with the architecture in its name where several can be installed.
@@ -113,7 +126,7 @@ mod tests {
         put("var/lib/dpkg/status.d/base.md5sums", "d41d8cd98f00b204e9800998ecf8427e  usr/lib/os-release\n");
         put("usr/lib/os-release", "NAME=\"X\"\nID=debian\nVERSION_ID=\"12\"\n");
         let rootfs = Rootfs::open(root.path()).unwrap();
-        let all = read(&rootfs);
+        let all = read(&rootfs).unwrap();
         let owners = owners(&rootfs, &all);
         let owner = |path: &str| owners.get(path).map(|i| all[*i].name.as_str());
         assert_eq!(owner("/usr/bin/ls"), Some("coreutils"));

@@ -1,12 +1,13 @@
 //! `sbom`: which packages an image's programs come from.
 //!
-//! Owns the command and the one model that both formats are written from. Refuses to own reading package databases (`packages`), and licences: dpkg has them only as prose. The fact a newcomer gets wrong: files are listed by the name they
+//! Owns the command and the one model that both formats are written from. Refuses to own reading package databases (`packages`, `rpm`), and licences: dpkg has them only as prose. The fact a newcomer gets wrong: files are listed by the name they
 //! have after all symbolic links (`/usr/bin/ls`), while package databases may say `/bin/ls`; `packages::owners` knows.
 
 mod cyclonedx;
 mod date;
 mod installed;
 pub mod packages;
+pub mod rpm;
 mod spdx;
 
 use crate::cli::SbomArgs;
@@ -69,7 +70,7 @@ fn gather(rootfs: &Rootfs, args: &SbomArgs) -> anyhow::Result<Bom> {
     let seconds =
         std::env::var("SOURCE_DATE_EPOCH").ok().map(|text| text.parse().with_context(|| format!("SOURCE_DATE_EPOCH is {text:?}, not a number of seconds"))).transpose()?;
     let found = inventory::survey(rootfs, &args.include)?.files;
-    let all = installed::read(rootfs);
+    let all = installed::read(rootfs)?;
     let owners = installed::owners(rootfs, &all);
     let owner = |path: &str| owners.get(path).copied();
     let used: BTreeSet<usize> = found.iter().filter_map(|f| owner(&f.path)).collect();

@@ -6,10 +6,12 @@
 /// One installed package.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Package {
-    /// purl's type: deb or apk.
+    /// purl's type: deb, apk or rpm.
     pub kind: &'static str,
     pub name: String,
     pub version: String,
+    /// rpm's: what is compared before the version.
+    pub epoch: Option<String>,
     pub architecture: String,
     /// What it was built from.
     pub source: Option<String>,
@@ -25,7 +27,8 @@ impl Package {
     /// The package URL (purl-spec).
     pub fn purl(&self, distribution: &str, release: &str) -> String {
         let distro = if release.is_empty() { String::new() } else { format!("&distro={}-{}", encoded(distribution), encoded(release)) };
-        format!("pkg:{}/{}/{}@{}?arch={}{distro}", self.kind, encoded(distribution), encoded(&self.name), encoded(&self.version), encoded(&self.architecture))
+        let epoch = self.epoch.as_ref().map(|e| format!("&epoch={}", encoded(e))).unwrap_or_default();
+        format!("pkg:{}/{}/{}@{}?arch={}{distro}{epoch}", self.kind, encoded(distribution), encoded(&self.name), encoded(&self.version), encoded(&self.architecture))
     }
 }
 
@@ -53,6 +56,7 @@ fn stanza(text: &str) -> Option<Package> {
         kind: "deb",
         name: field("Package")?,
         version: field("Version")?,
+        epoch: None,
         architecture: field("Architecture")?,
         source: field("Source"),
         maintainer: field("Maintainer"),

