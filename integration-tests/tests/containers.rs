@@ -96,6 +96,28 @@ fn a_detached_container_is_listed_logged_entered_frozen_stopped_and_removed() {
 }
 
 #[test]
+fn every_process_is_in_every_group_of_its_container_and_is_listed() {
+    let host = Host::new();
+    let id = host.detach(&[], PATIENT);
+    let inside = host.call(&["exec", "-d", &id, "/bin/bash", "-c", "while :; do read -t 1 x < /dev/zero; done"]);
+    assert!(inside.status.success(), "{}", show(&inside));
+    let init = host.inspect(&id)["pid"].as_i64().expect("a number");
+    let listed: Vec<i64> = serde_json::from_str(&host.told(&["ps", "--format", "json", &id])).expect("numbers");
+    assert!(listed.len() >= 2 && listed.contains(&init), "{init} in {listed:?}");
+    let made = groups(&id);
+    assert!(!made.is_empty());
+    for pid in &listed {
+        for group in &made {
+            let members = std::fs::read_to_string(group.join("cgroup.procs")).expect("a group lists its members");
+            assert!(members.lines().any(|m| m == pid.to_string()), "{pid} in {}", group.display());
+        }
+    }
+    let table = host.told(&["ps", &id]);
+    assert!(table.starts_with("PID ") && table.lines().any(|l| l.starts_with(&format!("{init} ")) && l.contains("bash")), "{table}");
+    assert!(!host.call(&["ps", "nobody"]).status.success());
+}
+
+#[test]
 fn a_further_program_must_be_listed_and_come_from_the_same_release() {
     let host = Host::new();
     let id = host.detach(&[], PATIENT);

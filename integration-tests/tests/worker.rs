@@ -50,6 +50,12 @@ fn all_code_is_mapped_before_lock_down_from_files_that_only_host_root_can_change
     assert_eq!(store.len(), 1, "one file holds all code: {store:?}");
     let shared = maps.iter().filter(|(p, n)| Path::new(n) == store[0] && !p.ends_with('s')).count();
     assert_eq!(shared, 0, "private mappings of code can be changed through /proc/self/mem: {maps:?}");
+    let text = fs::read_to_string(format!("/proc/{pid}/maps")).expect("root reads it");
+    let code = text.lines().find(|l| l.contains(" r-x") && l.ends_with(&*store[0].to_string_lossy())).expect("mapped");
+    let number = |field: &str| u64::from_str_radix(field, 16).expect("a number");
+    let fields: Vec<&str> = code.split_whitespace().collect();
+    let (start, offset) = (number(fields[0].split('-').next().expect("a range")), number(fields[2]));
+    assert!(start.is_multiple_of(2 << 20) && offset.is_multiple_of(2 << 20), "huge pages need both aligned: {code}");
     for path in &store {
         let meta = fs::metadata(path).unwrap_or_else(|e| panic!("{} is executable in the worker: {e}", path.display()));
         assert!(meta.is_file() && meta.uid() == 0 && meta.mode() & 0o222 == 0 && meta.nlink() == 1, "{}: {meta:?}", path.display());
