@@ -98,7 +98,8 @@ fn verify_refuses_a_bundle_that_speaks_of_another_release() {
 #[test]
 fn a_release_that_was_not_built_from_its_image_is_found_by_building_again() {
     let image = Image::made(Setup::recompiler());
-    image.build("out", &["--name", "shop/x", "--serial", "3", "--release", "1.2"]);
+    fs::write(image.at("policy.json"), r#"{"default_syscalls": ["exit"], "forbid_permissive": true}"#).unwrap();
+    image.build("out", &["--name", "shop/x", "--serial", "3", "--release", "1.2", "--policy", "policy.json"]);
     let verify = ["verify", "out/manifest.json", "--key", "k.pub", "--recompile", "--rootfs", "root", "--cache", "cache"];
     assert!(image.ok(&verify).contains("built again: 5 files and the manifest are equal, byte for byte"));
     // The image is another one, by one byte that no code sees.

@@ -22,6 +22,9 @@ const ADDRESS_LIMIT: u64 = 1 << 30;
 /// Below is the null page, which must fault.
 const ADDRESS_FLOOR: u64 = 64 << 10;
 
+/// A WASI program has a descriptor of each that is there.
+const MAX_DIRECTORIES: usize = 64;
+
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{path}: {reason}")]
 pub struct RuleError {
@@ -169,6 +172,9 @@ fn artifacts(m: &Manifest) -> Checked {
 
 fn binary(at: &str, b: &Binary, m: &Manifest) -> Checked {
     guest_path(&format!("{at}.path"), &b.path)?;
+    if b.directories.len() > MAX_DIRECTORIES {
+        broken(format!("{at}.directories"), format!("are more than {MAX_DIRECTORIES}"))?;
+    }
     b.directories.iter().enumerate().try_for_each(|(i, d)| guest_path(&format!("{at}.directories[{i}]"), d))?;
     b.overrides.interpreter.iter().try_for_each(|i| interpreter(&format!("{at}.overrides.interpreter"), i))?;
     b.overrides.strip.iter().try_for_each(|patterns| variables(&format!("{at}.overrides.strip"), patterns))?;

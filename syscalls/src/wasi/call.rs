@@ -157,7 +157,7 @@ impl<'a> Call<'a> {
         let open = |call: &mut Self, flags: i32| call.row(libc::SYS_openat, &[libc::AT_FDCWD as u64, path, (flags | libc::O_DIRECTORY | libc::O_CLOEXEC) as u64, 0]);
         if let Ok(host) = open(self, libc::O_RDONLY).or_else(|_| open(self, libc::O_PATH)) {
             let descriptor = Descriptor { preopen: Some(name.to_vec()), ..Descriptor::new(host as i32, Kind::Directory) };
-            self.program.table.add_from(FIRST_DIRECTORY, descriptor).expect("a manifest names fewer than 2^20");
+            self.program.table.add_from(FIRST_DIRECTORY, descriptor).expect("a manifest names at most 64, and nothing else is open");
         }
     }
 

@@ -95,6 +95,8 @@ pub fn beside(manifest: &Path) -> anyhow::Result<Vec<Attachment>> {
         let mut files = BTreeMap::from([(shipped, path.clone())]);
         if kind == Kind::Proof {
             files.extend(blobs(manifest, &path)?);
+            let most = document::MAX_LAYERS;
+            ensure!(files.len() <= most, "{}: has {} files, an artifact holds {most}: prove fewer commands", path.display(), files.len());
         }
         found.push(Attachment { kind, files });
     }

@@ -26,7 +26,7 @@ const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 pub const ACCEPTED: [&str; 4] = [MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX];
 
 /// More layers than overlayfs can stack would be a curiosity at best.
-const MAX_LAYERS: usize = 1000;
+pub const MAX_LAYERS: usize = 1000;
 
 /// A manifest, or a list to choose from.
 pub enum Document {

@@ -194,6 +194,31 @@ fn what_accompanies_a_release_is_found_by_its_media_type_and_comes_back() {
     assert!(w.ok(&["pull", "--pull", "always", &to]).join("late.spdx.json").exists());
 }
 
+#[test]
+fn a_proof_of_more_files_than_an_artifact_holds_is_refused_before_anything_is_pushed() {
+    let w = Work::new();
+    w.umoci_image();
+    release(&w, "out", 1, "a");
+    let proof = |rows: usize| {
+        fs::create_dir_all(w.at("out/manifest.proof")).unwrap();
+        let blob = |text: String| {
+            let digest = Digest::sha256(text.as_bytes());
+            fs::write(w.at("out/manifest.proof").join(digest.hex()), text).unwrap();
+            digest.to_string()
+        };
+        let row = |n: usize| json!({ "command": ["/bin/x"], "stdin": blob(String::new()), "status": 0, "stdout": blob(format!("{n}")), "stderr": blob(String::new()) });
+        let tests: serde_json::Map<String, Value> = (0..rows).map(|n| (format!("t{n}"), row(n))).collect();
+        fs::write(w.at("out/manifest.proof.json"), json!({ "manifest": Digest::sha256(b"x").to_string(), "tests": tests }).to_string()).unwrap();
+    };
+    let push = ["push", "out/manifest.json", "oci:dest:x", "--image", "oci:lay:img"];
+    proof(999);
+    assert!(w.refused(&push).contains("manifest.proof.json: has 1001 files, an artifact holds 1000"));
+    assert!(!w.at("dest/index.json").exists());
+    proof(998);
+    w.ok(&push);
+    assert_eq!(fs::read_dir(w.ok(&["pull", "oci:dest:x"]).join("manifest.proof")).unwrap().count(), 999);
+}
+
 /// Whoever may push can say anything; what is not right is left out, and the release comes all the same.
 #[test]
 fn what_accompanies_a_release_wrongly_is_left_out_with_a_note() {

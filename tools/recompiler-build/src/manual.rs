@@ -29,9 +29,18 @@ the same, signed
 what commands did natively and under vkernel alike
 .RB ( prove ),
 and the bytes by their SHA\-256
+.TP
+.IR NAME.spdx.json ", " NAME.cdx.json
+what a bill of materials is called that goes along
 .PP
+.B push
+ships all of them, each as an artifact of its format's media type that refers to the release, and
+.B pull
+brings them back.
 .BR vkernel (1)
-reads none of them: the manifest's own signature is what counts.
+believes none of them for a run: the manifest's own signature is what counts.
+.B vkernel prove \-\-replay
+asks the proof again.
 .SH POLICY
 .B \-\-policy FILE
 is a JSON object; what it leaves out is as without a file.
