@@ -106,7 +106,8 @@ fn a_page_of_a_release_says_what_is_new_and_is_the_same_twice() {
     let gcc = Command::new("gcc").args(["-nostdlib", "-static", "-static-pie", "-o"]).arg(image.at("root/bin/moving")).arg(image.at("connects.s")).status();
     assert!(gcc.unwrap().success());
     fs::remove_file(image.at("root/bin/fixed")).unwrap();
-    let cost = image.build("new", &["--serial", "2", "--json"]);
+    fs::write(image.at("policy.json"), r#"{"scripts": "listed", "inline": "deny"}"#).unwrap();
+    let cost = image.build("new", &["--serial", "2", "--json", "--policy", "policy.json"]);
     fs::write(image.at("cost.json"), &cost).unwrap();
     let args = ["new/manifest.json", "--previous", "old/manifest.json"];
     let html = page(&image, &args);
@@ -118,6 +119,8 @@ fn a_page_of_a_release_says_what_is_new_and_is_the_same_twice() {
     for wanted in ["0 files added, 1 changed, 1 removed", "Removed files", "/bin/fixed", "Signed by", "k (claimed", "container.wasm", ".resumable.so"] {
         assert!(text.contains(wanted), "{wanted}: {text}");
     }
+    let rules = "Scripts before: any that a program of this release runs; program text given to interpreters runs. Now: the listed ones only; program text given to interpreters is refused.";
+    assert!(text.contains(rules), "{text}");
     assert!(!text.contains("What the build cost"));
     let (_, text) = tree(&page(&image, &[&args[..], &["--cost", "cost.json"]].concat()));
     assert!(text.contains("What the build cost") && text.contains("assemble"), "{text}");

@@ -251,6 +251,31 @@ fn permissive_relaxes_neither_rule() {
 }
 
 #[test]
+fn lint_and_diff_know_the_rules() {
+    let release = Release::get();
+    let policy = |args: &[&std::ffi::OsStr]| {
+        let mut c = Command::new(&release.setup.vkernel);
+        c.arg("policy").args(args);
+        stdout(&finish(c))
+    };
+    let loose = release.ruled("loose.json", |m| {
+        m["global_policies"].as_object_mut().expect("a map").remove("inline");
+        let bash = binary(m, "/usr/bin/bash")["overrides"].as_object_mut().expect("a map");
+        assert!(bash.remove("strip").is_some() && bash.remove("interpreter").is_some());
+    });
+    let quiet = policy(&["lint".as_ref(), release.strict().as_ref()]);
+    let found = policy(&["lint".as_ref(), loose.as_ref()]);
+    for (code, at) in [("inline-allowed", "/usr/bin/dash"), ("unread-interpreter", "/usr/bin/bash")] {
+        assert!(!quiet.contains(code), "{quiet}");
+        assert!(found.lines().any(|l| l.contains(code) && l.contains(at)), "{code}: {found}");
+    }
+    let told = policy(&["diff".as_ref(), release.strict().as_ref(), loose.as_ref()]);
+    for line in ["/usr/bin/dash: program text: Deny -> Allow", "/usr/bin/bash: its command line is read in another way", "/usr/bin/bash: variables it does not get: BASHOPTS"] {
+        assert!(told.contains(line), "{told}");
+    }
+}
+
+#[test]
 fn variables_that_steer_interpreters_do_not_reach_them_unless_the_signer_says_so() {
     let release = Release::get();
     let (out, records) = release.run(&release.strict(), &["--env", "LD_PRELOAD=/nowhere.so", "--user", "65534"], &["/opt/app/steering.sh"]);

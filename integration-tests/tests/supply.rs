@@ -98,8 +98,17 @@ fn verify_refuses_a_bundle_that_speaks_of_another_release() {
 #[test]
 fn a_release_that_was_not_built_from_its_image_is_found_by_building_again() {
     let image = Image::made(Setup::recompiler());
-    fs::write(image.at("policy.json"), r#"{"default_syscalls": ["exit"], "forbid_permissive": true}"#).unwrap();
+    // All of a policy is in the provenance.
+    fs::write(
+        image.at("policy.json"),
+        r#"{"default_syscalls": ["exit"], "scripts": "listed", "inline": "audit", "forbid_permissive": true, "overrides": {"/bin/moving": {"interpreter": {"flags": "x"}, "strip": ["X_*"]}}}"#,
+    )
+    .unwrap();
     image.build("out", &["--name", "shop/x", "--serial", "3", "--release", "1.2", "--policy", "policy.json"]);
+    let built = image.manifest("out");
+    let moving = built["binaries"].as_object().unwrap().iter().find(|(_, b)| b["path"] == "/bin/moving").unwrap();
+    assert_eq!((&moving.1["overrides"]["interpreter"]["flags"], &moving.1["overrides"]["strip"][0]), (&"x".into(), &"X_*".into()));
+    assert!(built["scripts"].as_object().unwrap().values().all(|s| s["interpreter_digest"] == **moving.0));
     let verify = ["verify", "out/manifest.json", "--key", "k.pub", "--recompile", "--rootfs", "root", "--cache", "cache"];
     assert!(image.ok(&verify).contains("built again: 5 files and the manifest are equal, byte for byte"));
     // The image is another one, by one byte that no code sees.

@@ -95,6 +95,14 @@ fn scripts(m: &Manifest, find: &mut impl FnMut(Level, &'static str, &str, String
             find(Level::Note, "steered-by-environment", &b.path, "no variable is stripped: some may name files that it runs".into());
         }
     }
+    for s in m.scripts.values() {
+        let named = |(digest, b): &(&Digest, &Binary)| s.interpreter_digest == Some(**digest) && inline_rule(m, b) == Inline::Deny;
+        let grammar = m.binaries.iter().find(named).and_then(|(_, b)| b.overrides.interpreter.as_ref());
+        let line: Vec<&[u8]> = [Some(&s.interpreter), s.argument.as_ref(), Some(&s.path)].into_iter().flatten().map(|w| w.as_bytes()).collect();
+        if let Some(why) = grammar.and_then(|grammar| grammar.program(&line, true).inline) {
+            find(Level::Warning, "script-refused", &s.path, format!("its #! line counts as program text, which is denied: {why}"));
+        }
+    }
     let ruled = listed || m.global_policies.inline != Inline::Allow;
     let unread = |b: &&Binary| ruled && b.overrides.interpreter.is_none();
     let runs = |(digest, b): (&Digest, &Binary)| m.scripts.values().any(|s| s.interpreter_digest == Some(*digest) || (s.interpreter_digest.is_none() && s.interpreter == b.path));
@@ -159,6 +167,12 @@ mod tests {
         let binary = m.binaries.values_mut().next().unwrap();
         (binary.overrides.inline, binary.overrides.strip) = (Some(Inline::Audit), Some(BTreeSet::from(["ENV".into()])));
         assert_eq!((has(&m, "inline-allowed"), has(&m, "steered-by-environment")), (None, None));
+        let digest = *m.binaries.keys().next().unwrap();
+        m.binaries.values_mut().next().unwrap().overrides.inline = Some(Inline::Deny);
+        m.scripts.values_mut().next().unwrap().interpreter_digest = Some(digest);
+        assert_eq!(has(&m, "script-refused"), None);
+        m.scripts.values_mut().next().unwrap().argument = Some("-l".into());
+        assert_eq!(has(&m, "script-refused"), Some("/usr/bin/ldd".to_owned()));
         m.binaries.values_mut().next().unwrap().overrides.syscalls.extend(["getuid".into(), "exit_group".into()]);
         assert_eq!((has(&m, "no-list"), has(&m, "code-wants-more")), (Some(ls()), None));
         m.global_policies.default_syscalls.extend(["getuid".into(), "exit_group".into()]);

@@ -92,3 +92,35 @@ fn the_shipped_schema_is_that_of_the_types() {
     assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), text, "run BLESS=1 cargo test -p policy");
     assert!(text.contains("\"additionalProperties\": false") && text.contains("megabinary_digest"));
 }
+
+#[test]
+fn scripts_run_by_their_hash_and_program_text_by_the_programs_rule() {
+    use policy::manifest::{Inline, Scripts};
+    use policy::{Digest, Object, Reason, decide_inline, decide_script};
+    let value = || read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests/accept/scripts.json"));
+    let digest = |digit: &str| -> Digest { format!("blake3:{}", digit.repeat(64)).parse().unwrap() };
+    let (script, omitted, unknown) = (digest("4"), digest("5"), digest("6"));
+    let listed = signed_and_verified(value()).unwrap();
+    assert_eq!(listed.manifest().global_policies.scripts, Scripts::Listed);
+    assert_eq!(decide_script(&listed, &[script], 5), Ok(()));
+    assert_eq!(decide_script(&listed, &[unknown, script], 5), Ok(()));
+    assert_eq!(decide_script(&listed, &[script], 6), Err(Reason::ScriptNotListed));
+    assert_eq!(decide_script(&listed, &[unknown], 5), Err(Reason::ScriptNotListed));
+    assert_eq!(decide_script(&listed, &[digest("1")], 16384), Err(Reason::ScriptNotListed), "a program is no script");
+    assert_eq!(decide_script(&listed, &[script, omitted], 5), Err(Reason::Omitted));
+    let inline = |verified: &Verified, entry: u32| match verified.program(entry) {
+        Some(Object::Binary(binary)) => (decide_inline(verified, binary), verified.manifest().judges_command(binary)),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((inline(&listed, 1), inline(&listed, 3)), ((Inline::Audit, true), (Inline::Deny, true)));
+    let mut any = value();
+    for member in ["scripts", "inline"] {
+        set(&mut any, &format!("/global_policies/{member}"), &Value::Null);
+    }
+    let any = signed_and_verified(any).unwrap();
+    assert_eq!(decide_script(&any, &[unknown], 9), Ok(()));
+    assert_eq!((inline(&any, 1), inline(&any, 3)), ((Inline::Audit, true), (Inline::Allow, false)));
+    let mut none = value();
+    set(&mut none, &format!("/binaries/{}/overrides/interpreter", digest("3")), &Value::Null);
+    assert_eq!(inline(&signed_and_verified(none).unwrap(), 3), (Inline::Allow, false), "no interpreter");
+}

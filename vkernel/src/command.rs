@@ -1,7 +1,6 @@
 //! An interpreter's command line: what it names is looked up as the guest would, hashed and decided. Owns the way from told arguments to a verdict; what they mean is the row's grammar (`policy::interpreter`).
 //!
-//! The fact a newcomer gets wrong: the interpreter opens the file again, later. A file of the read-only image is then the one that was decided about; one that the guest can write is what it wants it to be by
-//! then. And nobody is asked about what a running interpreter reads besides (`source`, `import`, `eval`).
+//! The fact a newcomer gets wrong: the interpreter opens the file again, later. That is the one that was decided about only where its name leads through nothing that the guest can write. And nobody is asked about what a running interpreter reads besides (`source`, `import`, `eval`).
 
 use crate::arguments::Told;
 use crate::decide::{Decider, Refusal};

@@ -101,9 +101,8 @@ lists the options that leave the named file in charge:
 .fi
 .PP
 What these rules do not cover: what a running interpreter reads besides
-.RB ( source ", " import ", " eval ,
-a module's directory); and a listed script that the guest may write is judged before the interpreter opens it again, so run containers with
-.BR \-\-read\-only .
+.RB ( source ", " import ", " eval ;
+python imports from the directory of a script, or of a copy of it); and what a script is between the decision and the interpreter's own open, if its name leads through a directory that the guest can write.
 A worker that was taken over can tell other arguments than it uses; it runs nothing but signed code.
 .SH "HOW TO ROTATE A KEY"
 A manifest can carry signatures of several keys, and a host believes it if one of the keys that it trusts signed

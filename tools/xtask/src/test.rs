@@ -15,7 +15,7 @@ const IN_IMAGE: &str = "usr/local/lib/twins";
 const FOREIGN: [(&str, &str); 4] = [("age", "/usr/bin/age"), ("age", "/usr/bin/age-keygen"), ("unison-2.52", "/usr/bin/unison-2.52"), ("cpphs", "/usr/bin/cpphs")];
 
 /// Packages of interpreters that the base system lacks, and what they need.
-const INTERPRETERS: [&str; 5] = ["busybox-static", "python3.11-minimal", "libpython3.11-minimal", "libexpat1", "zlib1g"];
+const INTERPRETERS: [&str; 4] = ["busybox-static", "python3.11-minimal", "libpython3.11-minimal", "libexpat1"];
 
 /// Enough to run every input ever found, and to notice a target that no longer works; `cargo xtask suite fuzz` searches.
 const FUZZ_SECONDS: u32 = 24;
