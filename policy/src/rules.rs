@@ -5,7 +5,7 @@
 
 use crate::digest::{Algorithm, Digest};
 use crate::interpreter::Interpreter;
-use crate::manifest::{Binary, Coverage, Elf, Form, Library, Manifest, ProgramSyscalls, Segment, SyscallEvidence};
+use crate::manifest::{Binary, Coverage, Elf, Form, Library, Manifest, Overrides, ProgramSyscalls, Segment, SyscallEvidence};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use thiserror::Error;
@@ -27,7 +27,7 @@ pub struct RuleError {
     pub reason: String,
 }
 
-type Checked = Result<(), RuleError>;
+pub type Checked = Result<(), RuleError>;
 
 fn broken(path: impl Into<String>, reason: impl Into<String>) -> Checked {
     Err(RuleError { path: path.into(), reason: reason.into() })
@@ -69,8 +69,8 @@ fn names(m: &Manifest) -> Checked {
         broken("name", "is empty")?;
     }
     relative_file("megabinary", &m.megabinary)?;
-    let overrides = m.binaries.iter().map(|(d, b)| (format!("binaries[\"{d}\"].overrides.syscalls"), &b.overrides.syscalls));
-    for (path, list) in overrides.chain([("global_policies.default_syscalls".into(), &m.global_policies.default_syscalls)]) {
+    let lists = m.binaries.iter().map(|(d, b)| (format!("binaries[\"{d}\"].overrides.syscalls"), &b.overrides.syscalls));
+    for (path, list) in lists.chain([("global_policies.default_syscalls".into(), &m.global_policies.default_syscalls)]) {
         call_names(path, list)?;
     }
     version(&m.vkernel_version).map(drop).map_or_else(|| broken("vkernel_version", "write >=MAJOR.MINOR.PATCH"), |()| Ok(()))
@@ -148,8 +148,7 @@ fn artifacts(m: &Manifest) -> Checked {
 
 fn binary(at: &str, b: &Binary, m: &Manifest) -> Checked {
     guest_path(at, &b.path)?;
-    b.overrides.interpreter.iter().try_for_each(|i| interpreter(&format!("{at}.overrides.interpreter"), i))?;
-    b.overrides.strip.iter().try_for_each(|patterns| variables(&format!("{at}.overrides.strip"), patterns))?;
+    overrides(&format!("{at}.overrides"), &b.overrides)?;
     b.coverage.iter().try_for_each(|c| coverage(&format!("{at}.coverage"), c))?;
     b.syscalls.iter().try_for_each(|s| program_syscalls(&format!("{at}.syscalls"), s))?;
     match (&b.shard, &b.elf, &b.polyfill) {
@@ -161,6 +160,12 @@ fn binary(at: &str, b: &Binary, m: &Manifest) -> Checked {
         (None, None, Some(_)) => Ok(()),
         _ => broken(at, "needs shard and elf, or the shard of a WASI program, or polyfill"),
     }
+}
+
+/// What a program's own rules must satisfy, in a manifest and in a policy file; names of system calls are checked elsewhere.
+pub fn overrides(at: &str, o: &Overrides) -> Checked {
+    o.interpreter.iter().try_for_each(|i| interpreter(&format!("{at}.interpreter"), i))?;
+    o.strip.iter().try_for_each(|patterns| variables(&format!("{at}.strip"), patterns))
 }
 
 fn interpreter(at: &str, i: &Interpreter) -> Checked {
