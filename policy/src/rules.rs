@@ -5,7 +5,7 @@
 
 use crate::digest::{Algorithm, Digest};
 use crate::interpreter::Interpreter;
-use crate::manifest::{Binary, Coverage, Elf, Form, Library, Manifest, ProgramSyscalls, Segment, SyscallEvidence};
+use crate::manifest::{Binary, Coverage, Elf, Form, Library, Manifest, Overrides, ProgramSyscalls, Segment, SyscallEvidence};
 use crate::unread::Unread;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -33,7 +33,7 @@ pub struct RuleError {
     pub reason: String,
 }
 
-type Checked = Result<(), RuleError>;
+pub type Checked = Result<(), RuleError>;
 
 fn broken(path: impl Into<String>, reason: impl Into<String>) -> Checked {
     Err(RuleError { path: path.into(), reason: reason.into() })
@@ -93,8 +93,8 @@ fn names(m: &Manifest) -> Checked {
         broken("name", "is empty")?;
     }
     relative_file("megabinary", &m.megabinary)?;
-    let overrides = m.binaries.iter().map(|(d, b)| (format!("binaries[\"{d}\"].overrides.syscalls"), &b.overrides.syscalls));
-    for (path, list) in overrides.chain([("global_policies.default_syscalls".into(), &m.global_policies.default_syscalls)]) {
+    let lists = m.binaries.iter().map(|(d, b)| (format!("binaries[\"{d}\"].overrides.syscalls"), &b.overrides.syscalls));
+    for (path, list) in lists.chain([("global_policies.default_syscalls".into(), &m.global_policies.default_syscalls)]) {
         call_names(path, list)?;
     }
     version(&m.vkernel_version).map(drop).map_or_else(|| broken("vkernel_version", "write >=MAJOR.MINOR.PATCH"), |()| Ok(()))
@@ -176,8 +176,7 @@ fn binary(at: &str, b: &Binary, m: &Manifest) -> Checked {
         broken(format!("{at}.directories"), format!("are more than {MAX_DIRECTORIES}"))?;
     }
     b.directories.iter().enumerate().try_for_each(|(i, d)| guest_path(&format!("{at}.directories[{i}]"), d))?;
-    b.overrides.interpreter.iter().try_for_each(|i| interpreter(&format!("{at}.overrides.interpreter"), i))?;
-    b.overrides.strip.iter().try_for_each(|patterns| variables(&format!("{at}.overrides.strip"), patterns))?;
+    overrides(&format!("{at}.overrides"), &b.overrides)?;
     match (&b.shard, &b.elf, &b.polyfill) {
         (Some(shard), Some(e), None) => {
             elf(&format!("{at}.elf"), e, b.size)?;
@@ -187,6 +186,12 @@ fn binary(at: &str, b: &Binary, m: &Manifest) -> Checked {
         (None, None, Some(_)) => Ok(()),
         _ => broken(at, "needs shard and elf, or the shard of a WASI program, or polyfill"),
     }
+}
+
+/// What a program's own rules must satisfy, in a manifest and in a policy file; names of system calls are checked elsewhere.
+pub fn overrides(at: &str, o: &Overrides) -> Checked {
+    o.interpreter.iter().try_for_each(|i| interpreter(&format!("{at}.interpreter"), i))?;
+    o.strip.iter().try_for_each(|patterns| variables(&format!("{at}.strip"), patterns))
 }
 
 fn interpreter(at: &str, i: &Interpreter) -> Checked {

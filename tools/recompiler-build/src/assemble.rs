@@ -68,6 +68,9 @@ impl PolicyFile {
         for name in lists {
             anyhow::ensure!(syscalls::table::rows().any(|r| r.name == name), "policy {}: {name:?} is no system call vkernel has a row for", path.display());
         }
+        for (program, overrides) in &policy.overrides {
+            policy::rules::overrides(&format!("overrides[\"{program}\"]"), overrides).with_context(|| format!("policy {}", path.display()))?;
+        }
         Ok(policy)
     }
 
@@ -209,5 +212,25 @@ fn elf(b: &Built<'_>) -> Elf {
         interpreter: facts.interpreter.clone(),
         executable_stack: facts.executable_stack,
         segments: segments.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_that_breaks_a_rule_is_refused_before_anything_is_built() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let read = |text: &str| {
+            std::fs::write(file.path(), text).unwrap();
+            PolicyFile::read(Some(file.path())).map_err(|e| format!("{e:#}"))
+        };
+        let wrong = read(r#"{"overrides": {"/bin/sh": {"strip": ["*"]}}}"#).unwrap_err();
+        assert!(wrong.contains("overrides[\"/bin/sh\"].strip: \"*\" is no variable's name"), "{wrong}");
+        let policy = read(r#"{"inline": "deny", "overrides": {"/bin/dash": {"strip": []}, "/bin/bash": {"inline": "allow"}}}"#).unwrap();
+        assert_eq!(policy.overrides_of("/bin/dash").strip, Some(BTreeSet::new()), "the signer's word");
+        assert_eq!(policy.overrides_of("/bin/bash").strip, None, "no rule holds for it");
+        assert!(policy.overrides_of("/usr/bin/perl").strip.is_some_and(|s| s.contains("PERL*")) && policy.overrides_of("/bin/ls").is_empty());
     }
 }

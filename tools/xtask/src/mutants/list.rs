@@ -166,7 +166,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("the store takes a file with another digest", "vkernel/src/store.rs", "if digest == item.digest {", "if digest == item.digest || true {", Lib, "store::tests"),
     mutant(
         "execveat is not intercepted",
-        "vkernel/src/filter.rs",
+        "vkernel/src/filter/mod.rs",
         "for nr in [libc::SYS_execve, libc::SYS_execveat] {\n        filter.add_rule",
         "for nr in [libc::SYS_execve] {\n        filter.add_rule",
         Test("lockdown"),
