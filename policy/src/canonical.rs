@@ -39,11 +39,14 @@ pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
 pub fn parse_canonical(bytes: &[u8]) -> Result<Value, JsonError> {
     let value = parse(bytes)?;
     let canonical = to_bytes(&value);
-    if canonical != bytes {
-        let offset = canonical.iter().zip(bytes).position(|(a, b)| a != b).unwrap_or(canonical.len().min(bytes.len()));
-        return Err(JsonError::NotCanonical { offset });
+    if canonical == bytes { Ok(value) } else { Err(JsonError::not_canonical(&canonical, bytes)) }
+}
+
+impl JsonError {
+    /// Of a text that is not its own canonical form.
+    pub(crate) fn not_canonical(canonical: &[u8], text: &[u8]) -> Self {
+        JsonError::NotCanonical { offset: canonical.iter().zip(text).take_while(|(a, b)| a == b).count() }
     }
-    Ok(value)
 }
 
 /// The canonical form of a value that `parse` could have made.

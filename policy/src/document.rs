@@ -27,8 +27,7 @@ impl<'a> Document<'a> {
         let mut reader = serde_json::Deserializer::from_slice(text);
         (&mut writer).deserialize(&mut reader).and_then(|()| reader.end()).map_err(|e| again(e.into()))?;
         if writer.out != text {
-            let offset = writer.out.iter().zip(text).take_while(|(a, b)| a == b).count();
-            return Err(again(JsonError::NotCanonical { offset }));
+            return Err(again(JsonError::not_canonical(&writer.out, text)));
         }
         Ok(Self { text, members: writer.members })
     }

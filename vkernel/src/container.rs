@@ -2,7 +2,7 @@
 //! Owns what is common to both and the host's side of the start; the child's side is `init`'s.
 //!
 //! The facts a newcomer gets wrong: init is at the same time the zygote and the guest's first program (it never executes anything), and each started process has a listener of
-//! its own: the listener is the identity (07, S9). `unshare(NEWPID)` + fork is used instead of clone3 so that libc's own thread data stays right in the child.
+//! its own: the listener is the identity (07, S9). `unshare(NEWPID)` and a fork are used, not one clone3 with all namespaces; the fork itself is a clone3 where there is a version 2 control group to be born in (`sys::fork_into`).
 
 use crate::cgroup::Cgroup;
 use crate::failure::Failure;
@@ -126,13 +126,13 @@ pub fn start_with(
         None => unshare(CloneFlags::CLONE_NEWPID).map_err(failure("pid namespace"))?,
     }
     let forked = forked(&container.cgroup);
-    if let Ok((None, born)) = forked {
+    if let Ok(Forked::Child { born }) = forked {
         drop(ours);
-        init::live(container, &theirs, Doors { born, ..doors }, load);
+        init::live(container, &theirs, doors, born, load);
     }
     // Only children were to be in the new namespace; without this the supervisor could not make threads.
     setns(&own, CloneFlags::CLONE_NEWPID).map_err(failure("own pid namespace"))?;
-    let (Some(child), _) = forked.map_err(failure("fork"))? else { unreachable!("the child does not get here") };
+    let Forked::Parent(child) = forked.map_err(failure("fork"))? else { unreachable!("the child lives in `init`") };
     drop((theirs, doors));
     welcome(container, child, ours, between).inspect_err(|_| {
         let _ = nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL);
@@ -140,15 +140,22 @@ pub fn start_with(
     })
 }
 
-/// The child (`None` in it), and whether it is in the version 2 control group already.
-fn forked(cgroup: &Cgroup) -> nix::Result<(Option<Pid>, bool)> {
+enum Forked {
+    Parent(Pid),
+    Child {
+        /// It is in its version 2 control group.
+        born: bool,
+    },
+}
+
+fn forked(cgroup: &Cgroup) -> nix::Result<Forked> {
     if let Some(Ok(child)) = cgroup.birthplace().map(|group| sys::fork_into(group.as_fd())) {
-        return Ok((child.map(|pid| Pid::from_raw(pid as i32)), true));
+        return Ok(child.map_or(Forked::Child { born: true }, |pid| Forked::Parent(Pid::from_raw(pid as i32))));
     }
     // SAFETY: the child runs only this crate's start-up code and ends in `_exit`; libc's fork keeps the allocator usable in it.
     match unsafe { fork() }? {
-        ForkResult::Child => Ok((None, false)),
-        ForkResult::Parent { child } => Ok((Some(child), false)),
+        ForkResult::Child => Ok(Forked::Child { born: false }),
+        ForkResult::Parent { child } => Ok(Forked::Parent(child)),
     }
 }
 
@@ -157,8 +164,6 @@ pub struct Doors {
     pub user: OwnedFd,
     /// A running container's first process.
     pub init: Option<OwnedFd>,
-    /// It is in its version 2 control group.
-    pub born: bool,
 }
 
 impl Doors {
@@ -168,7 +173,7 @@ impl Doors {
             Place::Of(pid) => Some(sys::pidfd_open(pid.as_raw() as u32, 0).map_err(gone)?),
             Place::New(_) => None,
         };
-        Ok(Self { user: user_namespace(container)?, init, born: false })
+        Ok(Self { user: user_namespace(container)?, init })
     }
 }
 

@@ -17,10 +17,10 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// The child's whole life.
-pub fn live(container: &Container, channel: &Channel, doors: Doors, load: impl FnOnce(&Container) -> Result<GuestMain, Failure>) -> ! {
+/// The child's whole life. `born`: it is in its version 2 control group.
+pub fn live(container: &Container, channel: &Channel, doors: Doors, born: bool, load: impl FnOnce(&Container) -> Result<GuestMain, Failure>) -> ! {
     // A panic must not unwind into the supervisor's half of the program.
-    let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match set_up(container, channel, doors, load) {
+    let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match set_up(container, channel, doors, born, load) {
         Ok(guest) => guest(),
         Err(failure) => {
             // After "go" nobody listens any more.
@@ -34,7 +34,7 @@ pub fn live(container: &Container, channel: &Channel, doors: Doors, load: impl F
     unsafe { libc::_exit(code.unwrap_or(125)) }
 }
 
-fn set_up(container: &Container, channel: &Channel, doors: Doors, load: impl FnOnce(&Container) -> Result<GuestMain, Failure>) -> Result<GuestMain, Failure> {
+fn set_up(container: &Container, channel: &Channel, doors: Doors, born: bool, load: impl FnOnce(&Container) -> Result<GuestMain, Failure>) -> Result<GuestMain, Failure> {
     let failure = |what: &'static str| move |e: nix::Error| Failure::new(format!("start container: {what}"), e.desc(), "run as root, see `vkernel check`");
     // Whoever enters a running container is in its guests' sight from now on, with all that is still open here (CVE-2016-9962). Landlock keeps them off too, where the kernel has it.
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).map_err(|e| Failure::new("start container: PR_SET_DUMPABLE", e, "see `vkernel check`"))?;
@@ -44,14 +44,14 @@ fn set_up(container: &Container, channel: &Channel, doors: Doors, load: impl FnO
     if container.session != Session::Terminal {
         streams::guard()?;
     }
-    container.cgroup.enter(doors.born)?;
+    container.cgroup.enter(born)?;
     if let Some(score) = container.spec.process().as_ref().and_then(|p| p.oom_score_adj()) {
         // While procfs is the host's: the guest's is read-only.
         std::fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(|e| Failure::new(format!("oom_score_adj {score}"), e, "use -1000 to 1000"))?;
     }
     let guest = load(container)?;
     let who = Credentials::of(&container.spec)?;
-    let Doors { user, init, born: _ } = doors;
+    let Doors { user, init } = doors;
     match &container.place {
         Place::Of(_) => {
             init.as_ref().map_or(Ok(()), namespaces::join)?;

@@ -5,17 +5,15 @@
 
 use crate::cli::Prove;
 use crate::failure::Failure;
-use crate::{fetch, keys};
+use crate::{fetch, keys, rootfs};
 use proof::{Guest, ProofError};
-use std::path::Path;
 
 /// A line for standard output.
 pub fn replay(options: &Prove) -> Result<String, Failure> {
     let manifest = fetch::manifest(&options.manifest, &options.registry)?;
     let verified = keys::manifest(&manifest, &options.trust.keys, options.trust.threshold)?;
     let trusted = keys::trusted(&options.trust.keys)?;
-    let beside = || manifest.parent().unwrap_or(Path::new("")).join("rootfs");
-    let rootfs = options.rootfs.clone().unwrap_or_else(beside);
+    let rootfs = options.rootfs.clone().unwrap_or_else(|| rootfs::beside(&manifest));
     let own = std::env::current_exe().map_err(|e| Failure::new("find this program", e, "mount /proc"))?;
     let guest = Guest::new(own, &manifest, &rootfs, &options.trust.keys, options.trust.threshold).map_err(failure)?;
     let again = proof::replay(&manifest, verified.manifest(), &trusted, verified.revoked(), &guest).map_err(failure)?;

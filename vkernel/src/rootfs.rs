@@ -40,6 +40,11 @@ fn none() -> Option<&'static str> {
     None
 }
 
+/// Where the image of a release lies unless somebody names it.
+pub fn beside(manifest: &Path) -> PathBuf {
+    manifest.parent().unwrap_or(Path::new("")).join("rootfs")
+}
+
 /// Host trees the guest gets to write.
 pub fn written(spec: &Spec, layout: &Layout) -> Vec<PathBuf> {
     let volumes = spec.mounts().iter().flatten().filter(|m| !options_of(m).flags.contains(MsFlags::MS_RDONLY) && options_of(m).bind);

@@ -165,7 +165,7 @@ fn record(options: &Run, id: &str, spec: &Spec, layout: &Layout, release: &Relea
 }
 
 fn image(options: &Run) -> Result<PathBuf, Failure> {
-    let root = options.shape.rootfs.clone().unwrap_or_else(|| options.manifest.parent().unwrap_or(Path::new("")).join("rootfs"));
+    let root = options.shape.rootfs.clone().unwrap_or_else(|| rootfs::beside(&options.manifest));
     std::path::absolute(&root).map_err(|e| Failure::new(format!("image root {}", root.display()), e, "name it with --rootfs DIR"))
 }
 

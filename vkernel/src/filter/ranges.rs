@@ -26,11 +26,10 @@ pub(super) fn op(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
 pub(super) fn allowed(numbers: &BTreeSet<i64>) -> Program {
     let numbers: BTreeSet<u32> = numbers.iter().filter_map(|nr| u32::try_from(*nr).ok()).collect();
     // Where numbers begin to be allowed, and where they end to be.
-    let bounds: Vec<u32> =
-        numbers.iter().flat_map(|nr| [*nr, nr + 1]).filter(|at| numbers.contains(at) != at.checked_sub(1).is_some_and(|before| numbers.contains(&before))).collect();
-    let bounds: Vec<u32> = BTreeSet::from_iter(bounds).into_iter().collect();
+    let is_bound = |at: &u32| numbers.contains(at) != at.checked_sub(1).is_some_and(|before| numbers.contains(&before));
+    let bounds: BTreeSet<u32> = numbers.iter().flat_map(|nr| [*nr, nr + 1]).filter(is_bound).collect();
     let mut search = Vec::new();
-    descend(&bounds, false, &mut search);
+    descend(&Vec::from_iter(bounds), false, &mut search);
     let mut program = vec![op(LD, 0, 0, ARCH), op(JEQ, 1, 0, AUDIT_ARCH_X86_64), op(JA, 0, 0, search.len() as u32 + 1), op(LD, 0, 0, NR)];
     program.append(&mut search);
     // The leaves that allow nothing lead to the end.
