@@ -110,6 +110,18 @@ pub fn install(source: &Path, at: &Path) {
     assert!(out.status.success(), "{}", show(&out));
 }
 
+/// A script `runtime` in this directory that podman and containerd can call: vkernel with these options, and with the test's key and others for `create`.
+pub fn runtime(directory: &Path, options: &str, create: &str) -> PathBuf {
+    let setup = Setup::get();
+    let (key, vkernel) = (setup.key.display(), setup.vkernel.display());
+    let script =
+        format!("#!/bin/bash\nargs=()\nfor a in \"$@\"; do args+=(\"$a\"); [ \"$a\" = create ] && args+=(--key {key} {create}); done\nexec {vkernel} {options} \"${{args[@]}}\"\n");
+    let (source, path) = (directory.join("runtime.bash"), directory.join("runtime"));
+    std::fs::write(&source, script).expect("the test's own directory");
+    install(&source, &path);
+    path
+}
+
 /// podman as a hybrid host without systemd needs it; what it keeps lies in these directories.
 pub fn podman(root: &Path, runroot: &Path) -> Command {
     let mut c = Command::new("podman");

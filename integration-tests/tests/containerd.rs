@@ -1,6 +1,6 @@
 //! Debian's containerd with vkernel as the runtime of its runc v2 shim: what `ctr` says and does is the same with runc.
 
-use integration_tests::{Setup, finish, groups, install, show, within};
+use integration_tests::{Setup, finish, groups, runtime, show, within};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -23,13 +23,8 @@ impl Containerd {
             place("socket")
         );
         std::fs::write(place("config.toml"), config).expect("written");
-        let script = format!(
-            "#!/bin/bash\nargs=()\nfor a in \"$@\"; do args+=(\"$a\"); [ \"$a\" = create ] && args+=(--key {}); done\nexec {} \"${{args[@]}}\"\n",
-            setup.key.display(),
-            setup.vkernel.display()
-        );
-        std::fs::write(place("runtime.bash"), script).expect("written");
-        install(&place("runtime.bash"), &place("vkernel"));
+        runtime(dir.path(), "", "");
+        // Not linked: what runs there may write.
         assert!(Command::new("cp").args(["-a", "--reflink=auto"]).arg(&setup.rootfs).arg(place("rootfs")).status().expect("cp runs").success());
         let log = std::fs::File::create(place("log")).expect("made");
         let mut c = Command::new("setpriv");
@@ -59,7 +54,7 @@ impl Containerd {
     /// `ctr run` of a shell's script on the image's directory; the runtime is called by its name. Its standard input never ends, whatever ctr's own does.
     fn run(&self, runtime: &str, options: &[&str], id: &str, script: &str) -> Output {
         let manifest = format!("io.vkernel.manifest={}", Setup::get().manifest.display());
-        let runtime = if runtime == "vkernel" { self.path("vkernel").to_string_lossy().into_owned() } else { runtime.to_owned() };
+        let runtime = if runtime == "vkernel" { self.path("runtime").to_string_lossy().into_owned() } else { runtime.to_owned() };
         let rootfs = self.path("rootfs").to_string_lossy().into_owned();
         let all = [&["run", "--runc-binary", &runtime, "--annotation", &manifest], options, &["--rootfs", &rootfs, id, "/bin/bash", "-c", script]].concat();
         self.ctr(&all)
@@ -141,7 +136,7 @@ fn a_program_that_nobody_signed_is_refused_and_the_error_reaches_the_caller() {
         "run",
         "--rm",
         "--runc-binary",
-        &containerd.path("vkernel").to_string_lossy(),
+        &containerd.path("runtime").to_string_lossy(),
         "--rootfs",
         &containerd.path("rootfs").to_string_lossy(),
         "none",
@@ -167,6 +162,6 @@ fn an_image_is_unpacked_by_a_snapshotter_and_run() {
     assert!(packed.success());
     containerd.told(&["images", "import", "--snapshotter", "native", "--base-name", "example.invalid/image", &place("image.tar")]);
     let manifest = format!("io.vkernel.manifest={}", Setup::get().manifest.display());
-    let run = ["run", "--rm", "--snapshotter", "native", "--runc-binary", &place("vkernel"), "--annotation", &manifest, "example.invalid/image:t", "image"];
+    let run = ["run", "--rm", "--snapshotter", "native", "--runc-binary", &place("runtime"), "--annotation", &manifest, "example.invalid/image:t", "image"];
     assert_eq!(containerd.told(&run), "from an image\n/made\n");
 }

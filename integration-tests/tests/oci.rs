@@ -1,6 +1,6 @@
 //! The OCI runtime command line: the life of a bundle beside runc's on the same description, bundles of umoci, and Debian's podman with vkernel as its runtime.
 
-use integration_tests::{Setup, finish, install, podman, show};
+use integration_tests::{Setup, finish, podman, show};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -52,17 +52,8 @@ impl Place {
 
     /// A script that podman can call: vkernel with this test's places.
     fn runtime(&self) -> String {
-        let setup = Setup::get();
-        let script = format!(
-            "#!/bin/bash\nargs=()\nfor a in \"$@\"; do args+=(\"$a\"); [ \"$a\" = create ] && args+=(--key {}); done\nexec {} --root {} \"${{args[@]}}\"\n",
-            setup.key.display(),
-            setup.vkernel.display(),
-            self.text("containers")
-        );
-        let (source, path) = (self.path("runtime.bash"), self.path("runtime"));
-        std::fs::write(&source, script).expect("written");
-        install(&source, &path);
-        path.to_string_lossy().into_owned()
+        let root = format!("--root {}", self.text("containers"));
+        integration_tests::runtime(self.dir.path(), &root, "").to_string_lossy().into_owned()
     }
 
     fn podman(&self, args: &[&str]) -> Output {

@@ -162,20 +162,11 @@ fn podman(stage: &Stage) -> Command {
 
 /// A script that podman can call: vkernel with this stage's places.
 fn runtime(stage: &Stage) -> PathBuf {
-    let setup = Setup::get();
-    let (source, path) = (stage.path("runtime.bash"), stage.path("runtime"));
-    if !path.exists() {
-        let script = format!(
-            "#!/bin/bash\nargs=()\nfor a in \"$@\"; do args+=(\"$a\"); [ \"$a\" = create ] && args+=(--key {} --audit {}); done\nexec {} --root {} \"${{args[@]}}\"\n",
-            setup.key.display(),
-            stage.log().display(),
-            setup.vkernel.display(),
-            stage.path("containers").display()
-        );
-        std::fs::write(&source, script).expect("the stage is ours");
-        crate::install(&source, &path);
+    let path = stage.path("runtime");
+    if path.exists() {
+        return path;
     }
-    path
+    crate::runtime(&stage.path(""), &format!("--root {}", stage.path("containers").display()), &format!("--audit {}", stage.log().display()))
 }
 
 /// Arguments: image, out, precious, then the program. Its root may be written and is dropped at the end; nothing is noexec.

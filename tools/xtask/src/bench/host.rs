@@ -20,14 +20,14 @@ const IDLE: usize = 500;
 const TRUE: &str = "/usr/bin/true";
 
 /// Somebody who starts containers.
-struct Peer {
+struct Peer<'a> {
     name: &'static str,
-    start: Box<dyn FnMut(usize) -> anyhow::Result<()>>,
+    start: Box<dyn FnMut(usize) -> anyhow::Result<()> + 'a>,
     milliseconds: Vec<f64>,
 }
 
-impl Peer {
-    fn new(name: &'static str, start: impl FnMut(usize) -> anyhow::Result<()> + 'static) -> Self {
+impl<'a> Peer<'a> {
+    fn new(name: &'static str, start: impl FnMut(usize) -> anyhow::Result<()> + 'a) -> Self {
         Self { name, start: Box::new(start), milliseconds: Vec::new() }
     }
 }
@@ -52,23 +52,12 @@ fn starts(bench: &mut Bench, place: &Path, daemon: &Daemon) -> anyhow::Result<()
     let quiet = |mut c: Command| run(c.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
     let rootfs = bench.release.rootfs.to_string_lossy().into_owned();
     let bundle = bundle(place, &rootfs)?;
-    let arguments = |socket: &str| {
-        let mut c = bench.release.run(&bench.binaries, &[], &[TRUE]);
-        c.env_clear();
-        let mut with = Command::new(c.get_program());
-        with.args(["--socket", socket]).args(c.get_args());
-        with
-    };
-    let (alone, served) = (arguments("/nonexistent"), arguments(&daemon.socket));
-    let again = |c: &Command| {
-        let mut copy = Command::new(c.get_program());
-        copy.args(c.get_args());
-        copy
-    };
+    let release = &bench.release;
+    let vkernel = |socket: &str| quiet(release.run(&bench.binaries, &["--socket", socket], &[TRUE]));
     let mut crun = Crun::new(&bundle)?;
     let mut peers = vec![
-        Peer::new("vkernel", move |_| quiet(again(&alone))),
-        Peer::new("vkernel with a daemon", move |_| quiet(again(&served))),
+        Peer::new("vkernel", |_| vkernel("/nonexistent")),
+        Peer::new("vkernel with a daemon", |_| vkernel(&daemon.socket)),
         Peer::new("bwrap", move |_| {
             let mut c = Command::new("bwrap");
             c.args(["--unshare-all", "--ro-bind", &rootfs, "/", "--proc", "/proc", "--dev", "/dev", TRUE]);
@@ -88,19 +77,15 @@ fn starts(bench: &mut Bench, place: &Path, daemon: &Daemon) -> anyhow::Result<()
             peer.milliseconds.push(clock.elapsed().as_secs_f64() * 1e3);
         }
     }
-    let at = |peer: &Peer, percent: usize| {
-        let mut sorted = peer.milliseconds.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
-    };
+    peers.iter_mut().for_each(|peer| peer.milliseconds.sort_by(f64::total_cmp));
+    let at = |peer: &Peer<'_>, percent: usize| peer.milliseconds[peer.milliseconds.len() * percent / 100];
     for peer in &peers {
         println!("start       {:<26} median {:>6.1} ms, 99th of 100 {:>6.1} ms", peer.name, at(peer, 50), at(peer, 99));
     }
     let served = at(&peers[1], 50);
-    for peer in &peers[2..] {
-        bench.row("start", &format!("with a daemon / {}", peer.name), "ms", at(peer, 50), served, None)?;
-    }
-    Ok(())
+    let others: Vec<(&str, f64)> = peers[2..].iter().map(|peer| (peer.name, at(peer, 50))).collect();
+    drop(peers);
+    others.into_iter().try_for_each(|(name, other)| bench.row("start", &format!("with a daemon / {name}"), "ms", other, served, None))
 }
 
 /// A bundle with the same root filesystem, without a terminal.
@@ -182,9 +167,8 @@ fn execs(bench: &mut Bench, place: &Path) -> anyhow::Result<()> {
 /// Memory of many idle containers of one release.
 fn idle(bench: &Bench, daemon: &Daemon) -> anyhow::Result<()> {
     let start = |n: usize| -> anyhow::Result<()> {
-        let c = bench.release.run(&bench.binaries, &["--detach", "--rm", "--name", &format!("bench-idle-{n}")], &["/usr/bin/sleep", "3600"]);
-        let mut with = Command::new(c.get_program());
-        run(with.args(["--socket", &daemon.socket, "--root", &daemon.root]).args(c.get_args()).stdout(Stdio::null()))
+        let options = ["--socket", &daemon.socket, "--root", &daemon.root, "--detach", "--rm", "--name", &format!("bench-idle-{n}")];
+        run(bench.release.run(&bench.binaries, &options, &["/usr/bin/sleep", "3600"]).stdout(Stdio::null()))
     };
     start(0)?;
     let one = daemon.memory()?;
