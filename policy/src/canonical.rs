@@ -6,6 +6,7 @@
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
+use std::io::{self, Read};
 use thiserror::Error;
 
 /// Larger documents are refused unread.
@@ -22,6 +23,13 @@ pub enum JsonError {
     Syntax(#[from] serde_json::Error),
     #[error("not in canonical form (RFC 8785), first difference at byte {offset}: sign it again")]
     NotCanonical { offset: usize },
+}
+
+/// A document's bytes, at most one more than it may have: enough for `parse` to refuse it.
+pub fn bytes(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Parses a document strictly.

@@ -5,7 +5,7 @@ use policy::signature::{self, Kind};
 use policy::{Digest, Manifest, Revocations, TrustedKeys, canonical};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 /// More was never written: `command` bounds it, and inputs are for people to read.
@@ -43,7 +43,7 @@ fn again(manifest: &Path, signed: &Row, guest: &Guest) -> Result<Option<String>,
 /// The proof beside a manifest, if trusted keys signed it for this release.
 fn believed(manifest: &Path, m: &Manifest, keys: &TrustedKeys, revoked: &Revocations) -> Result<(Proof, BTreeSet<String>), ProofError> {
     let path = path(manifest);
-    let bytes = bounded(&path, canonical::MAX_BYTES as u64 + 1)?;
+    let bytes = opened(&path, canonical::bytes)?;
     let value = canonical::parse_canonical(&bytes).map_err(|cause| ProofError::Json { path: path.clone(), cause })?;
     let signers = signature::check_as(Kind::Proof, &value, keys, 1, revoked).map_err(|cause| ProofError::Signature { path: path.clone(), cause })?;
     let proof: Proof = serde_json::from_value(value).map_err(|cause| ProofError::Shape { path: path.clone(), cause })?;
@@ -52,12 +52,13 @@ fn believed(manifest: &Path, m: &Manifest, keys: &TrustedKeys, revoked: &Revocat
 
 fn blob(manifest: &Path, digest: &Digest) -> Result<Vec<u8>, ProofError> {
     let path = blobs(manifest).join(digest.hex());
-    let bytes = bounded(&path, MOST)?;
+    let bytes = opened(&path, |file| {
+        let mut bytes = Vec::new();
+        file.take(MOST).read_to_end(&mut bytes).map(|_| bytes)
+    })?;
     if Digest::sha256(&bytes) == *digest { Ok(bytes) } else { Err(ProofError::Changed { path }) }
 }
 
-fn bounded(path: &Path, most: u64) -> Result<Vec<u8>, ProofError> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|f| f.take(most).read_to_end(&mut bytes));
-    read.map(|_| bytes).map_err(|cause| ProofError::Read { path: path.to_path_buf(), cause })
+fn opened(path: &Path, read: impl FnOnce(File) -> io::Result<Vec<u8>>) -> Result<Vec<u8>, ProofError> {
+    File::open(path).and_then(read).map_err(|cause| ProofError::Read { path: path.to_path_buf(), cause })
 }

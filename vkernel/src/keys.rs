@@ -2,14 +2,11 @@
 //! /etc/vkernel; the checks are `policy::verify`'s. The fact a newcomer gets wrong: `--key` replaces the default keys, it does not add to them.
 
 use crate::failure::Failure;
-use policy::{Revocations, TrustedKeys, Verified};
-use std::io::Read;
+use policy::{Revocations, TrustedKeys, Verified, canonical};
 use std::path::{Path, PathBuf};
 
 pub const KEYS: &str = "/etc/vkernel/keys";
 pub const REVOKED: &str = "/etc/vkernel/revoked.json";
-/// More is no manifest (03).
-const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 
 /// Whom the host believes: its keys, and what was revoked.
 #[derive(Clone, Debug, Default)]
@@ -73,14 +70,9 @@ fn revoked(path: &Path) -> Result<Revocations, Failure> {
 /// A manifest as it lies there; nothing of it is believed yet.
 pub fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     let what = || format!("manifest {}", path.display());
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|f| {
-        let len = f.metadata()?.len().min(MAX_MANIFEST_BYTES);
-        bytes.reserve_exact(len as usize + 1);
-        f.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut bytes)
-    });
-    read.map_err(|e| Failure::new(what(), e, "name the manifest.json of a build"))?;
-    if bytes.len() as u64 > MAX_MANIFEST_BYTES {
+    let read = std::fs::File::open(path).and_then(canonical::bytes);
+    let bytes = read.map_err(|e| Failure::new(what(), e, "name the manifest.json of a build"))?;
+    if bytes.len() > canonical::MAX_BYTES {
         return Err(Failure::new(what(), "larger than 64 MiB", "name the manifest.json of a build"));
     }
     Ok(bytes)

@@ -203,8 +203,7 @@ fn one(found: &Found, entry: &ImageIndexEntry, release: &Release, into: &Path) -
 }
 
 fn bounded(from: impl Read) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    from.take(canonical::MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    let bytes = canonical::bytes(from)?;
     ensure!(bytes.len() <= canonical::MAX_BYTES, "has more than 64 MiB");
     Ok(bytes)
 }

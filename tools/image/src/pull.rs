@@ -143,9 +143,8 @@ fn from_image(found: &Found, p: &Pull<'_>) -> anyhow::Result<PathBuf> {
     let scratch = Scratch::new(&p.images)?;
     rootfs(&image, &scratch, p)?;
     let root = scratch.path().join("rootfs");
-    let mut bytes = Vec::new();
     let manifest = regular(&root, release::MANIFEST)?.context("the image carries no release, and no release refers to it: build one with recompiler-build and push it")?;
-    manifest.take(policy::canonical::MAX_BYTES as u64 + 1).read_to_end(&mut bytes).context("cannot read the release's manifest")?;
+    let bytes = policy::canonical::bytes(manifest).context("cannot read the release's manifest")?;
     let release = Release::parse(bytes).context("the release's manifest")?;
     for name in release.files().into_keys().chain([release::MANIFEST]) {
         ensure!(regular(&root, name)?.is_some(), "the image's release lacks {name}: push it again");

@@ -7,7 +7,6 @@ use anyhow::{Context, ensure};
 use policy::{Digest, Manifest, canonical};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Name of the manifest in every shipped form.
@@ -43,8 +42,7 @@ impl Release {
 
     pub fn read(path: &Path) -> anyhow::Result<Release> {
         let name = || format!("manifest {}", path.display());
-        let mut bytes = Vec::new();
-        File::open(path).with_context(name)?.take(canonical::MAX_BYTES as u64 + 1).read_to_end(&mut bytes).with_context(name)?;
+        let bytes = canonical::bytes(File::open(path).with_context(name)?).with_context(name)?;
         Release::parse(bytes).with_context(name)
     }
 

@@ -8,15 +8,12 @@ use anyhow::{Context, ensure};
 use megabinary::section;
 use policy::{Digest, Revocations, TrustedKeys, Verified, canonical};
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Reads a manifest file, bounded.
 pub fn read_manifest(path: &Path) -> anyhow::Result<Vec<u8>> {
     let name = || format!("cannot read manifest {}", path.display());
-    let mut bytes = Vec::new();
-    File::open(path).with_context(name)?.take(canonical::MAX_BYTES as u64 + 1).read_to_end(&mut bytes).with_context(name)?;
-    Ok(bytes)
+    canonical::bytes(File::open(path).with_context(name)?).with_context(name)
 }
 
 const KEYS_DIRECTORY: &str = "/etc/vkernel/keys";
