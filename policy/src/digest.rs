@@ -88,17 +88,21 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|d| char::from_digit(d.into(), 16).expect("a nibble is a digit")).collect()
 }
 
-/// The reverse of `hex`; `None` for anything but pairs of lower-case digits.
-pub fn unhex(text: &str) -> Option<Vec<u8>> {
+/// The reverse of `hex`; `None` for anything but as many pairs of lower-case digits. A manifest has thousands of them.
+pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digit = |b: u8| match b {
-        b'0'..=b'9' => Some(b - b'0'),
-        b'a'..=b'f' => Some(b - b'a' + 10),
-        _ => None,
+        b'0'..=b'9' => b - b'0',
+        b'a'..=b'f' => b - b'a' + 10,
+        _ => 0xf0,
     };
-    if !text.len().is_multiple_of(2) {
-        return None;
-    }
-    text.as_bytes().chunks_exact(2).map(|p| Some(digit(p[0])? << 4 | digit(p[1])?)).collect()
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let pairs: &[[u8; 2]; N] = pairs.try_into().ok()?;
+    let mut wrong = 0;
+    let bytes = pairs.map(|[high, low]| {
+        wrong |= digit(high) | digit(low);
+        digit(high) << 4 | digit(low) & 15
+    });
+    (rest.is_empty() && wrong & 0xf0 == 0).then_some(bytes)
 }
 
 impl FromStr for Digest {
@@ -108,8 +112,7 @@ impl FromStr for Digest {
         [Algorithm::Blake3, Algorithm::Sha256]
             .into_iter()
             .find_map(|algorithm| {
-                let bytes = unhex(text.strip_prefix(algorithm.prefix())?)?.try_into().ok()?;
-                Some(Digest { algorithm, bytes })
+                Some(Digest { algorithm, bytes: unhex(text.strip_prefix(algorithm.prefix())?)? })
             })
             .ok_or_else(|| DigestError { text: text.chars().take(80).collect() })
     }

@@ -16,6 +16,7 @@ pub mod key;
 pub mod learn;
 pub mod lint;
 pub mod manifest;
+pub mod memory;
 pub mod revocation;
 pub mod rules;
 pub mod signature;

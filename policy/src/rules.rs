@@ -10,6 +10,7 @@ use crate::unread::Unread;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::ops::Range;
 use thiserror::Error;
 
@@ -35,8 +36,9 @@ pub struct RuleError {
 
 pub type Checked = Result<(), RuleError>;
 
-fn broken(path: impl Into<String>, reason: impl Into<String>) -> Checked {
-    Err(RuleError { path: path.into(), reason: reason.into() })
+/// `path` is spelled out only here: nearly all is well nearly always.
+fn broken(path: impl Display, reason: impl Into<String>) -> Checked {
+    Err(RuleError { path: path.to_string(), reason: reason.into() })
 }
 
 /// Checks every rule.
@@ -44,18 +46,18 @@ pub fn check(m: &Manifest) -> Checked {
     check_acted_upon(m)?;
     let covered = m.binaries.iter().map(|(d, b)| ("binaries", d, &b.coverage)).chain(m.libraries.iter().map(|(d, l)| ("libraries", d, &l.coverage)));
     for (table, digest, stated) in covered {
-        let at = format!("{table}[\"{digest}\"].coverage");
+        let at = format_args!("{table}[\"{digest}\"].coverage");
         stated.iter().try_for_each(|c| coverage(&at, &read(&at, c)?))?;
     }
     for (digest, b) in &m.binaries {
-        let at = format!("binaries[\"{digest}\"].syscalls");
+        let at = format_args!("binaries[\"{digest}\"].syscalls");
         b.syscalls.iter().try_for_each(|s| program_syscalls(&at, &read(&at, s)?))?;
     }
     Ok(())
 }
 
-fn read<T: Serialize + DeserializeOwned>(at: &str, unread: &Unread<T>) -> Result<T, RuleError> {
-    unread.read().map_err(|e| RuleError { path: at.into(), reason: e.to_string() })
+fn read<T: Serialize + DeserializeOwned>(at: &dyn Display, unread: &Unread<T>) -> Result<T, RuleError> {
+    unread.read().map_err(|e| RuleError { path: at.to_string(), reason: e.to_string() })
 }
 
 /// The rules of all that a host acts upon.
@@ -64,22 +66,22 @@ pub fn check_acted_upon(m: &Manifest) -> Checked {
     entries(m)?;
     artifacts(m)?;
     for (digest, b) in &m.binaries {
-        binary(&format!("binaries[\"{digest}\"]"), b, m)?;
+        binary(&format_args!("binaries[\"{digest}\"]"), b, m)?;
     }
     for (digest, l) in &m.libraries {
-        let at = format!("libraries[\"{digest}\"]");
-        guest_path(&format!("{at}.path"), &l.path)?;
-        elf(&format!("{at}.elf"), &l.elf, l.size)?;
-        has_shard(&format!("{at}.shard"), &l.shard, m)?;
+        let at = format_args!("libraries[\"{digest}\"]");
+        guest_path(&format_args!("{at}.path"), &l.path)?;
+        elf(&format_args!("{at}.elf"), &l.elf, l.size)?;
+        has_shard(&format_args!("{at}.shard"), &l.shard, m)?;
         if l.elf.non_pie {
-            broken(format!("{at}.elf.non_pie"), "a library cannot be linked at fixed addresses")?;
+            broken(format_args!("{at}.elf.non_pie"), "a library cannot be linked at fixed addresses")?;
         }
     }
     for (digest, s) in &m.scripts {
-        let at = format!("scripts[\"{digest}\"]");
-        guest_path(&format!("{at}.path"), &s.path)?;
+        let at = format_args!("scripts[\"{digest}\"]");
+        guest_path(&format_args!("{at}.path"), &s.path)?;
         if s.interpreter_digest.is_some_and(|d| !m.binaries.contains_key(&d) && !m.scripts.contains_key(&d)) {
-            broken(format!("{at}.interpreter_digest"), "is neither a binary's nor a script's")?;
+            broken(format_args!("{at}.interpreter_digest"), "is neither a binary's nor a script's")?;
         }
     }
     sha256(m)?;
@@ -92,7 +94,7 @@ fn names(m: &Manifest) -> Checked {
     if m.name.is_empty() {
         broken("name", "is empty")?;
     }
-    relative_file("megabinary", &m.megabinary)?;
+    relative_file(&"megabinary", &m.megabinary)?;
     let lists = m.binaries.iter().map(|(d, b)| (format!("binaries[\"{d}\"].overrides.syscalls"), &b.overrides.syscalls));
     for (path, list) in lists.chain([("global_policies.default_syscalls".into(), &m.global_policies.default_syscalls)]) {
         call_names(path, list)?;
@@ -100,31 +102,31 @@ fn names(m: &Manifest) -> Checked {
     version(&m.vkernel_version).map(drop).map_or_else(|| broken("vkernel_version", "write >=MAJOR.MINOR.PATCH"), |()| Ok(()))
 }
 
-fn call_names(path: impl Into<String>, list: &BTreeSet<String>) -> Checked {
+fn call_names(path: impl Display, list: &BTreeSet<String>) -> Checked {
     let wrong = |n: &&String| n.is_empty() || !n.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     list.iter().find(wrong).map_or(Ok(()), |bad| broken(path, format!("{bad:?} is not a system call's name")))
 }
 
-fn coverage(at: &str, c: &Coverage) -> Checked {
+fn coverage(at: &dyn Display, c: &Coverage) -> Checked {
     if c.lifted_bytes > c.code_bytes {
-        broken(format!("{at}.lifted_bytes"), "is more than there is code")?;
+        broken(format_args!("{at}.lifted_bytes"), "is more than there is code")?;
     }
-    evidence(&format!("{at}.syscalls"), &c.syscalls)
+    evidence(&format_args!("{at}.syscalls"), &c.syscalls)
 }
 
-fn program_syscalls(at: &str, s: &ProgramSyscalls) -> Checked {
-    evidence(&format!("{at}.linked"), &s.linked)?;
-    evidence(&format!("{at}.reachable"), &s.reachable)?;
+fn program_syscalls(at: &dyn Display, s: &ProgramSyscalls) -> Checked {
+    evidence(&format_args!("{at}.linked"), &s.linked)?;
+    evidence(&format_args!("{at}.reachable"), &s.reachable)?;
     let linked: BTreeSet<&String> = s.linked.proved.union(&s.linked.possible).collect();
     let more = s.reachable.proved.union(&s.reachable.possible).find(|name| !linked.contains(name));
-    more.map_or(Ok(()), |name| broken(format!("{at}.reachable"), format!("{name:?} is not among the linked calls")))
+    more.map_or(Ok(()), |name| broken(format_args!("{at}.reachable"), format!("{name:?} is not among the linked calls")))
 }
 
-fn evidence(at: &str, e: &SyscallEvidence) -> Checked {
-    call_names(format!("{at}.proved"), &e.proved)?;
-    call_names(format!("{at}.possible"), &e.possible)?;
+fn evidence(at: &dyn Display, e: &SyscallEvidence) -> Checked {
+    call_names(format_args!("{at}.proved"), &e.proved)?;
+    call_names(format_args!("{at}.possible"), &e.possible)?;
     let both = e.proved.intersection(&e.possible).next();
-    both.map_or(Ok(()), |name| broken(format!("{at}.possible"), format!("{name:?} is proved already")))
+    both.map_or(Ok(()), |name| broken(format_args!("{at}.possible"), format!("{name:?} is proved already")))
 }
 
 /// Whether a runtime of `running` (`MAJOR.MINOR.PATCH`) satisfies a manifest's `vkernel_version`.
@@ -149,11 +151,11 @@ fn entries(m: &Manifest) -> Checked {
         ];
         for (table, entry) in rows {
             if entry.is_some_and(|e| e != number) {
-                broken(format!("{table}[\"{digest}\"].entry"), format!("is not {number}, the digest's position"))?;
+                broken(format_args!("{table}[\"{digest}\"].entry"), format!("is not {number}, the digest's position"))?;
             }
         }
         if rows[2].1.is_some() && (rows[0].1.is_some() || rows[1].1.is_some()) {
-            broken(format!("scripts[\"{digest}\"]"), "is also an ELF object")?;
+            broken(format_args!("scripts[\"{digest}\"]"), "is also an ELF object")?;
         }
     }
     Ok(())
@@ -162,53 +164,53 @@ fn entries(m: &Manifest) -> Checked {
 fn artifacts(m: &Manifest) -> Checked {
     let mut seen = BTreeSet::new();
     for (i, a) in m.artifacts.iter().enumerate() {
-        relative_file(&format!("artifacts[{i}].file"), &a.file)?;
+        relative_file(&format_args!("artifacts[{i}].file"), &a.file)?;
         if !seen.insert((&a.target, &a.cpu_features, &a.engine, a.shard, a.form)) {
-            broken(format!("artifacts[{i}]"), "stands twice")?;
+            broken(format_args!("artifacts[{i}]"), "stands twice")?;
         }
     }
     Ok(())
 }
 
-fn binary(at: &str, b: &Binary, m: &Manifest) -> Checked {
-    guest_path(&format!("{at}.path"), &b.path)?;
+fn binary(at: &dyn Display, b: &Binary, m: &Manifest) -> Checked {
+    guest_path(&format_args!("{at}.path"), &b.path)?;
     if b.directories.len() > MAX_DIRECTORIES {
-        broken(format!("{at}.directories"), format!("are more than {MAX_DIRECTORIES}"))?;
+        broken(format_args!("{at}.directories"), format!("are more than {MAX_DIRECTORIES}"))?;
     }
-    b.directories.iter().enumerate().try_for_each(|(i, d)| guest_path(&format!("{at}.directories[{i}]"), d))?;
-    overrides(&format!("{at}.overrides"), &b.overrides)?;
+    b.directories.iter().enumerate().try_for_each(|(i, d)| guest_path(&format_args!("{at}.directories[{i}]"), d))?;
+    overrides(&format_args!("{at}.overrides"), &b.overrides)?;
     match (&b.shard, &b.elf, &b.polyfill) {
         (Some(shard), Some(e), None) => {
-            elf(&format!("{at}.elf"), e, b.size)?;
-            has_shard(&format!("{at}.shard"), shard, m)
+            elf(&format_args!("{at}.elf"), e, b.size)?;
+            has_shard(&format_args!("{at}.shard"), shard, m)
         }
-        (Some(shard), None, _) => is_wasi(&format!("{at}.shard"), shard, m),
+        (Some(shard), None, _) => is_wasi(&format_args!("{at}.shard"), shard, m),
         (None, None, Some(_)) => Ok(()),
         _ => broken(at, "needs shard and elf, or the shard of a WASI program, or polyfill"),
     }
 }
 
 /// What a program's own rules must satisfy, in a manifest and in a policy file; names of system calls are checked elsewhere.
-pub fn overrides(at: &str, o: &Overrides) -> Checked {
-    o.interpreter.iter().try_for_each(|i| interpreter(&format!("{at}.interpreter"), i))?;
-    o.strip.iter().try_for_each(|patterns| variables(&format!("{at}.strip"), patterns))
+pub fn overrides(at: &dyn Display, o: &Overrides) -> Checked {
+    o.interpreter.iter().try_for_each(|i| interpreter(&format_args!("{at}.interpreter"), i))?;
+    o.strip.iter().try_for_each(|patterns| variables(&format_args!("{at}.strip"), patterns))
 }
 
-fn interpreter(at: &str, i: &Interpreter) -> Checked {
+fn interpreter(at: &dyn Display, i: &Interpreter) -> Checked {
     if let Some(multicall) = &i.multicall {
         if *i != (Interpreter { multicall: i.multicall.clone(), ..Interpreter::default() }) {
             broken(at, "is several programs: what else it says is never looked at")?;
         }
         if multicall.name.is_empty() {
-            broken(format!("{at}.multicall.name"), "is empty: every name begins so")?;
+            broken(format_args!("{at}.multicall.name"), "is empty: every name begins so")?;
         }
         return multicall.applets.iter().try_for_each(|(name, applet)| {
-            let at = format!("{at}.multicall.applets[\"{name}\"]");
+            let at = format_args!("{at}.multicall.applets[\"{name}\"]");
             if applet.multicall.is_some() { broken(at, "is several programs again") } else { interpreter(&at, applet) }
         });
     }
     if !i.flags.bytes().all(|b| b.is_ascii_graphic() && !b"-+=".contains(&b)) {
-        broken(format!("{at}.flags"), "are letters")?;
+        broken(format_args!("{at}.flags"), "are letters")?;
     }
     let lists = [("words", &i.words), ("values", &i.values), ("files", &i.files), ("ends", &i.ends)];
     for (name, word) in lists.iter().flat_map(|(name, list)| list.iter().map(move |word| (name, word))) {
@@ -216,18 +218,18 @@ fn interpreter(at: &str, i: &Interpreter) -> Checked {
         let is_option = option.starts_with('-') && option.bytes().all(|b| b.is_ascii_graphic());
         let pair_elsewhere = option != word && *name != "words";
         if !is_option || pair_elsewhere || word.contains('\0') {
-            broken(format!("{at}.{name}"), format!("{word:?} is no option: write it with -"))?;
+            broken(format_args!("{at}.{name}"), format!("{word:?} is no option: write it with -"))?;
         }
         // What an option means must not depend on the order in which lists are asked.
         let letter = option.strip_prefix('-').filter(|l| l.len() == 1).is_some_and(|l| *l != *"-" && i.flags.contains(l));
         if letter || lists.iter().any(|(other, list)| other != name && list.contains(option)) {
-            broken(format!("{at}.{name}"), format!("{option:?} is also something else"))?;
+            broken(format_args!("{at}.{name}"), format!("{option:?} is also something else"))?;
         }
     }
     Ok(())
 }
 
-fn variables(at: &str, patterns: &BTreeSet<String>) -> Checked {
+fn variables(at: &dyn Display, patterns: &BTreeSet<String>) -> Checked {
     let wrong = |p: &&String| {
         let name = p.strip_suffix('*').unwrap_or(p);
         name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic() && !b"=*".contains(&b))
@@ -235,30 +237,30 @@ fn variables(at: &str, patterns: &BTreeSet<String>) -> Checked {
     patterns.iter().find(wrong).map_or(Ok(()), |bad| broken(at, format!("{bad:?} is no variable's name, nor a beginning followed by *")))
 }
 
-fn has_shard(at: &str, shard: &Digest, m: &Manifest) -> Checked {
+fn has_shard(at: &dyn Display, shard: &Digest, m: &Manifest) -> Checked {
     if m.artifacts.iter().any(|a| a.shard == *shard) { Ok(()) } else { broken(at, format!("no artifact is of shard {shard}")) }
 }
 
 /// What has no ELF object must not run as one.
-fn is_wasi(at: &str, shard: &Digest, m: &Manifest) -> Checked {
+fn is_wasi(at: &dyn Display, shard: &Digest, m: &Manifest) -> Checked {
     has_shard(at, shard, m)?;
     let lifted = m.artifacts.iter().any(|a| a.shard == *shard && a.form != Form::Wasi);
     if lifted { broken(at, "is no WASI program, and there is no elf") } else { Ok(()) }
 }
 
-fn elf(at: &str, e: &Elf, size: u64) -> Checked {
+fn elf(at: &dyn Display, e: &Elf, size: u64) -> Checked {
     if e.non_pie && e.base != 0 {
-        broken(format!("{at}.base"), "must be 0 for an executable linked at fixed addresses")?;
+        broken(format_args!("{at}.base"), "must be 0 for an executable linked at fixed addresses")?;
     }
     if !e.base.is_multiple_of(PAGE_BYTES) {
-        broken(format!("{at}.base"), "is not page-aligned")?;
+        broken(format_args!("{at}.base"), "is not page-aligned")?;
     }
     if e.segments.is_empty() {
-        broken(format!("{at}.segments"), "is empty")?;
+        broken(format_args!("{at}.segments"), "is empty")?;
     }
     let mut end = 0;
     for (i, s) in e.segments.iter().enumerate() {
-        let at = format!("{at}.segments[{i}]");
+        let at = format_args!("{at}.segments[{i}]");
         segment(&at, s, e.base, size)?;
         if s.vaddr < end {
             broken(at, "overlaps the one before or is out of order")?;
@@ -268,22 +270,22 @@ fn elf(at: &str, e: &Elf, size: u64) -> Checked {
     Ok(())
 }
 
-fn segment(at: &str, s: &Segment, base: u64, size: u64) -> Checked {
+fn segment(at: &dyn Display, s: &Segment, base: u64, size: u64) -> Checked {
     // Manifest integers are at most 2^53: sums of three cannot overflow.
     if s.filesz > s.memsz {
-        broken(format!("{at}.filesz"), "is larger than memsz")?;
+        broken(format_args!("{at}.filesz"), "is larger than memsz")?;
     }
     if s.file_offset + s.filesz > size {
-        broken(format!("{at}.filesz"), "reaches past the end of the file")?;
+        broken(format_args!("{at}.filesz"), "reaches past the end of the file")?;
     }
     if !s.image_offset.is_multiple_of(PAGE_BYTES) {
-        broken(format!("{at}.image_offset"), "is not page-aligned")?;
+        broken(format_args!("{at}.image_offset"), "is not page-aligned")?;
     }
     if s.vaddr % PAGE_BYTES != s.file_offset % PAGE_BYTES {
-        broken(format!("{at}.vaddr"), "differs from file_offset modulo the page size")?;
+        broken(format_args!("{at}.vaddr"), "differs from file_offset modulo the page size")?;
     }
     if base + s.vaddr < ADDRESS_FLOOR || base + s.vaddr + s.memsz > ADDRESS_LIMIT {
-        broken(format!("{at}.vaddr"), "lies outside the guest's range for objects")?;
+        broken(format_args!("{at}.vaddr"), "lies outside the guest's range for objects")?;
     }
     Ok(())
 }
@@ -310,7 +312,7 @@ fn both_roles_agree(m: &Manifest) -> Checked {
         if let Some(b) = m.binaries.get(digest)
             && (b.elf.as_ref() != Some(&l.elf) || b.size != l.size || b.sha256 != l.sha256 || b.shard != Some(l.shard))
         {
-            broken(format!("libraries[\"{digest}\"]"), "differs from the binaries row of the same digest")?;
+            broken(format_args!("libraries[\"{digest}\"]"), "differs from the binaries row of the same digest")?;
         }
     }
     Ok(())
@@ -326,7 +328,7 @@ fn agree<R>(table: &str, rows: &BTreeMap<Digest, R>, path: impl Fn(&R) -> &Strin
     let mut seen: BTreeMap<&String, &R> = BTreeMap::new();
     for (digest, row) in rows {
         if seen.insert(path(row), row).is_some_and(|other| !alike(other, row)) {
-            broken(format!("{table}[\"{digest}\"]"), format!("another row of {} disagrees", path(row)))?;
+            broken(format_args!("{table}[\"{digest}\"]"), format!("another row of {} disagrees", path(row)))?;
         }
     }
     Ok(())
@@ -356,7 +358,7 @@ fn span(e: &Elf) -> Range<u64> {
     e.base + start..e.base + end
 }
 
-fn guest_path(at: &str, path: &str) -> Checked {
+fn guest_path(at: &dyn Display, path: &str) -> Checked {
     let bad = |part: &str| matches!(part, "" | "." | "..") || part.contains('\0');
     match path.strip_prefix('/') {
         Some(rest) if !rest.split('/').any(bad) => Ok(()),
@@ -364,7 +366,7 @@ fn guest_path(at: &str, path: &str) -> Checked {
     }
 }
 
-fn relative_file(at: &str, path: &str) -> Checked {
+fn relative_file(at: &dyn Display, path: &str) -> Checked {
     let bad = |part: &str| matches!(part, "" | "." | "..") || part.contains(['\0', '\\']);
     if path.split('/').any(bad) { broken(at, format!("{path:?} is not a file below the manifest's directory")) } else { Ok(()) }
 }

@@ -10,6 +10,7 @@ use crate::key::{PrivateKey, TrustedKeys};
 use crate::manifest::{Signature, Signatures};
 use crate::revocation::Revocations;
 use ed25519_dalek::Signature as Ed25519;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use thiserror::Error;
@@ -85,14 +86,25 @@ fn listed(manifest: &Value) -> Option<Vec<Signature>> {
     Some(all.iter().cloned().collect())
 }
 
-/// Checks that at least `threshold` *distinct* trusted, unrevoked keys signed the manifest, and returns their ids.
+/// A signature that was found good: whose it said it is, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Made {
+    pub key_id: String,
+    /// 64 digits of the key itself.
+    pub key: String,
+}
+
+/// Checks that at least `threshold` *distinct* trusted, unrevoked keys signed the manifest, and returns what they made and their ids.
 ///
 /// A signature's own `key_id` is not authenticated, so every trusted key is tried; the id only names the failure, and a revoked id disqualifies its signature.
-pub fn check(manifest: &Document<'_>, keys: &TrustedKeys, threshold: usize, revoked: &Revocations) -> Result<BTreeSet<String>, SignatureError> {
+pub fn check(manifest: &Document<'_>, keys: &TrustedKeys, threshold: usize, revoked: &Revocations) -> Result<(Vec<Made>, BTreeSet<String>), SignatureError> {
     let signatures = manifest.member("signatures").ok_or(SignatureError::Missing)?;
     let signatures: Signatures = serde_json::from_slice(signatures).map_err(|_| SignatureError::Malformed)?;
     let message = manifest.without("signatures", Kind::Manifest.domain());
-    signers(&message, &signatures.iter().cloned().collect::<Vec<_>>(), keys, threshold, revoked)
+    let made = made(&message, &signatures.iter().cloned().collect::<Vec<_>>(), keys)?;
+    let signers = signers(&made, keys, threshold, revoked)?;
+    Ok((made.into_iter().filter_map(Result::ok).collect(), signers))
 }
 
 /// Checks any kind of document in the same way.
@@ -101,33 +113,41 @@ pub fn check_as(kind: Kind, document: &Value, keys: &TrustedKeys, threshold: usi
         return Err(SignatureError::Missing);
     }
     let signatures = listed(document).ok_or(SignatureError::Malformed)?;
-    signers(&message_as(kind, document), &signatures, keys, threshold, revoked)
+    signers(&made(&message_as(kind, document), &signatures, keys)?, keys, threshold, revoked)
 }
 
-fn signers(message: &[u8], signatures: &[Signature], keys: &TrustedKeys, threshold: usize, revoked: &Revocations) -> Result<BTreeSet<String>, SignatureError> {
+/// Whose each signature is; of one that fits no key, the id that it claims.
+fn made(message: &[u8], signatures: &[Signature], keys: &TrustedKeys) -> Result<Vec<Result<Made, String>>, SignatureError> {
     if signatures.len() > MAX_SIGNATURES {
         return Err(SignatureError::Malformed);
     }
-    let threshold = threshold.max(1);
+    let one = |s: &Signature| {
+        let bytes = Ed25519::from_bytes(&unhex(&s.signature).ok_or(SignatureError::Malformed)?);
+        let signer = keys.iter().find(|k| k.key.verify_strict(message, &bytes).is_ok());
+        Ok(signer.map(|k| Made { key_id: s.key_id.clone(), key: hex(k.key.as_bytes()) }).ok_or_else(|| s.key_id.clone()))
+    };
+    signatures.iter().map(one).collect()
+}
+
+/// The ids of the trusted keys among those that signed, if there are enough.
+pub(crate) fn signers(made: &[Result<Made, String>], keys: &TrustedKeys, threshold: usize, revoked: &Revocations) -> Result<BTreeSet<String>, SignatureError> {
     let (mut valid, mut seen, mut tried) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
-    for s in signatures {
-        let bytes = unhex(&s.signature).and_then(|b| <[u8; 64]>::try_from(b).ok()).ok_or(SignatureError::Malformed)?;
-        let signer = keys.iter().find(|k| k.key.verify_strict(message, &Ed25519::from_bytes(&bytes)).is_ok());
-        tried.push(match signer {
-            None => format!("{}: no trusted key fits", s.key_id),
-            Some(k) if revoked.has_key(&s.key_id) || revoked.has_key(&k.id) || revoked.has_key(&k.fingerprint()) => {
-                format!("{}: key is revoked", s.key_id)
+    for one in made {
+        let trusted = |m: &Made| keys.iter().find(|k| hex(k.key.as_bytes()) == m.key);
+        match one.as_ref().map(|m| (m, trusted(m))) {
+            Ok((m, Some(k))) if revoked.has_key(&m.key_id) || revoked.has_key(&k.id) || revoked.has_key(&k.fingerprint()) => {
+                tried.push(format!("{}: key is revoked", m.key_id));
             }
-            Some(k) => {
-                if seen.insert(k.key.to_bytes()) {
+            Ok((m, Some(k))) => {
+                if seen.insert(&m.key) {
                     valid.insert(k.id.clone());
                 }
-                continue;
             }
-        });
+            Ok((Made { key_id, .. }, None)) | Err(key_id) => tried.push(format!("{key_id}: no trusted key fits")),
+        }
     }
-    if seen.len() < threshold {
-        return Err(SignatureError::TooFew { valid: seen.len(), threshold, tried: tried.join(", ") });
+    if seen.len() < threshold.max(1) {
+        return Err(SignatureError::TooFew { valid: seen.len(), threshold: threshold.max(1), tried: tried.join(", ") });
     }
     Ok(valid)
 }

@@ -7,11 +7,11 @@ use crate::canonical::{self, JsonError};
 use crate::digest::Digest;
 use crate::document::Document;
 use crate::key::TrustedKeys;
-use crate::manifest::{Artifact, Binary, Form, Library, Manifest, Script};
+use crate::manifest::{Binary, Library, Manifest, Script};
 use crate::revocation::Revocations;
 use crate::rules::{self, RuleError};
-use crate::signature::{self, SignatureError};
-use serde::Deserialize;
+use crate::signature::{self, Made, SignatureError};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use thiserror::Error;
 
@@ -34,13 +34,22 @@ pub enum VerifyError {
 /// A manifest whose signatures, form and rules were checked, with the revocation list it was checked under.
 #[derive(Clone, Debug)]
 pub struct Verified {
-    manifest: Manifest,
-    digest: Digest,
-    sha256: Digest,
+    pub(crate) signed: Signed,
     signers: BTreeSet<String>,
     revoked: Revocations,
     sizes: BTreeSet<u64>,
     order: Vec<Digest>,
+}
+
+/// A manifest that somebody signed: what is known of its bytes alone, whomever this host trusts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Signed {
+    /// BLAKE3 of the bytes.
+    pub digest: Digest,
+    pub sha256: Digest,
+    pub made: Vec<Made>,
+    pub manifest: Manifest,
 }
 
 /// What an entry number stands for.
@@ -54,29 +63,11 @@ pub enum Object<'a> {
 /// Checks the bytes of a manifest file. `threshold` distinct keys must have signed; `running` is this program's version.
 pub fn verify(bytes: &[u8], keys: &TrustedKeys, threshold: usize, revoked: &Revocations, running: &str) -> Result<Verified, VerifyError> {
     let document = Document::read(bytes)?;
-    let signers = signature::check(&document, keys, threshold, revoked)?;
+    let (made, signers) = signature::check(&document, keys, threshold, revoked)?;
     // What does not fit is looked for again, for the way to it.
     let manifest = serde_json::from_slice(document.text()).or_else(|_| typed(canonical::parse(bytes)?))?;
-    rules::check_acted_upon(&manifest)?;
-    if !rules::version_satisfied(&manifest.vkernel_version, running) {
-        return Err(VerifyError::Version { required: manifest.vkernel_version, running: running.into() });
-    }
-    let named = [("container", manifest.container_id), ("megabinary", manifest.megabinary_digest)];
-    let artifacts = manifest.artifacts.iter().flat_map(|a| [("artifact", a.digest), ("shard", a.shard)]);
-    if let Some((what, digest)) = named.into_iter().chain(artifacts).find(|(_, d)| revoked.has_file(d)) {
-        return Err(VerifyError::Revoked { what, digest });
-    }
-    let sizes = manifest.binaries.values().map(|b| b.size);
-    let sizes = sizes.chain(manifest.libraries.values().map(|l| l.size)).chain(manifest.scripts.values().map(|s| s.size));
-    Ok(Verified {
-        sizes: sizes.collect(),
-        order: manifest.entry_order(),
-        digest: Digest::blake3(bytes),
-        sha256: Digest::sha256(bytes),
-        manifest,
-        signers,
-        revoked: revoked.clone(),
-    })
+    let signed = Signed { digest: Digest::blake3(bytes), sha256: Digest::sha256(bytes), made, manifest };
+    Verified::new(signed, signers, revoked, running)
 }
 
 /// Reads a manifest value into its types, naming the JSON path of what does not fit.
@@ -88,18 +79,35 @@ pub fn typed(value: serde_json::Value) -> Result<Manifest, VerifyError> {
 }
 
 impl Verified {
+    /// The rest of verifying, once it is known who signed.
+    pub(crate) fn new(signed: Signed, signers: BTreeSet<String>, revoked: &Revocations, running: &str) -> Result<Self, VerifyError> {
+        let m = &signed.manifest;
+        rules::check_acted_upon(m)?;
+        if !rules::version_satisfied(&m.vkernel_version, running) {
+            return Err(VerifyError::Version { required: m.vkernel_version.clone(), running: running.into() });
+        }
+        let named = [("container", m.container_id), ("megabinary", m.megabinary_digest)];
+        let artifacts = m.artifacts.iter().flat_map(|a| [("artifact", a.digest), ("shard", a.shard)]);
+        if let Some((what, digest)) = named.into_iter().chain(artifacts).find(|(_, d)| revoked.has_file(d)) {
+            return Err(VerifyError::Revoked { what, digest });
+        }
+        let sizes = m.binaries.values().map(|b| b.size);
+        let sizes = sizes.chain(m.libraries.values().map(|l| l.size)).chain(m.scripts.values().map(|s| s.size)).collect();
+        Ok(Self { sizes, order: m.entry_order(), signed, signers, revoked: revoked.clone() })
+    }
+
     pub fn manifest(&self) -> &Manifest {
-        &self.manifest
+        &self.signed.manifest
     }
 
     /// BLAKE3 of the manifest file's bytes.
     pub fn digest(&self) -> Digest {
-        self.digest
+        self.signed.digest
     }
 
     /// SHA-256 of the same bytes, the digest that registries know.
     pub fn sha256(&self) -> Digest {
-        self.sha256
+        self.signed.sha256
     }
 
     /// Ids of the trusted keys that signed.
@@ -129,17 +137,12 @@ impl Verified {
     /// The program or script of an entry number that `decide_exec` gave.
     pub fn program(&self, entry: u32) -> Option<Object<'_>> {
         let digest = self.entry_digest(entry)?;
-        let binary = self.manifest.binaries.get(&digest).map(Object::Binary);
-        binary.or_else(|| self.manifest.scripts.get(&digest).map(Object::Script))
+        let binary = self.signed.manifest.binaries.get(&digest).map(Object::Binary);
+        binary.or_else(|| self.signed.manifest.scripts.get(&digest).map(Object::Script))
     }
 
     /// The library of an entry number that `decide_library` gave.
     pub fn library(&self, entry: u32) -> Option<&Library> {
-        self.manifest.libraries.get(&self.entry_digest(entry)?)
-    }
-
-    /// The artifact of a shard's form for a target, if the manifest has one.
-    pub fn artifact(&self, shard: &Digest, form: Form, target: &str) -> Option<&Artifact> {
-        self.manifest.artifacts.iter().find(|a| a.shard == *shard && a.form == form && a.target == target)
+        self.signed.manifest.libraries.get(&self.entry_digest(entry)?)
     }
 }

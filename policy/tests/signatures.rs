@@ -1,7 +1,7 @@
 //! Signatures, keys, thresholds, revocation and the decisions that follow from a verified manifest.
 
 use policy::key::{KeyError, PrivateKey, PublicKey};
-use policy::{Decision, Digest, Reason, Revocations, TrustedKeys, Verified, VerifyError, canonical, signature, verify};
+use policy::{Decision, Digest, Reason, Revocations, TrustedKeys, Verified, VerifyError, canonical, memory, signature, verify};
 use policy::{Pin, decide_exec, decide_library, decide_pin, decide_serial};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
@@ -141,7 +141,7 @@ fn openssl_reads_the_keys_and_checks_the_signature() {
     assert!(matches!(made.write(&private), Err(KeyError::Write { .. })), "an existing key is never replaced");
     let mut value = manifest();
     signature::sign(&mut value, &PrivateKey::read(&private).unwrap(), "k");
-    let bytes = policy::digest::unhex(value["signatures"]["signature"].as_str().unwrap()).unwrap();
+    let bytes = policy::digest::unhex::<64>(value["signatures"]["signature"].as_str().unwrap()).unwrap();
     std::fs::write(dir.join("message"), signature::message(&value)).unwrap();
     std::fs::write(dir.join("signature"), bytes).unwrap();
     let openssl = |args: &[&str]| Command::new("openssl").args(args).current_dir(&dir).output().expect("openssl is installed");
@@ -169,4 +169,49 @@ fn a_pin_names_one_release_by_name_or_digest() {
         assert_eq!(pinned(&bad), Err(Reason::NotPinned), "{bad}");
     }
     assert!("blake3:12".parse::<Pin>().is_err() && "sha256:ABC".parse::<Pin>().is_err(), "a mistyped digest is no name");
+}
+
+#[test]
+fn a_memory_is_of_one_manifest_and_says_who_signed_not_whom_to_believe() {
+    let bytes = signed_by(&[1, 2]);
+    let verified = check(&bytes, &trusted(&[1, 2]), 2).unwrap();
+    let kept = memory::remember(&verified);
+    let none = Revocations::default();
+    let recall = |keys: &TrustedKeys, threshold, revoked: &Revocations| memory::recall(&kept, Digest::blake3(&bytes), keys, threshold, revoked, RUNNING);
+    let same = recall(&trusted(&[1, 2]), 2, &none).unwrap();
+    let mut acted_upon = verified.manifest().clone();
+    acted_upon.binaries.values_mut().for_each(|b| (b.coverage, b.syscalls) = (None, None));
+    assert_eq!((same.manifest(), same.digest(), same.sha256()), (&acted_upon, verified.digest(), verified.sha256()));
+    assert_eq!((same.signers(), same.program(1), same.has_size(1)), (verified.signers(), verified.program(1), verified.has_size(1)));
+
+    assert_eq!(recall(&trusted(&[2, 3]), 1, &none).unwrap().signers().iter().collect::<Vec<_>>(), ["key2"]);
+    assert!(recall(&trusted(&[2, 3]), 2, &none).is_none() && recall(&trusted(&[3]), 0, &none).is_none() && recall(&TrustedKeys::default(), 0, &none).is_none());
+    let twice = TrustedKeys::of([key(1).public("a"), key(1).public("b")]);
+    assert!(recall(&twice, 1, &none).is_some() && recall(&twice, 2, &none).is_none());
+    for name in ["key1".to_owned(), "a".to_owned(), key(1).public("").fingerprint()] {
+        let revoked = Revocations { keys: [name].into(), ..Revocations::default() };
+        assert!(recall(&TrustedKeys::of([key(1).public("a")]), 1, &revoked).is_none());
+    }
+    let revoked = Revocations { files: [verified.manifest().megabinary_digest].into(), ..Revocations::default() };
+    assert!(recall(&trusted(&[1]), 1, &revoked).is_none());
+    assert!(memory::recall(&kept, Digest::blake3(&bytes), &trusted(&[1]), 1, &none, "0.0.1").is_none(), "the manifest wants a newer one");
+
+    // A signature that nobody here could check when the memory was made is not in it.
+    let kept = memory::remember(&check(&bytes, &trusted(&[1]), 1).unwrap());
+    assert!(memory::recall(&kept, Digest::blake3(&bytes), &trusted(&[2]), 1, &none, RUNNING).is_none());
+}
+
+#[test]
+fn a_memory_of_other_bytes_or_damaged_is_none() {
+    let bytes = signed_by(&[1]);
+    let kept = memory::remember(&check(&bytes, &trusted(&[1]), 1).unwrap());
+    let recall = |kept: &[u8], digest| memory::recall(kept, digest, &trusted(&[1]), 1, &Revocations::default(), RUNNING);
+    let digest = Digest::blake3(&bytes);
+    assert!(recall(&kept, digest).is_some());
+    assert!(recall(&kept, Digest::blake3(&signed_by(&[1, 2]))).is_none());
+    for length in (0..kept.len()).step_by(97) {
+        assert!(recall(&kept[..length], digest).is_none());
+    }
+    let other = String::from_utf8(kept).unwrap().replacen("\"form\":1", "\"form\":0", 1);
+    assert!(recall(other.as_bytes(), digest).is_none());
 }

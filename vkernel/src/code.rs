@@ -24,7 +24,7 @@ use syscalls::{Arguments, Object, Segment, table};
 pub fn link_once(verified: &Verified, files: &[PathBuf], store: &Store) {
     let release = Linkable { verified, files };
     // What goes wrong here goes wrong in `load` too, which says so.
-    drop(store.derived(&verified.digest(), &linker(), |file| release.link(file)));
+    drop(store.derived(&verified.digest(), &linked(), |file| release.link(file)));
 }
 
 /// Maps everything. `files`: the megabinary, then the artifacts in manifest order. Without a `store` that holds still, code is mapped from a copy in memory.
@@ -32,7 +32,7 @@ pub fn load(verified: &Verified, files: &[PathBuf], store: Option<&Store>, ring:
     let failure = |e: LoadError| Failure::new("load container", worker::chain(&e), "rebuild it, or see `vkernel verify`");
     let entries = entries(verified);
     let release = Linkable { verified, files };
-    let stored = store.and_then(|store| store.derived(&verified.digest(), &linker(), |file| release.link(file)));
+    let stored = store.and_then(|store| store.derived(&verified.digest(), &linked(), |file| release.link(file)));
     // Several files can be the same program: what a polyfill replaces has many names.
     let programs: BTreeSet<Digest> = entries.iter().filter(|e| e.elf.is_none()).map(|e| e.shard).collect();
     let modules = || programs.iter().map(|shard| ModuleInput { name: shard.to_string(), code: release.path_of(shard, Form::Wasi) }).collect::<Vec<_>>();
@@ -56,8 +56,8 @@ pub fn load(verified: &Verified, files: &[PathBuf], store: Option<&Store>, ring:
 }
 
 /// Code that another linker made is not mapped.
-fn linker() -> String {
-    Digest::blake3(&loader::link::identity()).hex()[..16].to_owned()
+fn linked() -> String {
+    format!("code-{}", &Digest::blake3(&loader::link::identity()).hex()[..16])
 }
 
 /// What a code file is made of.

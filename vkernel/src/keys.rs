@@ -2,10 +2,12 @@
 //! /etc/vkernel; the checks are `policy::verify`'s. The fact a newcomer gets wrong: `--key` replaces the default keys, it does not add to them.
 
 use crate::failure::Failure;
-use policy::{Revocations, TrustedKeys, Verified, canonical};
+use crate::store::Store;
+use policy::{Algorithm, Digest, Revocations, TrustedKeys, Verified, canonical, memory};
 use std::path::{Path, PathBuf};
 
 pub const KEYS: &str = "/etc/vkernel/keys";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const REVOKED: &str = "/etc/vkernel/revoked.json";
 
 /// Whom the host believes: its keys, and what was revoked.
@@ -29,7 +31,7 @@ impl Trust {
     /// Reads and verifies a manifest's bytes; `named` keys replace the host's.
     pub fn verify(&self, bytes: &[u8], named: &[PathBuf], threshold: usize) -> Result<Verified, Failure> {
         let named = if named.is_empty() { None } else { Some(trusted(named)?) };
-        policy::verify(bytes, named.as_ref().unwrap_or(&self.keys), threshold, &self.revoked, env!("CARGO_PKG_VERSION")).map_err(|e| Failure::new("manifest", e, ""))
+        policy::verify(bytes, named.as_ref().unwrap_or(&self.keys), threshold, &self.revoked, VERSION).map_err(|e| Failure::new("manifest", e, ""))
     }
 }
 
@@ -49,13 +51,25 @@ pub fn trusted(files: &[PathBuf]) -> Result<TrustedKeys, Failure> {
     Ok(keys)
 }
 
-/// Reads and verifies; nothing of an unverified manifest is returned.
-pub fn manifest(path: &Path, key_files: &[PathBuf], threshold: usize) -> Result<Verified, Failure> {
+/// Reads and verifies; nothing of an unverified manifest is returned. With a store, what an earlier start found is not found again, and evidence that nobody acts upon is left out.
+pub fn manifest(path: &Path, key_files: &[PathBuf], threshold: usize, store: Option<&Store>) -> Result<Verified, Failure> {
     let what = || format!("manifest {}", path.display());
     let keys = trusted(key_files)?;
     let revoked = revoked(Path::new(REVOKED))?;
+    let recalled = store.and_then(|store| {
+        // Most starts need the bytes for nothing else: they never all lie in memory.
+        let digest = Digest::of_reader(Algorithm::Blake3, &mut std::fs::File::open(path).ok()?).ok()?;
+        memory::recall(&store.recall(&digest)?, digest, &keys, threshold, &revoked, VERSION)
+    });
+    if let Some(verified) = recalled {
+        return Ok(verified);
+    }
     let bytes = bytes(path)?;
-    policy::verify(&bytes, &keys, threshold, &revoked, env!("CARGO_PKG_VERSION")).map_err(|e| Failure::new(what(), e, ""))
+    let verified = policy::verify(&bytes, &keys, threshold, &revoked, VERSION).map_err(|e| Failure::new(what(), e, ""))?;
+    if let Some(store) = store {
+        store.remember(&verified.digest(), &memory::remember(&verified));
+    }
+    Ok(verified)
 }
 
 fn revoked(path: &Path) -> Result<Revocations, Failure> {

@@ -18,13 +18,13 @@ use crate::ring::Ring;
 use crate::signals::Signals;
 use crate::supervisor::{Served, Supervisor, Until};
 use crate::worker::Program;
-use crate::{lockdown, profile, supervisor};
+use crate::{lockdown, profile, rootfs, supervisor};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use syscalls::table;
 
 /// How a guest is run; not a matter of its container.
@@ -45,8 +45,6 @@ pub struct Home {
     pub subject: Subject,
     pub place: Place,
     pub cgroup: Cgroup,
-    /// Host trees the guest gets to write.
-    pub written: Vec<PathBuf>,
 }
 
 /// A process about to start.
@@ -54,16 +52,18 @@ pub struct Launch {
     pub release: Release,
     pub container: Container,
     manner: Manner,
-    written: Vec<PathBuf>,
     ring: &'static Ring,
 }
 
 impl Launch {
     pub fn new(release: Release, spec: Spec, home: Home, signals: &Signals, manner: Manner) -> Result<Self, Failure> {
-        let Home { subject, place, cgroup, written } = home;
+        let Home { subject, place, cgroup } = home;
         hooks::check(&spec)?;
         let network = match place {
-            Place::New(_) => release.network(network(&spec, &release))?,
+            Place::New(ref layout) => {
+                release.store.out_of_reach(&rootfs::written(&spec, layout))?;
+                release.network(network(&spec, &release))?
+            }
             Place::Of(_) => Network::Host,
         };
         let profile = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref()).map(profile::compile).transpose()?;
@@ -76,14 +76,14 @@ impl Launch {
             ..Container::new(spec, place, network, release.allow()?, signals.inherited)?
         };
         let ring = Box::leak(Box::new(Ring::new().map_err(|e| Failure::new("audit ring", e, ""))?));
-        Ok(Self { release, container, manner, written, ring })
+        Ok(Self { release, container, manner, ring })
     }
 
     /// Forks the process; hooks of the host run while it waits.
     pub fn start(&self, audit: &Audit) -> Result<Started, Failure> {
         let program = program(&self.container.spec, self.manner.strace)?;
         let ring = (audit.enabled() || self.manner.handed).then_some(self.ring);
-        let load = |_: &Container| release::prepared(self.release.load(&self.written, ring)?, self.manner.form, program);
+        let load = |_: &Container| release::prepared(self.release.load(ring)?, self.manner.form, program);
         let between = |pid: Pid| match self.container.place {
             Place::New(_) => hooks::run(&self.container.spec, &self.container.subject, Moment::CreateRuntime, Some(pid)),
             Place::Of(_) => Ok(()),

@@ -116,7 +116,7 @@ fn prune(options: &Prune) -> Result<i32, Failure> {
 }
 
 fn verify_release(options: &Verify) -> Result<i32, Failure> {
-    let verified = keys::manifest(&options.manifest, &options.trust.keys, options.trust.threshold).map_err(|f| f.with_code(1))?;
+    let verified = keys::manifest(&options.manifest, &options.trust.keys, options.trust.threshold, None).map_err(|f| f.with_code(1))?;
     let failures = verify::failures(&verified, &options.manifest);
     for failure in &failures {
         eprintln!("vkernel: {failure}");

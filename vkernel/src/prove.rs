@@ -11,7 +11,7 @@ use proof::{Guest, ProofError};
 /// A line for standard output.
 pub fn replay(options: &Prove) -> Result<String, Failure> {
     let manifest = fetch::manifest(&options.manifest, &options.registry)?;
-    let verified = keys::manifest(&manifest, &options.trust.keys, options.trust.threshold)?;
+    let verified = keys::manifest(&manifest, &options.trust.keys, options.trust.threshold, None)?;
     let trusted = keys::trusted(&options.trust.keys)?;
     let rootfs = options.rootfs.clone().unwrap_or_else(|| rootfs::beside(&manifest));
     let own = std::env::current_exe().map_err(|e| Failure::new("find this program", e, "mount /proc"))?;

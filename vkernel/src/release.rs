@@ -67,7 +67,7 @@ impl Source {
 pub struct Release {
     pub source: Source,
     pub verified: Arc<Verified>,
-    store: Store,
+    pub store: Store,
     /// The megabinary, in the store, then the artifacts in manifest order, where they lie: they are read and checked when code is linked.
     files: Vec<PathBuf>,
 }
@@ -75,30 +75,29 @@ pub struct Release {
 impl Release {
     /// For a new container.
     pub fn open(source: Source, options: &cli::Release, audit: &mut Audit) -> Result<Self, Failure> {
-        let verified = verified(&source, audit)?;
+        let (store, verified) = verified(&source, audit)?;
         newest(&source, options, &verified, audit)?;
         watched(&source, &verified, audit)?;
-        Self::admitted(source, verified)
+        Self::admitted(source, store, verified)
     }
 
     /// For a further process of a container that runs.
     pub fn again(source: Source, audit: &mut Audit) -> Result<Self, Failure> {
-        let verified = verified(&source, audit)?;
+        let (store, verified) = verified(&source, audit)?;
         let digest = verified.digest().to_string();
         if source.digest.as_ref() != Some(&digest) {
             let why = format!("is {digest}, the container runs {}", source.digest.as_deref().unwrap_or("nothing"));
             return Err(Failure::new(format!("manifest {}", source.manifest.display()), why, "restart the container to run the other release"));
         }
         watched(&source, &verified, audit)?;
-        Self::admitted(source, verified)
+        Self::admitted(source, store, verified)
     }
 
-    fn admitted(mut source: Source, verified: Verified) -> Result<Self, Failure> {
+    fn admitted(mut source: Source, store: Store, verified: Verified) -> Result<Self, Failure> {
         if let Some(misfit) = verify::misfits(&verified).into_iter().next() {
             return Err(misfit);
         }
         let items = verify::items(&verified, &source.manifest);
-        let store = Store::open(&source.store)?;
         let files = store.admit(&verified.digest(), &items)?;
         code::link_once(&verified, &files, &store);
         source.digest = Some(verified.digest().to_string());
@@ -106,8 +105,8 @@ impl Release {
     }
 
     /// In a container's process: maps everything that is executable.
-    pub fn load(&self, written: &[PathBuf], ring: Option<&'static Ring>) -> Result<Worker, Failure> {
-        let kept = self.store.holds_still(written).then_some(&self.store);
+    pub fn load(&self, ring: Option<&'static Ring>) -> Result<Worker, Failure> {
+        let kept = self.store.holds_still().then_some(&self.store);
         let mut worker = code::load(&self.verified, &self.files, kept, ring)?;
         worker.watch = Watch { permissive: self.source.permissive, recorded: self.source.record_syscalls };
         Ok(worker)
@@ -169,9 +168,10 @@ pub fn prepared(mut worker: Worker, form: cli::CodeForm, program: worker::Progra
     worker::prepare(worker, program)
 }
 
-fn verified(source: &Source, audit: &mut Audit) -> Result<Verified, Failure> {
+fn verified(source: &Source, audit: &mut Audit) -> Result<(Store, Verified), Failure> {
     let path = Some(source.manifest.display().to_string());
-    let verified = keys::manifest(&source.manifest, &source.keys, source.threshold).inspect_err(|failure| {
+    let store = Store::open(&source.store)?;
+    let verified = keys::manifest(&source.manifest, &source.keys, source.threshold, Some(&store)).inspect_err(|failure| {
         let mut record = Record::new(Event::SignatureFailure, Decision::Denied, "not-verified");
         record.path.clone_from(&path);
         record.detail = Some(failure.to_string());
@@ -182,7 +182,7 @@ fn verified(source: &Source, audit: &mut Audit) -> Result<Verified, Failure> {
     record.hash = Some(verified.digest().to_string());
     record.detail = Some(format!("signed by {}", verified.signers().iter().cloned().collect::<Vec<_>>().join(", ")));
     audit.write(record);
-    Ok(verified)
+    Ok((store, verified))
 }
 
 /// The release must be the one that is wanted, and no step back.

@@ -70,7 +70,7 @@ fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut A
     ending.0.record.cgroup = cgroup.clone();
     ending.0.save()?;
     let subject = Subject { id: id.to_owned(), bundle: ending.0.record.bundle.clone() };
-    let home = Home { subject, place: Place::New(layout), cgroup, written: ending.0.record.written.clone() };
+    let home = Home { subject, place: Place::New(layout), cgroup };
     let manner = Manner { form: options.form, strace: options.strace, preserved_fds: 0, tied: true, handed: daemon.is_some() };
     let mut launch = Launch::new(release, spec, home, &signals, manner)?;
     launch.container.session = session;
@@ -121,6 +121,8 @@ fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut A
     ending.ended(code.unwrap_or(255));
     drop(ending);
     keeper.dismiss();
+    // The process ends: to take a release apart first would copy the memory that it shares with its children.
+    std::mem::forget(launch);
     Ok(code)
 }
 
@@ -156,7 +158,6 @@ fn record(options: &Run, id: &str, spec: &Spec, layout: &Layout, release: &Relea
         status: Status::Creating,
         supervisor: Process::of(Pid::this()),
         spec: spec.clone(),
-        written: rootfs::written(spec, layout),
         release: release.source.clone(),
         stop_signal: describe::signal(&options.life.stop_signal)?,
         forget: options.life.rm || !options.life.detach,

@@ -107,8 +107,6 @@ pub struct Record {
     pub init: Process,
     pub supervisor: Process,
     pub spec: Spec,
-    /// Host trees its guest gets to write.
-    pub written: Vec<PathBuf>,
     pub cgroup: Cgroup,
     pub release: Source,
     pub stop_signal: i32,

@@ -1,4 +1,4 @@
-//! The content store: root-owned read-only copies of megabinaries, each hashed after it was copied, and what is derived from a release: its linked code. Owns the directory, what goes when it was not used for long, and
+//! The content store: root-owned read-only copies of megabinaries, each hashed after it was copied, and what is derived from a release: its linked code, what is known of its manifest. Owns the directory, what goes when it was not used for long, and
 //! the rule that only files from it are mapped (07, S3); mapping is `loader`'s.
 //!
 //! The fact a newcomer gets wrong: the store is not a shortcut around the digests. A source file whose identity, size or times differ from
@@ -43,6 +43,7 @@ pub struct Pruned {
 /// Written a moment ago, a file may belong to a start that has not come to its stamp.
 const YOUNG: Duration = Duration::from_secs(600);
 const STAMP: &str = "seen";
+const MEMORY: &str = "manifest";
 
 fn failure(what: &str, path: &Path) -> impl Fn(std::io::Error) -> Failure {
     let what = format!("{what} {}", path.display());
@@ -65,7 +66,7 @@ impl Store {
     pub fn admit(&self, manifest: &Digest, items: &[Item]) -> Result<Vec<PathBuf>, Failure> {
         let path = |i: &Item| if i.mapped { self.dir.join(stored(&i.digest.to_string())) } else { i.source.clone() };
         let paths: Vec<PathBuf> = items.iter().map(path).collect();
-        let stamp_path = self.dir.join(format!("{}.{STAMP}", manifest.hex()));
+        let stamp_path = self.of(manifest, STAMP);
         let stamp = stamp(items, &paths)?;
         if stamp.is_some() && fs::read_to_string(&stamp_path).ok() == stamp {
             // `prune` goes by this time.
@@ -108,24 +109,51 @@ impl Store {
         .map_err(|e| verdict.err().unwrap_or(e))
     }
 
-    /// May code be mapped from the store's own files? Not if the file system lets another machine or process change them, nor if the store lies in a host tree that the guest gets to write (07, S3).
-    pub fn holds_still(&self, written: &[PathBuf]) -> bool {
+    /// May what lies here be believed, and code be mapped from it? Not if the file system lets another machine or process change it (07, S3).
+    pub fn holds_still(&self) -> bool {
         let kind = nix::sys::statfs::statfs(&self.dir).map(|s| s.filesystem_type().0);
-        let apart = |tree: &PathBuf| {
-            let (store, tree) = (fs::canonicalize(&self.dir).ok()?, fs::canonicalize(tree).ok()?);
+        kind.is_ok_and(|kind| LOCAL.contains(&kind))
+    }
+
+    /// Refuses a guest that gets to write the store: it would decide what the next container runs.
+    pub fn out_of_reach(&self, written: &[PathBuf]) -> Result<(), Failure> {
+        let place = |path: &Path| fs::canonicalize(path).map_err(failure("read", path));
+        let store = place(&self.dir)?;
+        for tree in written {
+            let within = place(tree)?;
             // A part of the store in the guest's hands is as bad as all of it.
-            Some(!store.starts_with(&tree) && !tree.starts_with(&store))
-        };
-        kind.is_ok_and(|kind| LOCAL.contains(&kind)) && written.iter().all(|tree| apart(tree) == Some(true))
+            if store.starts_with(&within) || within.starts_with(&store) {
+                let why = format!("the store {} would be the guest's to write", self.dir.display());
+                return Err(Failure::new(format!("mount {}", tree.display()), why, "mount it read-only, or choose a store elsewhere with --store DIR"));
+            }
+        }
+        Ok(())
     }
 
     /// A file made of an admitted release, the same for every run: opened if it is here, written by `fill` otherwise. `None` if it cannot be kept.
-    pub fn derived(&self, manifest: &Digest, identity: &str, fill: impl FnOnce(&File) -> std::io::Result<()>) -> Option<File> {
-        let path = self.dir.join(format!("{}{identity}", derived_of(&manifest.hex())));
+    pub fn derived(&self, manifest: &Digest, name: &str, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Option<File> {
+        let path = self.of(manifest, name);
         if !path.exists() {
-            self.put(&path, |file| fill(file)).ok()?;
+            self.put(&path, fill).ok()?;
         }
         File::open(&path).ok()
+    }
+
+    /// What `remember` kept of a manifest with this digest.
+    pub fn recall(&self, manifest: &Digest) -> Option<Vec<u8>> {
+        if self.holds_still() { fs::read(self.of(manifest, MEMORY)).ok() } else { None }
+    }
+
+    /// Keeps what is known of a verified manifest, in the place of what was known before. Nothing but time is lost if it cannot be kept.
+    pub fn remember(&self, manifest: &Digest, memory: &[u8]) {
+        if self.holds_still() {
+            let _ = self.put(&self.of(manifest, MEMORY), |file| file.write_all(memory));
+        }
+    }
+
+    /// Where something of a release is.
+    fn of(&self, manifest: &Digest, name: &str) -> PathBuf {
+        self.dir.join(format!("{}.{name}", manifest.hex()))
     }
 
     /// Removes what belongs to no release that was started within `unused`. What is mapped stays in memory, and a release that is started again is checked and linked again.
@@ -135,16 +163,15 @@ impl Store {
         let age = |name: &String| fs::metadata(self.dir.join(name)).ok()?.modified().ok()?.elapsed().ok();
         let (mut prefixes, mut kept) = (Vec::new(), BTreeSet::new());
         for name in &names {
-            let Some(manifest) = name.strip_suffix(STAMP).and_then(|n| n.strip_suffix('.')) else { continue };
+            let Some(prefix) = name.strip_suffix(STAMP).filter(|n| n.ends_with('.')) else { continue };
             if age(name).is_none_or(|age| age < unused) {
-                prefixes.push(derived_of(manifest));
+                prefixes.push(prefix);
                 let stamp = fs::read_to_string(self.dir.join(name)).unwrap_or_default();
                 kept.extend(stamp.lines().filter_map(|line| line.split(' ').next_back()).map(stored));
-                kept.insert(name.clone());
             }
         }
         let mut pruned = Pruned::default();
-        for name in names.iter().filter(|n| !kept.contains(*n) && !prefixes.iter().any(|p| n.starts_with(p.as_str()))) {
+        for name in names.iter().filter(|n| !kept.contains(*n) && !prefixes.iter().any(|p| n.starts_with(p))) {
             let path = self.dir.join(name);
             if age(name).is_none_or(|age| age < YOUNG.min(unused)) {
                 continue;
@@ -175,11 +202,6 @@ impl Store {
 /// Name of the copy of a file with this digest.
 fn stored(digest: &str) -> String {
     digest.replace(':', "-")
-}
-
-/// How names of what is derived from a release begin.
-fn derived_of(manifest: &str) -> String {
-    format!("code-{manifest}-")
 }
 
 fn missing(path: &Path, e: std::io::Error) -> Failure {
@@ -226,18 +248,30 @@ mod tests {
     }
 
     #[test]
-    fn code_is_mapped_from_the_store_only_while_no_guest_can_write_it() {
+    fn no_guest_gets_to_write_the_store() {
         let dir = std::env::temp_dir().join(format!("vkernel-store-still-{}", std::process::id()));
         fs::create_dir_all(dir.join("image")).unwrap();
-        let beside = Store::open(&dir.join("store")).unwrap();
-        let written = |trees: &[&str]| trees.iter().map(|t| dir.join(t)).collect::<Vec<_>>();
-        assert!(beside.holds_still(&written(&["image"])) && beside.holds_still(&[]));
-        assert!(!beside.holds_still(&written(&["image", ""])), "the store is part of the tree the guest writes");
+        let store = Store::open(&dir.join("store")).unwrap();
+        let refused = |trees: &[&str]| store.out_of_reach(&trees.iter().map(|t| dir.join(t)).collect::<Vec<_>>()).is_err();
+        assert!(!refused(&["image"]) && !refused(&[]));
+        assert!(refused(&["image", ""]), "the store is part of the tree the guest writes");
         fs::create_dir_all(dir.join("store/part")).unwrap();
-        assert!(!beside.holds_still(&written(&["store/part"])), "the guest writes a part of the store");
-        assert!(!beside.holds_still(&written(&["gone"])), "a tree that cannot be looked at");
-        let proc = Store { dir: "/proc/self".into() };
-        assert!(!proc.holds_still(&[]), "no file system that holds still");
+        assert!(refused(&["store/part"]), "the guest writes a part of the store");
+        assert!(refused(&["gone"]), "a tree that cannot be looked at");
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn what_is_remembered_is_replaced_and_not_believed_where_others_could_write_it() {
+        let dir = std::env::temp_dir().join(format!("vkernel-store-memory-{}", std::process::id()));
+        let store = Store::open(&dir).unwrap();
+        let set = Digest::blake3(b"set");
+        assert_eq!(store.recall(&set), None);
+        for text in [b"first", b"other"] {
+            store.remember(&set, text);
+            assert_eq!(store.recall(&set).as_deref(), Some(text.as_slice()));
+        }
+        assert!(store.holds_still() && !Store { dir: "/proc/self".into() }.holds_still());
         fs::remove_dir_all(&dir).unwrap();
     }
 
@@ -248,8 +282,8 @@ mod tests {
         let text = |mut f: File| std::io::read_to_string(&mut f).unwrap();
         let set = Digest::blake3(b"set");
         assert!(store.derived(&set, "d", |_| Err(std::io::ErrorKind::StorageFull.into())).is_none());
-        assert_eq!(text(store.derived(&set, "d", |mut f| f.write_all(b"once")).unwrap()), "once");
-        assert_eq!(text(store.derived(&set, "d", |mut f| f.write_all(b"twice")).unwrap()), "once");
+        assert_eq!(text(store.derived(&set, "d", |f| f.write_all(b"once")).unwrap()), "once");
+        assert_eq!(text(store.derived(&set, "d", |f| f.write_all(b"twice")).unwrap()), "once");
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
         fs::remove_dir_all(&dir).unwrap();
     }
@@ -280,19 +314,19 @@ mod tests {
             fs::write(&source, text).unwrap();
             let item = Item { source, digest: Digest::blake3(text.as_bytes()), mapped: true };
             let copy = store.admit(&set, &[item]).unwrap().remove(0);
-            store.derived(&set, "x", |mut f| f.write_all(b"linked")).unwrap();
-            for name in [copy.file_name().unwrap().to_str().unwrap(), &format!("{}.{STAMP}", set.hex()), &format!("{}x", derived_of(&set.hex()))] {
-                aged(name, days);
-            }
+            store.derived(&set, "x", |f| f.write_all(b"linked")).unwrap();
+            store.remember(&set, b"known");
+            aged(copy.file_name().unwrap().to_str().unwrap(), days);
+            [STAMP, "x", MEMORY].iter().for_each(|name| aged(&format!("{}.{name}", set.hex()), days));
         }
         fs::write(dir.join("store/.new-1"), b"left by a crash").unwrap();
         aged(".new-1", 40);
         let left = || fs::read_dir(dir.join("store")).unwrap().count();
         let files = |p: Pruned| p.files;
-        assert_eq!((files(store.prune(30 * day, false).unwrap()), left()), (4, 7), "only looked at");
-        assert_eq!((files(store.prune(30 * day, true).unwrap()), left()), (4, 3));
-        assert_eq!((files(store.prune(30 * day, true).unwrap()), left()), (0, 3), "the release that was used stays whole");
-        assert_eq!((files(store.prune(Duration::ZERO, true).unwrap()), left()), (3, 0));
+        assert_eq!((files(store.prune(30 * day, false).unwrap()), left()), (5, 9), "only looked at");
+        assert_eq!((files(store.prune(30 * day, true).unwrap()), left()), (5, 4));
+        assert_eq!((files(store.prune(30 * day, true).unwrap()), left()), (0, 4), "the release that was used stays whole");
+        assert_eq!((files(store.prune(Duration::ZERO, true).unwrap()), left()), (4, 0));
         fs::remove_dir_all(&dir).unwrap();
     }
 

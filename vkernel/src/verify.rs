@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::store::Item;
 use policy::manifest::{Artifact, Form};
 use policy::{Digest, Verified};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 
@@ -38,12 +39,13 @@ pub fn misfits(verified: &Verified) -> Vec<Failure> {
         }
     }
     let m = verified.manifest();
+    let there: BTreeSet<(Digest, Form)> = artifacts(verified).map(|a| (a.shard, a.form)).collect();
     const LIFTED: &[Form] = &[Form::Structured, Form::Resumable];
     let forms = |elf: bool| if elf { LIFTED } else { &[Form::Wasi] };
     let programs = m.binaries.values().filter_map(|b| Some((&b.path, b.shard?, forms(b.elf.is_some()))));
     for (path, shard, forms) in programs.chain(m.libraries.values().map(|l| (&l.path, l.shard, LIFTED))) {
         for &form in forms {
-            if verified.artifact(&shard, form, TARGET).is_none() {
+            if !there.contains(&(shard, form)) {
                 found.push(Failure::new(format!("{path} ({form:?} code)"), format!("no artifact for {TARGET}"), "rebuild for this target"));
             }
         }

@@ -14,7 +14,7 @@ use crate::hooks::{self, Moment, Subject};
 use crate::keeper::{Keeper, quiet};
 use crate::launch::{self, Home, Launch, Manner};
 use crate::release::{Release, Source};
-use crate::rootfs::{self, Layout};
+use crate::rootfs::Layout;
 use crate::serve::{Kind, Running};
 use crate::signals::Signals;
 use crate::state::{self, Entry, Process, Record, Status};
@@ -98,12 +98,11 @@ fn made(options: &Create, root: &Path, bundle: Bundle, release: Release, entry: 
     }
     let cgroup = Cgroup::make(&path, linux.and_then(|l| l.resources().as_ref()))?;
     let layout = Layout { root: bundle.rootfs, writable: true };
-    entry.record.written = rootfs::written(&bundle.spec, &layout);
     entry.record.cgroup = cgroup.clone();
     entry.save()?;
     let signals = Signals::take_over()?;
     let subject = Subject { id: options.id.clone(), bundle: bundle.dir };
-    let home = Home { subject, place: Place::New(layout), cgroup, written: entry.record.written.clone() };
+    let home = Home { subject, place: Place::New(layout), cgroup };
     let manner = Manner { preserved_fds: options.handed.preserve_fds, handed: daemon.is_some(), ..Manner::default() };
     let mut launch = Launch::new(release, bundle.spec, home, &signals, manner)?;
     launch.container.session = if terminal { Session::Terminal } else { Session::Own };

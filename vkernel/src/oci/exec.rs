@@ -53,7 +53,7 @@ pub fn exec(options: &Exec, entry: &Entry, socket: &Path) -> Result<i32, Failure
     let manner = Manner { tied: !options.detach, handed: daemon.is_some(), preserved_fds: options.handed.preserve_fds, strace: options.strace, ..Manner::default() };
     let subject = Subject { id: entry.record.id.clone(), bundle: entry.record.bundle.clone() };
     let place = Place::Of(Pid::from_raw(entry.record.init.pid));
-    let home = Home { subject, place, cgroup: entry.record.cgroup.clone(), written: entry.record.written.clone() };
+    let home = Home { subject, place, cgroup: entry.record.cgroup.clone() };
     let mut launch = Launch::new(release, spec, home, &signals, manner)?;
     launch.container.session = session;
     // One in the background writes where its caller wants, who is gone then.

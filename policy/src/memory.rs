@@ -1,0 +1,44 @@
+//! What a host keeps of a manifest that it has verified, so that the next start does not read it again.
+//!
+//! Owns its form. Whoever can write a memory decides what a release is: it belongs where the release's code does. The fact a newcomer gets wrong: a memory says who signed, never whom to believe. Keys, revocations,
+//! versions and rules are those of the moment, and who signed is asked of the manifest again if that is not enough. Evidence that nobody acts upon is not remembered.
+
+use crate::digest::Digest;
+use crate::key::TrustedKeys;
+use crate::revocation::Revocations;
+use crate::signature;
+use crate::verify::{Signed, Verified};
+use serde::{Deserialize, Serialize};
+
+/// Grows when a memory, or what was checked before it was made, becomes another.
+const FORM: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Memory {
+    form: u32,
+    signed: Signed,
+}
+
+/// What to keep.
+pub fn remember(verified: &Verified) -> Vec<u8> {
+    let mut signed = verified.signed.clone();
+    for binary in signed.manifest.binaries.values_mut() {
+        (binary.coverage, binary.syscalls) = (None, None);
+    }
+    for library in signed.manifest.libraries.values_mut() {
+        library.coverage = None;
+    }
+    serde_json::to_vec(&Memory { form: FORM, signed }).expect("a manifest is plain JSON")
+}
+
+/// The manifest whose bytes have this digest, if the memory is of it and what `verify` would ask is fulfilled. `None`: ask `verify`, which says why.
+pub fn recall(memory: &[u8], digest: Digest, keys: &TrustedKeys, threshold: usize, revoked: &Revocations, running: &str) -> Option<Verified> {
+    let Memory { form, signed } = serde_json::from_slice(memory).ok()?;
+    if form != FORM || signed.digest != digest {
+        return None;
+    }
+    let made: Vec<_> = signed.made.iter().cloned().map(Ok).collect();
+    let signers = signature::signers(&made, keys, threshold, revoked).ok()?;
+    Verified::new(signed, signers, revoked, running).ok()
+}
