@@ -195,6 +195,42 @@ fn a_store_that_others_may_write() {
     release.refused(release.command(&[]), &["others than root", "chmod 700"]);
 }
 
+#[test]
+fn what_is_remembered_of_a_manifest_is_of_those_bytes_alone() {
+    let mut release = Release::copy();
+    let runs = |release: &Release| {
+        let out = finish(release.command(&[]));
+        assert!(out.status.success(), "{}", show(&out));
+        let entries = fs::read_dir(release.store()).expect("made").map(|e| e.expect("readable").path());
+        let memories: Vec<PathBuf> = entries.filter(|p| p.extension().is_some_and(|e| e == "manifest")).collect();
+        assert_eq!(memories.len(), 1, "{memories:?}");
+        let bytes = fs::read(&memories[0]).expect("readable");
+        (memories[0].clone(), bytes)
+    };
+    let (path, memory) = runs(&release);
+    assert_eq!(runs(&release).1, memory);
+    for damaged in [&b""[..], &memory[..memory.len() / 2], b"{}"] {
+        fs::remove_file(&path).expect("it is there");
+        fs::write(&path, damaged).expect("writable");
+        assert_eq!(runs(&release).1, memory, "it is made again");
+    }
+    let manifest = fs::read(&release.setup.manifest).expect("readable");
+    let name = String::from_utf8_lossy(&manifest).find("/usr/bin/").expect("programs");
+    let mut other = manifest.clone();
+    other[name + 1] ^= 1;
+    release.put("manifest.json", &other);
+    release.refused(release.command(&[]), &["manifest", "no trusted key fits"]);
+    release.put("manifest.json", &manifest);
+    assert_eq!(runs(&release).1, memory);
+    // Whom to believe is asked anew.
+    let key = release.dir.path().join("stranger.key");
+    let mut keygen = Command::new(&release.setup.recompiler);
+    keygen.arg("keygen").arg(&key);
+    assert!(finish(keygen).status.success());
+    release.setup.key = key.with_extension("pub");
+    release.refused(release.command(&[]), &["no trusted key fits"]);
+}
+
 /// A copy of the program that everybody may execute.
 fn for_everybody(program: &Path) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().expect("a directory can be made");

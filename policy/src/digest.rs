@@ -88,21 +88,29 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|d| char::from_digit(d.into(), 16).expect("a nibble is a digit")).collect()
 }
 
-/// The reverse of `hex`; `None` for anything but as many pairs of lower-case digits. A manifest has thousands of them.
+/// Value of each byte as a lower-case hexadecimal digit, or `NO_DIGIT`.
+const DIGITS: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut value: u8 = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    values
+};
+const NO_DIGIT: u8 = 0xff;
+
+/// The reverse of `hex`; `None` for anything but as many pairs of lower-case digits. By a table: a manifest has thousands of them.
 pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digit = |b: u8| match b {
-        b'0'..=b'9' => b - b'0',
-        b'a'..=b'f' => b - b'a' + 10,
-        _ => 0xf0,
-    };
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     let pairs: &[[u8; 2]; N] = pairs.try_into().ok()?;
-    let mut wrong = 0;
-    let bytes = pairs.map(|[high, low]| {
-        wrong |= digit(high) | digit(low);
-        digit(high) << 4 | digit(low) & 15
+    let mut all = 0;
+    let bytes = pairs.map(|pair| {
+        let [high, low] = pair.map(|digit| DIGITS[usize::from(digit)]);
+        all |= high | low;
+        high << 4 | low & 15
     });
-    (rest.is_empty() && wrong & 0xf0 == 0).then_some(bytes)
+    (rest.is_empty() && all < 16).then_some(bytes)
 }
 
 impl FromStr for Digest {

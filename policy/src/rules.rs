@@ -65,14 +65,15 @@ pub fn check_acted_upon(m: &Manifest) -> Checked {
     names(m)?;
     entries(m)?;
     artifacts(m)?;
+    let shards = Shards::of(m);
     for (digest, b) in &m.binaries {
-        binary(&format_args!("binaries[\"{digest}\"]"), b, m)?;
+        binary(&format_args!("binaries[\"{digest}\"]"), b, &shards)?;
     }
     for (digest, l) in &m.libraries {
         let at = format_args!("libraries[\"{digest}\"]");
         guest_path(&format_args!("{at}.path"), &l.path)?;
         elf(&format_args!("{at}.elf"), &l.elf, l.size)?;
-        has_shard(&format_args!("{at}.shard"), &l.shard, m)?;
+        shards.have(&format_args!("{at}.shard"), &l.shard)?;
         if l.elf.non_pie {
             broken(format_args!("{at}.elf.non_pie"), "a library cannot be linked at fixed addresses")?;
         }
@@ -165,14 +166,14 @@ fn artifacts(m: &Manifest) -> Checked {
     let mut seen = BTreeSet::new();
     for (i, a) in m.artifacts.iter().enumerate() {
         relative_file(&format_args!("artifacts[{i}].file"), &a.file)?;
-        if !seen.insert((&a.target, &a.cpu_features, &a.engine, a.shard, a.form)) {
+        if !seen.insert((a.shard, a.form, &a.target, &a.cpu_features, &a.engine)) {
             broken(format_args!("artifacts[{i}]"), "stands twice")?;
         }
     }
     Ok(())
 }
 
-fn binary(at: &dyn Display, b: &Binary, m: &Manifest) -> Checked {
+fn binary(at: &dyn Display, b: &Binary, shards: &Shards) -> Checked {
     guest_path(&format_args!("{at}.path"), &b.path)?;
     if b.directories.len() > MAX_DIRECTORIES {
         broken(format_args!("{at}.directories"), format!("are more than {MAX_DIRECTORIES}"))?;
@@ -182,9 +183,9 @@ fn binary(at: &dyn Display, b: &Binary, m: &Manifest) -> Checked {
     match (&b.shard, &b.elf, &b.polyfill) {
         (Some(shard), Some(e), None) => {
             elf(&format_args!("{at}.elf"), e, b.size)?;
-            has_shard(&format_args!("{at}.shard"), shard, m)
+            shards.have(&format_args!("{at}.shard"), shard)
         }
-        (Some(shard), None, _) => is_wasi(&format_args!("{at}.shard"), shard, m),
+        (Some(shard), None, _) => shards.have_wasi(&format_args!("{at}.shard"), shard),
         (None, None, Some(_)) => Ok(()),
         _ => broken(at, "needs shard and elf, or the shard of a WASI program, or polyfill"),
     }
@@ -237,15 +238,25 @@ fn variables(at: &dyn Display, patterns: &BTreeSet<String>) -> Checked {
     patterns.iter().find(wrong).map_or(Ok(()), |bad| broken(at, format!("{bad:?} is no variable's name, nor a beginning followed by *")))
 }
 
-fn has_shard(at: &dyn Display, shard: &Digest, m: &Manifest) -> Checked {
-    if m.artifacts.iter().any(|a| a.shard == *shard) { Ok(()) } else { broken(at, format!("no artifact is of shard {shard}")) }
-}
+/// The shards that artifacts are of, and whether any of them is lifted code.
+struct Shards(BTreeMap<Digest, bool>);
 
-/// What has no ELF object must not run as one.
-fn is_wasi(at: &dyn Display, shard: &Digest, m: &Manifest) -> Checked {
-    has_shard(at, shard, m)?;
-    let lifted = m.artifacts.iter().any(|a| a.shard == *shard && a.form != Form::Wasi);
-    if lifted { broken(at, "is no WASI program, and there is no elf") } else { Ok(()) }
+impl Shards {
+    fn of(m: &Manifest) -> Self {
+        let mut all = BTreeMap::new();
+        m.artifacts.iter().for_each(|a| *all.entry(a.shard).or_default() |= a.form != Form::Wasi);
+        Self(all)
+    }
+
+    fn have(&self, at: &dyn Display, shard: &Digest) -> Checked {
+        if self.0.contains_key(shard) { Ok(()) } else { broken(at, format!("no artifact is of shard {shard}")) }
+    }
+
+    /// What has no ELF object must not run as one.
+    fn have_wasi(&self, at: &dyn Display, shard: &Digest) -> Checked {
+        self.have(at, shard)?;
+        if self.0[shard] { broken(at, "is no WASI program, and there is no elf") } else { Ok(()) }
+    }
 }
 
 fn elf(at: &dyn Display, e: &Elf, size: u64) -> Checked {

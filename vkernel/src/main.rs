@@ -11,7 +11,14 @@ use vkernel::state::Entry;
 use vkernel::store::Store;
 use vkernel::{check, cli, commands, describe, keys, listing, lists, own_file, prove, run, serve, stats, top, verify};
 
+/// Commands that start guests.
+const STARTING: [&str; 3] = ["run", "create", "exec"];
+
 fn main() -> ExitCode {
+    // Before anything is read: it would be read once more. Whether it must be is seen when the command is known.
+    if std::env::args_os().any(|word| word.to_str().is_some_and(|word| STARTING.contains(&word))) {
+        let _ = own_file::protect();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
