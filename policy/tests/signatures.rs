@@ -182,7 +182,7 @@ fn a_memory_is_of_one_manifest_and_says_who_signed_not_whom_to_believe() {
     let mut acted_upon = verified.manifest().clone();
     acted_upon.binaries.values_mut().for_each(|b| (b.coverage, b.syscalls) = (None, None));
     assert_eq!((same.manifest(), same.digest(), same.sha256()), (&acted_upon, verified.digest(), verified.sha256()));
-    assert_eq!((same.signers(), same.program(1), same.has_size(1)), (verified.signers(), verified.program(1), verified.has_size(1)));
+    assert_eq!((same.signers(), same.entry_digest(1), same.has_size(1)), (verified.signers(), verified.entry_digest(1), verified.has_size(1)));
 
     assert_eq!(recall(&trusted(&[2, 3]), 1, &none).unwrap().signers().iter().collect::<Vec<_>>(), ["key2"]);
     assert!(recall(&trusted(&[2, 3]), 2, &none).is_none() && recall(&trusted(&[3]), 0, &none).is_none() && recall(&TrustedKeys::default(), 0, &none).is_none());
