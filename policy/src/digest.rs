@@ -119,9 +119,7 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Digest, DigestError> {
         [Algorithm::Blake3, Algorithm::Sha256]
             .into_iter()
-            .find_map(|algorithm| {
-                Some(Digest { algorithm, bytes: unhex(text.strip_prefix(algorithm.prefix())?)? })
-            })
+            .find_map(|algorithm| Some(Digest { algorithm, bytes: unhex(text.strip_prefix(algorithm.prefix())?)? }))
             .ok_or_else(|| DigestError { text: text.chars().take(80).collect() })
     }
 }

@@ -75,6 +75,7 @@ fn row(e: &Entry) -> Value {
         "id": e.record.id, "name": e.record.name, "status": status, "pid": if status == Status::Stopped { 0 } else { e.record.init.pid }, "created": e.record.created,
         "command": args.join(" "), "exitCode": e.record.exit.as_ref().map(|x| x.code), "manifest": e.record.release.digest,
         "permissive": e.record.release.permissive,
+        "ports": e.record.attachment.iter().flat_map(|a| &a.ports).map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
 
@@ -86,6 +87,7 @@ pub fn inspect(entry: &Entry) -> Value {
         // Values are often secrets; names are enough to see what was set.
         env.iter_mut().for_each(|e| *e = e.as_str().unwrap_or_default().split('=').next().unwrap_or_default().into());
     }
+    state["addresses"] = json!(entry.record.attachment.iter().flat_map(|a| a.addresses()).collect::<Vec<_>>());
     state["bundle"] = json!(entry.record.bundle);
     state["spec"] = spec;
     state["cgroup"] = json!(entry.record.cgroup);
@@ -207,7 +209,7 @@ pub fn rm(entry: &Entry, force: bool, log: &oci::Log) -> Result<(), Failure> {
         wait(entry);
     }
     match entry.again() {
-        Some(entry) => oci::delete(&entry, force, log),
+        Some(entry) => oci::delete(entry, force, log),
         // Forgotten by itself.
         None => Ok(()),
     }

@@ -1,14 +1,14 @@
 //! From an open file to a verdict: what kind of object it is, its digest, the policy's word on it, and for scripts the interpreter's.
-//! Owns reading and hashing guest files (regular ones only, size checked first, read(2) in blocks, never mmap) and the digest cache.
+//! Owns the order of these questions; how a file is read and what of it is remembered is `files`'s.
 //!
 //! The fact a newcomer gets wrong: a stale cache entry can only choose a wrong *approved* entry, never unapproved code, because what a
 //! worker becomes is always code of the signed megabinary and never the file.
 
+use crate::files::{self, Digests, Files, opened, stat};
 use crate::protocol::{self, Grant, HEAD_BYTES, SCRIPT_DEPTH};
 use crate::sys;
 use policy::manifest::Scripts;
-use policy::{Algorithm, Decision, Digest, Reason, Verified};
-use std::collections::HashMap;
+use policy::{Decision, Digest, Reason, Verified};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -28,7 +28,7 @@ pub struct Refusal {
     pub reason: &'static str,
 }
 
-fn refuse<T>(errno: i32, reason: &'static str) -> Result<T, Refusal> {
+pub(crate) fn refuse<T>(errno: i32, reason: &'static str) -> Result<T, Refusal> {
     Err(Refusal { errno, reason })
 }
 
@@ -45,32 +45,6 @@ impl Verdict {
     }
 }
 
-/// Identity of an unchanged file.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Key {
-    dev: u64,
-    ino: u64,
-    size: i64,
-    ctime: (i64, i64),
-}
-
-/// One file, by every function the manifest uses.
-#[derive(Clone, Copy)]
-pub(crate) struct Digests {
-    blake3: Digest,
-    sha256: Option<Digest>,
-}
-
-impl Digests {
-    fn all(&self) -> Vec<Digest> {
-        self.sha256.into_iter().chain([self.blake3]).collect()
-    }
-
-    fn is(&self, expected: Option<Digest>) -> bool {
-        expected.is_none_or(|e| self.blake3 == e || self.sha256 == Some(e))
-    }
-}
-
 /// Scripts beyond this are refused: their size stands in no manifest, so nothing else bounds the work (07, S17).
 const LARGEST_SCRIPT_BYTES: u64 = 16 << 20;
 
@@ -82,17 +56,13 @@ pub struct Decider {
     /// `None`: the release is believed no more, and nothing of it runs.
     verified: Option<Arc<Verified>>,
     root: OwnedFd,
-    cache: HashMap<Key, Digests>,
-    /// Only files whose ctime lies well before this are remembered: those the image brought along.
-    started: i64,
-    hits: u64,
+    files: Files,
 }
 
 impl Decider {
     /// `begun`: when the container began.
     pub fn new(verified: impl Into<Option<Arc<Verified>>>, root: OwnedFd, begun: std::time::SystemTime) -> Self {
-        let started = begun.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-        Self { verified: verified.into(), root, cache: HashMap::new(), started, hits: 0 }
+        Self { verified: verified.into(), root, files: Files::new(begun) }
     }
 
     /// The same release under other keys and revocations; `None`: they do not believe it.
@@ -102,7 +72,7 @@ impl Decider {
 
     /// How often a digest was known already.
     pub fn hits(&self) -> u64 {
-        self.hits
+        self.files.hits()
     }
 
     pub(crate) fn verified(&self) -> Option<Arc<Verified>> {
@@ -170,7 +140,7 @@ impl Decider {
 
     /// A script needs a row of its own only where the release says so; but one that is revoked or was left out at build time is refused anyway. Gives the refusal and what was refused.
     pub(crate) fn script(&mut self, file: BorrowedFd<'_>) -> Result<Digests, (Refusal, Option<Digest>)> {
-        let size = sys::fstat(file).map_err(|_| (Refusal { errno: libc::EACCES, reason: "unreadable" }, None))?.st_size as u64;
+        let size = stat(file).map_err(|refusal| (refusal, None))?.st_size as u64;
         if self.listed_only() && !self.believed().has_size(size) {
             return Err((Refusal { errno: libc::EACCES, reason: Reason::ScriptNotListed.code() }, None));
         }
@@ -184,8 +154,12 @@ impl Decider {
     }
 
     /// The interpreter named by a script's first line, opened inside the container's root.
-    fn interpreter(&self, file: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Refusal> {
-        let file = regular(file)?;
+    fn interpreter(&mut self, file: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Refusal> {
+        let st = stat(file)?;
+        if self.files.is_no_script(&st) {
+            return Ok(None);
+        }
+        let file = opened(file)?;
         let mut head = [0u8; HEAD_BYTES];
         let mut length = 0;
         while length < HEAD_BYTES {
@@ -196,7 +170,10 @@ impl Decider {
             }
         }
         let (name, _) = match protocol::interpreter(&head[..length]) {
-            None => return Ok(None),
+            None => {
+                self.files.keep_no_script(&st);
+                return Ok(None);
+            }
             // A shell would run it itself, and ask nobody.
             Some(None) if self.listed_only() => return refuse(libc::EACCES, Reason::ScriptNotListed.code()),
             Some(None) => return refuse(libc::ENOEXEC, "script-without-interpreter"),
@@ -214,12 +191,9 @@ impl Decider {
 
     /// `expected`: the only file that may be meant, because a script's row says so.
     fn object(&mut self, file: BorrowedFd<'_>, wanted: Wanted, expected: Option<Digest>) -> Verdict {
-        let (size, digests) = match sys::fstat(file).map_err(|_| Refusal { errno: libc::EACCES, reason: "unreadable" }) {
+        let (size, digests) = match stat(file).and_then(|st| Ok((st.st_size as u64, self.digests(file, None)?))) {
             Err(refusal) => return Verdict { result: Err(refusal), digest: None },
-            Ok(st) => match self.digests(file, None) {
-                Err(refusal) => return Verdict { result: Err(refusal), digest: None },
-                Ok(digests) => (st.st_size as u64, digests),
-            },
+            Ok(found) => found,
         };
         if !digests.is(expected) {
             return Verdict { result: refuse(libc::EACCES, Reason::OtherInterpreter.code()), digest: Some(digests.blake3) };
@@ -251,26 +225,19 @@ impl Decider {
 
     /// `largest`: hash whatever the manifest says about sizes, up to this; otherwise only sizes the manifest lists are hashed (07, S17).
     fn digests(&mut self, file: BorrowedFd<'_>, largest: Option<u64>) -> Result<Digests, Refusal> {
-        let st = sys::fstat(file).map_err(|_| Refusal { errno: libc::EACCES, reason: "unreadable" })?;
-        if st.st_mode & libc::S_IFMT != libc::S_IFREG {
-            return refuse(libc::EACCES, "not-a-regular-file");
+        let st = stat(file)?;
+        if let Some(digests) = self.files.digests(&st) {
+            return Ok(digests);
         }
-        let key = Key { dev: st.st_dev, ino: st.st_ino, size: st.st_size, ctime: (st.st_ctime, st.st_ctime_nsec) };
-        if let Some(digests) = self.cache.get(&key) {
-            self.hits += 1;
-            return Ok(*digests);
-        }
-        let file = regular(file)?;
+        let file = opened(file)?;
         let size = st.st_size as u64;
         match largest {
             Some(largest) if size > largest => return refuse(libc::EACCES, "script-too-large"),
             None if !self.believed().has_size(size) => return self.unknown_size(&file),
             _ => {}
         }
-        let digests = digest(&file, size, self.believed().uses_sha256())?;
-        if st.st_ctime + 2 < self.started {
-            self.cache.insert(key, digests);
-        }
+        let digests = files::digest(&file, size, self.believed().uses_sha256())?;
+        self.files.keep_digests(&st, digests);
         Ok(digests)
     }
 
@@ -283,41 +250,5 @@ impl Decider {
             () if self.listed_only() => refuse(libc::EACCES, Reason::ScriptNotListed.code()),
             () => refuse(libc::ENOEXEC, "not-a-program"),
         }
-    }
-}
-
-/// A fresh read-only description of a regular file; refuses everything else before opening it.
-fn regular(file: BorrowedFd<'_>) -> Result<std::fs::File, Refusal> {
-    match sys::fstat(file) {
-        Ok(st) if st.st_mode & libc::S_IFMT == libc::S_IFREG => {}
-        Ok(_) => return refuse(libc::EACCES, "not-a-regular-file"),
-        Err(_) => return refuse(libc::EACCES, "unreadable"),
-    }
-    sys::reopen(file).map(std::fs::File::from).map_err(|_| Refusal { errno: libc::EACCES, reason: "unreadable" })
-}
-
-/// Reads exactly `size` bytes and one more, which must not be there: a growing file is not hashed for ever.
-fn digest(file: &std::fs::File, size: u64, with_sha256: bool) -> Result<Digests, Refusal> {
-    let one = |algorithm| {
-        let mut reader = Bounded { file, at: 0, end: size + 1 };
-        let digest = Digest::of_reader(algorithm, &mut reader).map_err(|_| Refusal { errno: libc::EACCES, reason: "unreadable" })?;
-        if reader.at == size { Ok(digest) } else { refuse(libc::EACCES, "changed-while-hashed") }
-    };
-    Ok(Digests { blake3: one(Algorithm::Blake3)?, sha256: if with_sha256 { Some(one(Algorithm::Sha256)?) } else { None } })
-}
-
-/// Positioned reads up to `end`.
-struct Bounded<'a> {
-    file: &'a std::fs::File,
-    at: u64,
-    end: u64,
-}
-
-impl std::io::Read for Bounded<'_> {
-    fn read(&mut self, block: &mut [u8]) -> std::io::Result<usize> {
-        let room = block.len().min((self.end - self.at) as usize);
-        let n = self.file.read_at(&mut block[..room], self.at)?;
-        self.at += n as u64;
-        Ok(n)
     }
 }

@@ -73,7 +73,7 @@ fn dispatch(cli: &Cli, log: &Log) -> Result<i32, Failure> {
         Command::Delete(options) => match named(&options.container) {
             // As runc: callers clean up what they are not sure of.
             Err(_) if options.force => Ok(0),
-            found => done(oci::delete(&found?, options.force, log)),
+            found => done(oci::delete(found?, options.force, log)),
         },
         Command::List(options) => print(oci::list(&cli.root, options.format == "json", options.quiet).as_bytes()),
         Command::Features => json(&oci::features()),

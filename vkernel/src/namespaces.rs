@@ -5,11 +5,12 @@
 
 use crate::failure::Failure;
 use crate::{mounts, sys};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
-use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Capability, LinuxIdMapping, LinuxNamespaceType, Spec};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -173,13 +174,49 @@ pub fn enter(spec: &Spec, network: &Network) -> Result<(), Failure> {
     if *network == Network::Loopback {
         loopback_up().map_err(|e| Failure::new("loopback", e, "use --network none"))?;
     }
+    if *network != Network::Host && may_bind_every_port(spec) {
+        // The network namespace is not its user namespace's, so the capability means nothing there; this means the same. An old kernel's refusal is the guest's bind(2)'s.
+        let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+    }
     Ok(())
+}
+
+fn may_bind_every_port(spec: &Spec) -> bool {
+    let granted = spec.process().as_ref().and_then(|p| p.capabilities().as_ref()?.permitted().as_ref());
+    granted.is_some_and(|all| all.contains(&Capability::NetBindService))
 }
 
 /// Enters those of a running container but user and pid.
 pub fn join(init: &OwnedFd) -> Result<(), Failure> {
     let all = OWN.iter().fold(CloneFlags::CLONE_NEWNET, |all, (_, flag)| all | *flag);
     setns(init, all).map_err(|e| Failure::new("enter the container", e.desc(), "it may have ended"))
+}
+
+/// A new network namespace with loopback up, mounted on a new file: it lives until `unmount`.
+pub fn mount_network(at: &Path) -> Result<(), Failure> {
+    let failure = |e: std::io::Error| Failure::new(format!("network namespace {}", at.display()), e, "see `vkernel check`");
+    std::fs::File::create_new(at).map_err(failure)?;
+    // A thread of its own: this one stays where it is.
+    let made = std::thread::scope(|scope| {
+        let make = || {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            loopback_up()?;
+            mount(Some("/proc/thread-self/ns/net"), at, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(std::io::Error::from)
+        };
+        scope.spawn(make).join()
+    });
+    made.unwrap_or_else(|_| Err(std::io::Error::other("its thread panicked"))).map_err(failure)
+}
+
+/// Whether a namespace is mounted there.
+pub fn is_mounted(at: &Path) -> bool {
+    nix::sys::statfs::statfs(at).is_ok_and(|s| s.filesystem_type() == nix::sys::statfs::NSFS_MAGIC)
+}
+
+/// Takes one away, and the file.
+pub fn unmount(at: &Path) {
+    let _ = umount2(at, MntFlags::MNT_DETACH);
+    let _ = std::fs::remove_file(at);
 }
 
 fn loopback_up() -> std::io::Result<()> {

@@ -6,6 +6,7 @@
 use crate::audit::Audit;
 use crate::cgroup::Cgroup;
 use crate::cli::{NetworkChoice, Run};
+use crate::cni::{Attachment, List};
 use crate::container::{Place, Session};
 use crate::detached::{self, Ready};
 use crate::failure::Failure;
@@ -58,14 +59,18 @@ fn audited(options: &Run, root: &Path, id: &str, ready: Option<Ready>, daemon: F
 fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut Audit, ready: Option<Ready>, daemon: Found<'_>) -> Result<Option<i32>, Failure> {
     let release = Release::open(source, &options.release, audit)?;
     let layout = Layout { root: image(options)?, writable: options.shape.writable };
-    let spec = describe(options, &layout.root, id, &release)?;
+    let attachment = attachment(options, root, id)?;
+    let spec = describe(options, &layout.root, id, &release, attachment.as_ref())?;
     let mut signals = Signals::take_over()?;
     let detached = ready.is_some();
     let session = if options.life.tty { Session::Terminal } else { terminal::plan() };
     let session = if detached { Session::Own } else { session };
     signals.terminal_is_shared = session == Session::Shared;
 
-    let mut ending = Ending(Entry::create(root, record(options, id, &spec, &layout, &release)?)?);
+    let mut ending = Ending(Entry::create(root, Record { attachment, ..record(options, id, &spec, &layout, &release)? })?);
+    if let Some(attachment) = &mut ending.0.record.attachment {
+        attachment.attach()?;
+    }
     let cgroup = Cgroup::make(&Cgroup::path(None, id), spec.linux().as_ref().and_then(|l| l.resources().as_ref()))?;
     ending.0.record.cgroup = cgroup.clone();
     ending.0.save()?;
@@ -170,25 +175,44 @@ fn image(options: &Run) -> Result<PathBuf, Failure> {
     std::path::absolute(&root).map_err(|e| Failure::new(format!("image root {}", root.display()), e, "name it with --rootfs DIR"))
 }
 
+/// Its place in a network that plugins are to make.
+fn attachment(options: &Run, root: &Path, id: &str) -> Result<Option<Attachment>, Failure> {
+    let (network, ports) = (&options.shape.network, &options.shape.publish);
+    let Some(NetworkChoice::Bridge(file)) = network.as_ref().or((!ports.is_empty()).then_some(&NetworkChoice::Bridge(None))) else {
+        let other = network.as_ref().filter(|_| !ports.is_empty());
+        return other.map_or(Ok(None), |network| Err(Failure::new("--publish", format!("has no meaning with --network {network}"), "use --network bridge")));
+    };
+    for other in state::all(root) {
+        let theirs = other.record.attachment.iter().flat_map(|a| &a.ports);
+        if let Some(port) = theirs.into_iter().find(|theirs| ports.iter().any(|port| port.collides(theirs))) {
+            return Err(Failure::new(format!("--publish {port}"), format!("container {} has this port", other.record.id), "choose another port"));
+        }
+    }
+    Attachment::plan(id, root.join(id).join(state::NETWORK), List::read(file.as_deref())?, ports.clone()).map(Some)
+}
+
 /// The description, with the network that was asked for or else the widest one that the manifest allows.
-fn describe(options: &Run, root: &Path, id: &str, release: &Release) -> Result<Spec, Failure> {
+fn describe(options: &Run, root: &Path, id: &str, release: &Release, attachment: Option<&Attachment>) -> Result<Spec, Failure> {
     let mut options = options.clone();
     let network = options.shape.network.take().unwrap_or(match release.widest_network() {
+        _ if attachment.is_some() => NetworkChoice::Bridge(None),
         Network::Host | Network::Path(_) => NetworkChoice::Host,
         Network::Loopback => NetworkChoice::Loopback,
         Network::None => NetworkChoice::None,
     });
-    release.network(match &network {
+    let asked = match &network {
         NetworkChoice::None => Network::None,
         NetworkChoice::Loopback => Network::Loopback,
-        NetworkChoice::Host => Network::Host,
+        // What it reaches is what the host reaches.
+        NetworkChoice::Host | NetworkChoice::Bridge(_) => Network::Host,
         NetworkChoice::Namespace(path) => Network::Path(path.clone()),
-    })?;
+    };
+    release.network(asked).map_err(|failure| Failure { what: format!("--network {network}"), ..failure })?;
     if network == NetworkChoice::None {
         options.shape.annotation.push(format!("{}=1", launch::NO_LOOPBACK));
     }
     options.shape.network = Some(network);
-    describe::spec(&options, root, id)
+    describe::spec(&options, root, id, attachment.map(|a| a.namespace.as_path()))
 }
 
 fn container_id() -> Result<String, Failure> {

@@ -2,6 +2,7 @@
 //! number. The fact a newcomer gets wrong: a record says what was last written, not what is; whether a container runs is asked of the kernel each time.
 
 use crate::cgroup::Cgroup;
+use crate::cni::Attachment;
 use crate::failure::Failure;
 use crate::release::Source;
 use crate::sys;
@@ -19,6 +20,8 @@ pub const DEFAULT: &str = "/run/vkernel/containers";
 /// Characters of the ids that `vkernel run` makes.
 pub const ID_LENGTH: usize = 12;
 /// The file that the exit code is written to, in place: who waits has it open when the directory goes.
+/// Where its network namespace is mounted, if it has one that plugins joined to others.
+pub const NETWORK: &str = "network";
 pub const EXIT: &str = "exit";
 /// What directories are called while they are made or removed; the number of the process follows.
 const HALF: &str = ".half-";
@@ -110,6 +113,9 @@ pub struct Record {
     pub cgroup: Cgroup,
     pub release: Source,
     pub stop_signal: i32,
+    /// What other programs made for its network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<Attachment>,
     /// Socket of the daemon that answers its execs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<PathBuf>,
@@ -247,8 +253,8 @@ impl Entry {
         }
     }
 
-    /// Ends whatever is left of it: its first process, and with that everything in its pid namespace, and its control group.
-    pub fn destroy(&self) {
+    /// Ends whatever is left of it: its first process, and with that everything in its pid namespace, its control group, and its place in a network.
+    pub fn destroy(&mut self) {
         if let Some(init) = self.record.init.open() {
             let _ = self.record.cgroup.is_frozen().then(|| self.record.cgroup.freeze(false));
             let _ = sys::pidfd_send_signal(std::os::fd::AsFd::as_fd(&init), libc::SIGKILL);
@@ -257,6 +263,9 @@ impl Entry {
         }
         self.record.cgroup.kill();
         self.record.cgroup.remove();
+        for failure in self.record.attachment.take().iter().flat_map(Attachment::detach) {
+            eprintln!("vkernel: warning: {failure}");
+        }
     }
 }
 
@@ -277,7 +286,7 @@ pub fn sweep(root: &Path) {
             let _ = fs::remove_dir_all(half.path());
         }
     }
-    for entry in all(root) {
+    for mut entry in all(root) {
         let r = &entry.record;
         if r.forget && !r.supervisor.is_alive() && !r.init.is_alive() && r.supervisor != Process::default() {
             entry.destroy();

@@ -18,6 +18,7 @@ const INSTALLED: &[&str] = &[
     "/usr/bin/vkernel",
     "/usr/bin/vkernel-image",
     "/etc/vkernel/serve.toml",
+    "/etc/vkernel/bridge.conflist",
     "/usr/share/doc/vkernel/examples/runtimeclass.yaml",
     "/usr/share/man/man1/vkernel.1.gz",
     "/usr/share/man/man8/vkernel-serve.8.gz",

@@ -105,8 +105,13 @@ trusted public keys
 .I /etc/vkernel/revoked.json
 revoked files and keys
 .TP
+.I /etc/vkernel/bridge.conflist
+the network of
+.BR "\-\-network bridge" :
+a CNI network configuration list. Its plugins are looked for in /opt/cni/bin, /usr/lib/cni and /usr/libexec/cni
+.TP
 .I /var/lib/vkernel/store
-verified copies of megabinaries and the linked code of releases, which
+verified copies of megabinaries, and of releases what is known of their manifests and their linked code, which
 .B vkernel prune
 empties of what was not used lately; may be deleted when nothing runs
 .TP

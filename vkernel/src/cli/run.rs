@@ -1,6 +1,7 @@
 //! Options of `vkernel run`. Owns names, defaults and help texts; what they mean for a container is `describe`'s. The names are podman's wherever podman has the option.
 
 use super::{CodeForm, RegistryArgs, Release};
+use crate::cni::Port;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -80,9 +81,13 @@ pub struct Shape {
     /// Show a device of the host in the container; may be repeated
     #[arg(long, value_name = "HOST[:CONTAINER]")]
     pub device: Vec<String>,
-    /// Network: none, loopback, host, or netns:PATH; at most what the manifest allows [default: what the manifest allows]
+    /// Network: none, loopback, host, bridge (one of its own, joined to the host's by CNI plugins, as /etc/vkernel/bridge.conflist says), bridge:FILE, or netns:PATH; at most what the manifest allows [default: what the manifest
+    /// allows]
     #[arg(long, value_name = "NETWORK")]
     pub network: Option<NetworkChoice>,
+    /// Pass a port of the host on to one of the container, which gets a bridge network; may be repeated
+    #[arg(short, long, value_name = "[[IP:]HOST:]CONTAINER[/PROTOCOL]")]
+    pub publish: Vec<Port>,
     /// Most memory, with a unit b, k, m or g
     #[arg(short, long, value_name = "SIZE")]
     pub memory: Option<String>,
@@ -163,6 +168,8 @@ pub enum NetworkChoice {
     None,
     /// Loopback only.
     Loopback,
+    /// One of its own, joined to others by CNI plugins: as this file says, or the host's default.
+    Bridge(Option<PathBuf>),
     /// The host's network.
     Host,
     /// A network namespace that somebody else made.
@@ -177,10 +184,25 @@ impl std::str::FromStr for NetworkChoice {
             "none" => Ok(Self::None),
             "loopback" => Ok(Self::Loopback),
             "host" => Ok(Self::Host),
-            _ => match text.strip_prefix("netns:").or_else(|| text.strip_prefix("ns:")) {
-                Some(path) if path.starts_with('/') => Ok(Self::Namespace(path.into())),
-                _ => Err("use none, loopback, host or netns:PATH".into()),
+            "bridge" => Ok(Self::Bridge(None)),
+            _ => match (text.strip_prefix("bridge:"), text.strip_prefix("netns:").or_else(|| text.strip_prefix("ns:"))) {
+                (Some(file), _) if !file.is_empty() => Ok(Self::Bridge(Some(file.into()))),
+                (_, Some(path)) if path.starts_with('/') => Ok(Self::Namespace(path.into())),
+                _ => Err("use none, loopback, host, bridge, bridge:FILE or netns:PATH".into()),
             },
+        }
+    }
+}
+
+impl std::fmt::Display for NetworkChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Loopback => f.write_str("loopback"),
+            Self::Host => f.write_str("host"),
+            Self::Bridge(None) => f.write_str("bridge"),
+            Self::Bridge(Some(file)) => write!(f, "bridge:{}", file.display()),
+            Self::Namespace(path) => write!(f, "netns:{}", path.display()),
         }
     }
 }

@@ -46,8 +46,8 @@ fn built(value: Value) -> Result<Spec, Failure> {
     serde_json::from_value(value).map_err(|e| Failure::new("describe container", e, "report this as a bug"))
 }
 
-/// The description of what `options` ask for, with `root` as the image.
-pub fn spec(options: &Run, root: &Path, id: &str) -> Result<Spec, Failure> {
+/// The description of what `options` ask for, with `root` as the image, and a network namespace that is made for it.
+pub fn spec(options: &Run, root: &Path, id: &str, network: Option<&Path>) -> Result<Spec, Failure> {
     let shape = &options.shape;
     let users = Database::of(root);
     let mut user = users.user(&shape.user)?;
@@ -58,6 +58,7 @@ pub fn spec(options: &Run, root: &Path, id: &str) -> Result<Spec, Failure> {
     if shape.read_only {
         mounts.extend(["/run", "/tmp", "/var/tmp"].iter().filter(|d| has_directory(root, d)).map(|d| json!({"destination": d, "type": "tmpfs", "source": "tmpfs", "options": []})));
     }
+    mounts.extend(name_servers(shape, root));
     mounts.extend(volumes::mounts(shape)?);
     built(json!({
         "ociVersion": VERSION,
@@ -77,7 +78,7 @@ pub fn spec(options: &Run, root: &Path, id: &str) -> Result<Spec, Failure> {
             "oomScoreAdj": shape.oom_score_adj,
         },
         "linux": {
-            "namespaces": namespaces(shape)?,
+            "namespaces": namespaces(shape, network)?,
             "uidMappings": maps("--uidmap", &shape.uidmap)?,
             "gidMappings": maps("--gidmap", if shape.gidmap.is_empty() { &shape.uidmap } else { &shape.gidmap })?,
             "sysctl": pairs("--sysctl", &shape.sysctl)?,
@@ -116,6 +117,21 @@ fn furniture(root: &Path) -> Vec<Value> {
     ];
     let there = |m: &Value| m["destination"].as_str().and_then(|d| d[1..].split('/').next()).is_some_and(|top| top == "proc" || has_directory(root, top));
     all.into_iter().filter(there).collect()
+}
+
+/// Who tells addresses in a network of the container's own: the host's name servers, if they are reached from there. A resolver of the host's that listens to its loopback is not; systemd's says elsewhere whom it asks.
+fn name_servers(shape: &Shape, root: &Path) -> Option<Value> {
+    const FILE: &str = "/etc/resolv.conf";
+    if !matches!(shape.network, Some(NetworkChoice::Bridge(_))) || !has_directory(root, "/etc") {
+        return None;
+    }
+    let is_reached = |path: &&&str| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let servers = text.lines().filter_map(|l| l.strip_prefix("nameserver")).filter_map(|s| s.trim().parse::<std::net::IpAddr>().ok());
+        servers.into_iter().any(|server| !server.is_loopback())
+    };
+    let source = [FILE, "/run/systemd/resolve/resolv.conf"].iter().find(is_reached).copied()?;
+    Some(json!({"destination": FILE, "type": "bind", "source": source, "options": ["bind", "ro"]}))
 }
 
 /// Set in the order of podman: defaults, files, options; HOME is the user's unless it was set.
@@ -172,7 +188,7 @@ fn maps(option: &str, entries: &[String]) -> Result<Vec<Value>, Failure> {
     entries.iter().map(map).collect()
 }
 
-fn namespaces(shape: &Shape) -> Result<Vec<Value>, Failure> {
+fn namespaces(shape: &Shape, network: Option<&Path>) -> Result<Vec<Value>, Failure> {
     let mut all: Vec<Value> = ["pid", "mount", "uts", "ipc", "cgroup"].iter().map(|kind| json!({"type": kind})).collect();
     let mapped = !shape.uidmap.is_empty();
     all.push(match (shape.userns.as_deref(), mapped) {
@@ -185,6 +201,7 @@ fn namespaces(shape: &Shape) -> Result<Vec<Value>, Failure> {
     match &shape.network {
         Some(NetworkChoice::Host) => {}
         Some(NetworkChoice::Namespace(path)) => all.push(json!({"type": "network", "path": path})),
+        Some(NetworkChoice::Bridge(_)) => all.push(json!({"type": "network", "path": network})),
         _ => all.push(json!({"type": "network"})),
     }
     Ok(all)
@@ -219,7 +236,7 @@ mod tests {
     fn described(options: &[&str]) -> Result<Value, Failure> {
         let args = ["vkernel", "run", "m.json"].iter().chain(options).chain(&["--", "/bin/x", "-y"]);
         let Command::Run(run) = Cli::try_parse_from(args).unwrap().command else { panic!("not run") };
-        spec(&run, Path::new("/nowhere"), "c1").map(|s| serde_json::to_value(s).unwrap())
+        spec(&run, Path::new("/nowhere"), "c1", None).map(|s| serde_json::to_value(s).unwrap())
     }
 
     #[test]

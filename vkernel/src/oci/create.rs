@@ -67,7 +67,7 @@ impl Making<'_> {
 
 impl Drop for Making<'_> {
     fn drop(&mut self) {
-        if let Some(entry) = &self.0 {
+        if let Some(entry) = self.0.take() {
             let _ = super::delete(entry, true, self.1);
         }
     }

@@ -40,7 +40,7 @@ pub fn kill(entry: &Entry, signal: i32, all: bool) -> Result<(), Failure> {
 }
 
 /// `delete`: what runs is only deleted with `force`; its `poststop` hooks run then.
-pub fn delete(entry: &Entry, force: bool, log: &Log) -> Result<(), Failure> {
+pub fn delete(mut entry: Entry, force: bool, log: &Log) -> Result<(), Failure> {
     let status = entry.status();
     // As runc: one that was created and never started can be deleted.
     if !matches!(status, Status::Stopped | Status::Created) && !force {
