@@ -209,10 +209,9 @@ impl Surveyor<'_> {
 
     /// Direct needs, everything behind them breadth first, and what is missing.
     fn closure(&mut self, path: &str, facts: &ElfFacts) -> (Vec<Needed>, Vec<String>, Vec<String>) {
-        let own = |path: &str, f: &ElfFacts| Own { origin: path.rsplit_once('/').map_or("", |(d, _)| d).into(), rpath: f.rpath.clone(), runpath: f.runpath.clone() };
         let mut names = Loaded::default();
         let (mut direct, mut closure, mut missing) = (Vec::new(), Vec::new(), BTreeSet::new());
-        let mut queue = VecDeque::from([(facts.needed.clone(), vec![own(path, facts)])]);
+        let mut queue = VecDeque::from([(facts.needed.clone(), vec![Own::of(path, facts)])]);
         let mut first = true;
         while let Some((needed, chain)) = queue.pop_front() {
             let references: Vec<&Own> = chain.iter().collect();
@@ -230,7 +229,7 @@ impl Surveyor<'_> {
                 }
                 closure.push(found.clone());
                 if let Some(f) = self.facts_of(&found) {
-                    let more = std::iter::once(own(&found, &f)).chain(chain.iter().cloned()).collect();
+                    let more = std::iter::once(Own::of(&found, &f)).chain(chain.iter().cloned()).collect();
                     queue.push_back((f.needed, more));
                 }
             }

@@ -5,6 +5,7 @@
 
 pub mod elf;
 pub mod jit;
+mod opened;
 pub mod rootfs;
 mod scripts;
 pub mod search;
@@ -122,6 +123,7 @@ pub fn scan(rootfs: &Rootfs, include: &[String], scripts: Scripts, replaced: BTr
     if s.found.objects.is_empty() && s.replaced.is_empty() {
         return Err(ScanError::Nothing);
     }
+    s.opened()?;
     texts.iter().try_for_each(|path| scripts::text(rootfs, &mut s.found, &s.replaced, path))?;
     if scripts == Scripts::All {
         scripts::all(rootfs, &mut s.found, &s.replaced)?;
@@ -173,7 +175,31 @@ impl Scanner<'_> {
         if !elf::is_elf(&content.bytes) {
             return Err(ScanError::NotExecutable { path: content.path });
         }
-        self.closure(content)
+        self.closure(content, Role::Included)
+    }
+
+    /// Libraries that objects name to open them while they run, and what those name. Whether they will is not known: what cannot be used is left out.
+    fn opened(&mut self) -> Result<(), ScanError> {
+        let mut asked = BTreeSet::new();
+        loop {
+            let new: Vec<Digest> = self.found.objects.keys().copied().filter(|d| asked.insert(*d)).collect();
+            if new.is_empty() {
+                return Ok(());
+            }
+            for object in new.iter().map(|digest| &self.found.objects[digest]).flat_map(|o| self.named(o)).collect::<BTreeSet<_>>() {
+                let content = self.rootfs.read(&object)?;
+                if let Err(ScanError::Rootfs(e)) = self.closure(content, Role::Library) {
+                    return Err(e.into());
+                }
+            }
+        }
+    }
+
+    /// Where the libraries are that an object names.
+    fn named(&self, object: &Object) -> Vec<String> {
+        let own = Own::of(&object.path, &object.facts);
+        let paths = opened::names(&object.bytes, &object.facts.loads).into_iter().filter_map(|name| self.search.find(self.rootfs, &name, &[&own]));
+        paths.filter(|path| !self.found.paths.contains_key(path) && !self.replaced.contains(path)).collect()
     }
 
     fn script(&mut self, content: rootfs::Content, depth: usize) -> Result<(), ScanError> {
@@ -205,10 +231,10 @@ impl Scanner<'_> {
     }
 
     /// Breadth first, as ld.so loads; each step remembers its loaders for DT_RPATH. Nothing is kept if anything is missing.
-    fn closure(&mut self, content: rootfs::Content) -> Result<(), ScanError> {
+    fn closure(&mut self, content: rootfs::Content, role: Role) -> Result<(), ScanError> {
         let asked = content.path.clone();
         let mut names = search::Loaded::default();
-        let mut queue = VecDeque::from([(content, Role::Included, Vec::<Own>::new())]);
+        let mut queue = VecDeque::from([(content, role, Vec::<Own>::new())]);
         let mut loaded = BTreeMap::new();
         let mut kept = Vec::new();
         while let Some((content, role, loaders)) = queue.pop_front() {
@@ -219,9 +245,7 @@ impl Scanner<'_> {
             if let Some(jit) = jit::detect(&content.bytes, &facts.needed).into_iter().find(|j| j.need == jit::Need::Required) {
                 return Err(ScanError::Jit { path: asked, object: content.path, engine: jit.engine, evidence: jit.evidence });
             }
-            let origin = content.path.rsplit_once('/').map_or("", |(d, _)| d).to_owned();
-            let own = Own { origin, rpath: facts.rpath.clone(), runpath: facts.runpath.clone() };
-            let chain: Vec<Own> = std::iter::once(own).chain(loaders).collect();
+            let chain: Vec<Own> = std::iter::once(Own::of(&content.path, &facts)).chain(loaders).collect();
             let references: Vec<&Own> = chain.iter().collect();
             for name in &facts.needed {
                 let path = names.find(&self.search, self.rootfs, name, &references);
@@ -279,6 +303,8 @@ mod tests {
         assert!(object("/usr/bin/ls").program && !object("/usr/bin/ls").library);
         assert!(object("/libc.so.6").library && !object("/libc.so.6").program);
         assert!(object("/ld-linux-x86-64.so.2").library);
+        // Named by libc, needed by nobody.
+        assert!(object("/libgcc_s.so.1").library && !object("/libgcc_s.so.1").program);
         assert!(found.paths.keys().all(|p| !p.starts_with("/lib")), "symlinks are resolved: {:?}", found.paths.keys());
     }
 

@@ -27,6 +27,13 @@ pub struct Own {
     pub runpath: Vec<String>,
 }
 
+impl Own {
+    pub fn of(path: &str, facts: &elf::ElfFacts) -> Self {
+        let origin = path.rsplit_once('/').map_or("", |(directory, _)| directory).to_owned();
+        Self { origin, rpath: facts.rpath.clone(), runpath: facts.runpath.clone() }
+    }
+}
+
 impl Search {
     pub fn of(rootfs: &Rootfs) -> Search {
         let mut system = Vec::new();
