@@ -2,7 +2,7 @@
 
 use integration_tests::{Setup, finish, install, show};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -208,12 +208,14 @@ fn what_is_remembered_of_a_manifest_is_of_those_bytes_alone() {
         (memories[0].clone(), bytes)
     };
     let (path, memory) = runs(&release);
-    assert_eq!(runs(&release).1, memory);
+    let made = fs::metadata(&path).expect("it is there").ino();
+    assert_eq!((runs(&release).1, fs::metadata(&path).expect("it is there").ino()), (memory.clone(), made), "it is used, not made again");
     for damaged in [&b""[..], &memory[..memory.len() / 2], b"{}"] {
         fs::remove_file(&path).expect("it is there");
         fs::write(&path, damaged).expect("writable");
         assert_eq!(runs(&release).1, memory, "it is made again");
     }
+    let repaired = fs::metadata(&path).expect("it is there").ino();
     let manifest = fs::read(&release.setup.manifest).expect("readable");
     let name = String::from_utf8_lossy(&manifest).find("/usr/bin/").expect("programs");
     let mut other = manifest.clone();
@@ -222,6 +224,7 @@ fn what_is_remembered_of_a_manifest_is_of_those_bytes_alone() {
     release.refused(release.command(&[]), &["manifest", "no trusted key fits"]);
     release.put("manifest.json", &manifest);
     assert_eq!(runs(&release).1, memory);
+    assert_eq!(fs::metadata(&path).expect("it is there").ino(), repaired, "nor was one made for bytes that nobody signed");
     // Whom to believe is asked anew.
     let key = release.dir.path().join("stranger.key");
     let mut keygen = Command::new(&release.setup.recompiler);

@@ -66,7 +66,7 @@ impl Host {
         let (manifest, rootfs, key) = (self.setup.manifest.display(), self.setup.rootfs.display(), self.setup.key.display());
         let head = format!(
             "set -eu; ip link set lo up\nvk() {{ {vkernel} \"$@\"; }}\nrun() {{ vk run {manifest} --rootfs {rootfs} --key {key} {places} {network} \"$@\"; }}\n\
-             leases() {{ ls {leases}/test 2> /dev/null | grep -c '^10\\.' || true; }}\nrules() {{ iptables-save -t nat | grep -c '{subnet}' || true; }}\n",
+             leases() {{ ls {leases}/test 2> /dev/null | grep -c '^10\\.' || true; }}\nrules() {{ iptables-save | grep -c '{subnet}' || true; }}\nmounted() {{ grep -c 'nsfs' /proc/self/mountinfo || true; }}\nlinks() {{ ip -o link | grep -c veth || true; }}\n",
             leases = self.path("leases").display(),
             subnet = r"10\.99\.0\.[0-9]",
         );
@@ -102,12 +102,13 @@ ask 127.0.0.1 8080 published
 run -d --name names -p 127.0.0.1:5353:53/udp -- /usr/local/lib/twins/echo_server udp 53 > /dev/null
 for i in $(seq 50); do exec 4<>/dev/udp/127.0.0.1/5353; echo datagram >&4; timeout 0.2 head -n 1 <&4 && break; done
 vk rm --force names
+run -p 8080:81 -- /usr/bin/true 2>&1 | grep -o 'container [0-9a-f]* has this port' | cut -c 24-
 run -- /bin/bash -c "exec 3<>/dev/tcp/$address/80; echo neighbour >&3; head -c 9 <&3; echo"
 echo "$(leases) address, rules: $([ "$(rules)" -gt 0 ] && echo some)"
 vk stop -t 1 web; vk rm web
-echo "$(leases) addresses, $(rules) rules"
+echo "$(leases) addresses, $(rules) rules, $(mounted) mounts, $(links) links"
 "#;
-    host.says(&script, "0.0.0.0:8080->80/tcp\nstraight\npublished\ndatagram\nneighbour\n1 address, rules: some\n0 addresses, 0 rules\n");
+    host.says(&script, "0.0.0.0:8080->80/tcp\nstraight\npublished\ndatagram\nhas this port\nneighbour\n1 address, rules: some\n0 addresses, 0 rules, 0 mounts, 0 links\n");
 }
 
 #[test]
@@ -139,13 +140,21 @@ kill -KILL "$(vk inspect web | sed -n 's/.*"supervisor": \([0-9]*\).*/\1/p')"
 for i in $(seq 100); do [ "$(leases) $(rules)" = "0 0" ] && break; sleep 0.1; done
 echo "$(leases) addresses, $(rules) rules"
 vk rm web
+# Neither supervisor nor keeper: the next command.
+serve web -p 8080:80 > /dev/null
+supervisor=$(vk inspect web | sed -n 's/.*"supervisor": \([0-9]*\).*/\1/p')
+kill -KILL $(cat /proc/$supervisor/task/*/children) "$supervisor"
+for i in $(seq 100); do [ "$(vk ps --all | grep -c exit)" = 0 ] && [ "$(vk ps --quiet | wc -l)" = 0 ] && break; sleep 0.1; done
+NETWORK=none run -- /usr/bin/true
+echo "$(leases) addresses, $(rules) rules, $(mounted) mounts"
+vk rm web
 # A plugin that fails in the middle: what the first ones made goes, too.
 sed -i 's/"firewall"/"vlan"/' "$1/net.conflist"
 run -p 8080:80 -- /usr/bin/true 2>&1 | grep -c '^vkernel: network test: vlan'
 echo "$(leases) addresses, $(rules) rules; $(vk ps --all --quiet | wc -l) containers"
 "#;
     let script = script.replace("$1/net.conflist", &host.path("net.conflist").to_string_lossy());
-    host.says(&script, "0 addresses, 0 rules\n1\n0 addresses, 0 rules; 0 containers\n");
+    host.says(&script, "0 addresses, 0 rules\n0 addresses, 0 rules, 0 mounts\n1\n0 addresses, 0 rules; 0 containers\n");
 }
 
 #[test]
@@ -158,7 +167,7 @@ fn what_cannot_be_is_said_before_anything_is_done() {
         assert!(!host.path("leases").exists(), "an address was taken");
     };
     refused(
-        "python3 -c 'import socket,sys,os; s=socket.create_server((\"0.0.0.0\",8080)); os.set_inheritable(s.fileno(),True); os.execvp(\"sleep\",[\"sleep\",\"20\"])' & p=$!; trap 'kill $p' EXIT; sleep 1; run -p 8080:80 -- /usr/bin/true",
+        "python3 -c 'import socket,sys,os; s=socket.create_server((\"0.0.0.0\",8080)); os.set_inheritable(s.fileno(),True); os.execvp(\"sleep\",[\"sleep\",\"20\"])' & p=$!; trap 'kill $p' EXIT; until (exec 3<>/dev/tcp/127.0.0.1/8080) 2> /dev/null; do sleep 0.1; done; run -p 8080:80 -- /usr/bin/true",
         &["--publish 0.0.0.0:8080->80/tcp", "in use"],
     );
     refused("NETWORK=loopback; run -p 8080:80 -- /usr/bin/true", &["--publish: has no meaning with --network loopback"]);
@@ -166,6 +175,8 @@ fn what_cannot_be_is_said_before_anything_is_done() {
     refused("run -- /usr/bin/true", &["its plugin missing is not installed", "containernetworking-plugins"]);
     host.list(json!([{"type": "bridge"}]));
     refused("run -p 80 -- /usr/bin/true", &["none of its plugins publishes ports"]);
+    host.list(json!([{"type": "bridge"}, {"type": "portmap", "capabilities": {"portMappings": true}}]));
+    refused("run -p 80 -p 127.0.0.1:80:81 -- /usr/bin/true", &["--publish 127.0.0.1:80->81/tcp: stands twice"]);
     let tight = Host::new("loopback");
     let out = tight.script("run -- /usr/bin/true");
     assert!(out.status.code() == Some(125) && String::from_utf8_lossy(&out.stderr).contains("the manifest allows loopback"), "{}", show(&out));

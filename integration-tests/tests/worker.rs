@@ -87,7 +87,7 @@ fn no_guest_gets_to_write_the_store() {
     for options in [["--writable", "--store", &store].as_slice(), &["-v", &volume(""), "--store", &store], &["-v", &format!("{store}:/mnt"), "--store", &store]] {
         let out = finish(setup.vkernel_run(options, &["/usr/bin/true"]));
         let text = String::from_utf8_lossy(&out.stderr).into_owned();
-        assert!(out.status.code() == Some(125) && text.contains("the guest's to write") && text.contains("--store DIR"), "{options:?}: {}", show(&out));
+        assert!(out.status.code() == Some(125) && text.contains("the guest's to write") && text.contains("mount it read-only"), "{options:?}: {}", show(&out));
     }
     // Where the guest cannot write, it may lie anywhere.
     for options in [["--store", &store].as_slice(), &["-v", &volume(":ro"), "--store", &store]] {

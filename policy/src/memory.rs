@@ -10,18 +10,16 @@ use crate::signature;
 use crate::verify::{Signed, Verified};
 use serde::{Deserialize, Serialize};
 
-/// Grows when a memory, or what was checked before it was made, becomes another.
-const FORM: u32 = 1;
-
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Memory {
-    form: u32,
+    /// Version of the program that made it: another one may check what this one did not.
+    by: String,
     signed: Signed,
 }
 
-/// What to keep.
-pub fn remember(verified: &Verified) -> Vec<u8> {
+/// What to keep, for `running`.
+pub fn remember(verified: &Verified, running: &str) -> Vec<u8> {
     let mut signed = verified.signed.clone();
     for binary in signed.manifest.binaries.values_mut() {
         (binary.coverage, binary.syscalls) = (None, None);
@@ -29,14 +27,14 @@ pub fn remember(verified: &Verified) -> Vec<u8> {
     for library in signed.manifest.libraries.values_mut() {
         library.coverage = None;
     }
-    serde_json::to_vec(&Memory { form: FORM, signed }).expect("a manifest is plain JSON")
+    serde_json::to_vec(&Memory { by: running.to_owned(), signed }).expect("a manifest is plain JSON")
 }
 
 /// The manifest whose bytes have this digest, if the memory is of it and what `verify` would ask is fulfilled. `None`: ask `verify`, which says why.
 pub fn recall(memory: &[u8], digest: Digest, keys: &TrustedKeys, threshold: usize, revoked: &Revocations, running: &str) -> Option<Verified> {
     // Looked through once for what is no text, not string by string.
-    let Memory { form, signed } = serde_json::from_str(std::str::from_utf8(memory).ok()?).ok()?;
-    if form != FORM || signed.digest != digest {
+    let Memory { by, signed } = serde_json::from_str(std::str::from_utf8(memory).ok()?).ok()?;
+    if by != running || signed.digest != digest {
         return None;
     }
     let made: Vec<_> = signed.made.iter().cloned().map(Ok).collect();

@@ -175,7 +175,7 @@ fn a_pin_names_one_release_by_name_or_digest() {
 fn a_memory_is_of_one_manifest_and_says_who_signed_not_whom_to_believe() {
     let bytes = signed_by(&[1, 2]);
     let verified = check(&bytes, &trusted(&[1, 2]), 2).unwrap();
-    let kept = memory::remember(&verified);
+    let kept = memory::remember(&verified, RUNNING);
     let none = Revocations::default();
     let recall = |keys: &TrustedKeys, threshold, revoked: &Revocations| memory::recall(&kept, Digest::blake3(&bytes), keys, threshold, revoked, RUNNING);
     let same = recall(&trusted(&[1, 2]), 2, &none).unwrap();
@@ -194,17 +194,17 @@ fn a_memory_is_of_one_manifest_and_says_who_signed_not_whom_to_believe() {
     }
     let revoked = Revocations { files: [verified.manifest().megabinary_digest].into(), ..Revocations::default() };
     assert!(recall(&trusted(&[1]), 1, &revoked).is_none());
-    assert!(memory::recall(&kept, Digest::blake3(&bytes), &trusted(&[1]), 1, &none, "0.0.1").is_none(), "the manifest wants a newer one");
+    assert!(memory::recall(&kept, Digest::blake3(&bytes), &trusted(&[1]), 1, &none, "0.0.1").is_none(), "another version made it");
 
     // A signature that nobody here could check when the memory was made is not in it.
-    let kept = memory::remember(&check(&bytes, &trusted(&[1]), 1).unwrap());
+    let kept = memory::remember(&check(&bytes, &trusted(&[1]), 1).unwrap(), RUNNING);
     assert!(memory::recall(&kept, Digest::blake3(&bytes), &trusted(&[2]), 1, &none, RUNNING).is_none());
 }
 
 #[test]
 fn a_memory_of_other_bytes_or_damaged_is_none() {
     let bytes = signed_by(&[1]);
-    let kept = memory::remember(&check(&bytes, &trusted(&[1]), 1).unwrap());
+    let kept = memory::remember(&check(&bytes, &trusted(&[1]), 1).unwrap(), RUNNING);
     let recall = |kept: &[u8], digest| memory::recall(kept, digest, &trusted(&[1]), 1, &Revocations::default(), RUNNING);
     let digest = Digest::blake3(&bytes);
     assert!(recall(&kept, digest).is_some());
@@ -212,6 +212,6 @@ fn a_memory_of_other_bytes_or_damaged_is_none() {
     for length in (0..kept.len()).step_by(97) {
         assert!(recall(&kept[..length], digest).is_none());
     }
-    let other = String::from_utf8(kept).unwrap().replacen("\"form\":1", "\"form\":0", 1);
+    let other = String::from_utf8(kept).unwrap().replacen("\"by\":\"0.1.0\"", "\"by\":\"0.0.9\"", 1);
     assert!(recall(other.as_bytes(), digest).is_none());
 }

@@ -1,17 +1,15 @@
-//! Hooks of a description: programs of the host that are run at fixed moments of a container's life, with its state as JSON on standard input. Owns starting them and their
-//! deadlines. The fact a newcomer gets wrong: `startContainer` hooks would be native programs inside the container, where nothing native runs; a description that has any is
+//! Hooks of a description: programs of the host that are run at fixed moments of a container's life, with its state as JSON on standard input. Owns starting
+//! them. The fact a newcomer gets wrong: `startContainer` hooks would be native programs inside the container, where nothing native runs; a description that has any is
 //! refused when the container is created (07, S23).
 
+use crate::child;
 use crate::failure::Failure;
 use crate::oci::Log;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 use oci_spec::runtime::{Hook, Hooks, Spec};
-use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// When.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,53 +82,15 @@ fn one(hook: &Hook, moment: Moment, state: &[u8]) -> Result<(), Failure> {
     use std::os::unix::process::CommandExt;
     let failure = |why: String| Failure::new(format!("{moment:?} hook {}", hook.path().display()), why, "");
     let mut command = Command::new(hook.path());
-    command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    command.envs(hook.env().iter().flatten().filter_map(|e| e.split_once('=')));
+    // Who outlives it may go on writing.
+    command.stdout(Stdio::null()).env_clear().envs(hook.env().iter().flatten().filter_map(|e| e.split_once('=')));
     if let [name, rest @ ..] = hook.args().as_deref().unwrap_or_default() {
         command.arg0(name).args(rest);
     }
-    // A supervisor's blocked signals are not the hook's.
-    // SAFETY: one system call, safe after fork.
-    unsafe { command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(Into::into)) };
-    let mut child = command.spawn().map_err(|e| failure(e.to_string()))?;
     let limit = hook.timeout().map(|seconds| Duration::from_secs(seconds.max(0) as u64));
-    let (status, told) = wait(&mut child, state, limit).map_err(failure)?;
-    if status.success() { Ok(()) } else { Err(failure(format!("{status}: {}", String::from_utf8_lossy(&told).trim()))) }
-}
-
-/// Waits for the end of a hook, writing its state and reading what it says meanwhile: a full pipe would stop one of us. It may end without reading; who inherited a pipe from it is not waited for.
-fn wait(child: &mut Child, state: &[u8], limit: Option<Duration>) -> Result<(ExitStatus, Vec<u8>), String> {
-    let begun = Instant::now();
-    let mut errors = child.stderr.take().expect("it is a pipe");
-    fcntl(&errors, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| e.to_string())?;
-    let mut input = child.stdin.take();
-    if let Some(pipe) = &input {
-        fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| e.to_string())?;
-    }
-    let (mut told, mut left) = (Vec::new(), state);
-    loop {
-        while let Some(pipe) = &mut input {
-            match pipe.write(left) {
-                Ok(n) if n < left.len() => left = &left[n..],
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
-                _ => input = None,
-            }
-        }
-        let status = child.try_wait().map_err(|e| e.to_string())?;
-        let mut piece = [0; 4096];
-        while let Ok(n @ 1..) = errors.read(&mut piece) {
-            told.extend_from_slice(&piece[..n.min(TOLD - told.len())]);
-        }
-        if let Some(status) = status {
-            return Ok((status, told));
-        }
-        if limit.is_some_and(|limit| begun.elapsed() > limit) {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(format!("did not end within {:?}", limit.unwrap_or_default()));
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let ended = child::run(&mut command, state, limit).map_err(failure)?;
+    let told = String::from_utf8_lossy(&ended.errors[..ended.errors.len().min(TOLD)]).trim().to_owned();
+    if ended.status.success() { Ok(()) } else { Err(failure(format!("{}: {told}", ended.status))) }
 }
 
 #[cfg(test)]

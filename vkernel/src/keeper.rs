@@ -87,7 +87,7 @@ fn clean_up(entry: &Entry) {
     // The record as the supervisor left it: it knows the processes, ours does not.
     let Some(mut entry) = entry.again() else { return };
     entry.destroy();
-    if entry.record.forget {
+    if entry.record.forget && entry.record.attachment.is_none() {
         return entry.remove();
     }
     entry.record.status = Status::Stopped;

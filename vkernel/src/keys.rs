@@ -4,11 +4,16 @@
 use crate::failure::Failure;
 use crate::store::Store;
 use policy::{Algorithm, Digest, Revocations, TrustedKeys, Verified, canonical, memory};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+/// What an operator configures.
+pub const DIRECTORY: &str = "/etc/vkernel";
 pub const KEYS: &str = "/etc/vkernel/keys";
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const REVOKED: &str = "/etc/vkernel/revoked.json";
+
+/// Of this program: manifests say which they need.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Whom the host believes: its keys, and what was revoked.
 #[derive(Clone, Debug, Default)]
@@ -57,8 +62,7 @@ pub fn manifest(path: &Path, key_files: &[PathBuf], threshold: usize, store: Opt
     let keys = trusted(key_files)?;
     let revoked = revoked(Path::new(REVOKED))?;
     let recalled = store.and_then(|store| {
-        // Most starts need the bytes for nothing else: they never all lie in memory.
-        let digest = Digest::of_reader(Algorithm::Blake3, &mut std::fs::File::open(path).ok()?).ok()?;
+        let digest = digest(path).ok()?;
         memory::recall(&store.recall(&digest)?, digest, &keys, threshold, &revoked, VERSION)
     });
     if let Some(verified) = recalled {
@@ -67,7 +71,7 @@ pub fn manifest(path: &Path, key_files: &[PathBuf], threshold: usize, store: Opt
     let bytes = bytes(path)?;
     let verified = policy::verify(&bytes, &keys, threshold, &revoked, VERSION).map_err(|e| Failure::new(what(), e, ""))?;
     if let Some(store) = store {
-        store.remember(&verified.digest(), &memory::remember(&verified));
+        store.remember(&verified.digest(), &memory::remember(&verified, VERSION));
     }
     Ok(verified)
 }
@@ -79,6 +83,16 @@ fn revoked(path: &Path) -> Result<Revocations, Failure> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Revocations::default()),
         Err(e) => Err(Failure::new(what(), e, "make it readable: nothing runs without it")),
     }
+}
+
+/// Of a manifest as it lies there. Most starts need its bytes for nothing else: they never all lie in memory.
+fn digest(path: &Path) -> std::io::Result<Digest> {
+    let file = std::fs::File::open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.len() > canonical::MAX_BYTES as u64 {
+        return Err(std::io::ErrorKind::InvalidData.into());
+    }
+    Digest::of_reader(Algorithm::Blake3, &mut file.take(meta.len()))
 }
 
 /// A manifest as it lies there; nothing of it is believed yet.

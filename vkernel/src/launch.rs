@@ -18,7 +18,7 @@ use crate::ring::Ring;
 use crate::signals::Signals;
 use crate::supervisor::{Served, Supervisor, Until};
 use crate::worker::Program;
-use crate::{lockdown, profile, rootfs, supervisor};
+use crate::{lockdown, profile, reach, rootfs, supervisor};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
@@ -61,7 +61,7 @@ impl Launch {
         hooks::check(&spec)?;
         let network = match place {
             Place::New(ref layout) => {
-                release.store.out_of_reach(&rootfs::written(&spec, layout))?;
+                reach::refuse(&rootfs::written(&spec, layout), &release.source)?;
                 release.network(network(&spec, &release))?
             }
             Place::Of(_) => Network::Host,

@@ -174,14 +174,19 @@ pub fn enter(spec: &Spec, network: &Network) -> Result<(), Failure> {
     if *network == Network::Loopback {
         loopback_up().map_err(|e| Failure::new("loopback", e, "use --network none"))?;
     }
-    if *network != Network::Host && may_bind_every_port(spec) {
-        // The network namespace is not its user namespace's, so the capability means nothing there; this means the same. An old kernel's refusal is the guest's bind(2)'s.
-        let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+    if matches!(network, Network::None | Network::Loopback) && may_bind_every_port(spec) {
+        open_every_port();
     }
     Ok(())
 }
 
-fn may_bind_every_port(spec: &Spec) -> bool {
+/// A network namespace is not the guest's user namespace's, so CAP_NET_BIND_SERVICE means nothing there. In one of the container's own this stands for it, as Docker does it for all; others' are left as they are. An old kernel's refusal
+/// is that of the guest's bind(2).
+fn open_every_port() {
+    let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+}
+
+pub fn may_bind_every_port(spec: &Spec) -> bool {
     let granted = spec.process().as_ref().and_then(|p| p.capabilities().as_ref()?.permitted().as_ref());
     granted.is_some_and(|all| all.contains(&Capability::NetBindService))
 }
@@ -193,7 +198,7 @@ pub fn join(init: &OwnedFd) -> Result<(), Failure> {
 }
 
 /// A new network namespace with loopback up, mounted on a new file: it lives until `unmount`.
-pub fn mount_network(at: &Path) -> Result<(), Failure> {
+pub fn mount_network(at: &Path, every_port: bool) -> Result<(), Failure> {
     let failure = |e: std::io::Error| Failure::new(format!("network namespace {}", at.display()), e, "see `vkernel check`");
     std::fs::File::create_new(at).map_err(failure)?;
     // A thread of its own: this one stays where it is.
@@ -201,6 +206,9 @@ pub fn mount_network(at: &Path) -> Result<(), Failure> {
         let make = || {
             unshare(CloneFlags::CLONE_NEWNET)?;
             loopback_up()?;
+            if every_port {
+                open_every_port();
+            }
             mount(Some("/proc/thread-self/ns/net"), at, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(std::io::Error::from)
         };
         scope.spawn(make).join()

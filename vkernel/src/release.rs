@@ -67,7 +67,7 @@ impl Source {
 pub struct Release {
     pub source: Source,
     pub verified: Arc<Verified>,
-    pub store: Store,
+    store: Store,
     /// The megabinary, in the store, then the artifacts in manifest order, where they lie: they are read and checked when code is linked.
     files: Vec<PathBuf>,
 }

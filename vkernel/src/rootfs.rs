@@ -45,12 +45,19 @@ pub fn beside(manifest: &Path) -> PathBuf {
     manifest.parent().unwrap_or(Path::new("")).join("rootfs")
 }
 
-/// Host trees the guest gets to write.
+/// Host trees the guest gets to write: the image's, volumes, and where overlays of a description keep what is written.
 pub fn written(spec: &Spec, layout: &Layout) -> Vec<PathBuf> {
-    let volumes = spec.mounts().iter().flatten().filter(|m| !options_of(m).flags.contains(MsFlags::MS_RDONLY) && options_of(m).bind);
-    let volumes = volumes.filter_map(|m| m.source().clone());
-    layout.writable.then(|| layout.root.clone()).into_iter().chain(volumes).collect()
+    let tree = |m: &Mount| {
+        let options = options_of(m);
+        let upper = |o: &String| ["upperdir=", "workdir="].iter().find_map(|key| o.strip_prefix(key)).map(PathBuf::from);
+        let volume = m.source().clone().filter(|_| options.bind && !options.flags.contains(MsFlags::MS_RDONLY));
+        volume.into_iter().chain(options.data.iter().filter_map(upper)).collect::<Vec<_>>()
+    };
+    layout.writable.then(|| layout.root.clone()).into_iter().chain(spec.mounts().iter().flatten().flat_map(tree)).collect()
 }
+
+/// File systems that a description may mount: all others have their content from a device or a host, and would be read, and perhaps changed, as the host's root. They can be mounted on the host and bound.
+const MOUNTED: [&str; 10] = ["proc", "sysfs", "tmpfs", "ramfs", "devpts", "mqueue", "cgroup", "cgroup2", "overlay", "bind"];
 
 fn options_of(m: &Mount) -> Options {
     let mut options = mounts::options(m.options().iter().flatten().map(String::as_str));
@@ -181,6 +188,13 @@ impl Plan {
         let mut options = options_of(m);
         let source = m.source().clone().unwrap_or_else(|| "none".into());
         let name = m.typ().clone().unwrap_or_default();
+        if !options.bind && !MOUNTED.contains(&name.as_str()) {
+            return Err(Failure::new(
+                format!("mount {name} on {}", m.destination().display()),
+                "is no kind of file system that containers mount",
+                "mount it on the host, and bind it",
+            ));
+        }
         let tree = options.bind.then(|| mounts::detached(&source, options.recursive)).transpose()?;
         tree.as_ref().map_or(Ok(()), |tree| mounts::guard_kernels(tree, &source))?;
         match name.as_str() {

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::hooks::Subject;
 use crate::keeper::Keeper;
 use crate::launch::{self, Home, Launch, Manner};
-use crate::namespaces::Network;
+use crate::namespaces::{self, Network};
 use crate::release::{Release, Source};
 use crate::rootfs::{self, Layout};
 use crate::serve::{Kind, Running};
@@ -59,7 +59,7 @@ fn audited(options: &Run, root: &Path, id: &str, ready: Option<Ready>, daemon: F
 fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut Audit, ready: Option<Ready>, daemon: Found<'_>) -> Result<Option<i32>, Failure> {
     let release = Release::open(source, &options.release, audit)?;
     let layout = Layout { root: image(options)?, writable: options.shape.writable };
-    let attachment = attachment(options, root, id)?;
+    let attachment = attachment(options, root, id, &release)?;
     let spec = describe(options, &layout.root, id, &release, attachment.as_ref())?;
     let mut signals = Signals::take_over()?;
     let detached = ready.is_some();
@@ -69,7 +69,12 @@ fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut A
 
     let mut ending = Ending(Entry::create(root, Record { attachment, ..record(options, id, &spec, &layout, &release)? })?);
     if let Some(attachment) = &mut ending.0.record.attachment {
-        attachment.attach()?;
+        // Once the record is there, so that of two at once at least one sees the other.
+        must_be_alone(attachment, root, id)?;
+        let attached = attachment.attach(namespaces::may_bind_every_port(&spec));
+        // What the first plugins said is needed to undo what they did.
+        ending.0.save()?;
+        attached?;
     }
     let cgroup = Cgroup::make(&Cgroup::path(None, id), spec.linux().as_ref().and_then(|l| l.resources().as_ref()))?;
     ending.0.record.cgroup = cgroup.clone();
@@ -146,9 +151,11 @@ impl Drop for Ending {
     fn drop(&mut self) {
         self.0.destroy();
         // One that never ran is nothing to remember.
-        if self.0.record.forget || self.0.record.exit.is_none() {
+        let never = self.0.record.exit.is_none();
+        if (self.0.record.forget || never) && self.0.record.attachment.is_none() {
             return self.0.remove();
         }
+        self.0.record.forget |= never;
         self.0.record.status = Status::Stopped;
         let _ = self.0.save();
     }
@@ -176,19 +183,37 @@ fn image(options: &Run) -> Result<PathBuf, Failure> {
 }
 
 /// Its place in a network that plugins are to make.
-fn attachment(options: &Run, root: &Path, id: &str) -> Result<Option<Attachment>, Failure> {
+fn attachment(options: &Run, root: &Path, id: &str, release: &Release) -> Result<Option<Attachment>, Failure> {
     let (network, ports) = (&options.shape.network, &options.shape.publish);
-    let Some(NetworkChoice::Bridge(file)) = network.as_ref().or((!ports.is_empty()).then_some(&NetworkChoice::Bridge(None))) else {
+    let Some(bridge @ NetworkChoice::Bridge(file)) = network.as_ref().or((!ports.is_empty()).then_some(&NetworkChoice::Bridge(None))) else {
         let other = network.as_ref().filter(|_| !ports.is_empty());
         return other.map_or(Ok(None), |network| Err(Failure::new("--publish", format!("has no meaning with --network {network}"), "use --network bridge")));
     };
-    for other in state::all(root) {
-        let theirs = other.record.attachment.iter().flat_map(|a| &a.ports);
-        if let Some(port) = theirs.into_iter().find(|theirs| ports.iter().any(|port| port.collides(theirs))) {
-            return Err(Failure::new(format!("--publish {port}"), format!("container {} has this port", other.record.id), "choose another port"));
+    allowed(release, bridge)?;
+    let namespace = std::path::absolute(root).map_err(|e| Failure::new(format!("--root {}", root.display()), e, ""))?.join(id).join(state::NETWORK);
+    Attachment::plan(id, namespace, List::read(file.as_deref())?, ports.clone()).map(Some)
+}
+
+/// No other container has its ports.
+fn must_be_alone(attachment: &Attachment, root: &Path, id: &str) -> Result<(), Failure> {
+    for other in state::all(root).iter().filter(|e| e.record.id != id) {
+        let theirs = || other.record.attachment.iter().flat_map(|a| &a.ports);
+        if let Some(port) = attachment.ports.iter().find(|port| theirs().any(|theirs| port.collides(theirs))) {
+            return Err(Failure::new(format!("--publish {port}"), format!("container {} has this port", other.record.id), "choose another port, or remove that container"));
         }
     }
-    Attachment::plan(id, root.join(id).join(state::NETWORK), List::read(file.as_deref())?, ports.clone()).map(Some)
+    Ok(())
+}
+
+fn allowed(release: &Release, network: &NetworkChoice) -> Result<(), Failure> {
+    let asked = match network {
+        NetworkChoice::None => Network::None,
+        NetworkChoice::Loopback => Network::Loopback,
+        // What it reaches is what the host reaches.
+        NetworkChoice::Host | NetworkChoice::Bridge(_) => Network::Host,
+        NetworkChoice::Namespace(path) => Network::Path(path.clone()),
+    };
+    release.network(asked).map(drop).map_err(|failure| Failure { what: format!("--network {network}"), ..failure })
 }
 
 /// The description, with the network that was asked for or else the widest one that the manifest allows.
@@ -200,14 +225,7 @@ fn describe(options: &Run, root: &Path, id: &str, release: &Release, attachment:
         Network::Loopback => NetworkChoice::Loopback,
         Network::None => NetworkChoice::None,
     });
-    let asked = match &network {
-        NetworkChoice::None => Network::None,
-        NetworkChoice::Loopback => Network::Loopback,
-        // What it reaches is what the host reaches.
-        NetworkChoice::Host | NetworkChoice::Bridge(_) => Network::Host,
-        NetworkChoice::Namespace(path) => Network::Path(path.clone()),
-    };
-    release.network(asked).map_err(|failure| Failure { what: format!("--network {network}"), ..failure })?;
+    allowed(release, &network)?;
     if network == NetworkChoice::None {
         options.shape.annotation.push(format!("{}=1", launch::NO_LOOPBACK));
     }

@@ -19,9 +19,9 @@ pub const DEFAULT: &str = "/run/vkernel/containers";
 
 /// Characters of the ids that `vkernel run` makes.
 pub const ID_LENGTH: usize = 12;
-/// The file that the exit code is written to, in place: who waits has it open when the directory goes.
 /// Where its network namespace is mounted, if it has one that plugins joined to others.
 pub const NETWORK: &str = "network";
+/// The file that the exit code is written to, in place: who waits has it open when the directory goes.
 pub const EXIT: &str = "exit";
 /// What directories are called while they are made or removed; the number of the process follows.
 const HALF: &str = ".half-";
@@ -253,7 +253,7 @@ impl Entry {
         }
     }
 
-    /// Ends whatever is left of it: its first process, and with that everything in its pid namespace, its control group, and its place in a network.
+    /// Ends whatever is left of it: its first process, and with that everything in its pid namespace, its control group, and its place in a network, which is tried again as long as the record has it.
     pub fn destroy(&mut self) {
         if let Some(init) = self.record.init.open() {
             let _ = self.record.cgroup.is_frozen().then(|| self.record.cgroup.freeze(false));
@@ -263,8 +263,10 @@ impl Entry {
         }
         self.record.cgroup.kill();
         self.record.cgroup.remove();
-        for failure in self.record.attachment.take().iter().flat_map(Attachment::detach) {
-            eprintln!("vkernel: warning: {failure}");
+        let failures = self.record.attachment.as_ref().map(Attachment::detach).unwrap_or_default();
+        failures.iter().for_each(|failure| eprintln!("vkernel: warning: {failure}"));
+        if failures.is_empty() {
+            self.record.attachment = None;
         }
     }
 }
@@ -288,9 +290,14 @@ pub fn sweep(root: &Path) {
     }
     for mut entry in all(root) {
         let r = &entry.record;
-        if r.forget && !r.supervisor.is_alive() && !r.init.is_alive() && r.supervisor != Process::default() {
+        let (forget, attached) = (r.forget, r.attachment.is_some());
+        if (forget || attached) && !r.supervisor.is_alive() && !r.init.is_alive() && r.supervisor != Process::default() {
             entry.destroy();
-            entry.remove();
+            match (forget, entry.record.attachment.is_some()) {
+                (true, false) => entry.remove(),
+                (false, false) => entry.save_if_there(),
+                (_, true) => {}
+            }
         }
     }
 }

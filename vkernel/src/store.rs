@@ -115,21 +115,6 @@ impl Store {
         kind.is_ok_and(|kind| LOCAL.contains(&kind))
     }
 
-    /// Refuses a guest that gets to write the store: it would decide what the next container runs.
-    pub fn out_of_reach(&self, written: &[PathBuf]) -> Result<(), Failure> {
-        let place = |path: &Path| fs::canonicalize(path).map_err(failure("read", path));
-        let store = place(&self.dir)?;
-        for tree in written {
-            let within = place(tree)?;
-            // A part of the store in the guest's hands is as bad as all of it.
-            if store.starts_with(&within) || within.starts_with(&store) {
-                let why = format!("the store {} would be the guest's to write", self.dir.display());
-                return Err(Failure::new(format!("mount {}", tree.display()), why, "mount it read-only, or choose a store elsewhere with --store DIR"));
-            }
-        }
-        Ok(())
-    }
-
     /// A file made of an admitted release, the same for every run: opened if it is here, written by `fill` otherwise. `None` if it cannot be kept.
     pub fn derived(&self, manifest: &Digest, name: &str, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Option<File> {
         let path = self.of(manifest, name);
@@ -244,20 +229,6 @@ mod tests {
         assert!(refused.to_string().contains("its digest is"), "{refused}");
         fs::write(&source, b"code").unwrap();
         store.admit(&set, &[item]).unwrap();
-        fs::remove_dir_all(&dir).unwrap();
-    }
-
-    #[test]
-    fn no_guest_gets_to_write_the_store() {
-        let dir = std::env::temp_dir().join(format!("vkernel-store-still-{}", std::process::id()));
-        fs::create_dir_all(dir.join("image")).unwrap();
-        let store = Store::open(&dir.join("store")).unwrap();
-        let refused = |trees: &[&str]| store.out_of_reach(&trees.iter().map(|t| dir.join(t)).collect::<Vec<_>>()).is_err();
-        assert!(!refused(&["image"]) && !refused(&[]));
-        assert!(refused(&["image", ""]), "the store is part of the tree the guest writes");
-        fs::create_dir_all(dir.join("store/part")).unwrap();
-        assert!(refused(&["store/part"]), "the guest writes a part of the store");
-        assert!(refused(&["gone"]), "a tree that cannot be looked at");
         fs::remove_dir_all(&dir).unwrap();
     }
 

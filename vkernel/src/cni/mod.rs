@@ -6,6 +6,7 @@
 mod plugin;
 mod ports;
 
+pub use plugin::DIRECTORIES;
 pub use ports::Port;
 
 use crate::failure::Failure;
@@ -65,9 +66,7 @@ impl List {
             Err(e) => return Err(failure(e.to_string())),
             Ok(text) => serde_json::from_str(&text).map_err(|e| failure(e.to_string()))?,
         };
-        // Every part of it becomes part of a path.
-        let is_name = |name: &str| !name.is_empty() && !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-        match std::iter::once(&list.name).chain(list.plugins.iter().map(|p| &p.kind)).find(|name| !is_name(name)) {
+        match std::iter::once(&list.name).chain(list.plugins.iter().map(|p| &p.kind)).find(|name| !plugin::is_name(name)) {
             Some(name) => Err(failure(format!("{name:?} is no name"))),
             None if list.plugins.is_empty() => Err(failure("it has no plugins".into())),
             None => Ok(list),
@@ -94,13 +93,16 @@ impl Attachment {
                 "add {\"type\": \"portmap\", \"capabilities\": {\"portMappings\": true}}",
             ));
         }
+        if let Some((port, _)) = ports.iter().enumerate().map(|(i, port)| (port, &ports[..i])).find(|(port, before)| before.iter().any(|other| port.collides(other))) {
+            return Err(Failure::new(format!("--publish {port}"), "stands twice", "publish each port of the host once"));
+        }
         ports.iter().try_for_each(Port::must_be_free)?;
         Ok(Self { container: container.to_owned(), namespace, list, ports, result: Value::Null })
     }
 
-    /// Makes the namespace and runs all plugins on it. What the first ones have made stays if a later one fails, until `detach`.
-    pub fn attach(&mut self) -> Result<(), Failure> {
-        namespaces::mount_network(&self.namespace)?;
+    /// Makes the namespace (`every_port`: also those below 1024 may be bound) and runs all plugins on it. What the first ones have made stays if a later one fails, until `detach`.
+    pub fn attach(&mut self, every_port: bool) -> Result<(), Failure> {
+        namespaces::mount_network(&self.namespace, every_port)?;
         for plugin in &self.list.plugins {
             let call = Call { command: "ADD", container: &self.container, namespace: Some(&self.namespace), program: self.list.program(plugin)? };
             let failure = |why: String| Failure::new(format!("network {}: {}", self.list.name, plugin.kind), why, "see the plugin's documentation, or use another --network");
@@ -109,7 +111,7 @@ impl Attachment {
         Ok(())
     }
 
-    /// Undoes it, from the last plugin to the first; may be called for what was attached in part, and twice. Gives what went wrong: the rest is undone all the same.
+    /// Undoes it, from the last plugin to the first; may be called for what was attached in part, and again. Gives what went wrong: the rest is undone all the same, and the namespace stays for another try.
     pub fn detach(&self) -> Vec<Failure> {
         let namespace = namespaces::is_mounted(&self.namespace).then_some(self.namespace.as_path());
         let undo = |plugin: &Plugin| {
@@ -117,14 +119,17 @@ impl Attachment {
             let failure = |why: String| Failure::new(format!("leave network {}: {}", self.list.name, plugin.kind), why, "");
             call.run(&self.configuration(plugin)?).map(drop).map_err(failure)
         };
-        let failures = self.list.plugins.iter().rev().filter_map(|plugin| undo(plugin).err()).collect();
-        namespaces::unmount(&self.namespace);
+        let failures: Vec<_> = self.list.plugins.iter().rev().filter_map(|plugin| undo(plugin).err()).collect();
+        if failures.is_empty() {
+            namespaces::unmount(&self.namespace);
+        }
         failures
     }
 
     /// The configuration of one plugin, with what was said before it.
     fn configuration(&self, plugin: &Plugin) -> Result<Value, Failure> {
         let mut value = serde_json::to_value(plugin).map_err(|e| Failure::new("network", e, ""))?;
+        value.as_object_mut().expect("a structure is one").remove("capabilities");
         value["cniVersion"] = json!(self.list.version);
         value["name"] = json!(self.list.name);
         if !self.result.is_null() {

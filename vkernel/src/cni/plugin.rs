@@ -2,21 +2,32 @@
 //!
 //! The fact a newcomer gets wrong: a plugin's error is on standard *output*, and some say nothing at all when they have done their work.
 
+use crate::child;
 use serde_json::Value;
-use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// Where distributions and Kubernetes keep plugins.
-pub(super) const DIRECTORIES: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
+pub const DIRECTORIES: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
 /// The container's interface.
 const INTERFACE: &str = "eth0";
+/// Longer than what waits for a firewall's lock, or for an address by DHCP.
+const LIMIT: Duration = Duration::from_secs(60);
 /// What plugins call: iptables, sysctl.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The program of a name that is no path: it may come from a record.
 pub(super) fn find(name: &str) -> Option<PathBuf> {
+    if !is_name(name) {
+        return None;
+    }
     DIRECTORIES.iter().map(|d| Path::new(d).join(name)).find(|p| p.is_file())
+}
+
+/// Of a plugin or a network: it becomes part of a path.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 
 /// What a plugin is told beside its configuration.
@@ -40,20 +51,13 @@ impl Call<'_> {
             .env("CNI_IFNAME", INTERFACE)
             .env("CNI_PATH", DIRECTORIES.join(":"));
         command.env("CNI_NETNS", self.namespace.unwrap_or(Path::new("")));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A supervisor's blocked signals are not the plugin's.
-        // SAFETY: one system call, safe after fork.
-        unsafe { command.pre_exec(|| nix::sys::signal::SigSet::empty().thread_set_mask().map_err(Into::into)) };
-        let mut child = command.spawn().map_err(|e| e.to_string())?;
-        // Smaller than a pipe; who ends without reading it says why.
-        let _ = child.stdin.take().expect("it is a pipe").write_all(configuration.to_string().as_bytes());
-        let out = child.wait_with_output().map_err(|e| e.to_string())?;
-        let said: Option<Value> = serde_json::from_slice(&out.stdout).ok();
+        let out = child::run(command.stdout(Stdio::piped()), configuration.to_string().as_bytes(), Some(LIMIT))?;
+        let said: Option<Value> = serde_json::from_slice(&out.said).ok();
         if out.status.success() {
             return Ok(said.unwrap_or_else(|| configuration["prevResult"].clone()));
         }
         let word = |key: &str| said.as_ref().and_then(|v| v[key].as_str()).unwrap_or_default().to_owned();
-        let told = [word("msg"), word("details"), String::from_utf8_lossy(&out.stderr).trim().to_owned()];
+        let told = [word("msg"), word("details"), String::from_utf8_lossy(&out.errors).trim().to_owned()];
         let told: Vec<String> = told.into_iter().filter(|t| !t.is_empty()).collect();
         Err(if told.is_empty() { out.status.to_string() } else { told.join(": ") })
     }
@@ -84,6 +88,12 @@ mod tests {
         let said = call(echo, &json!({"name": "n"})).unwrap();
         assert_eq!(said, json!({"told": "ADD c1 /proc/1/ns/net eth0", "in": {"name": "n"}}));
         assert_eq!(call("cat > /dev/null", &json!({"prevResult": {"x": 1}})).unwrap(), json!({"x": 1}));
+    }
+
+    #[test]
+    fn a_name_is_no_path() {
+        assert!(is_name("host-local") && is_name("ptp_2.1"));
+        assert!(["/bin/true", "../../bin/true", "..", "", "a/b"].iter().all(|name| !is_name(name) && find(name).is_none()));
     }
 
     #[test]

@@ -64,7 +64,8 @@ impl fmt::Display for Port {
 impl Port {
     /// Whether both would take the same port of the host.
     pub fn collides(&self, other: &Self) -> bool {
-        let same_address = self.host_ip == other.host_ip || self.host_ip.is_empty() || other.host_ip.is_empty();
+        let every = |port: &Self| port.host_ip.is_empty() || port.host_ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+        let same_address = self.host_ip == other.host_ip || every(self) || every(other);
         self.host_port == other.host_port && self.protocol == other.protocol && same_address
     }
 
@@ -105,7 +106,7 @@ mod tests {
         drop(taken);
         port.must_be_free().unwrap();
         let p = |t: &str| t.parse::<Port>().unwrap();
-        assert!(p("80").collides(&p("127.0.0.1:80:9")) && p("80").collides(&p("80:81")));
+        assert!(p("80").collides(&p("127.0.0.1:80:9")) && p("80").collides(&p("80:81")) && p("0.0.0.0:80:80").collides(&p("127.0.0.1:80:9")));
         assert!(!p("80").collides(&p("80/udp")) && !p("127.0.0.1:80:80").collides(&p("127.0.0.2:80:80")) && !p("80").collides(&p("81:80")));
     }
 }

@@ -2,6 +2,7 @@
 //! description means is the container's side. The fact a newcomer gets wrong: nothing here looks into the container; names of users were numbers before a process exists.
 
 mod limits;
+mod names;
 mod volumes;
 
 pub use limits::{bytes, signal};
@@ -58,7 +59,7 @@ pub fn spec(options: &Run, root: &Path, id: &str, network: Option<&Path>) -> Res
     if shape.read_only {
         mounts.extend(["/run", "/tmp", "/var/tmp"].iter().filter(|d| has_directory(root, d)).map(|d| json!({"destination": d, "type": "tmpfs", "source": "tmpfs", "options": []})));
     }
-    mounts.extend(name_servers(shape, root));
+    mounts.extend(names::mount(shape, root));
     mounts.extend(volumes::mounts(shape)?);
     built(json!({
         "ociVersion": VERSION,
@@ -117,21 +118,6 @@ fn furniture(root: &Path) -> Vec<Value> {
     ];
     let there = |m: &Value| m["destination"].as_str().and_then(|d| d[1..].split('/').next()).is_some_and(|top| top == "proc" || has_directory(root, top));
     all.into_iter().filter(there).collect()
-}
-
-/// Who tells addresses in a network of the container's own: the host's name servers, if they are reached from there. A resolver of the host's that listens to its loopback is not; systemd's says elsewhere whom it asks.
-fn name_servers(shape: &Shape, root: &Path) -> Option<Value> {
-    const FILE: &str = "/etc/resolv.conf";
-    if !matches!(shape.network, Some(NetworkChoice::Bridge(_))) || !has_directory(root, "/etc") {
-        return None;
-    }
-    let is_reached = |path: &&&str| {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let servers = text.lines().filter_map(|l| l.strip_prefix("nameserver")).filter_map(|s| s.trim().parse::<std::net::IpAddr>().ok());
-        servers.into_iter().any(|server| !server.is_loopback())
-    };
-    let source = [FILE, "/run/systemd/resolve/resolv.conf"].iter().find(is_reached).copied()?;
-    Some(json!({"destination": FILE, "type": "bind", "source": source, "options": ["bind", "ro"]}))
 }
 
 /// Set in the order of podman: defaults, files, options; HOME is the user's unless it was set.

@@ -178,7 +178,7 @@ impl Scanner<'_> {
         self.closure(content, Role::Included)
     }
 
-    /// Libraries that objects name to open them while they run, and what those name. Whether they will is not known: what cannot be used is left out.
+    /// Libraries that objects name to open them while they run, and what those name. Whether they will is not known: what cannot be used is noted.
     fn opened(&mut self) -> Result<(), ScanError> {
         let mut asked = BTreeSet::new();
         loop {
@@ -188,8 +188,11 @@ impl Scanner<'_> {
             }
             for object in new.iter().map(|digest| &self.found.objects[digest]).flat_map(|o| self.named(o)).collect::<BTreeSet<_>>() {
                 let content = self.rootfs.read(&object)?;
-                if let Err(ScanError::Rootfs(e)) = self.closure(content, Role::Library) {
-                    return Err(e.into());
+                let (path, digest) = (content.path.clone(), Digest::blake3(&content.bytes));
+                match self.closure(content, Role::Library) {
+                    Ok(()) => {}
+                    Err(ScanError::Rootfs(e)) => return Err(e.into()),
+                    Err(e) => self.found.omitted.push(Omitted { path, digest, reason: e.to_string() }),
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Libraries that an object names in its data, to open them while it runs: libc opens libgcc_s.so.1 for the first thread that ends by pthread_exit or is cancelled, and ends the program without it.
 //!
-//! Owns what counts as such a name. The fact a newcomer gets wrong: nothing is lost by a name too many but the time to lift a library, since only what is in the image can be meant; names that are put together while a
-//! program runs (plugins, name services) are not found here, and have to be included by hand.
+//! Owns what counts as such a name. The fact a newcomer gets wrong: names that are put together while a program runs (plugins, name services) are not found here, and have to be included by hand. A name too many costs the
+//! time to lift a library of the image, and lets programs map it.
 
 use super::elf::Load;
 use std::collections::BTreeSet;
@@ -18,7 +18,8 @@ pub(super) fn names(bytes: &[u8], loads: &[Load]) -> BTreeSet<String> {
 
 /// The text around a mark, from one NUL to the next.
 fn name(data: &[u8], at: usize) -> Option<String> {
-    let start = data[..at].iter().rposition(|b| *b == 0).map_or(0, |nul| nul + 1);
+    let begin = at.saturating_sub(LONGEST);
+    let start = data[begin..at].iter().rposition(|b| *b == 0).map_or(begin, |nul| begin + nul + 1);
     let length = data[at..].iter().take(LONGEST).position(|b| *b == 0)?;
     let text = data.get(start..at + length).filter(|t| t.len() <= LONGEST && t.starts_with(b"lib"))?;
     let (stem, version) = (&text[..at - start], &text[at - start + MARK.len()..]);
