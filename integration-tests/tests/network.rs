@@ -149,12 +149,18 @@ NETWORK=none run -- /usr/bin/true
 echo "$(leases) addresses, $(rules) rules, $(mounted) mounts"
 vk rm web
 # A plugin that fails in the middle: what the first ones made goes, too.
-sed -i 's/"firewall"/"vlan"/' "$1/net.conflist"
-run -p 8080:80 -- /usr/bin/true 2>&1 | grep -c '^vkernel: network test: vlan'
+sed -i 's/"type":"firewall"/"type":"tuning","sysctl":{"net.core.none":"1"}/' NET
+run -p 8080:80 -- /usr/bin/true 2>&1 | grep -c '^vkernel: network test: tuning'
+echo "$(leases) addresses, $(rules) rules; $(vk ps --all --quiet | wc -l) containers"
+# One that cannot undo what it did is asked again, as long as the record is there.
+sed -i 's/"type":"tuning"/"type":"vlan"/' NET
+run -p 8080:80 -- /usr/bin/true 2>&1 | grep -c '^vkernel: warning: leave network test: vlan'
+NETWORK=none run -- /usr/bin/true 2>&1 | grep -c '^vkernel: warning: leave network test: vlan'
+vk rm $(vk ps --all --quiet) 2> /dev/null
 echo "$(leases) addresses, $(rules) rules; $(vk ps --all --quiet | wc -l) containers"
 "#;
-    let script = script.replace("$1/net.conflist", &host.path("net.conflist").to_string_lossy());
-    host.says(&script, "0 addresses, 0 rules\n0 addresses, 0 rules, 0 mounts\n1\n0 addresses, 0 rules; 0 containers\n");
+    let script = script.replace("NET\n", &format!("{}\n", host.path("net.conflist").display()));
+    host.says(&script, "0 addresses, 0 rules\n0 addresses, 0 rules, 0 mounts\n1\n0 addresses, 0 rules; 0 containers\n1\n1\n0 addresses, 0 rules; 0 containers\n");
 }
 
 #[test]
