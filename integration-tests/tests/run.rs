@@ -3,6 +3,9 @@
 use integration_tests::{Running, Setup, finish, show, twin};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -21,6 +24,25 @@ fn the_three_streams_are_the_callers() {
     let mut err = String::new();
     run.child.stderr.take().expect("piped").read_to_string(&mut err).expect("text");
     assert_eq!((err.as_str(), run.wait()), ("err\n", 42));
+}
+
+/// journald files a line under the process that wrote it, and a guest's is in no unit: `journalctl --unit` had no line of a container that was a unit.
+#[test]
+fn output_to_the_journal_is_written_by_vkernel_for_the_guest() {
+    let output_is = |off: u64| {
+        let (mut ours, theirs) = UnixStream::pair().expect("two sockets");
+        let theirs = OwnedFd::from(theirs);
+        let known = std::fs::File::from(theirs.try_clone().expect("a duplicate")).metadata().expect("it is open");
+        let mut run = bash("if [ -p /dev/stdout ]; then echo a pipe; elif [ -S /dev/stdout ]; then echo the socket; fi");
+        run.env("JOURNAL_STREAM", format!("{}:{}", known.dev(), known.ino() + off)).stdout(theirs);
+        let mut child = run.spawn().expect("it starts");
+        drop(run);
+        let mut text = String::new();
+        ours.read_to_string(&mut text).expect("text");
+        assert!(child.wait().expect("our child").success());
+        text
+    };
+    assert_eq!((output_is(0).as_str(), output_is(1).as_str()), ("a pipe\n", "the socket\n"));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use crate::failure::Failure;
 use crate::limits::{Version, writes};
 use crate::mounts::{self, LOCKED, Mounted};
+use crate::scope::{self, Scope};
 use nix::mount::MsFlags;
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,11 @@ fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
     found
 }
 
+/// Where the version 2 hierarchy is mounted.
+pub fn version_2() -> Option<PathBuf> {
+    of_host().into_iter().find(|h| h.version == Version::V2).map(|h| h.at)
+}
+
 fn of_host() -> Vec<Hierarchy> {
     hierarchies(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
 }
@@ -65,14 +71,13 @@ fn of_host() -> Vec<Hierarchy> {
 pub struct Cgroup(Vec<PathBuf>);
 
 impl Cgroup {
-    /// Where a description's `cgroupsPath` lies in every hierarchy. The systemd form `slice:prefix:name` becomes the path systemd would use; systemd itself is not asked.
+    /// Where a description's `cgroupsPath` lies in every hierarchy. The systemd form `slice:prefix:name` is a group in that scope, or, where systemd does not run, its path.
     pub fn path(described: Option<&Path>, id: &str) -> PathBuf {
         let Some(described) = described.map(|p| p.to_string_lossy().into_owned()).filter(|p| !p.is_empty()) else {
             return Path::new(DEFAULT_PARENT).join(id);
         };
-        if let [slice, prefix, name] = described.split(':').collect::<Vec<_>>()[..] {
-            let scope = if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
-            return slices(if slice.is_empty() { "system.slice" } else { slice }).join(scope);
+        if let Some(scope) = Scope::described(&described) {
+            return if scope::is_systemds() { scope.path().join(scope::INNER) } else { scope.path() };
         }
         Path::new(&described).components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect()
     }
@@ -230,7 +235,7 @@ impl Cgroup {
         }
     }
 
-    /// Removes the directories, waiting for the last process to be gone; the parent of default groups goes with the last of them.
+    /// Removes the directories, waiting for the last process to be gone; the parent of default groups goes with the last of them, a scope with its container.
     pub fn remove(&self) {
         let limit = Instant::now() + Duration::from_secs(2);
         for dir in &self.0 {
@@ -241,7 +246,8 @@ impl Cgroup {
                 self.kill();
                 std::thread::sleep(Duration::from_millis(1));
             }
-            if let Some(parent) = dir.parent().filter(|p| p.ends_with(DEFAULT_PARENT)) {
+            // A scope goes with its last process anyway, but a moment later.
+            if let Some(parent) = dir.parent().filter(|p| p.ends_with(DEFAULT_PARENT) || scope::is_inner(dir)) {
                 let _ = fs::remove_dir(parent);
             }
         }
@@ -251,13 +257,6 @@ impl Cgroup {
 fn is_populated(group: &Path) -> bool {
     let read = |file: &str| fs::read_to_string(group.join(file)).unwrap_or_default();
     !read("cgroup.procs").is_empty() || read("cgroup.events").contains("populated 1")
-}
-
-/// Where systemd keeps a slice: `a-b.slice` is below `a.slice`. What is no slice's name is taken as it stands.
-fn slices(name: &str) -> PathBuf {
-    let Some(parts) = name.strip_suffix(".slice").filter(|n| !n.split('-').any(str::is_empty)) else { return name.into() };
-    let ends = parts.match_indices('-').map(|(at, _)| at).chain([parts.len()]);
-    ends.map(|end| format!("{}.slice", &parts[..end])).collect()
 }
 
 impl Hierarchy {
@@ -341,8 +340,7 @@ mod tests {
         let path = |p: &str| Cgroup::path(Some(Path::new(p)), "id").to_string_lossy().into_owned();
         assert_eq!(path("/libpod_parent/libpod-1"), "libpod_parent/libpod-1");
         assert_eq!(path("../../x"), "x");
-        assert_eq!(path("machine.slice:libpod:7f"), "machine.slice/libpod-7f.scope");
-        assert_eq!(path("kubepods-burstable-pod7.slice:cri:7f"), "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod7.slice/cri-7f.scope");
+        assert!(path("machine.slice:libpod:7f").starts_with("machine.slice/libpod-7f.scope"));
         assert_eq!(Cgroup::path(None, "id"), Path::new("vkernel/id"));
     }
 

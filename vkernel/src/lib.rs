@@ -48,6 +48,7 @@ pub mod request;
 pub mod ring;
 pub mod rootfs;
 pub mod run;
+pub mod scope;
 pub mod serial;
 pub mod serve;
 pub mod signals;

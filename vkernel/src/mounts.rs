@@ -205,14 +205,14 @@ pub fn map_owners(tree: &OwnedFd, user_namespace: BorrowedFd<'_>) -> Result<(), 
     sys::set_tree(tree.as_fd(), &attributes).map_err(|e| Failure::new("map the image's owners", e, "keep the image on ext4, xfs, btrfs or tmpfs, or run without --uidmap"))
 }
 
-/// Covers a place so that nothing of it can be read: a device for files, an empty directory for directories. What is not there needs no cover.
-pub fn mask(root: BorrowedFd<'_>, path: &str, null: &OwnedFd) -> Result<(), Failure> {
+/// Covers a place so that nothing of it can be read: a device for files, an empty directory for directories. What is not there needs no cover. `/dev` is still the host's.
+pub fn mask(root: BorrowedFd<'_>, path: &str) -> Result<(), Failure> {
     let Some(place) = there(root, path)? else { return Ok(()) };
     if std::fs::metadata(path_of(&place)).is_ok_and(|m| m.is_dir()) {
         return file_system("tmpfs", place.as_fd(), "masked", LOCKED | MsFlags::MS_RDONLY, "size=0,mode=0755", Path::new(path));
     }
-    let copy = sys::clone_tree(null.as_fd(), c"", false).map_err(|e| Failure::new(format!("mask {path}"), e, "see `vkernel check`"))?;
-    attach(&copy, place.as_fd(), LOCKED, true, Path::new(path))
+    // One each, of the host's: a detached tree cannot be copied before Linux 6.15 (EINVAL).
+    attach(&detached(Path::new("/dev/null"), false)?, place.as_fd(), LOCKED, true, Path::new(path))
 }
 
 /// Makes a place and everything mounted below it read-only.

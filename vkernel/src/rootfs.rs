@@ -75,7 +75,6 @@ pub fn enter(spec: &Spec, layout: &Layout, owners: &Owners, user_namespace: Borr
     let image = image(layout, owners, user_namespace)?;
     let mut below = mounts::path_of(&image);
     let plans = spec.mounts().iter().flatten().map(|m| Plan::new(m, owners)).collect::<Result<Vec<_>, _>>()?;
-    let null = mounts::detached(Path::new("/dev/null"), false)?;
     let nodes = devices::of_host()?;
     // Not nodev: devices of the description are made here, and bound from here.
     mount(Some("vkernel"), STAGE, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, Some("mode=0755")).map_err(failure("tmpfs", STAGE))?;
@@ -113,7 +112,7 @@ pub fn enter(spec: &Spec, layout: &Layout, owners: &Owners, user_namespace: Borr
     if let Some(plan) = plans.iter().find(|p| p.dresses_dev()) {
         plan.restore_times(root.as_fd())?;
     }
-    cover(spec, root.as_fd(), &null)?;
+    cover(spec, root.as_fd())?;
     if spec.root().as_ref().is_some_and(|r| r.readonly() == Some(true)) {
         let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | LOCKED;
         mount(none(), ".", none(), flags, none()).map_err(failure("read-only", "/"))?;
@@ -136,13 +135,13 @@ fn demand_procfs(root: BorrowedFd<'_>) -> Result<(), Failure> {
 }
 
 /// Masked and read-only paths of the description.
-fn cover(spec: &Spec, root: BorrowedFd<'_>, null: &OwnedFd) -> Result<(), Failure> {
+fn cover(spec: &Spec, root: BorrowedFd<'_>) -> Result<(), Failure> {
     let Some(linux) = spec.linux() else { return Ok(()) };
     for path in linux.readonly_paths().iter().flatten() {
         mounts::read_only(root, path)?;
     }
     for path in linux.masked_paths().iter().flatten() {
-        mounts::mask(root, path, null)?;
+        mounts::mask(root, path)?;
     }
     Ok(())
 }

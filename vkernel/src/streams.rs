@@ -1,6 +1,6 @@
 //! The caller's standard streams that are files of the host: what a guest may do to them beyond reading and writing.
 //!
-//! Owns two things: what is read is opened once more through a mount of its own that is read-only, and what is written goes through a pipe. The fact a newcomer gets wrong: a descriptor is more than its mode says. Its link in
+//! Owns two things: what is read is opened once more through a mount of its own that is read-only, and what is written goes through a pipe, as does output to systemd's journal. The fact a newcomer gets wrong: a descriptor is more than its mode says. Its link in
 //! /proc opens the file again, also for writing, and fchmod(2) and fchown(2) take any descriptor, if the guest's root is the file's owner by number: a log could become a set-id program, and /dev/null nobody's.
 
 use crate::failure::Failure;
@@ -87,7 +87,12 @@ fn put(file: BorrowedFd<'_>, number: usize) -> Result<(), Failure> {
     if unsafe { libc::dup2(file.as_raw_fd(), number as i32) } < 0 { Err(failure(number, std::io::Error::last_os_error())) } else { Ok(()) }
 }
 
-/// Files of the host that a guest is to write, or cannot be given to read: from `divert` on the process's own streams are pipes, which a container that is started now inherits; from `pump` on they are the files again.
+/// Whether a unit's output goes to systemd's journal (JOURNAL_STREAM, systemd.exec(5)). What a guest wrote there itself would be filed under its own process, which is in no unit: `journalctl --unit` would not have it.
+fn is_journals(stream: &libc::stat, told: Option<&str>) -> bool {
+    stream.st_mode & libc::S_IFMT == libc::S_IFSOCK && told.is_some_and(|t| t == format!("{}:{}", stream.st_dev, stream.st_ino))
+}
+
+/// Files of the host that a guest is to write, or cannot be given to read, and the journal: from `divert` on the process's own streams are pipes, which a container that is started now inherits; from `pump` on they are the files again.
 #[derive(Default)]
 pub struct Diverted {
     output: Vec<Way>,
@@ -113,7 +118,7 @@ impl Diverted {
         let mut ways: Vec<(Way, (u64, u64))> = Vec::new();
         for number in [1, 2] {
             let Ok(st) = sys::fstat(stream(number)) else { continue };
-            if st.st_mode & libc::S_IFMT != libc::S_IFREG {
+            if st.st_mode & libc::S_IFMT != libc::S_IFREG && !is_journals(&st, std::env::var("JOURNAL_STREAM").ok().as_deref()) {
                 continue;
             }
             let identity = (st.st_dev, st.st_ino);

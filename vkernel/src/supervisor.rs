@@ -20,6 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
 /// How long there is somebody to serve.
@@ -273,8 +274,14 @@ pub fn exit_code(pidfd: BorrowedFd<'_>) -> Result<Option<i32>, Failure> {
 /// The open file behind the request's first argument: the same open file description the worker holds.
 pub fn object(listener: &Listener, request: &Request) -> Result<OwnedFd, &'static str> {
     let target = open_target(request.pid).map_err(|_| "sender-gone")?;
-    let file = sys::pidfd_getfd(target.as_fd(), request.args[0] as i32).map_err(|_| "bad-descriptor")?;
+    let number = request.args[0] as i32;
+    let file = sys::pidfd_getfd(target.as_fd(), number).or_else(|_| of_thread(request.pid, number)).map_err(|_| "bad-descriptor")?;
     if listener.still_waits(request) { Ok(file) } else { Err("sender-gone") }
+}
+
+/// The same file by procfs: before Linux 6.9 a process whose first thread has ended gives its other threads' descriptors to nobody by pidfd. Opening a path does nothing to what lies there.
+fn of_thread(tid: u32, number: i32) -> std::io::Result<OwnedFd> {
+    std::fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(format!("/proc/{tid}/fd/{number}")).map(OwnedFd::from)
 }
 
 /// A pidfd for a thread (Linux ≥ 6.9), or for the thread's group leader.

@@ -101,7 +101,7 @@ pub fn read_memory(pid: u32, addr: u64, max: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// `open_tree(2)`: a detached copy of the mount at `path` (with all mounts below it if `recursive`), that nobody sees until it is attached.
+/// `open_tree(2)`: a detached copy of the mount at `path` (with all mounts below it if `recursive`), that nobody sees until it is attached. Of a mount of this namespace: before Linux 6.15 not of another detached copy (EINVAL).
 pub fn clone_tree(at: BorrowedFd<'_>, path: &CStr, recursive: bool) -> io::Result<OwnedFd> {
     let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as u32 | if recursive { libc::AT_RECURSIVE as u32 } else { 0 };
     // SAFETY: `path` is NUL-terminated.

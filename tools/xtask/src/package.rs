@@ -4,6 +4,7 @@
 //! `recompiler-build`. The fact a newcomer gets wrong: there are two packages, because the one with the compiler has another licence, and a host that runs releases needs no compiler.
 
 use crate::process::{self, emptied, output, root, run, say, work};
+use crate::setup::Binaries;
 use crate::{rootfs, setup};
 use anyhow::{Context, ensure};
 use std::fs;
@@ -11,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Crate and package.
-const PACKAGES: [(&str, &str); 2] = [("vkernel", "vkernel"), ("recompiler-build", "vkernel-build")];
+const PACKAGES: [(&str, &str); 2] = [HOSTS, ("recompiler-build", "vkernel-build")];
+/// All that a host needs.
+pub(crate) const HOSTS: (&str, &str) = ("vkernel", "vkernel");
 
 /// What a host has of an installed package, at least.
 const INSTALLED: &[&str] = &[
@@ -30,7 +33,14 @@ const UNITS: [&str; 2] = ["vkernel.service", "vkernel.socket"];
 const BUILD_INSTALLED: &[&str] = &["/usr/bin/recompiler-build", "/usr/share/man/man1/recompiler-build.1.gz", "/usr/share/bash-completion/completions/recompiler-build"];
 
 pub(crate) fn run_all() -> anyhow::Result<()> {
-    let binaries = setup::binaries()?;
+    let made = build(&setup::binaries()?, &PACKAGES)?;
+    check(&made)?;
+    made.iter().for_each(|deb| println!("{}", deb.display()));
+    Ok(())
+}
+
+/// Makes these packages of these binaries.
+pub(crate) fn build(binaries: &Binaries, packages: &[(&str, &str)]) -> anyhow::Result<Vec<PathBuf>> {
     let dir = work().join("package");
     emptied(&dir)?;
     say("completions, changelog, licence");
@@ -45,7 +55,7 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     fs::write(dir.join("licence-of-the-compiler"), licence()?)?;
     let tool = cargo_deb()?;
     let mut made = Vec::new();
-    for (krate, package) in PACKAGES {
+    for (krate, package) in packages {
         say(&format!("package {package}"));
         let mut deb = Command::new(&tool);
         // Built already, each apart from the others.
@@ -53,9 +63,7 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
         process::run(&mut deb)?;
         made.push(newest(&dir, &format!("{package}_"))?);
     }
-    check(&made)?;
-    made.iter().for_each(|deb| println!("{}", deb.display()));
-    Ok(())
+    Ok(made)
 }
 
 fn newest(dir: &Path, prefix: &str) -> anyhow::Result<PathBuf> {

@@ -52,8 +52,20 @@ pub(crate) fn programs() -> anyhow::Result<PathBuf> {
 
 /// Debian 12 with what our own packages depend on.
 pub(crate) fn for_packages() -> anyhow::Result<PathBuf> {
-    made("packages-rootfs", "a Debian 12 root filesystem to install packages in", &[BASE, &["libseccomp2", "libffi8", "zlib1g", "libzstd1"]].concat())
+    made("packages-rootfs", "a Debian 12 root filesystem to install packages in", &[BASE, DEPENDED_UPON].concat())
 }
+
+/// Debian 12 as a host of its own: its kernel, booted by its systemd, with the callers of OCI runtimes that it ships.
+pub(crate) fn bootable() -> anyhow::Result<PathBuf> {
+    made("boot-rootfs", "a Debian 12 that boots", &[BASE, BOOTS, DEPENDED_UPON].concat())
+}
+
+/// The kernel for virtual machines is the same as the other one, with fewer drivers.
+const BOOTS: &[&str] =
+    &["linux-image-cloud-amd64", "initramfs-tools", "zstd", "systemd-sysv", "dbus", "podman", "conmon", "crun", "containerd", "runc", "socat", "jq", "procps", "iproute2"];
+
+/// What our own packages depend on.
+const DEPENDED_UPON: &[&str] = &["libseccomp2", "libffi8", "zlib1g", "libzstd1"];
 
 fn made(name: &str, what: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
     let dir = work().join(name);

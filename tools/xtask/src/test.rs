@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Folder of the test programs inside the image.
-const IN_IMAGE: &str = "usr/local/lib/twins";
+pub(crate) const IN_IMAGE: &str = "usr/local/lib/twins";
 
 /// Packages of programs in Go, OCaml and Haskell, and the programs.
 const FOREIGN: [(&str, &str); 4] = [("age", "/usr/bin/age"), ("age", "/usr/bin/age-keygen"), ("unison-2.52", "/usr/bin/unison-2.52"), ("cpphs", "/usr/bin/cpphs")];
@@ -141,7 +141,8 @@ fn instructions(into: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn compile(source: &Path, into: &Path) -> anyhow::Result<()> {
+/// Compiles a test program; what is none is left alone.
+pub(crate) fn compile(source: &Path, into: &Path) -> anyhow::Result<()> {
     let name = source.file_stem().context("sources have names")?;
     let compiler = match source.extension().and_then(|e| e.to_str()) {
         Some("c") => "gcc",

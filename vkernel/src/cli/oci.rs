@@ -13,7 +13,7 @@ pub struct Runtime {
     /// How
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
     pub log_format: String,
-    /// Accepted and ignored: control groups are made without systemd, at the path that it would use
+    /// Accepted and ignored: a description whose control group is written as systemd's scope gets one where systemd runs
     #[arg(long, global = true, hide = true)]
     pub systemd_cgroup: bool,
     /// Accepted and ignored

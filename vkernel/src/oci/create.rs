@@ -15,6 +15,7 @@ use crate::keeper::{Keeper, quiet};
 use crate::launch::{self, Home, Launch, Manner};
 use crate::release::{Release, Source};
 use crate::rootfs::Layout;
+use crate::scope::{self, Scope};
 use crate::serve::{Kind, Running};
 use crate::signals::Signals;
 use crate::state::{self, Entry, Process, Record, Status};
@@ -91,11 +92,14 @@ fn made(options: &Create, root: &Path, bundle: Bundle, release: Release, entry: 
     let terminal = options.handed.console_socket.is_some();
     let daemon = Running::find(socket)?;
     let linux = bundle.spec.linux().as_ref();
-    let path = Cgroup::path(linux.and_then(|l| l.cgroups_path().as_deref()), &options.id);
+    let described = linux.and_then(|l| l.cgroups_path().as_deref());
+    let path = Cgroup::path(described, &options.id);
     // An empty one, too: whoever deletes its owner ends what is in it.
     if let Some(owner) = state::all(root).iter().find(|e| e.record.cgroup.is_at(&path)) {
         return Err(Failure::new(format!("control group {}", path.display()), format!("is that of container {}", owner.record.id), "delete that one first"));
     }
+    let scope = described.and_then(|p| Scope::described(&p.to_string_lossy())).filter(|_| scope::is_systemds());
+    let begun = scope.map(|scope| scope.begin()).transpose()?;
     let cgroup = Cgroup::make(&path, linux.and_then(|l| l.resources().as_ref()))?;
     let layout = Layout { root: bundle.rootfs, writable: true };
     entry.record.cgroup = cgroup.clone();
@@ -107,6 +111,8 @@ fn made(options: &Create, root: &Path, bundle: Bundle, release: Release, entry: 
     let mut launch = Launch::new(release, bundle.spec, home, &signals, manner)?;
     launch.container.session = if terminal { Session::Terminal } else { Session::Own };
     let started = launch.start(audit)?;
+    // Its first process is in the scope.
+    drop(begun);
     let pid = started.pid;
     entry.record.init = Process::of(pid);
     entry.record.status = Status::Created;

@@ -7,6 +7,7 @@ mod avx;
 mod bash;
 mod batch;
 pub(crate) mod blocks;
+mod boot;
 mod busybox;
 pub(crate) mod csmith;
 mod forked;
@@ -168,6 +169,11 @@ pub(crate) enum Suite {
         #[arg(long = "mode")]
         modes: Vec<String>,
     },
+    /// The package on a Debian 12 of its own: its kernel, systemd and podman, in a virtual machine (makes an image of 600 MB)
+    Boot {
+        /// Only these cases, behind those that install the package
+        cases: Vec<String>,
+    },
     /// The page of `recompiler-build report --html` in a browser (installs chromium: 124 MB)
     Report,
     /// Debian's programs, built twice by builders who share nothing but the image
@@ -210,6 +216,7 @@ impl Suite {
             Suite::Xz => xz::run()?.check(),
             Suite::Programs { cases, tier } => programs::run(&cases, &tier)?.check(),
             Suite::Adversary { cases, modes } => adversary::run(&cases, &modes),
+            Suite::Boot { cases } => boot::run(&cases),
             Suite::Report => report::run(),
             Suite::Reproducible => reproducible::run(),
             Suite::Signatures => signatures::run(),
