@@ -9,8 +9,8 @@ case_nothing_is_left_of_containers() {
 }
 
 case_the_journal_has_no_complaint() {
-    # Of the kernel: warnings, bad programs of filters, use of memory that is not there.
-    fails journalctl --dmesg --quiet --grep 'WARNING|BUG:|Oops|general protection|segfault'
+    # Of the kernel about itself: programs of twins fault on purpose.
+    fails journalctl --dmesg --quiet --grep 'WARNING|BUG:|Oops'
 }
 
 case_purged_packages_leave_nothing() {
