@@ -24,7 +24,7 @@ mkdir /tmp/run
 cd /tmp/run
 for case; do
     file=$(ls /home/suite/sqlite3/test/$case.test /home/suite/sqlite3/ext/*/$case.test /home/suite/sqlite3/ext/*/test/$case.test 2> /dev/null | head -n 1)
-    timeout --kill-after=5 200 /home/suite/sqlite3/testfixture $file > /tmp/printed 2>&1 < /dev/null
+    timeout --kill-after=5 600 /home/suite/sqlite3/testfixture $file > /tmp/printed 2>&1 < /dev/null
     result $case "exit $?" /tmp/printed
     sed -n "s,^\([^ ]*\)\.\.\. Ok$,$case/\1 Ok,p" /tmp/printed
     chmod -R u+rwx /tmp/run
