@@ -84,6 +84,7 @@ impl Host {
 /// A server in the container that says what it is told.
 const SERVE: &str = r#"
 serve() { run -d --name "$1" "${@:2}" -- /usr/local/lib/twins/echo_server tcp 80; }
+supervisor() { vk inspect web | sed -n 's/.*"supervisor": \([0-9]*\).*/\1/p'; }
 ask() { exec 3<>"/dev/tcp/$1/$2"; echo "$3" >&3; timeout 10 head -c "${#3}" <&3; echo; exec 3>&-; }
 reached() { for i in $(seq 100); do (exec 3<>"/dev/tcp/$1/$2") 2> /dev/null && return; sleep 0.05; done; echo "$1:$2 is not reached"; exit 1; }
 "#;
@@ -136,13 +137,13 @@ fn whoever_cleans_up_after_a_killed_supervisor_leaves_the_network() {
     let script = SERVE.to_owned()
         + r#"
 serve web -p 8080:80 > /dev/null
-kill -KILL "$(vk inspect web | sed -n 's/.*"supervisor": \([0-9]*\).*/\1/p')"
+kill -KILL "$(supervisor)"
 for i in $(seq 100); do [ "$(leases) $(rules)" = "0 0" ] && break; sleep 0.1; done
 echo "$(leases) addresses, $(rules) rules"
 vk rm web
 # Neither supervisor nor keeper: the next command.
 serve web -p 8080:80 > /dev/null
-supervisor=$(vk inspect web | sed -n 's/.*"supervisor": \([0-9]*\).*/\1/p')
+supervisor=$(supervisor)
 kill -KILL $(cat /proc/$supervisor/task/*/children) "$supervisor"
 for i in $(seq 100); do [ "$(vk ps --all | grep -c exit)" = 0 ] && [ "$(vk ps --quiet | wc -l)" = 0 ] && break; sleep 0.1; done
 NETWORK=none run -- /usr/bin/true

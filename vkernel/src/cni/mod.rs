@@ -81,12 +81,18 @@ impl List {
     }
 }
 
+impl Plugin {
+    /// Whether it is told of ports.
+    fn publishes(&self) -> bool {
+        self.capabilities.get("portMappings") == Some(&true)
+    }
+}
+
 impl Attachment {
     /// Nothing is done yet; what is missing is said now, while there is no container.
     pub fn plan(container: &str, namespace: PathBuf, list: List, ports: Vec<Port>) -> Result<Self, Failure> {
         list.plugins.iter().try_for_each(|p| list.program(p).map(drop))?;
-        let publishes = |p: &Plugin| p.capabilities.get("portMappings") == Some(&true);
-        if !ports.is_empty() && !list.plugins.iter().any(publishes) {
+        if !ports.is_empty() && !list.plugins.iter().any(Plugin::publishes) {
             return Err(Failure::new(
                 format!("network {}", list.name),
                 "none of its plugins publishes ports",
@@ -135,7 +141,7 @@ impl Attachment {
         if !self.result.is_null() {
             value["prevResult"] = self.result.clone();
         }
-        if plugin.capabilities.get("portMappings") == Some(&true) && !self.ports.is_empty() {
+        if plugin.publishes() && !self.ports.is_empty() {
             value["runtimeConfig"] = json!({"portMappings": self.ports});
         }
         Ok(value)

@@ -71,9 +71,7 @@ fn image() -> anyhow::Result<(PathBuf, Vec<String>)> {
         let files = if place.is_dir() { fs::read_dir(&place)?.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>()? } else { vec![place] };
         files.iter().try_for_each(|file| test::compile(file, &into))?;
     }
-    let mut twins = fs::read_dir(&into)?.map(|e| Ok(format!("/{}/{}", test::IN_IMAGE, e?.file_name().to_string_lossy()))).collect::<anyhow::Result<Vec<_>>>()?;
-    // pthread_exit opens it.
-    twins.push("/usr/lib/x86_64-linux-gnu/libgcc_s.so.1".to_owned());
+    let twins = fs::read_dir(&into)?.map(|e| Ok(format!("/{}/{}", test::IN_IMAGE, e?.file_name().to_string_lossy()))).collect::<anyhow::Result<Vec<_>>>()?;
     Ok((image, twins))
 }
 
