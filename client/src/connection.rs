@@ -75,6 +75,11 @@ impl Client {
         serde_json::from_slice(&line).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
     }
 
+    /// Whether more has come than was asked for so far: a descriptor that is polled does not tell.
+    pub fn has_more(&self) -> bool {
+        !self.reader.buffer().is_empty()
+    }
+
     /// A request that has one answer.
     pub fn call(&mut self, request: &Request) -> Result<Reply, Error> {
         self.send(request)?;

@@ -5,6 +5,7 @@
 
 pub mod adversary;
 pub mod foreign;
+pub mod host;
 pub mod pty;
 pub mod tiny;
 

@@ -6,6 +6,7 @@
 use crate::digest::{Digest, DigestError};
 use crate::manifest::{Binary, Inline, Manifest, Scripts};
 use crate::verify::Verified;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
@@ -53,7 +54,7 @@ pub enum Reason {
 }
 
 /// Which release a caller wants, whatever else is validly signed (07 S21).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Pin {
     Name(String),
     /// Of the manifest file, or the container id.

@@ -13,10 +13,11 @@ use crate::init;
 use crate::namespaces::{self, Network, Owners};
 use crate::rootfs::Layout;
 use crate::sys;
+use crate::zygote::Taken;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{ForkResult, Pid, fork};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// How init relates to the caller's terminal; see `terminal`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub struct Container {
     pub tied: bool,
     /// Descriptors from 3 on that the guest inherits.
     pub preserved_fds: u32,
+    /// It is told what to run, and where its streams are, after everything else was made (`zygote`).
+    pub reserved: bool,
 }
 
 impl Container {
@@ -65,7 +68,7 @@ impl Container {
     pub fn new(spec: Spec, place: Place, network: Network, allow: Program, signal_mask: nix::sys::signal::SigSet) -> Result<Self, Failure> {
         let notify = filter::notify_program()?;
         let (subject, session, cgroup) = (Subject::default(), Session::Own, Cgroup::default());
-        Ok(Self { spec, subject, place, network, session, cgroup, notify, allow, profile: None, signal_mask, tied: true, preserved_fds: 0 })
+        Ok(Self { spec, subject, place, network, session, cgroup, notify, allow, profile: None, signal_mask, tied: true, preserved_fds: 0, reserved: false })
     }
 }
 
@@ -95,6 +98,13 @@ impl Started {
         &self.channel
     }
 
+    /// Tells one that was made ready what to run.
+    pub fn take(&self, taken: &Taken, streams: [BorrowedFd<'_>; 3]) -> Result<(), Failure> {
+        let told = taken.file().map_err(|e| Failure::new("start container", e, ""))?;
+        let [input, output, errors] = streams;
+        self.channel.send(Kind::Take, &[input, output, errors, told.as_fd()], &[])
+    }
+
     /// Lets guest code begin; from now on the listener must be served.
     pub fn go(self) -> Result<Begun, Failure> {
         self.channel.send(Kind::Go, &[], &[])?;
@@ -102,8 +112,8 @@ impl Started {
     }
 }
 
-/// What runs in the process once it is locked down: returns the exit code.
-pub type GuestMain = Box<dyn FnOnce() -> i32>;
+/// What runs in the process once it is locked down: returns the exit code. One that was made ready runs what it was told.
+pub type GuestMain = Box<dyn FnOnce(Option<Taken>) -> i32>;
 
 /// Starts without anything to do meanwhile on the host.
 pub fn start(container: &Container, load: impl FnOnce(&Container) -> Result<GuestMain, Failure>) -> Result<Started, Failure> {

@@ -21,6 +21,8 @@ pub enum Kind {
     Listener = b'l',
     /// init: locked down but for the allow-list.
     Ready = b'r',
+    /// supervisor: to a container that was made ready, what it is to run: its standard streams, and a file with a `Taken`.
+    Take = b'k',
     /// supervisor: answering from now on.
     Go = b'g',
     /// init: a `Failure` follows.

@@ -9,6 +9,7 @@ use crate::handshake::{Channel, Kind};
 use crate::hooks::{self, Moment};
 use crate::lockdown::{self, Credentials};
 use crate::namespaces::{self, Owners};
+use crate::zygote::Taken;
 use crate::{rootfs, streams, sys, terminal};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
@@ -21,7 +22,7 @@ use std::path::Path;
 pub fn live(container: &Container, channel: &Channel, doors: Doors, born: bool, load: impl FnOnce(&Container) -> Result<GuestMain, Failure>) -> ! {
     // A panic must not unwind into the supervisor's half of the program.
     let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match set_up(container, channel, doors, born, load) {
-        Ok(guest) => guest(),
+        Ok((guest, taken)) => guest(taken),
         Err(failure) => {
             // After "go" nobody listens any more.
             if channel.send(Kind::Failed, &[], &failure.encode()).is_err() {
@@ -34,14 +35,14 @@ pub fn live(container: &Container, channel: &Channel, doors: Doors, born: bool, 
     unsafe { libc::_exit(code.unwrap_or(125)) }
 }
 
-fn set_up(container: &Container, channel: &Channel, doors: Doors, born: bool, load: impl FnOnce(&Container) -> Result<GuestMain, Failure>) -> Result<GuestMain, Failure> {
+fn set_up(container: &Container, channel: &Channel, doors: Doors, born: bool, load: impl FnOnce(&Container) -> Result<GuestMain, Failure>) -> Result<(GuestMain, Option<Taken>), Failure> {
     let failure = |what: &'static str| move |e: nix::Error| Failure::new(format!("start container: {what}"), e.desc(), "run as root, see `vkernel check`");
     // Whoever enters a running container is in its guests' sight from now on, with all that is still open here (CVE-2016-9962). Landlock keeps them off too, where the kernel has it.
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).map_err(|e| Failure::new("start container: PR_SET_DUMPABLE", e, "see `vkernel check`"))?;
     forget_environment();
     default_dispositions();
-    // With a terminal of its own it has none of the caller's.
-    if container.session != Session::Terminal {
+    // With a terminal of its own it has none of the caller's; who is told later gets streams that were looked at.
+    if container.session != Session::Terminal && !container.reserved {
         streams::guard()?;
     }
     container.cgroup.enter(born)?;
@@ -82,11 +83,11 @@ fn set_up(container: &Container, channel: &Channel, doors: Doors, born: bool, lo
     lockdown::limits(&container.spec)?;
     setns(&user, CloneFlags::CLONE_NEWUSER).map_err(failure("user namespace"))?;
     drop((user, init));
-    lock_down(container, channel, &who)?;
-    Ok(guest)
+    let taken = lock_down(container, channel, &who)?;
+    Ok((guest, taken))
 }
 
-fn lock_down(container: &Container, channel: &Channel, who: &Credentials) -> Result<(), Failure> {
+fn lock_down(container: &Container, channel: &Channel, who: &Credentials) -> Result<Option<Taken>, Failure> {
     let root = std::fs::File::open("/").map_err(|e| Failure::new("open /", e, "check the image's root directory"))?;
     lockdown::no_core_files()?;
     let listener = lockdown::install_notify(&container.notify)?;
@@ -99,13 +100,16 @@ fn lock_down(container: &Container, channel: &Channel, who: &Credentials) -> Res
     let cwd = container.spec.process().as_ref().map_or("/".as_ref(), |p| p.cwd().as_path());
     enter(root, cwd).map_err(|e| Failure::new(format!("working directory {}", cwd.display()), e, "choose another with --workdir").with_code(127))?;
     channel.send(Kind::Ready, &[], &[])?;
+    let taken = if container.reserved { Some(Taken::received(channel.expect(Kind::Take, 4)?)?) } else { None };
     channel.expect(Kind::Go, 0)?;
-    nix::sys::signal::sigprocmask(nix::sys::signal::SigmaskHow::SIG_SETMASK, Some(&container.signal_mask), None).map_err(|e| Failure::new("sigprocmask", e.desc(), ""))?;
+    let mask = taken.as_ref().map_or(container.signal_mask, Taken::signal_mask);
+    nix::sys::signal::sigprocmask(nix::sys::signal::SigmaskHow::SIG_SETMASK, Some(&mask), None).map_err(|e| Failure::new("sigprocmask", e.desc(), ""))?;
     sys::close_from(3 + container.preserved_fds).map_err(|e| Failure::new("close_range", e, "see `vkernel check`"))?;
     if let Some(profile) = &container.profile {
         lockdown::install_profile(profile)?;
     }
-    lockdown::install_allow_list(&container.allow)
+    lockdown::install_allow_list(&container.allow)?;
+    Ok(taken)
 }
 
 /// Changes the working directory as the guest's user: one it may not enter is its error. The image says which, and descriptors of this process may still be directories of the host: no magic link leads out through them

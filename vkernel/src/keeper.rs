@@ -83,6 +83,14 @@ pub fn quiet() {
     }
 }
 
+/// Nothing to read.
+pub fn quiet_input() {
+    if let Ok(null) = std::fs::File::open("/dev/null") {
+        // SAFETY: plain descriptor numbers; 0 is nobody's object.
+        unsafe { libc::dup2(null.as_raw_fd(), 0) };
+    }
+}
+
 fn clean_up(entry: &Entry) {
     // The record as the supervisor left it: it knows the processes, ours does not.
     let Some(mut entry) = entry.again() else { return };

@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::store::Store;
 use policy::{Algorithm, Digest, Revocations, TrustedKeys, Verified, canonical, memory};
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What an operator configures.
@@ -74,6 +75,27 @@ pub fn manifest(path: &Path, key_files: &[PathBuf], threshold: usize, store: Opt
         store.remember(&verified.digest(), &memory::remember(&verified, VERSION));
     }
     Ok(verified)
+}
+
+/// What a verification rests on, as it lies there: where that has not changed, a verification would end as it did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Basis(Vec<(PathBuf, Option<[i64; 6]>)>);
+
+impl Basis {
+    pub fn of(manifest: &Path, key_files: &[PathBuf]) -> Self {
+        let mut files = vec![manifest.to_owned(), REVOKED.into()];
+        files.extend_from_slice(key_files);
+        if key_files.is_empty() {
+            files.push(KEYS.into());
+            files.extend(std::fs::read_dir(KEYS).into_iter().flatten().flatten().map(|e| e.path()));
+        }
+        files.sort();
+        let state = |path: &PathBuf| {
+            let m = std::fs::metadata(path).ok()?;
+            Some([m.dev() as i64, m.ino() as i64, m.len() as i64, m.mtime_nsec() ^ m.mtime(), m.ctime(), m.ctime_nsec()])
+        };
+        Self(files.into_iter().map(|path| { let state = state(&path); (path, state) }).collect())
+    }
 }
 
 fn revoked(path: &Path) -> Result<Revocations, Failure> {

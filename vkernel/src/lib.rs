@@ -64,3 +64,4 @@ pub mod user;
 pub mod verify;
 mod wasi;
 pub mod worker;
+pub mod zygote;

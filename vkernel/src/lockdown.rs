@@ -158,7 +158,7 @@ pub fn limits(spec: &Spec) -> Result<(), Failure> {
 }
 
 /// The host's number of a limit that is applied to the host process.
-fn resource(kind: PosixRlimitType) -> Option<libc::__rlimit_resource_t> {
+pub(crate) fn resource(kind: PosixRlimitType) -> Option<libc::__rlimit_resource_t> {
     use PosixRlimitType as T;
     Some(match kind {
         T::RlimitAs | T::RlimitData | T::RlimitStack | T::RlimitCore => return None,

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 use vkernel::cli::{Cli, Command, Prune, Verify};
@@ -9,12 +10,15 @@ use vkernel::failure::Failure;
 use vkernel::oci::{self, Log};
 use vkernel::state::Entry;
 use vkernel::store::Store;
-use vkernel::{check, cli, commands, describe, keys, listing, lists, own_file, prove, run, serve, stats, top, verify};
+use vkernel::{check, cli, commands, describe, keys, listing, lists, own_file, prove, run, serve, stats, top, verify, zygote};
 
 /// Commands that start guests.
-const STARTING: [&str; 3] = ["run", "create", "exec"];
+const STARTING: [&str; 4] = ["run", "create", "exec", "zygote"];
 
 fn main() -> ExitCode {
+    if let Some(result) = ready_made() {
+        return finish(result, &Log::default());
+    }
     // Before anything is read: it would be read once more. Whether it must be is seen when the command is known.
     if std::env::args_os().any(|word| word.to_str().is_some_and(|word| STARTING.contains(&word))) {
         let _ = own_file::protect();
@@ -27,7 +31,10 @@ fn main() -> ExitCode {
         }
     };
     let log = Log { file: cli.runtime.log.clone(), json: cli.runtime.log_format == "json" };
-    let result = protected(&cli).and_then(|()| dispatch(&cli, &log));
+    finish(protected(&cli).and_then(|()| dispatch(&cli, &log)), &log)
+}
+
+fn finish(result: Result<i32, Failure>, log: &Log) -> ExitCode {
     match result {
         // Exit codes are bytes: what wait(2) keeps of them.
         Ok(code) => ExitCode::from(code as u8),
@@ -39,9 +46,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// A run that a daemon's ready container does: this process holds nothing that its guest could reach.
+fn ready_made() -> Option<Result<i32, Failure>> {
+    let words = || std::env::args_os().skip(1).take_while(|word| word != "--");
+    let may_be = words().any(|word| word == "run") && (Path::new(vkernel_client::SOCKET).exists() || words().any(|word| word.to_string_lossy().starts_with("--socket")));
+    if !may_be || own_file::is_second_execution() {
+        return None;
+    }
+    let cli = Cli::try_parse().ok()?;
+    match &cli.command {
+        Command::Run(options) => zygote::ask(options, &cli.root, &cli.socket),
+        _ => None,
+    }
+}
+
 /// Guests must not get to this program's file: commands that start them go on in a second execution.
 fn protected(cli: &Cli) -> Result<(), Failure> {
-    if !matches!(cli.command, Command::Run(_) | Command::Create(_) | Command::Exec(_)) {
+    if !matches!(cli.command, Command::Run(_) | Command::Create(_) | Command::Exec(_) | Command::Zygote(_)) {
         return Ok(());
     }
     // What the kernel lacks, or who is not root, explains more than what failed first.
@@ -79,6 +100,7 @@ fn dispatch(cli: &Cli, log: &Log) -> Result<i32, Failure> {
         Command::Features => json(&oci::features()),
         Command::Serve(options) if options.schema => json(&vkernel_client::schema()),
         Command::Serve(options) => done(serve::serve(options, &cli.socket, &cli.root)),
+        Command::Zygote(options) => done(zygote::zygote(options, &cli.root)),
         Command::Hold { seconds } => done(serve::hold(*seconds)),
         Command::Policy(options) => lists::run(&options.task).and_then(|(text, code)| print(text.as_bytes()).map(|_| code)),
         Command::Top(options) => top::top(options, &cli.root, &cli.socket).and_then(|(text, code)| print(text.as_bytes()).map(|_| code)),

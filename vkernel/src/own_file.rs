@@ -26,6 +26,11 @@ fn is_read_only() -> Result<bool, Failure> {
     Ok(statvfs(LINK).map_err(failure)?.flags().contains(FsFlags::ST_RDONLY))
 }
 
+/// Whether `protect` has begun this one.
+pub fn is_second_execution() -> bool {
+    std::env::var_os(DIRECTORY).is_some()
+}
+
 /// Executes the program again from a read-only mount, unless it runs from one.
 pub fn protect() -> Result<(), Failure> {
     if is_read_only()? {

@@ -137,10 +137,10 @@ fn contained(options: &Run, root: &Path, id: &str, source: Source, audit: &mut A
 }
 
 /// Whatever happens, nothing of a container stays but the record of one that is to be remembered.
-struct Ending(Entry);
+pub(crate) struct Ending(pub(crate) Entry);
 
 impl Ending {
-    fn ended(&mut self, code: i32) {
+    pub(crate) fn ended(&mut self, code: i32) {
         let oom_killed = self.0.record.cgroup.oom_kills() > 0;
         self.0.record.exit = Some(Exit { code, oom_killed, at: audit::timestamp(std::time::SystemTime::now()) });
         let _ = std::fs::write(self.0.path(state::EXIT), code.to_string());
@@ -161,7 +161,7 @@ impl Drop for Ending {
     }
 }
 
-fn record(options: &Run, id: &str, spec: &Spec, layout: &Layout, release: &Release) -> Result<Record, Failure> {
+pub(crate) fn record(options: &Run, id: &str, spec: &Spec, layout: &Layout, release: &Release) -> Result<Record, Failure> {
     Ok(Record {
         id: id.to_owned(),
         name: options.life.name.clone(),
@@ -177,7 +177,7 @@ fn record(options: &Run, id: &str, spec: &Spec, layout: &Layout, release: &Relea
     })
 }
 
-fn image(options: &Run) -> Result<PathBuf, Failure> {
+pub(crate) fn image(options: &Run) -> Result<PathBuf, Failure> {
     let root = options.shape.rootfs.clone().unwrap_or_else(|| rootfs::beside(&options.manifest));
     std::path::absolute(&root).map_err(|e| Failure::new(format!("image root {}", root.display()), e, "name it with --rootfs DIR"))
 }
@@ -217,7 +217,7 @@ fn allowed(release: &Release, network: &NetworkChoice) -> Result<(), Failure> {
 }
 
 /// The description, with the network that was asked for or else the widest one that the manifest allows.
-fn describe(options: &Run, root: &Path, id: &str, release: &Release, attachment: Option<&Attachment>) -> Result<Spec, Failure> {
+pub(crate) fn describe(options: &Run, root: &Path, id: &str, release: &Release, attachment: Option<&Attachment>) -> Result<Spec, Failure> {
     let mut options = options.clone();
     let network = options.shape.network.take().unwrap_or(match release.widest_network() {
         _ if attachment.is_some() => NetworkChoice::Bridge(None),
@@ -233,7 +233,7 @@ fn describe(options: &Run, root: &Path, id: &str, release: &Release, attachment:
     describe::spec(&options, root, id, attachment.map(|a| a.namespace.as_path()))
 }
 
-fn container_id() -> Result<String, Failure> {
+pub(crate) fn container_id() -> Result<String, Failure> {
     let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(|e| Failure::new("container id", e, "mount /proc"))?;
     Ok(uuid.chars().filter(char::is_ascii_hexdigit).take(state::ID_LENGTH).collect())
 }

@@ -62,6 +62,17 @@ impl Signals {
         Ok(Self { fd, inherited, terminal_is_shared: false, terminal: None })
     }
 
+    /// As if they had never been taken over: what arrived meanwhile is this process's.
+    pub fn give_back(self) {
+        drop(self.fd);
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.inherited), None);
+    }
+
+    /// Numbers of those that have arrived, for somebody else to pass on. What the terminal says to the whole group is among them: the container is in another one.
+    pub fn arrived(&self) -> Vec<u8> {
+        std::iter::from_fn(|| self.fd.read_signal().ok().flatten()).map(|info| info.ssi_signo as u8).collect()
+    }
+
     /// Passes on what has arrived.
     pub fn forward(&self, init: BorrowedFd<'_>) {
         while let Ok(Some(info)) = self.fd.read_signal() {

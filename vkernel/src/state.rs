@@ -30,6 +30,8 @@ const HALF: &str = ".half-";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
+    /// Ready, and nobody's yet (`zygote`).
+    Reserved,
     #[default]
     Creating,
     Created,
@@ -41,6 +43,7 @@ pub enum Status {
 impl std::fmt::Display for Status {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Reserved => "reserved",
             Self::Creating => "creating",
             Self::Created => "created",
             Self::Running => "running",
@@ -242,7 +245,7 @@ impl Entry {
     /// What it is now.
     pub fn status(&self) -> Status {
         match self.record.status {
-            Status::Creating if self.record.supervisor.is_alive() => Status::Creating,
+            Status::Creating | Status::Reserved if self.record.supervisor.is_alive() => self.record.status,
             Status::Created | Status::Running | Status::Paused if self.record.init.is_alive() => {
                 if self.record.cgroup.is_frozen() {
                     return Status::Paused;
@@ -271,8 +274,15 @@ impl Entry {
     }
 }
 
-/// All containers, oldest first. Odd files are nobody's.
+/// All containers, oldest first, but those that are nobody's yet.
 pub fn all(root: &Path) -> Vec<Entry> {
+    let mut found = entries(root);
+    found.retain(|e| e.record.status != Status::Reserved);
+    found
+}
+
+/// Odd files are nobody's.
+fn entries(root: &Path) -> Vec<Entry> {
     let whole = |e: &fs::DirEntry| !e.file_name().to_string_lossy().starts_with('.');
     let mut found: Vec<Entry> = fs::read_dir(root).into_iter().flatten().flatten().filter(whole).filter_map(|e| Entry::read(&e.path())).collect();
     found.sort_by(|a, b| a.record.created.cmp(&b.record.created));
@@ -288,7 +298,7 @@ pub fn sweep(root: &Path) {
             let _ = fs::remove_dir_all(half.path());
         }
     }
-    for mut entry in all(root) {
+    for mut entry in entries(root) {
         let r = &entry.record;
         let (forget, attached) = (r.forget, r.attachment.is_some());
         if (forget || attached) && !r.supervisor.is_alive() && !r.init.is_alive() && r.supervisor != Process::default() {

@@ -18,6 +18,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+/// systemd's variable, see `is_journals`.
+pub(crate) const JOURNAL: &str = "JOURNAL_STREAM";
+
 const NAMES: [&str; 3] = ["standard input", "standard output", "standard error"];
 
 fn failure(stream: usize, e: impl std::fmt::Display) -> Failure {
@@ -29,10 +32,15 @@ fn stream(number: usize) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(number as i32) }
 }
 
+/// All three.
+pub(crate) fn all() -> [BorrowedFd<'static>; 3] {
+    [0, 1, 2].map(stream)
+}
+
 /// Devices (major 1) that do nothing but give or take bytes.
 const BYTES_ONLY: [(u32, &str); 5] = [(3, "/dev/null"), (5, "/dev/zero"), (7, "/dev/full"), (8, "/dev/random"), (9, "/dev/urandom")];
 
-/// In a process that is to run a guest, while it is in the host's mount namespace.
+/// In a process that is to run a guest, or gives it its streams, while it is in the host's mount namespace.
 pub fn guard() -> Result<(), Failure> {
     for number in 0..NAMES.len() {
         let Ok(st) = sys::fstat(stream(number)) else { continue };
@@ -118,7 +126,7 @@ impl Diverted {
         let mut ways: Vec<(Way, (u64, u64))> = Vec::new();
         for number in [1, 2] {
             let Ok(st) = sys::fstat(stream(number)) else { continue };
-            if st.st_mode & libc::S_IFMT != libc::S_IFREG && !is_journals(&st, std::env::var("JOURNAL_STREAM").ok().as_deref()) {
+            if st.st_mode & libc::S_IFMT != libc::S_IFREG && !is_journals(&st, std::env::var(JOURNAL).ok().as_deref()) {
                 continue;
             }
             let identity = (st.st_dev, st.st_ino);

@@ -11,6 +11,7 @@ use crate::protocol::LIBRARY_MARK;
 use crate::request::{ask, ask_with};
 use crate::ring::{Note, Ring};
 use crate::wasi;
+use crate::zygote::Taken;
 use loader::{Form, Kernel, Machine, Megabinary, Next, ShardId};
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -320,12 +321,15 @@ pub struct Program {
 }
 
 /// Makes the machine of the first thread while everything is still allowed; the result starts the program.
-pub fn prepare(worker: Worker, program: Program) -> Result<GuestMain, Failure> {
+pub fn prepare(worker: Worker, mut program: Program) -> Result<GuestMain, Failure> {
     let failure = |e: loader::LoadError| Failure::new("load container", chain(&e), "rebuild it, or see `vkernel verify`");
     let (megabinary, form) = (worker.megabinary, worker.form);
     syscalls::fs::know_executable().map_err(|e| Failure::new("find this program's file", format!("{e:?}"), "mount /proc"))?;
     let mut machine = Machine::new(megabinary).map_err(failure)?;
-    Ok(Box::new(move || {
+    Ok(Box::new(move |taken| {
+        if let Some(taken) = taken {
+            (program.argv, program.env) = (Taken::words(&taken.args), Taken::words(&taken.env));
+        }
         // SAFETY: the window belongs to the megabinary, which lives for ever.
         let window = unsafe { Window::new(megabinary.window()) };
         let process = Process::new(window, Arc::new(worker));

@@ -11,10 +11,11 @@ pub mod watch;
 pub use manual::manual;
 pub use oci::{Create, Delete, Exec, Kill, List, Logs, Ps, Runtime, Stop};
 pub use run::{Life, NetworkChoice, Run, Shape};
-pub use serve::Serve;
+pub use serve::{Serve, Zygote};
 
 use crate::audit::Destination;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Shown by --help and in the manual.
@@ -112,6 +113,9 @@ pub enum Command {
         #[arg(long)]
         seconds: u64,
     },
+    /// Keep containers of one kind ready; the daemon starts it
+    #[command(hide = true)]
+    Zygote(Zygote),
     /// Check a release: signatures, digests of all files, engine and CPU
     Verify(Verify),
     Prove(Prove),
@@ -161,7 +165,7 @@ pub struct Prune {
 }
 
 /// Whom to believe.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Serialize, Deserialize)]
 pub struct Trust {
     /// Trusted public key (PEM); replaces the keys in /etc/vkernel/keys; may be repeated
     #[arg(long = "key", value_name = "FILE")]
@@ -198,7 +202,7 @@ pub struct Prove {
 }
 
 /// Which release, and what of it is believed.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Serialize, Deserialize)]
 pub struct Release {
     /// Append every decision as one JSON line, or with `journald` send it to systemd's journal (`journald:SOCKET`: to that of a namespace)
     #[arg(long, value_name = "FILE|journald", value_parser = clap::value_parser!(Destination))]
@@ -227,7 +231,7 @@ pub struct Release {
 }
 
 /// How an image is got.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Serialize, Deserialize)]
 pub struct RegistryArgs {
     /// When to ask the registry for an image
     #[arg(long, value_name = "WHEN", default_value = "missing", value_parser = ["missing", "always", "never"])]
@@ -244,7 +248,7 @@ pub struct RegistryArgs {
 }
 
 /// How programs are translated.
-#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CodeForm {
     /// Structured code where it can be entered, resumable code elsewhere
     #[default]

@@ -3,6 +3,7 @@
 use super::{CodeForm, RegistryArgs, Release};
 use crate::cni::Port;
 use clap::Args;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "Examples:
@@ -11,7 +12,7 @@ const EXAMPLES: &str = "Examples:
   vkernel run registry.example/shop:1 --memory 512m --pids-limit 100 --read-only -v /srv/data:/data:ro -- /usr/bin/shop
   vkernel run docker://registry.example/shop@sha256:4bf9… --pull never -- /usr/bin/shop";
 
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
 pub struct Run {
     /// A manifest, whose files lie next to it, or an image that carries a release: docker://HOST/NAME[:TAG][@sha256:DIGEST], HOST/NAME:TAG, oci:DIR[:TAG]
@@ -37,7 +38,7 @@ pub struct Run {
 }
 
 /// What the container consists of.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Serialize, Deserialize)]
 pub struct Shape {
     /// The image's root directory [default: rootfs next to the manifest]
     #[arg(long, value_name = "DIR")]
@@ -136,7 +137,7 @@ pub struct Shape {
 }
 
 /// How the container is looked after.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Serialize, Deserialize)]
 pub struct Life {
     /// A name for other commands to use
     #[arg(long, value_name = "NAME")]
@@ -162,7 +163,7 @@ pub struct Life {
 }
 
 /// From tight to wide.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NetworkChoice {
     /// No interface but a loopback that is down.
     None,

@@ -20,3 +20,13 @@ pub struct Serve {
     #[arg(long)]
     pub schema: bool,
 }
+
+/// What the daemon tells a zygote; orders come on its standard input.
+#[derive(Args, Clone, Debug)]
+pub struct Zygote {
+    /// How many containers wait
+    #[arg(long)]
+    pub size: usize,
+    /// Options of `vkernel run`, as JSON
+    pub run: String,
+}

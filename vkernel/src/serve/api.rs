@@ -24,7 +24,7 @@ use std::sync::atomic::Ordering;
 use vkernel_client::{Call, LARGEST_LINE_BYTES, Reply, Request};
 
 /// A failure in the socket's words.
-pub(super) fn error(failure: &Failure) -> Reply {
+pub(crate) fn error(failure: &Failure) -> Reply {
     Reply::Error { what: failure.what.clone(), why: failure.why.clone(), advice: failure.advice.clone() }
 }
 
@@ -41,6 +41,11 @@ pub(super) fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> std::io
             Line::TooLong => (None, bad(&format!("is longer than {LARGEST_LINE_BYTES} bytes"))),
             Line::Whole(bytes) => match Call::parse(&bytes) {
                 Err((id, why)) => (id, bad(&why)),
+                // From now on a container answers.
+                Ok(Call { id, request: Request::Take { wish } }) => match daemon.zygotes.take(&daemon.settings(), daemon.descriptors, wish, connection.stream(), fds) {
+                    Ok(()) => return Ok(()),
+                    Err(failure) => (id, error(&failure)),
+                },
                 Ok(Call { id, request }) => {
                     let reply = answer(daemon, connection, id.as_ref(), request, fds);
                     (id, reply.unwrap_or_else(|failure| error(&failure)))
@@ -101,6 +106,7 @@ fn answer(daemon: &Arc<Daemon>, connection: &mut Connection, id: Option<&Value>,
             daemon.adopt(Path::new(&root), &container, fds, waits, further)?;
             Ok(ok(json!({"pid": std::process::id()})))
         }
+        Request::Take { .. } => unreachable!("`talk` answers it"),
         Request::Go { container, root } => {
             let entry = Entry::named(Path::new(&root), &container)?;
             let served = daemon.find(&entry).ok_or_else(|| Failure::new(format!("start {container}"), "this daemon does not serve it", "delete it with --force"))?;
@@ -117,6 +123,7 @@ fn status(daemon: &Daemon) -> Value {
         "clients": daemon.clients.load(Ordering::Relaxed),
         "containers": locked(&daemon.served).values().filter(|s| s.until == Until::End).map(|s| s.id.clone()).collect::<Vec<_>>(),
         "processes": locked(&daemon.served).len(),
+        "zygotes": daemon.zygotes.count(),
         "allowed": daemon.tally.allowed.load(Ordering::Relaxed),
         "refused": daemon.tally.refused(),
         "latency": {"bounds_us": super::tally::BOUNDS_US, "counts": latencies, "sum_seconds": seconds},

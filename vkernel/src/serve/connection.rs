@@ -9,7 +9,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use serde_json::Value;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use vkernel_client::{Answer, LARGEST_LINE_BYTES, Reply};
@@ -51,6 +51,11 @@ impl Connection {
     /// What came so far; the next request brings its own.
     pub(super) fn take_fds(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.fds)
+    }
+
+    /// For somebody who speaks with the client from now on.
+    pub(super) fn stream(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 
     pub(super) fn answer(&mut self, id: Option<&Value>, reply: Reply) -> io::Result<()> {

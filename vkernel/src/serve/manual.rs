@@ -23,13 +23,25 @@ pub fn serve() -> std::io::Result<Vec<u8>> {
 const SERVE: &str = r#".SH "WHAT IT DOES"
 Where the daemon runs,
 .BR "vkernel run \-\-detach" ", " "vkernel create " and " vkernel exec \-\-detach"
-hand it what they start, and it answers the execs. Without one they serve it themselves. What runs in the foreground is always its caller's. On its socket it answers the requests of
+hand it what they start, and it answers the execs. Without one they serve it themselves. What runs in the foreground is its caller's, but for ready containers. On its socket it answers the requests of
 .BR vkernel-api (7).
 .SH "WHEN IT ENDS"
 The daemon is nobody's parent: containers live on. What it needs to serve them lies with the service manager (FDSTORE in
 .BR sd_notify (3))
 or with a small process called vkernel-holder, so execs wait for the next daemon; nothing runs that nobody has approved. A request that it had received and not answered is refused with EACCES by the next one.
 Every exec has exactly one record in the audit log. When no daemon comes in time, the kernel answers ENOSYS to every further exec, and the containers can only be removed.
+.SH "READY CONTAINERS"
+With
+.I zygotes
+in serve.toml, a
+.B vkernel run
+in the foreground whose streams are no terminals finds a container that waits, locked down, for what it is to run: the same release, image and options, but for program, arguments and environment. It starts in about a third of the time. The first run of a kind makes the zygote, a process of the daemon's
+that has the release open; pins and serials are looked at again at each start, and when the manifest, keys or revocations are changed, or the settings are read again, a new zygote is made. Runs with
+.BR \-\-detach ", " \-\-tty ", " \-\-name ", " \-\-volume ", " \-\-mount ", " \-\-device ", " \-\-publish ", " \-\-pid\-file ", " \-\-strace ,
+a network or user namespace by path, a permissive or recording run, and runs of images by name are started by their caller, as is everything when the daemon means other files or namespaces by the same names.
+.PP
+Limits, niceness, processors, umask and blocked signals are the caller's, as ever. Whatever else a process inherits (its control group, unless the container has one; I/O priority; security labels) is the daemon's. Containers of one zygote have the same addresses of native code and of the runtime, as the processes of one container have.
+A container ends with the client that asked for it; when the daemon ends, those that were taken go on, and those that wait end.
 .SH SIGNALS
 .TP
 .B SIGHUP
@@ -55,6 +67,12 @@ clients = 1024
 audit = "/var/log/vkernel/audit.jsonl"
 # metrics for Prometheus, at a TCP address or the path of a socket
 metrics = "127.0.0.1:9464"
+# for how many kinds of container some are kept ready, see below; 0: for none
+zygotes = 0
+# how many of each kind wait
+zygote_containers = 2
+# a kind for which nobody asked so long is given up
+zygote_idle_seconds = 600
 .fi
 .TP
 .I /etc/vkernel/keys/*.pub, /etc/vkernel/revoked.json

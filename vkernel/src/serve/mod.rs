@@ -13,14 +13,16 @@ mod lines;
 pub mod manual;
 mod metrics;
 mod parcel;
-mod passing;
+pub(crate) mod passing;
 mod policies;
 mod served;
 mod settings;
 mod store;
 mod tally;
+mod zygotes;
 
 pub use adopt::{Daemon as Running, Kind};
+pub(crate) use api::error;
 pub use holder::hold;
 pub use settings::DEFAULT as SETTINGS;
 
@@ -53,6 +55,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use store::Store;
 use tally::Tally;
+use zygotes::Zygotes;
 
 /// Enough for a request, a hash's buffers and a reply.
 const CLIENT_STACK_BYTES: usize = 512 << 10;
@@ -69,6 +72,7 @@ pub struct Daemon {
     served: Mutex<BTreeMap<String, Arc<Served>>>,
     events: Arc<Events>,
     tally: Arc<Tally>,
+    zygotes: Arc<Zygotes>,
     clients: AtomicUsize,
     /// One reload at a time.
     reloading: Mutex<()>,
@@ -116,6 +120,7 @@ pub fn serve(options: &Serve, socket: &Path, root: &Path) -> Result<(), Failure>
         served: Mutex::default(),
         events: Arc::default(),
         tally: Arc::default(),
+        zygotes: Arc::default(),
         clients: AtomicUsize::new(0),
         reloading: Mutex::default(),
         descriptors,
@@ -331,6 +336,7 @@ impl Daemon {
         let told = match &result {
             Ok(settings) => {
                 *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings.clone());
+                self.zygotes.clear();
                 self.policies.forget_verdicts(settings);
                 self.judge_all(settings)
             }

@@ -35,11 +35,17 @@ pub(super) struct File {
     pub(super) audit: Option<Destination>,
     /// Where metrics can be fetched: HOST:PORT, or the path of a socket; only at the start.
     pub(super) metrics: Option<String>,
+    /// For how many kinds of container some are kept ready; 0: for none.
+    pub(super) zygotes: usize,
+    /// How many of each.
+    pub(super) zygote_containers: usize,
+    /// A kind that nobody asked for so long is given up.
+    pub(super) zygote_idle_seconds: u64,
 }
 
 impl Default for File {
     fn default() -> Self {
-        Self { revoked_releases: Revoked::Refuse, takeover_seconds: 30, clients: 1024, audit: None, metrics: None }
+        Self { revoked_releases: Revoked::Refuse, takeover_seconds: 30, clients: 1024, audit: None, metrics: None, zygotes: 0, zygote_containers: 2, zygote_idle_seconds: 600 }
     }
 }
 

@@ -1,0 +1,119 @@
+//! The zygotes of this daemon, by what their containers have in common. Owns which there are: made when the first client asks, gone when nobody asked for long, when too many others are wanted, when the settings were read again, and when
+//! anything changed that their release was verified by.
+//!
+//! The fact a newcomer gets wrong: the daemon hands a client over and hears no more of it; a container that was taken lives on without zygote and daemon.
+
+use super::settings::Settings;
+use super::{locked, say};
+use crate::failure::Failure;
+use crate::keys::Basis;
+use crate::zygote::{self, Wish};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+#[derive(Default)]
+pub(super) struct Zygotes(Mutex<BTreeMap<String, Zygote>>);
+
+struct Zygote {
+    /// As long as it is open, the zygote lives.
+    orders: OwnedFd,
+    basis: Basis,
+    asked: Instant,
+}
+
+fn failure(why: impl std::fmt::Display) -> Failure {
+    Failure::new("ready container", why, "`vkernel run` starts one itself")
+}
+
+impl Zygotes {
+    /// Hands a client over to a container that is ready, or as soon as one is.
+    pub(super) fn take(self: &Arc<Self>, settings: &Settings, limit: (u64, u64), wish: Value, client: BorrowedFd<'_>, streams: Vec<OwnedFd>) -> Result<(), Failure> {
+        let file = &settings.file;
+        if file.zygotes == 0 {
+            return Err(failure("serve.toml asks for no zygotes"));
+        }
+        let wish: Wish = serde_json::from_value(wish).map_err(failure)?;
+        let streams: [OwnedFd; 3] = streams.try_into().map_err(|_| failure("three streams belong to it"))?;
+        if !zygote::suits(&wish.run) || !wish.is_meant_here() {
+            return Err(failure("it would not be the one that is meant"));
+        }
+        let kind = wish.kind().map_err(failure)?;
+        let basis = Basis::of(&wish.run.manifest, &wish.run.release.trust.keys);
+        let mut all = locked(&self.0);
+        all.retain(|_, zygote| zygote.asked.elapsed() < Duration::from_secs(file.zygote_idle_seconds));
+        if all.get(&kind).is_some_and(|zygote| zygote.basis != basis) {
+            all.remove(&kind);
+        }
+        let send = |zygote: &Zygote| zygote::send(zygote.orders.as_fd(), &wish, client, &streams);
+        // It may have ended a moment ago.
+        if let Some(zygote) = all.get_mut(&kind)
+            && send(zygote).is_ok()
+        {
+            zygote.asked = Instant::now();
+            return Ok(());
+        }
+        all.remove(&kind);
+        while all.len() >= file.zygotes {
+            let oldest = all.iter().min_by_key(|(_, zygote)| zygote.asked).map(|(kind, _)| kind.clone());
+            oldest.map(|kind| all.remove(&kind));
+        }
+        let (orders, theirs) = zygote::pair().map_err(failure)?;
+        let child = start(&wish, &kind, file.zygote_containers, limit, theirs).map_err(failure)?;
+        let zygote = Zygote { orders, basis, asked: Instant::now() };
+        send(&zygote).map_err(failure)?;
+        all.insert(kind.clone(), zygote);
+        drop(all);
+        self.watch(kind, child, Duration::from_secs(file.zygote_idle_seconds));
+        Ok(())
+    }
+
+    /// All that wait end; what was taken goes on.
+    pub(super) fn clear(&self) {
+        locked(&self.0).clear();
+    }
+
+    pub(super) fn count(&self) -> usize {
+        locked(&self.0).len()
+    }
+
+    /// Waits for a zygote's end, and brings it about when nobody asked for long.
+    fn watch(self: &Arc<Self>, kind: String, mut child: Child, idle: Duration) {
+        let all = self.clone();
+        let work = move || {
+            let Ok(ended) = crate::sys::pidfd_open(child.id(), 0) else { return drop(child.wait()) };
+            loop {
+                let mut fds = [nix::poll::PollFd::new(ended.as_fd(), nix::poll::PollFlags::POLLIN)];
+                let quiet = nix::poll::PollTimeout::try_from(idle + Duration::from_secs(1)).unwrap_or(nix::poll::PollTimeout::MAX);
+                if nix::poll::poll(&mut fds, quiet) != Ok(0) {
+                    break;
+                }
+                locked(&all.0).retain(|name, zygote| *name != kind || zygote.asked.elapsed() < idle);
+            }
+            let _ = child.wait();
+        };
+        if let Err(e) = std::thread::Builder::new().name("zygote".into()).stack_size(64 << 10).spawn(work) {
+            say(format_args!("no thread for a zygote: {e}"));
+        }
+    }
+}
+
+/// Nothing of this service's goes there but the socket and where errors are written.
+fn start(wish: &Wish, kind: &str, containers: usize, (soft, hard): (u64, u64), orders: OwnedFd) -> std::io::Result<Child> {
+    let (run, _): (Value, Value) = serde_json::from_str(kind)?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("vkernel").arg("--root").arg(&wish.root).arg("zygote").args(["--size", &containers.to_string(), &run.to_string()]).current_dir("/");
+    command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").stdin(orders).stdout(Stdio::null());
+    // SAFETY: between fork and exec, two system calls and no allocation.
+    unsafe {
+        command.pre_exec(move || {
+            libc::umask(0o022);
+            nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, soft, hard).map_err(Into::into)
+        });
+    }
+    command.spawn()
+}

@@ -1,0 +1,135 @@
+//! A container that is ready, and its supervisor: a fork of the zygote, from its first instruction to the container's end. Owns the order: make everything, wait for an order, look once more at what may have changed, begin.
+//!
+//! The fact a newcomer gets wrong: the client hears `begun` before the first guest instruction and nothing before that, so whatever fails until then leaves the client free to start a container itself.
+
+use super::{Order, Orders, tell};
+use crate::audit;
+use crate::cli::Run;
+use crate::container::{Place, Session};
+use crate::failure::Failure;
+use crate::hooks::Subject;
+use crate::keeper::Keeper;
+use crate::launch::{self, Home, Launch, Manner};
+use crate::release::Release;
+use crate::rootfs::Layout;
+use crate::run::{self, Ending};
+use crate::signals::Signals;
+use crate::state::{Entry, Process, Record, Status};
+use crate::streams::{self, Diverted};
+use crate::supervisor::Until;
+use crate::{cgroup::Cgroup, serial, serve, sys};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use oci_spec::runtime::Spec;
+use serde_json::json;
+use std::io::{PipeWriter, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use vkernel_client::Reply;
+
+/// The child's whole life. `tell`: hears this process's number when it is taken.
+pub(super) fn live(options: &Run, root: &Path, release: Release, orders: Orders, told: PipeWriter) -> ! {
+    // A panic must not unwind into the zygote's half of the program.
+    let lived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| wait(options, root, release, orders, told)));
+    if let Ok(Err(failure)) = &lived {
+        eprintln!("vkernel zygote: {failure}");
+    }
+    // SAFETY: ends the process without running the zygote's exit handlers.
+    unsafe { libc::_exit(i32::from(!matches!(lived, Ok(Ok(()))))) }
+}
+
+fn wait(options: &Run, root: &Path, release: Release, orders: Orders, mut told: PipeWriter) -> Result<(), Failure> {
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(|e| Failure::new("signals", e.desc(), ""))?;
+    let id = run::container_id()?;
+    let mut audit = release.source.audit(&id)?;
+    let layout = Layout { root: run::image(options)?, writable: options.shape.writable };
+    let spec = run::describe(options, &layout.root, &id, &release, None)?;
+    let signals = Signals::take_over()?;
+    let record = Record { status: Status::Reserved, forget: true, ..run::record(options, &id, &spec, &layout, &release)? };
+    let mut ending = Ending(Entry::create(root, record)?);
+    let cgroup = Cgroup::make(&Cgroup::path(None, &id), spec.linux().as_ref().and_then(|l| l.resources().as_ref()))?;
+    ending.0.record.cgroup = cgroup.clone();
+    ending.0.save()?;
+    let home = Home { subject: Subject { id, bundle: ending.0.record.bundle.clone() }, place: Place::New(layout), cgroup };
+    let manner = Manner { form: options.form, tied: true, ..Manner::default() };
+    let mut launch = Launch::new(release, spec, home, &signals, manner)?;
+    launch.container.session = Session::Own;
+    launch.container.reserved = true;
+    let started = launch.start(&audit)?;
+    let journal = launch.journal(root, Until::End)?;
+    let keeper = Keeper::fork(&ending.0, Some(&journal))?;
+    ending.0.record.init = Process::of(started.pid);
+    ending.0.save()?;
+
+    let order = orders.next().map_err(|e| Failure::new("order", e, ""))?;
+    let _ = told.write_all(&std::process::id().to_ne_bytes());
+    // Whoever runs reads no orders: where nobody does, the daemon is to see it.
+    drop((told, orders));
+    let Some(Order { wish, client, streams: given }) = order else { return Ok(()) };
+    let client = UnixStream::from(client);
+    let lost = |e: std::io::Error| Failure::new("the client", e, "");
+    // Another of its name may have run since.
+    serial::admit(&launch.release.verified, &wish.run.release.pin, &launch.release.source.serials, false).map_err(|refusal| refusal.failure)?;
+    wish.caller.set_variables();
+    let spec = described(&wish.run, &launch, &ending)?;
+    for (number, stream) in given.iter().enumerate() {
+        // SAFETY: plain numbers; the streams are nobody's objects.
+        sys::check(unsafe { libc::dup2(stream.as_raw_fd(), number as i32) }.into()).map_err(lost)?;
+    }
+    drop(given);
+    let taken = wish.caller.taken(&spec);
+    let r = &mut ending.0.record;
+    (r.spec, r.status, r.created) = (spec, Status::Running, audit::timestamp(std::time::SystemTime::now()));
+    ending.0.save()?;
+    let files = Diverted::divert(&ending.0.record.spec)?;
+    streams::guard()?;
+    wish.caller.apply(started.pid, &ending.0.record.spec).map_err(|e| Failure::new("limits of the caller", e, ""))?;
+    started.take(&taken, streams::all())?;
+    let files = files.pump()?;
+
+    tell(&client, Reply::Event { event: json!({"begun": ending.0.record.id}) }).map_err(lost)?;
+    audit.write(launch.release.started(started.pid.as_raw() as u32));
+    let pidfd = started.pidfd.try_clone().map_err(lost)?;
+    let begun = started.go()?;
+    let result = listen(&client, pidfd).and_then(|()| launch.serve(begun, &journal, &mut audit, &signals));
+    files.finish();
+    let reply = match &result {
+        Ok(code) => Reply::Ok { entry_point: None, result: json!({"exit_code": code}) },
+        Err(failure) => serve::error(failure),
+    };
+    // Everything is over for the client; what is left to do is nobody's to wait for.
+    let _ = tell(&client, reply);
+    ending.ended(result.as_ref().ok().copied().flatten().unwrap_or(255));
+    audit.write(launch::stopped(&result));
+    drop(ending);
+    keeper.dismiss();
+    std::mem::forget(launch);
+    Ok(())
+}
+
+/// The description again, with what is to be run. Whatever else it says now was meant when the container was made, or it is not this container that is wanted.
+fn described(options: &Run, launch: &Launch, ending: &Ending) -> Result<Spec, Failure> {
+    let Place::New(layout) = &launch.container.place else { unreachable!("a new container was made") };
+    let spec = run::describe(options, &layout.root, &ending.0.record.id, &launch.release, None)?;
+    let mut made = launch.container.spec.clone();
+    if let (Some(process), Some(wanted)) = (made.process_mut(), spec.process()) {
+        process.set_args(wanted.args().clone());
+        process.set_env(wanted.env().clone());
+    }
+    if made == spec { Ok(spec) } else { Err(Failure::new("container", "is described otherwise now", "")) }
+}
+
+/// Passes on what the client was sent; the container ends with it.
+fn listen(client: &UnixStream, init: OwnedFd) -> Result<(), Failure> {
+    let mut client = client.try_clone().map_err(|e| Failure::new("the client", e, ""))?;
+    let work = move || {
+        let mut signals = [0; 16];
+        while let Ok(n @ 1..) = client.read(&mut signals) {
+            for signal in &signals[..n] {
+                let _ = sys::pidfd_send_signal(init.as_fd(), i32::from(*signal));
+            }
+        }
+        let _ = sys::pidfd_send_signal(init.as_fd(), libc::SIGKILL);
+    };
+    std::thread::Builder::new().name("client".into()).stack_size(64 << 10).spawn(work).map(drop).map_err(|e| Failure::new("the client", e, ""))
+}
