@@ -207,13 +207,14 @@ fn a_program_has_the_scripts_that_were_judged_for_it_and_the_next_one_has_not() 
         assert_eq!(poll(&mut t), Next::Continue);
         std::fs::write(&place, "later").unwrap();
         let opened = |t: &mut Thread| {
-            let at = scratch(t);
+            let at = below(t);
             t.window().copy_out(at, name.to_bytes_with_nul()).unwrap();
             let fd = call(t, libc::SYS_open, &[at, 0]).unwrap();
             // SAFETY: a descriptor just made.
             std::io::read_to_string(unsafe { <std::fs::File as std::os::fd::FromRawFd>::from_raw_fd(fd as i32) }).unwrap()
         };
         assert_eq!(opened(&mut t), "judged");
+        t.cpu().gpr[reg::RSP] -= 65536;
         execve(&mut t, "/bin/true");
         assert_eq!(poll(&mut t), Next::Continue);
         assert_eq!(opened(&mut t), "later");
