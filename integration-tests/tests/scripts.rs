@@ -20,7 +20,10 @@ const PROGRAMS: &[&str] = &[
     "/usr/bin/cp",
     "/usr/bin/ln",
     "/usr/bin/mkdir",
+    "/usr/bin/readlink",
+    "/usr/bin/rm",
     "/opt/app/racer",
+    "/opt/app/swapper",
 ];
 
 /// Scripts of the image, listed by name: texts without a `#!` line among them.
@@ -32,6 +35,10 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("listed.awk", "BEGIN { print \"GOOD awk\" }\n"),
     ("evasions.sh", include_str!("../programs/scripts/evasions.sh")),
     ("steering.sh", include_str!("../programs/scripts/steering.sh")),
+    ("swaps.sh", include_str!("../programs/scripts/swaps.sh")),
+    ("self.sh", include_str!("../programs/scripts/self.sh")),
+    ("self.py", include_str!("../programs/scripts/self.py")),
+    ("self.pl", include_str!("../programs/scripts/self.pl")),
 ];
 
 /// A release of interpreters whose policy lists scripts and denies program text.
@@ -70,8 +77,10 @@ impl Release {
             fs::write(app.join(name), text).expect("in the copy");
             assert!(Command::new("chmod").arg("755").arg(app.join(name)).status().expect("chmod runs").success());
         }
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/scripts/racer.c");
-        assert!(Command::new("gcc").args(["-O1", "-pthread", "-o"]).arg(app.join("racer")).arg(source).status().expect("gcc runs").success());
+        for program in ["racer", "swapper"] {
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("programs/scripts/{program}.c"));
+            assert!(Command::new("gcc").args(["-O1", "-pthread", "-o"]).arg(app.join(program)).arg(source).status().expect("gcc runs").success());
+        }
         let policy = dir.join("policy.json");
         fs::write(&policy, json!({"scripts": "listed", "inline": "deny"}).to_string()).expect("room");
         let mut build = Command::new(&setup.recompiler);
@@ -164,17 +173,20 @@ fn nothing_that_is_not_listed_is_run_by_an_interpreter_however_it_is_told() {
     assert!(!execs(&records).any(|r| r["reason"] == "arguments-untold"), "{records:?}");
 }
 
+/// No rule is kept.
+fn free(m: &mut Value) {
+    let policies = m["global_policies"].as_object_mut().expect("a map");
+    assert!(policies.remove("scripts").is_some() && policies.remove("inline").is_some());
+    for b in m["binaries"].as_object_mut().expect("a map").values_mut() {
+        b.get_mut("overrides").and_then(Value::as_object_mut).map(|o| o.remove("strip"));
+    }
+}
+
 /// The twin of the test above: the same attempts where no rule is kept.
 #[test]
 fn each_of_these_ways_is_one_where_no_rule_is_kept() {
     let release = Release::get();
-    let free = release.ruled("free.json", |m| {
-        let policies = m["global_policies"].as_object_mut().expect("a map");
-        assert!(policies.remove("scripts").is_some() && policies.remove("inline").is_some());
-        for b in m["binaries"].as_object_mut().expect("a map").values_mut() {
-            b.get_mut("overrides").and_then(Value::as_object_mut).map(|o| o.remove("strip"));
-        }
-    });
+    let free = release.ruled("free.json", free);
     let (out, records) = release.run(&free, &[], &["/opt/app/evasions.sh"]);
     let (mut evil, mut tame) = (false, Vec::new());
     for line in stdout(&out).lines() {
@@ -317,4 +329,81 @@ fn the_command_line_that_is_judged_is_the_one_that_runs() {
     let ["ran", ran, "refused", refused] = last[..] else { panic!("{}", show(&out)) };
     assert!(ran != "0" && refused != "0", "no race took place: {}", show(&out));
     assert!(!text.contains("EVIL"), "{}", show(&out));
+}
+
+/// What `swaps.sh` tells of each of its tries: what it was, and its lines.
+fn swaps(out: &Output) -> Vec<(String, Vec<String>)> {
+    let text = stdout(out);
+    let mut tries = Vec::new();
+    let mut lines = text.lines();
+    while let Some((n, what)) = lines.next().and_then(|line| line.split_once(' ')).filter(|(n, _)| n.parse::<u32>().is_ok()) {
+        let end = format!("{n}: ");
+        tries.push((what.to_owned(), lines.by_ref().take_while(|line| !line.starts_with(&end)).map(str::to_owned).collect()));
+    }
+    assert!(text.ends_with(&format!("tried {}\n", tries.len())) && tries.len() > 130, "{}", show(out));
+    tries
+}
+
+/// Interpreters that tell when they are about to open their script, by the locale that they read before.
+fn waits(what: &str) -> bool {
+    !what.contains("dash") && !what.contains("busybox") && what.split(' ').next() != Some("same")
+}
+
+#[test]
+fn a_script_that_is_swapped_after_the_decision_runs_as_it_was_decided_about() {
+    let release = Release::get();
+    // Under a rule about program text any file may be run, but a stream is none.
+    let no_text = release.ruled("no_text.json", |m| drop(m["global_policies"].as_object_mut().expect("a map").remove("scripts")));
+    for manifest in [&release.strict(), &no_text] {
+        let (out, records) = release.run(manifest, &[], &["/opt/app/swaps.sh"]);
+        for (what, lines) in swaps(&out) {
+            let swapped = lines.iter().any(|line| line == "swapped");
+            assert!(lines.iter().any(|line| line.starts_with("GOOD")) && !lines.iter().any(|line| line == "EVIL"), "{what}: {lines:?}\n{}", show(&out));
+            assert!(swapped || !waits(&what), "{what} was not swapped: {lines:?}\n{}", show(&out));
+        }
+        // What was swapped later is in no record: each script was executed once, and is told once.
+        assert!(!execs(&records).any(|r| r["decision"] == "denied"), "{records:?}");
+    }
+}
+
+/// The twin of the test above: swaps that nobody notices.
+#[test]
+fn each_of_these_swaps_is_one_where_no_rule_is_kept() {
+    let release = Release::get();
+    let (out, _) = release.run(&release.ruled("free_swaps.json", free), &[], &["/opt/app/swaps.sh"]);
+    let mut raced = 0;
+    for (what, lines) in swaps(&out) {
+        let has = |word: &str| lines.iter().any(|line| line.starts_with(word));
+        match what.split(' ').next() {
+            Some("same") => assert!(has("GOOD") && !has("EVIL"), "{what}: {lines:?}"),
+            Some("gone") => assert!(!has("GOOD") && !has("EVIL"), "{what}: {lines:?}\n{}", show(&out)),
+            _ if waits(&what) => assert!(has("EVIL") && !has("GOOD"), "{what}: {lines:?}\n{}", show(&out)),
+            _ => raced += usize::from(has("EVIL")),
+        }
+    }
+    assert!(raced > 0, "no race took place: {}", show(&out));
+}
+
+#[test]
+fn a_script_sees_itself_as_it_does_where_no_rule_is_kept() {
+    let release = Release::get();
+    let free = release.ruled("free_self.json", free);
+    for (line, says) in [
+        (&["/opt/app/self.sh", "a b"][..], "open: /opt/app/self.sh\n"),
+        (&["/usr/bin/bash", "self.sh"], "called self.sh with 0 \n"),
+        (&["/usr/bin/env", "bash", "./self.sh", "x"], "own: #!/usr/bin/bash\n"),
+        (&["/usr/bin/python3.11", "/opt/app/self.py", "1"], "    [][1]\n"),
+        (&["/usr/bin/python3.11", "self.py"], " /opt/app/self.py /opt/app\n"),
+        (&["/usr/bin/perl", "self.pl", "x"], "more data\n"),
+    ] {
+        let run = |manifest: &Path| release.run(manifest, &["--workdir", "/opt/app"], line);
+        let ((kept, records), (free, _)) = (run(&release.strict()), run(&free));
+        assert_eq!(
+            (stdout(&kept), String::from_utf8_lossy(&kept.stderr), kept.status.code()),
+            (stdout(&free), String::from_utf8_lossy(&free.stderr), free.status.code()),
+            "{line:?}"
+        );
+        assert!(stdout(&kept).contains(says), "{line:?}: {}", show(&kept));
+        assert!(!execs(&records).any(|r| r["decision"] == "denied"), "{records:?}");
+    }
 }

@@ -137,7 +137,7 @@ mod tests {
         *double.watch.lock().unwrap() = Watch { permissive: false, recorded: true };
         t.process.begin_list(&AllowList::ALL);
         assert_eq!((run_twice(&mut t, nr("getppid")), told().len()), ([false; 2], 2));
-        let exe = crate::process::Exe { id: crate::testing::PROGRAM, path: c"/x".into(), argv: vec![], comm: vec![], auxv: vec![], args: (0, 0), env: (0, 0) };
+        let exe = crate::process::Exe { id: crate::testing::PROGRAM, path: c"/x".into(), argv: vec![], comm: vec![], auxv: vec![], args: (0, 0), env: (0, 0), scripts: vec![] };
         *t.process.exe.lock().unwrap() = Some(exe);
         assert_eq!((run_twice(&mut t, nr("getppid")), told()), ([true; 2], vec![format!("Used {{ nr: {} }}", nr("getppid"))]));
     }

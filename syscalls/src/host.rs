@@ -8,6 +8,7 @@ use crate::errno::Errno;
 use crate::thread::NewThread;
 use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 /// Number of a signed object (main program or library) as the supervisor answers it: positive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,6 +17,25 @@ pub struct ObjectId(pub u32);
 impl ObjectId {
     /// Answer to `Host::exec` for an approved script: the caller opens the `#!` interpreter and asks again.
     pub const SCRIPT: ObjectId = ObjectId(0x7fff_ffff);
+}
+
+/// A positive answer to `Host::exec`.
+#[derive(Clone, Debug)]
+pub struct Granted {
+    /// The object to become, or `ObjectId::SCRIPT`.
+    pub id: ObjectId,
+    /// The scripts that it depended on.
+    pub texts: Vec<Text>,
+}
+
+/// A script as it was judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// As the command line names it; empty: the file that was shown.
+    pub name: CString,
+    /// Device and inode of the file that was read.
+    pub identity: (u64, u64),
+    pub bytes: Arc<[u8]>,
 }
 
 /// A PT_LOAD segment, page-aligned at both ends. Bytes come from `vkernel.image`; what lies beyond `image_len` is zero.
@@ -118,9 +138,8 @@ pub struct Watch {
 
 /// The outside world of a guest process.
 pub trait Host: Send + Sync {
-    /// Performs the real `execveat(fd, "", argv, envp, AT_EMPTY_PATH)` that the supervisor answers: the object to become, or
-    /// `ObjectId::SCRIPT`, or an errno.
-    fn exec(&self, fd: BorrowedFd<'_>, argv: &[CString], envp: &[CString], flags: i32) -> Result<ObjectId, Errno>;
+    /// Performs the real `execveat(fd, "", …, AT_EMPTY_PATH)` that the supervisor answers. EMFILE: nobody was asked yet.
+    fn exec(&self, fd: BorrowedFd<'_>, argv: &[CString], envp: &[CString]) -> Result<Granted, Errno>;
 
     /// The environment that the program gets of the one its caller gave.
     fn environment(&self, id: ObjectId, envp: Vec<CString>) -> Vec<CString> {

@@ -3,7 +3,7 @@
 use crate::abi::CpuState;
 use crate::errno::Errno;
 use crate::guest::{WINDOW_BYTES, Window};
-use crate::host::{Event, Host, Object, ObjectId, Segment, Watch};
+use crate::host::{Event, Granted, Host, Object, ObjectId, Segment, Text, Watch};
 use crate::process::{AllowList, Process};
 use crate::table::SysResult;
 use crate::thread::{NewThread, Thread};
@@ -19,6 +19,8 @@ pub(crate) struct Double {
     pub(crate) library: Mutex<Option<(u64, u64)>>,
     /// What `exec` answers.
     pub(crate) exec: Mutex<Result<ObjectId, Errno>>,
+    /// The scripts that its next answer hands over.
+    pub(crate) texts: Mutex<Vec<Text>>,
     pub(crate) bound: Mutex<Vec<ObjectId>>,
     pub(crate) events: Mutex<Vec<String>>,
     pub(crate) watch: Mutex<Watch>,
@@ -79,6 +81,7 @@ impl Double {
             objects,
             library: Mutex::default(),
             exec: Mutex::new(Err(Errno::EACCES)),
+            texts: Mutex::default(),
             bound: Mutex::default(),
             events: Mutex::default(),
             watch: Mutex::default(),
@@ -88,8 +91,9 @@ impl Double {
 }
 
 impl Host for Double {
-    fn exec(&self, _: BorrowedFd<'_>, _: &[CString], _: &[CString], _: i32) -> Result<ObjectId, Errno> {
-        *self.exec.lock().unwrap()
+    fn exec(&self, _: BorrowedFd<'_>, _: &[CString], _: &[CString]) -> Result<Granted, Errno> {
+        let texts = std::mem::take(&mut *self.texts.lock().unwrap());
+        self.exec.lock().unwrap().map(|id| Granted { id, texts })
     }
     fn library(&self, fd: BorrowedFd<'_>) -> Result<Option<ObjectId>, Errno> {
         let identity = crate::mm::file_identity(fd.as_raw_fd());

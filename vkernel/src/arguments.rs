@@ -5,12 +5,14 @@
 
 use policy::Verified;
 use policy::interpreter::{is_stripped, name_of};
+use policy::manifest::Scripts;
 use std::collections::BTreeSet;
 use std::ffi::CString;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// No more is told: who has not named a program by then is taken for one that names none.
 const MOST_BYTES: usize = 64 << 10;
-/// Length of everything, number of arguments, whether these are all.
+/// Length of everything, number of arguments, and whether these are all with, above that bit, the number of a descriptor and one.
 const HEADER_BYTES: usize = 12;
 
 /// What the supervisor is told.
@@ -21,12 +23,16 @@ pub struct Told {
     pub whole: bool,
     /// Names of variables that some program of the release does not get.
     pub variables: Vec<Vec<u8>>,
+    /// The descriptor in whose place the worker takes copies of scripts.
+    pub place: Option<u32>,
 }
 
 /// What a release says of arguments and environments, on the worker's side.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     judged: bool,
+    /// Scripts are, too, whatever program they are for.
+    listed: bool,
     anywhere: BTreeSet<String>,
     /// By entry number, from 1.
     strip: Vec<BTreeSet<String>>,
@@ -38,14 +44,19 @@ impl Rules {
         let anywhere = m.stripped_anywhere();
         let strip = |digest| m.binaries.get(&digest).and_then(|b| b.overrides.strip.clone()).unwrap_or_default();
         let strip = if anywhere.is_empty() { Vec::new() } else { m.entry_order().into_iter().map(strip).collect() };
-        Self { judged: m.binaries.values().any(|b| m.judges_command(b)), anywhere, strip }
+        Self { judged: m.binaries.values().any(|b| m.judges_command(b)), listed: m.global_policies.scripts == Scripts::Listed, anywhere, strip }
+    }
+
+    /// Whether an answer may bring copies of scripts.
+    pub fn judge_scripts(&self) -> bool {
+        self.judged || self.listed
     }
 
     /// What to tell; nothing where no decision and no record depends on it.
-    pub fn tell(&self, argv: &[CString], envp: &[CString]) -> Option<Vec<u8>> {
+    pub fn tell(&self, argv: &[CString], envp: &[CString], place: Option<BorrowedFd<'_>>) -> Option<Vec<u8>> {
         let names = || envp.iter().map(|v| name_of(v.to_bytes())).filter(|name| is_stripped(&self.anywhere, name));
-        match self.judged || (!self.anywhere.is_empty() && names().next().is_some()) {
-            true => Some(pack(argv, names())),
+        match self.judge_scripts() || (!self.anywhere.is_empty() && names().next().is_some()) {
+            true => Some(pack(argv, names(), place.map(|fd| fd.as_raw_fd() as u32))),
             false => None,
         }
     }
@@ -59,7 +70,7 @@ impl Rules {
     }
 }
 
-fn pack<'a>(argv: &[CString], names: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+fn pack<'a>(argv: &[CString], names: impl Iterator<Item = &'a [u8]>, place: Option<u32>) -> Vec<u8> {
     let mut bytes = vec![0; HEADER_BYTES];
     let mut told = 0u32;
     for argument in argv.iter().take_while(|a| a.to_bytes().len() < MOST_BYTES / 2) {
@@ -75,7 +86,7 @@ fn pack<'a>(argv: &[CString], names: impl Iterator<Item = &'a [u8]>) -> Vec<u8> 
             bytes.push(0);
         }
     }
-    let header = [bytes.len() as u32, told, u32::from(told as usize == argv.len())];
+    let header = [bytes.len() as u32, told, u32::from(told as usize == argv.len()) | place.map_or(0, |number| (number + 1) << 1)];
     for (place, word) in bytes.chunks_exact_mut(4).zip(header) {
         place.copy_from_slice(&word.to_le_bytes());
     }
@@ -99,12 +110,14 @@ pub fn unpack(read: impl Fn(usize) -> std::io::Result<Vec<u8>>) -> Option<Told> 
         return None;
     }
     let variables = argv.split_off(count);
-    Some(Told { argv, whole: word(&header, 2) == 1, variables })
+    let place = (word(&header, 2) as u32 >> 1).checked_sub(1);
+    Some(Told { argv, whole: word(&header, 2) & 1 == 1, variables, place })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
 
     fn c(words: &[&str]) -> Vec<CString> {
         words.iter().map(|w| CString::new(*w).unwrap()).collect()
@@ -115,24 +128,33 @@ mod tests {
     }
 
     fn rules() -> Rules {
-        Rules { judged: true, anywhere: BTreeSet::from(["LD_*".into(), "ENV".into()]), strip: vec![BTreeSet::new(), BTreeSet::from(["ENV".into()])] }
+        Rules { judged: true, listed: false, anywhere: BTreeSet::from(["LD_*".into(), "ENV".into()]), strip: vec![BTreeSet::new(), BTreeSet::from(["ENV".into()])] }
     }
 
     #[test]
     fn what_was_told_is_what_is_read_and_values_are_not_told() {
-        let told = rules().tell(&c(&["sh", "", "-c", "x"]), &c(&["HOME=/", "ENV=secret", "LD_PRELOAD=a", "PATH=b"])).unwrap();
+        let told = rules().tell(&c(&["sh", "", "-c", "x"]), &c(&["HOME=/", "ENV=secret", "LD_PRELOAD=a", "PATH=b"]), None).unwrap();
         assert!(!told.windows(6).any(|w| w == b"secret"));
-        let expected = Told { argv: [&b"sh"[..], b"", b"-c", b"x"].map(<[u8]>::to_vec).into(), whole: true, variables: vec![b"ENV".to_vec(), b"LD_PRELOAD".to_vec()] };
+        let expected = Told { argv: [&b"sh"[..], b"", b"-c", b"x"].map(<[u8]>::to_vec).into(), whole: true, variables: vec![b"ENV".to_vec(), b"LD_PRELOAD".to_vec()], place: None };
         assert_eq!(again(&told), Some(expected));
-        assert_eq!(again(&rules().tell(&[], &[]).unwrap()), Some(Told { whole: true, ..Told::default() }));
+        assert_eq!(again(&rules().tell(&[], &[], None).unwrap()), Some(Told { whole: true, ..Told::default() }));
     }
 
     #[test]
     fn nothing_is_told_where_nothing_depends_on_it() {
-        assert_eq!(Rules::default().tell(&c(&["sh"]), &c(&["LD_PRELOAD=a"])), None);
+        assert_eq!(Rules::default().tell(&c(&["sh"]), &c(&["LD_PRELOAD=a"]), None), None);
         let only_strips = Rules { judged: false, ..rules() };
-        assert_eq!(only_strips.tell(&c(&["sh"]), &c(&["HOME=a"])), None);
-        assert!(only_strips.tell(&c(&["sh"]), &c(&["ENV=a"])).is_some());
+        assert_eq!(only_strips.tell(&c(&["sh"]), &c(&["HOME=a"]), None), None);
+        assert!(only_strips.tell(&c(&["sh"]), &c(&["ENV=a"]), None).is_some());
+    }
+
+    #[test]
+    fn where_scripts_are_judged_the_place_for_copies_is_told() {
+        let rules = Rules { listed: true, ..Rules::default() };
+        assert!(rules.judge_scripts() && Rules { listed: false, judged: true, ..rules.clone() }.judge_scripts() && !Rules::default().judge_scripts());
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let told = again(&rules.tell(&c(&["sh"]), &[], Some(file.as_fd())).unwrap()).unwrap();
+        assert_eq!((told.place, told.whole), (Some(file.as_raw_fd() as u32), true));
     }
 
     #[test]
@@ -146,9 +168,9 @@ mod tests {
     #[test]
     fn what_has_no_room_is_said_to_be_missing_and_forged_lengths_are_refused() {
         let long = "x".repeat(20_000);
-        let told = again(&rules().tell(&c(&["a", &long, &long, "b"]), &c(&["ENV=1"])).unwrap()).unwrap();
+        let told = again(&rules().tell(&c(&["a", &long, &long, "b"]), &c(&["ENV=1"]), None).unwrap()).unwrap();
         assert_eq!((told.argv.len(), told.whole, told.variables.len()), (2, false, 1));
-        let good = rules().tell(&c(&["a", "b"]), &[]).unwrap();
+        let good = rules().tell(&c(&["a", "b"]), &[], None).unwrap();
         for (at, value) in [(0, 0u32), (0, 11), (0, u32::MAX), (0, 1 << 17), (4, 3), (4, u32::MAX)] {
             let mut forged = good.clone();
             forged[at..at + 4].copy_from_slice(&value.to_le_bytes());

@@ -33,7 +33,7 @@ pub fn features() -> Vec<Feature> {
         row("PR_SET_MDWE", "6.3", sys::prctl(libc::PR_GET_MDWE, 0, 0).is_ok(), "the allow-list's rule against PROT_EXEC"),
         row("vm.memfd_noexec", "6.3", std::path::Path::new("/proc/sys/vm/memfd_noexec").exists(), "the notify filter; natives that enter from outside"),
         row("SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP", "6.6", at_least(6, 6), "nothing: execs cost some microseconds more"),
-        row("PIDFD_THREAD", "6.9", pidfd_of_thread(), "the thread's group leader"),
+        row("PIDFD_THREAD", "6.9", pidfd_of_thread(), "procfs, where the thread's descriptors are"),
         row("fine-grained ctime", "6.13", at_least(6, 13), "files younger than the container are never cached"),
     ]
 }

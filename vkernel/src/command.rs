@@ -1,9 +1,9 @@
 //! An interpreter's command line: what it names is looked up as the guest would, hashed and decided. Owns the way from told arguments to a verdict; what they mean is the row's grammar (`policy::interpreter`).
 //!
-//! The fact a newcomer gets wrong: the interpreter opens the file again, later. That is the one that was decided about only where its name leads through nothing that the guest can write. And nobody is asked about what a running interpreter reads besides (`source`, `import`, `eval`).
+//! The fact a newcomer gets wrong: the interpreter opens a name, later, and anything may lie there by then. So what was judged is copied while it is hashed, and the copy goes with the answer (`handover`). Nobody is asked about what a running interpreter reads besides (`source`, `import`, `eval`).
 
 use crate::arguments::Told;
-use crate::decide::{Decider, Refusal};
+use crate::decide::{Decider, LARGEST_SCRIPT_BYTES, Refusal, TOO_LARGE};
 use crate::sys;
 use policy::interpreter::is_stripped;
 use policy::manifest::{Binary, Inline, Scripts};
@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use syscalls::Text;
 
 /// Reason code of program text that runs, and is only told.
 pub const AUDITED: &str = "inline-audited";
@@ -34,6 +35,8 @@ pub struct Judgement {
     pub detail: Option<String>,
     /// Names of variables that the program does not get.
     pub stripped: Vec<String>,
+    /// The files that it names, for the program to get what was judged.
+    pub texts: Vec<Text>,
 }
 
 /// Judges the command line of the program that was granted. `open` finds a file as the guest would, and fails for what is no file by itself.
@@ -60,24 +63,27 @@ fn program(decider: &mut Decider, verified: &Verified, binary: &Binary, told: &T
     let argv: Vec<&[u8]> = told.argv.iter().map(Vec::as_slice).collect();
     let program = grammar.program(&argv, told.whole);
     let mut inline = program.inline;
+    let mut texts: Vec<Text> = Vec::new();
     for name in program.files {
         let regular = open(name).ok().filter(|file| sys::fstat(file.as_fd()).is_ok_and(|st| st.st_mode & libc::S_IFMT == libc::S_IFREG));
         match regular {
-            Some(file) => {
-                if let Err((reason, digest)) = decider.script(file.as_fd()) {
-                    return Judgement { digest, detail: Some(format!("script {}", shown(name))), ..refused(reason.reason) };
-                }
-            }
+            Some(file) => match decider.script(file.as_fd(), told.place.is_some()) {
+                Err((reason, digest)) => return Judgement { digest, detail: Some(format!("script {}", shown(name))), ..refused(reason.reason) },
+                Ok(script) => texts.extend(script.text.and_then(|text| Some(Text { name: CString::new(name).ok()?, ..text }))),
+            },
             // It may be there by the time that the interpreter looks.
             None if verified.manifest().global_policies.scripts == Scripts::Listed => {
                 return Judgement { detail: Some(format!("script {}, where no file is", shown(name))), ..refused(Reason::ScriptNotListed.code()) };
             }
             None => drop(inline.get_or_insert_with(|| format!("{} is no file", shown(name)))),
         }
+        if texts.iter().map(|text| text.bytes.len() as u64).sum::<u64>() > LARGEST_SCRIPT_BYTES {
+            return Judgement { detail: Some(format!("script {}", shown(name))), ..refused(TOO_LARGE) };
+        }
     }
     match (inline, policy::decide_inline(verified, binary)) {
-        (None, _) | (_, Inline::Allow) => Judgement::default(),
-        (why, Inline::Audit) => Judgement { audited: true, detail: why, ..Judgement::default() },
+        (None, _) | (_, Inline::Allow) => Judgement { texts, ..Judgement::default() },
+        (why, Inline::Audit) => Judgement { audited: true, detail: why, texts, ..Judgement::default() },
         (why, Inline::Deny) => Judgement { detail: why, ..refused(Reason::InlineDenied.code()) },
     }
 }

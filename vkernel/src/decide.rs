@@ -13,6 +13,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use syscalls::Text;
 
 /// What is asked of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,16 +38,30 @@ pub struct Verdict {
     pub result: Result<Grant, Refusal>,
     /// Of the object that decided: the program, the last interpreter, or the script that was refused.
     pub digest: Option<Digest>,
+    /// The script that was asked about, where its interpreter is to get what was judged.
+    pub text: Option<Text>,
 }
 
 impl Verdict {
     pub fn refused(errno: i32, reason: &'static str) -> Self {
-        Self { result: refuse(errno, reason), digest: None }
+        Self::of(refuse(errno, reason), None)
+    }
+
+    pub(crate) fn of(result: Result<Grant, Refusal>, digest: Option<Digest>) -> Self {
+        Self { result, digest, text: None }
     }
 }
 
-/// Scripts beyond this are refused: their size stands in no manifest, so nothing else bounds the work (07, S17).
-const LARGEST_SCRIPT_BYTES: u64 = 16 << 20;
+/// A script that may run.
+pub(crate) struct Script {
+    pub digests: Digests,
+    /// What was hashed, if it was asked for.
+    pub text: Option<Text>,
+}
+
+/// Scripts beyond this are refused, one or all that a command line names: their size stands in no manifest, so nothing else bounds the work (07, S17).
+pub(crate) const LARGEST_SCRIPT_BYTES: u64 = 16 << 20;
+pub(crate) const TOO_LARGE: &str = "script-too-large";
 
 /// Reason code: keys or revocations changed, and the release is no longer signed by anybody who is trusted.
 const NOT_BELIEVED: &str = "release-revoked";
@@ -108,30 +123,38 @@ impl Decider {
         self.object(file, Wanted::Library, None)
     }
 
-    /// A program or a script.
-    pub fn program(&mut self, file: BorrowedFd<'_>) -> Verdict {
+    /// A program or a script. `copies`: where scripts have to be listed, the text of one goes with the verdict.
+    pub fn program(&mut self, file: BorrowedFd<'_>, copies: bool) -> Verdict {
         if self.verified.is_none() {
             return Verdict::refused(libc::EACCES, NOT_BELIEVED);
         }
         let mut owned: Option<OwnedFd> = None;
         let mut expected = None;
+        let mut text = None;
         for scripts in 0..=SCRIPT_DEPTH {
             let file = owned.as_ref().map_or(file, AsFd::as_fd);
-            let next = match self.interpreter(file) {
-                Err(refusal) => return Verdict { result: Err(refusal), digest: None },
+            let (next, head) = match self.interpreter(file) {
+                Err(refusal) => return Verdict::of(Err(refusal), None),
                 Ok(None) => {
                     let mut verdict = self.object(file, Wanted::Program, expected);
                     if let Ok(grant) = &mut verdict.result {
                         grant.scripts = scripts;
+                        verdict.text = text;
                     }
                     return verdict;
                 }
-                Ok(Some(next)) => next,
+                Ok(Some(found)) => found,
             };
-            expected = match self.script(file) {
-                Ok(digests) if !digests.is(expected) => return Verdict { result: refuse(libc::EACCES, Reason::OtherInterpreter.code()), digest: Some(digests.blake3) },
-                Ok(digests) => digests.all().into_iter().find_map(|d| self.believed().manifest().scripts.get(&d)?.interpreter_digest),
-                Err((refusal, digest)) => return Verdict { result: Err(refusal), digest },
+            // The others are asked about by themselves, when it is their turn.
+            let judged = self.script(file, copies && scripts == 0 && self.listed_only());
+            expected = match judged {
+                Ok(script) if !script.digests.is(expected) => return Verdict::of(refuse(libc::EACCES, Reason::OtherInterpreter.code()), Some(script.digests.blake3)),
+                Ok(script) if script.text.as_ref().is_some_and(|text| !text.bytes.starts_with(&head)) => return Verdict::refused(libc::EACCES, "changed-while-hashed"),
+                Ok(script) => {
+                    text = script.text.or(text);
+                    script.digests.all().into_iter().find_map(|d| self.believed().manifest().scripts.get(&d)?.interpreter_digest)
+                }
+                Err((refusal, digest)) => return Verdict::of(Err(refusal), digest),
             };
             owned = Some(next);
         }
@@ -139,22 +162,35 @@ impl Decider {
     }
 
     /// A script needs a row of its own only where the release says so; but one that is revoked or was left out at build time is refused anyway. Gives the refusal and what was refused.
-    pub(crate) fn script(&mut self, file: BorrowedFd<'_>) -> Result<Digests, (Refusal, Option<Digest>)> {
-        let size = stat(file).map_err(|refusal| (refusal, None))?.st_size as u64;
+    /// `copy`: with the text. Then it is read whatever is known of the file, so that what was hashed and what the interpreter gets are the same bytes.
+    pub(crate) fn script(&mut self, file: BorrowedFd<'_>, copy: bool) -> Result<Script, (Refusal, Option<Digest>)> {
+        let st = stat(file).map_err(|refusal| (refusal, None))?;
+        let size = st.st_size as u64;
         if self.listed_only() && !self.believed().has_size(size) {
             return Err((Refusal { errno: libc::EACCES, reason: Reason::ScriptNotListed.code() }, None));
         }
-        let digests = self.digests(file, Some(LARGEST_SCRIPT_BYTES)).map_err(|refusal| (refusal, None))?;
+        let script = if copy { self.copied(file, &st) } else { self.digests(file, Some(LARGEST_SCRIPT_BYTES)).map(|digests| Script { digests, text: None }) };
+        let script = script.map_err(|refusal| (refusal, None))?;
+        let digests = script.digests;
         let decision = policy::decide_script(self.believed(), &digests.all(), size);
-        decision.map(|()| digests).map_err(|reason| (Refusal { errno: libc::EACCES, reason: reason.code() }, Some(digests.blake3)))
+        decision.map(|()| script).map_err(|reason| (Refusal { errno: libc::EACCES, reason: reason.code() }, Some(digests.blake3)))
+    }
+
+    fn copied(&self, file: BorrowedFd<'_>, st: &libc::stat) -> Result<Script, Refusal> {
+        let size = st.st_size as u64;
+        if size > LARGEST_SCRIPT_BYTES {
+            return refuse(libc::EACCES, TOO_LARGE);
+        }
+        let (bytes, digests) = files::read(&opened(file)?, size, self.believed().uses_sha256())?;
+        Ok(Script { digests, text: Some(Text { name: CString::default(), identity: (st.st_dev, st.st_ino), bytes: bytes.into() }) })
     }
 
     fn listed_only(&self) -> bool {
         self.believed().manifest().global_policies.scripts == Scripts::Listed
     }
 
-    /// The interpreter named by a script's first line, opened inside the container's root.
-    fn interpreter(&mut self, file: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Refusal> {
+    /// The interpreter named by a script's first line, opened inside the container's root, and what was read to find it.
+    fn interpreter(&mut self, file: BorrowedFd<'_>) -> Result<Option<(OwnedFd, Vec<u8>)>, Refusal> {
         let st = stat(file)?;
         if self.files.is_no_script(&st) {
             return Ok(None);
@@ -184,7 +220,7 @@ impl Decider {
         }
         let name = CString::new(name).map_err(|_| Refusal { errno: libc::ENOEXEC, reason: "script-without-interpreter" })?;
         match sys::open_in_root(self.root.as_fd(), &name, libc::O_PATH) {
-            Ok(found) => Ok(Some(found)),
+            Ok(found) => Ok(Some((found, head[..length].to_vec()))),
             Err(e) => refuse(e.raw_os_error().unwrap_or(libc::EACCES), "interpreter-not-found"),
         }
     }
@@ -192,11 +228,11 @@ impl Decider {
     /// `expected`: the only file that may be meant, because a script's row says so.
     fn object(&mut self, file: BorrowedFd<'_>, wanted: Wanted, expected: Option<Digest>) -> Verdict {
         let (size, digests) = match stat(file).and_then(|st| Ok((st.st_size as u64, self.digests(file, None)?))) {
-            Err(refusal) => return Verdict { result: Err(refusal), digest: None },
+            Err(refusal) => return Verdict::of(Err(refusal), None),
             Ok(found) => found,
         };
         if !digests.is(expected) {
-            return Verdict { result: refuse(libc::EACCES, Reason::OtherInterpreter.code()), digest: Some(digests.blake3) };
+            return Verdict::of(refuse(libc::EACCES, Reason::OtherInterpreter.code()), Some(digests.blake3));
         }
         let ask = |digest: &Digest| match wanted {
             Wanted::Program => policy::decide_exec(self.believed(), digest, size),
@@ -217,10 +253,10 @@ impl Decider {
         let result = match last.0 {
             // A listed text without a `#!` line: Linux's own answer.
             Decision::Allow { .. } if wanted == Wanted::Program && self.believed().manifest().scripts.contains_key(&last.1) => refuse(libc::ENOEXEC, "not-a-program"),
-            Decision::Allow { entry } => Ok(Grant { entry, scripts: 0 }),
+            Decision::Allow { entry } => Ok(Grant { entry, scripts: 0, texts: false }),
             Decision::Refuse(reason) => refuse(libc::EACCES, reason.code()),
         };
-        Verdict { result, digest: Some(last.1) }
+        Verdict::of(result, Some(last.1))
     }
 
     /// `largest`: hash whatever the manifest says about sizes, up to this; otherwise only sizes the manifest lists are hashed (07, S17).
@@ -232,7 +268,7 @@ impl Decider {
         let file = opened(file)?;
         let size = st.st_size as u64;
         match largest {
-            Some(largest) if size > largest => return refuse(libc::EACCES, "script-too-large"),
+            Some(largest) if size > largest => return refuse(libc::EACCES, TOO_LARGE),
             None if !self.believed().has_size(size) => return self.unknown_size(&file),
             _ => {}
         }

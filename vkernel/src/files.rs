@@ -7,6 +7,7 @@ use crate::decide::{Refusal, refuse};
 use crate::sys;
 use policy::{Algorithm, Digest};
 use std::collections::HashMap;
+use std::io::Read;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 use std::time::SystemTime;
@@ -117,6 +118,19 @@ pub(crate) fn digest(file: &std::fs::File, size: u64, with_sha256: bool) -> Resu
     Ok(Digests { blake3: one(Algorithm::Blake3)?, sha256: if with_sha256 { Some(one(Algorithm::Sha256)?) } else { None } })
 }
 
+/// The same of all its bytes at once, which are what was hashed.
+pub(crate) fn read(file: &std::fs::File, size: u64, with_sha256: bool) -> Result<(Vec<u8>, Digests), Refusal> {
+    let unreadable = |_| Refusal { errno: libc::EACCES, reason: "unreadable" };
+    let mut bytes = Vec::with_capacity(size as usize + 1);
+    Bounded { file, at: 0, end: size + 1 }.read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 != size {
+        return refuse(libc::EACCES, "changed-while-hashed");
+    }
+    let one = |algorithm| Digest::of_reader(algorithm, &mut &bytes[..]).map_err(unreadable);
+    let digests = Digests { blake3: one(Algorithm::Blake3)?, sha256: if with_sha256 { Some(one(Algorithm::Sha256)?) } else { None } };
+    Ok((bytes, digests))
+}
+
 /// Positioned reads up to `end`.
 struct Bounded<'a> {
     file: &'a std::fs::File,
@@ -124,7 +138,7 @@ struct Bounded<'a> {
     end: u64,
 }
 
-impl std::io::Read for Bounded<'_> {
+impl Read for Bounded<'_> {
     fn read(&mut self, block: &mut [u8]) -> std::io::Result<usize> {
         let room = block.len().min((self.end - self.at) as usize);
         let n = self.file.read_at(&mut block[..room], self.at)?;

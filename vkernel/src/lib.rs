@@ -22,6 +22,7 @@ pub mod failure;
 pub mod fetch;
 mod files;
 pub mod filter;
+pub mod handover;
 pub mod handshake;
 pub mod hooks;
 pub mod init;

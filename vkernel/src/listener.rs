@@ -9,6 +9,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 const RECV: libc::c_ulong = 0xc050_2100;
 const SEND: libc::c_ulong = 0xc018_2101;
 const ID_VALID: libc::c_ulong = 0x4008_2102;
+const ADD_FD: libc::c_ulong = 0x4018_2103;
+/// At the number given, in the place of what is there (SECCOMP_ADDFD_FLAG_SETFD).
+const SET_FD: u32 = 1;
 const SET_FLAGS: libc::c_ulong = 0x4008_2104;
 /// Wake the waiter on this CPU: the answer is a synchronous hand-over (Linux ≥ 6.6).
 const SYNC_WAKE_UP: libc::c_ulong = 1;
@@ -40,6 +43,17 @@ struct Response {
     error: i32,
     flags: u32,
 }
+
+/// `struct seccomp_notif_addfd`.
+#[repr(C)]
+struct Added {
+    id: u64,
+    flags: u32,
+    source: u32,
+    number: u32,
+    number_flags: u32,
+}
+const _: () = assert!(size_of::<Added>() == 24);
 
 /// What the blocked call returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +92,21 @@ impl Listener {
         let id = request.id;
         // SAFETY: ID_VALID reads one u64.
         unsafe { libc::ioctl(self.0.as_raw_fd(), ID_VALID, &raw const id) == 0 }
+    }
+
+    /// Gives the sender a file, close-on-exec, in the place of what it has under `number`: the thread that waits installs it, in its own table. A request that was interrupted and is made again gets it again.
+    pub fn give(&self, request: &Request, file: BorrowedFd<'_>, number: u32) -> io::Result<()> {
+        let added = Added { id: request.id, flags: SET_FD, source: file.as_raw_fd() as u32, number, number_flags: libc::O_CLOEXEC as u32 };
+        loop {
+            // SAFETY: `added` is a seccomp_notif_addfd of the size encoded in ADD_FD.
+            if unsafe { libc::ioctl(self.0.as_raw_fd(), ADD_FD, &raw const added) } >= 0 {
+                return Ok(());
+            }
+            match io::Error::last_os_error() {
+                e if e.kind() == io::ErrorKind::Interrupted => {}
+                e => return Err(e),
+            }
+        }
     }
 
     /// Sends the answer; `false` when the sender died meanwhile.

@@ -20,23 +20,29 @@ pub const SCRIPT_DEPTH: u32 = 4;
 pub const HEAD_BYTES: usize = 256;
 
 /// A positive answer: become or bind entry `entry`. `scripts` > 0: the object is a script; the worker reads the `#!` line from the same
-/// descriptor, opens the interpreter, and so on `scripts` times, to build argv; `entry` is the last interpreter's.
+/// descriptor, opens the interpreter, and so on `scripts` times, to build argv; `entry` is the last interpreter's. `texts`: copies of the scripts that were judged lie (`handover`) under the number that the worker named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// Entry number, from 1.
     pub entry: u32,
     pub scripts: u32,
+    pub texts: bool,
 }
+
+/// In a positive answer, above the entry number and the scripts.
+const TEXTS: u64 = 1 << 40;
 
 impl Grant {
     pub fn encode(self) -> NonZeroU64 {
         debug_assert!(self.entry > 0 && self.scripts <= SCRIPT_DEPTH);
-        NonZeroU64::new(u64::from(self.entry) | u64::from(self.scripts) << 32).expect("entry numbers start at 1")
+        let texts = if self.texts { TEXTS } else { 0 };
+        NonZeroU64::new(u64::from(self.entry) | u64::from(self.scripts) << 32 | texts).expect("entry numbers start at 1")
     }
 
     /// `None` for what the supervisor never answers.
     pub fn decode(value: i64) -> Option<Self> {
-        let grant = Self { entry: value as u32, scripts: u32::try_from(value >> 32).ok()? };
+        let texts = value as u64 & TEXTS != 0;
+        let grant = Self { entry: value as u32, scripts: u32::try_from(value >> 32).ok()? & !((TEXTS >> 32) as u32), texts };
         (grant.entry > 0 && grant.scripts <= SCRIPT_DEPTH).then_some(grant)
     }
 }
@@ -76,11 +82,14 @@ mod tests {
 
     #[test]
     fn grants_survive_the_answer_and_others_are_refused() {
-        let g = Grant { entry: 7, scripts: 2 };
-        assert_eq!(Grant::decode(g.encode().get() as i64), Some(g));
+        for texts in [false, true] {
+            let g = Grant { entry: 7, scripts: 2, texts };
+            assert_eq!(Grant::decode(g.encode().get() as i64), Some(g));
+        }
         assert_eq!(Grant::decode(0), None);
         assert_eq!(Grant::decode(-13), None);
         assert_eq!(Grant::decode(5 << 32 | 1), None);
+        assert_eq!(Grant::decode(1 << 41 | 1), None);
     }
 
     #[test]

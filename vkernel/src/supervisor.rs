@@ -4,12 +4,13 @@
 //! The fact a newcomer gets wrong: every access by pid (its descriptor, its memory) can hit another process that got the same pid, so
 //! nothing learned by pid counts until the request is seen to be still waiting afterwards.
 
-use crate::arguments;
+use crate::arguments::{self, Told};
 use crate::audit::{Audit, Decision, Event, Record};
 use crate::cgroup::Cgroup;
 use crate::command::{self, Judgement};
-use crate::decide::{Decider, Verdict};
+use crate::decide::{Decider, Refusal, Verdict};
 use crate::failure::Failure;
+use crate::handover;
 use crate::journal::Journal;
 use crate::listener::{Answer, Listener, Request};
 use crate::protocol::{EXEC_MARK, LIBRARY_MARK};
@@ -22,6 +23,10 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
+use syscalls::Text;
+
+/// Reason code: the sender did not take the scripts that were judged.
+const NOT_HANDED_OVER: &str = "script-not-handed-over";
 
 /// How long there is somebody to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,21 +169,30 @@ impl Supervisor<'_> {
             LIBRARY_MARK if is_request => Event::Library,
             _ => return self.refuse_native(request),
         };
+        let told = if event == Event::Exec { self.told(request) } else { None };
+        let place = told.as_ref().and_then(|told| told.place);
         let mut path = None;
         let mut verdict = match object(&self.listener, request) {
             Err(reason) => Verdict::refused(libc::EACCES, reason),
             Ok(file) => {
                 path = self.audit.enabled().then(|| sys::path_of(file.as_fd())).flatten();
-                if event == Event::Exec { self.decider.program(file.as_fd()) } else { self.decider.library(file.as_fd()) }
+                if event == Event::Exec { self.decider.program(file.as_fd(), place.is_some()) } else { self.decider.library(file.as_fd()) }
             }
         };
         let judgement = match &verdict.result {
             // Of a script the interpreter's command line comes next, in a request of its own.
-            Ok(grant) if event == Event::Exec && grant.scripts == 0 => self.judge(request, grant.entry),
+            Ok(grant) if event == Event::Exec && grant.scripts == 0 => self.judge(request, grant.entry, told.as_ref()),
             _ => Judgement::default(),
         };
         if let Some(refusal) = judgement.refusal {
-            verdict = Verdict { result: Err(refusal), digest: judgement.digest.or(verdict.digest) };
+            verdict = Verdict::of(Err(refusal), judgement.digest.or(verdict.digest));
+        }
+        if let (Ok(grant), Some(place)) = (&mut verdict.result, place) {
+            let texts: Vec<Text> = verdict.text.into_iter().chain(judgement.texts).collect();
+            grant.texts = !texts.is_empty();
+            if grant.texts && handover::sealed(&texts).and_then(|file| self.listener.give(request, file.as_fd(), place)).is_err() {
+                verdict.result = Err(Refusal { errno: libc::EACCES, reason: NOT_HANDED_OVER });
+            }
         }
         let asked = self.text(request, request.args[3]);
         let (answer, mut record) = match verdict.result {
@@ -194,13 +208,17 @@ impl Supervisor<'_> {
         (answer, record)
     }
 
-    /// What the command line of a granted program adds.
-    fn judge(&mut self, request: &Request, entry: u32) -> Judgement {
+    /// What the sender tells of arguments.
+    fn told(&self, request: &Request) -> Option<Told> {
         let (pid, at) = (request.pid, request.args[5]);
         let told = if at == 0 { None } else { arguments::unpack(|length| sys::read_memory(pid, at, length)) };
-        let told = told.filter(|_| self.listener.still_waits(request));
-        let listener = &self.listener;
-        command::judge(&mut self.decider, entry, told.as_ref(), |name| {
+        told.filter(|_| self.listener.still_waits(request))
+    }
+
+    /// What the command line of a granted program adds.
+    fn judge(&mut self, request: &Request, entry: u32, told: Option<&Told>) -> Judgement {
+        let (pid, listener) = (request.pid, &self.listener);
+        command::judge(&mut self.decider, entry, told, |name| {
             let file = command::open_as(pid, name)?;
             if listener.still_waits(request) { Ok(file) } else { Err(std::io::ErrorKind::NotFound.into()) }
         })
@@ -271,27 +289,50 @@ pub fn exit_code(pidfd: BorrowedFd<'_>) -> Result<Option<i32>, Failure> {
     }
 }
 
-/// The open file behind the request's first argument: the same open file description the worker holds.
+/// The open file behind the request's first argument: the one that the thread which asks has, who may have a table of its own.
 pub fn object(listener: &Listener, request: &Request) -> Result<OwnedFd, &'static str> {
-    let target = open_target(request.pid).map_err(|_| "sender-gone")?;
     let number = request.args[0] as i32;
-    let file = sys::pidfd_getfd(target.as_fd(), number).or_else(|_| of_thread(request.pid, number)).map_err(|_| "bad-descriptor")?;
+    let file = match sys::pidfd_open(request.pid, sys::PIDFD_THREAD) {
+        Ok(thread) => sys::pidfd_getfd(thread.as_fd(), number).or_else(|_| of_thread(request.pid, number)),
+        // Before Linux 6.9 a pidfd is a process's: it would be the first thread's table, and nobody's where that has ended.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => of_thread(request.pid, number),
+        Err(_) => return Err("sender-gone"),
+    };
+    let file = file.map_err(|_| "bad-descriptor")?;
     if listener.still_waits(request) { Ok(file) } else { Err("sender-gone") }
 }
 
-/// The same file by procfs: before Linux 6.9 a process whose first thread has ended gives its other threads' descriptors to nobody by pidfd. Opening a path does nothing to what lies there.
+/// The same file by procfs. Opening a path does nothing to what lies there.
 fn of_thread(tid: u32, number: i32) -> std::io::Result<OwnedFd> {
     std::fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(format!("/proc/{tid}/fd/{number}")).map(OwnedFd::from)
 }
 
-/// A pidfd for a thread (Linux ≥ 6.9), or for the thread's group leader.
-fn open_target(tid: u32) -> std::io::Result<OwnedFd> {
-    match sys::pidfd_open(tid, sys::PIDFD_THREAD) {
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
-            let status = std::fs::read_to_string(format!("/proc/{tid}/status"))?;
-            let leader = status.lines().find_map(|l| l.strip_prefix("Tgid:")).and_then(|v| v.trim().parse().ok());
-            sys::pidfd_open(leader.ok_or(std::io::ErrorKind::NotFound)?, 0)
-        }
-        other => other,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn procfs_tells_the_file_of_a_thread_with_a_table_of_its_own() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            // SAFETY: this thread's own table, and its number.
+            let tid = unsafe {
+                assert_eq!(libc::unshare(libc::CLONE_FILES), 0);
+                libc::gettid() as u32
+            };
+            let file = std::fs::File::open("/etc/passwd").unwrap();
+            // A number that the first thread has not, or has for another file.
+            // SAFETY: plain numbers, in this thread's table.
+            assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), 700) }, 700);
+            tell.send(tid).unwrap();
+            let _ = ended.recv();
+        });
+        let file = std::fs::File::from(of_thread(told.recv().unwrap(), 700).unwrap());
+        assert_eq!(file.metadata().unwrap().ino(), std::fs::metadata("/etc/passwd").unwrap().ino());
+        drop(end);
+        thread.join().unwrap();
     }
 }

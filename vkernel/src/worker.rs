@@ -7,6 +7,7 @@
 use crate::arguments::Rules;
 use crate::container::GuestMain;
 use crate::failure::Failure;
+use crate::handover;
 use crate::protocol::LIBRARY_MARK;
 use crate::request::{ask, ask_with};
 use crate::ring::{Note, Ring};
@@ -15,7 +16,7 @@ use crate::zygote::Taken;
 use loader::{Form, Kernel, Machine, Megabinary, Next, ShardId};
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,7 +25,7 @@ use syscalls::guest::Window;
 use syscalls::process::Process;
 use syscalls::signal::{self, Fault};
 use syscalls::thread::{NewThread, Thread};
-use syscalls::{Event, Host, Object, ObjectId, Watch};
+use syscalls::{Event, Granted, Host, Object, ObjectId, Watch};
 
 /// `vkernel.image`: the whole megabinary, mapped shared and read-only, inherited by every fork.
 pub struct Image {
@@ -103,14 +104,19 @@ impl Worker {
 }
 
 impl Host for Worker {
-    fn exec(&self, fd: BorrowedFd<'_>, argv: &[CString], envp: &[CString], _flags: i32) -> Result<ObjectId, Errno> {
-        let grant = ask_with(fd, self.rules.tell(argv, envp).as_deref()).map_err(Errno)?;
-        let known = self.objects.get(grant.entry as usize - 1).is_some();
-        match grant.scripts {
-            _ if !known => Err(Errno::EACCES),
-            0 => Ok(ObjectId(grant.entry)),
-            _ => Ok(ObjectId::SCRIPT),
+    fn exec(&self, fd: BorrowedFd<'_>, argv: &[CString], envp: &[CString]) -> Result<Granted, Errno> {
+        // A number for copies of scripts, which the guest has nothing under.
+        let place = if self.rules.judge_scripts() { Some(fd.try_clone_to_owned().map_err(|e| Errno(e.raw_os_error().unwrap_or(libc::EMFILE)))?) } else { None };
+        let told = self.rules.tell(argv, envp, place.as_ref().map(AsFd::as_fd));
+        let grant = ask_with(fd, told.as_deref()).map_err(Errno)?;
+        if self.objects.get(grant.entry as usize - 1).is_none() {
+            return Err(Errno::EACCES);
         }
+        let texts = match place {
+            Some(place) if grant.texts => handover::read(place).map_err(|_| Errno::EACCES)?,
+            _ => Vec::new(),
+        };
+        Ok(Granted { id: if grant.scripts == 0 { ObjectId(grant.entry) } else { ObjectId::SCRIPT }, texts })
     }
 
     fn environment(&self, id: ObjectId, envp: Vec<CString>) -> Vec<CString> {

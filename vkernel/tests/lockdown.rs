@@ -1,7 +1,7 @@
 //! A real container with a native program in the place of the guest: tries to escape and asks for execs, and reports through shared memory.
 //! Needs root; without it the tests fail, they do not skip.
 
-use policy::manifest::{Artifact, Binary, Elf, Form, GlobalPolicies, Inline, Library, Manifest, Networking, Overrides, Prot, Scripts, Segment};
+use policy::manifest::{Artifact, Binary, Elf, Form, GlobalPolicies, Inline, Library, Manifest, Networking, Overrides, Prot, Script, Scripts, Segment};
 use policy::{Digest, PrivateKey, Revocations, TrustedKeys, Verified};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use vkernel::arguments::Rules;
 use vkernel::audit::Audit;
 use vkernel::cgroup::Cgroup;
 use vkernel::container::{Container, Place, start};
@@ -17,19 +18,34 @@ use vkernel::journal::Journal;
 use vkernel::listener::Listener;
 use vkernel::namespaces::Network;
 use vkernel::protocol::{EXEC_MARK, Grant, LIBRARY_MARK};
-use vkernel::request::ask;
+use vkernel::request::{ask, ask_with};
 use vkernel::rootfs::Layout;
 use vkernel::signals::Signals;
 use vkernel::supervisor::{Served, Supervisor, Until};
-use vkernel::{describe, filter, sys};
+use vkernel::{describe, filter, handover, sys};
 
 const TOOL: &[u8] = b"\x7fELF a program that the manifest lists";
 const LIBRARY: &[u8] = b"\x7fELF a library that the manifest lists too";
+const SCRIPT: &[u8] = b"#!/bin/tool -x\nwhatever\n";
 
 /// One container at a time: forks would otherwise inherit each other's descriptors.
 static SERIAL: Mutex<()> = Mutex::new(());
 
 fn verified() -> Verified {
+    changed(|_| ())
+}
+
+/// Scripts have to be listed, and one is.
+fn listed() -> Verified {
+    changed(|m| {
+        let script =
+            Script { path: "/bin/script".into(), size: SCRIPT.len() as u64, sha256: None, entry: 0, interpreter: "/bin/tool".into(), interpreter_digest: None, argument: None };
+        m.global_policies.scripts = Scripts::Listed;
+        m.scripts.insert(Digest::blake3(SCRIPT), script);
+    })
+}
+
+fn changed(change: impl FnOnce(&mut Manifest)) -> Verified {
     let shard = Digest::blake3(b"shard");
     let segment = |size: usize| Segment { vaddr: 0, memsz: 4096, filesz: size as u64, file_offset: 0, image_offset: 0, prot: Prot { read: true, write: false, execute: true } };
     let elf = |base, size| Elf { base, non_pie: false, entry: 0, phdr: 64, phnum: 1, interpreter: None, executable_stack: false, segments: vec![segment(size)] };
@@ -81,6 +97,7 @@ fn verified() -> Verified {
         agent_tools: BTreeMap::new(),
         signatures: None,
     };
+    change(&mut manifest);
     manifest.number_entries();
     let mut value = serde_json::to_value(&manifest).unwrap();
     let key = PrivateKey::from_seed([7; 32]);
@@ -109,7 +126,7 @@ fn image(name: &str) -> PathBuf {
     put(&root, "bin/changed", &changed);
     put(&root, "bin/static", b"\x7fELF of a size that nobody listed.............");
     put(&root, "bin/text", b"echo a text file\n");
-    put(&root, "bin/script", b"#!/bin/tool -x\nwhatever\n");
+    put(&root, "bin/script", SCRIPT);
     put(&root, "bin/nested", b"#!/bin/script\n");
     put(&root, "bin/foreign", b"#!/bin/static\n");
     put(&root, "bin/lost", b"#!/bin/nowhere\n");
@@ -139,10 +156,13 @@ impl Board {
 
 /// Runs `guest` in a container made of `root`; exit code and audit lines.
 fn run(name: &str, change: impl FnOnce(&mut Container), guest: impl FnOnce() -> i32 + 'static) -> (i32, Vec<serde_json::Value>) {
+    run_under(verified(), name, change, guest)
+}
+
+fn run_under(verified: Verified, name: &str, change: impl FnOnce(&mut Container), guest: impl FnOnce() -> i32 + 'static) -> (i32, Vec<serde_json::Value>) {
     let _serial = SERIAL.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let root = image(name);
     let log = root.with_extension("jsonl");
-    let verified = verified();
     let signals = Signals::take_over().unwrap();
     let mut spec = describe::plain(&root).unwrap();
     spec.set_hostname(Some("testhost".into()));
@@ -210,6 +230,54 @@ fn raw(nr: i64, args: [u64; 6]) -> i64 {
 
 fn answer(r: Result<Grant, i32>) -> i64 {
     r.map_or_else(|e| -i64::from(e), |g| i64::from(g.entry) | i64::from(g.scripts) << 32)
+}
+
+/// Asks for `/bin/script` with a place for copies, or none; what came of it, and what the place holds.
+fn ask_for_script(rules: &Rules, with_place: bool) -> (i64, Option<(bool, Vec<u8>)>) {
+    let place = open(c"/etc/passwd", libc::O_RDONLY);
+    let file = open(c"/bin/script", libc::O_PATH);
+    let told = rules.tell(&[c"script".into()], &[], with_place.then_some(place.as_fd()));
+    let grant = ask_with(file.as_fd(), told.as_deref());
+    let texts = grant.is_ok_and(|g| g.texts).then(|| handover::read(place).unwrap());
+    let identity = sys::fstat(file.as_fd()).map(|st| (st.st_dev, st.st_ino)).unwrap();
+    (answer(grant), texts.map(|texts| (texts[0].identity == identity, texts[0].bytes.to_vec())))
+}
+
+#[test]
+fn a_listed_script_is_handed_over_as_it_was_hashed_to_the_thread_that_asks() {
+    let board = Board::new();
+    let shared = Board(board.0);
+    let (code, lines) = run_under(
+        listed(),
+        "handover",
+        |_| {},
+        move || {
+            let rules = Rules::of(&listed());
+            let good = |(grant, texts): (i64, Option<(bool, Vec<u8>)>)| i64::from(grant > 0 && texts == Some((true, SCRIPT.to_vec())));
+            shared.set(0, good(ask_for_script(&rules, true)));
+            shared.set(1, i64::from(ask_for_script(&rules, false).1.is_none()));
+            let apart = || {
+                // A table of its own, where numbers mean other files than in the first thread's.
+                let last = u64::from(u32::MAX);
+                assert_eq!(raw(libc::SYS_close_range, [last, last, u64::from(libc::CLOSE_RANGE_UNSHARE), 0, 0, 0]), 0);
+                let _more = [open(c"/bin/tool", libc::O_RDONLY), open(c"/bin/tool", libc::O_RDONLY)];
+                good(ask_for_script(&rules, true))
+            };
+            shared.set(2, std::thread::scope(|s| s.spawn(apart).join().unwrap_or(-1)));
+            // No descriptor has that number, and none may have.
+            let far = rules.tell(&[c"script".into()], &[], Some(open(c"/etc/passwd", libc::O_RDONLY).as_fd())).map(|mut told| {
+                told[8..12].copy_from_slice(&(u32::MAX - 1).to_le_bytes());
+                told
+            });
+            shared.set(3, answer(ask_with(open(c"/bin/script", libc::O_PATH).as_fd(), far.as_deref())));
+            std::fs::write("/bin/script", [SCRIPT, b"more"].concat()).unwrap();
+            shared.set(4, ask_for_script(&rules, true).0);
+            0
+        },
+    );
+    assert_eq!((code, (0..5).map(|i| board.get(i)).collect::<Vec<_>>()), (0, vec![1, 1, 1, E(libc::EACCES), E(libc::EACCES)]));
+    let reasons: Vec<&str> = lines.iter().map(|l| l["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons, ["listed", "listed", "listed", "script-not-handed-over", "script-not-listed"]);
 }
 
 const E: fn(i32) -> i64 = |e| -i64::from(e);

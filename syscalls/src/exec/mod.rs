@@ -11,12 +11,14 @@ mod stack;
 
 use crate::abi::CpuState;
 use crate::errno::Errno;
+use crate::fs::scripts::Script;
 use crate::host::ObjectId;
 use crate::process::Exe;
 use crate::table::{Arg, Row, Support, SysResult};
 use crate::thread::{Thread, reg};
 use std::ffi::{CStr, CString};
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 /// Everything an exec needs, collected before anything is torn down: from here on nothing that can fail for the guest's reasons is left.
 pub struct Prepared {
@@ -30,6 +32,8 @@ pub struct Prepared {
     pub argv: Vec<CString>,
     pub envp: Vec<CString>,
     pub interpreter: Option<(ObjectId, (u64, u64))>,
+    /// The scripts that the answer depended on.
+    pub scripts: Vec<Script>,
 }
 
 /// The first program of a process: builds the image for an object the supervisor already approved. `path` is what the guest sees as AT_EXECFN.
@@ -37,7 +41,7 @@ pub fn start(thread: &mut Thread, id: ObjectId, path: &CStr, argv: &[CString], e
     let object = thread.process.host.object(id);
     let interpreter = resolve::interpreter(thread, &resolve::Room::default(), object)?;
     let exe = object.path.clone();
-    let prepared = Prepared { id, identity: (0, 0), path: path.to_owned(), exe, argv: argv.to_vec(), envp: envp.to_vec(), interpreter };
+    let prepared = Prepared { id, identity: (0, 0), path: path.to_owned(), exe, argv: argv.to_vec(), envp: envp.to_vec(), interpreter, scripts: Vec::new() };
     become_program(thread, prepared)
 }
 
@@ -109,7 +113,9 @@ pub(crate) fn become_program(t: &mut Thread, mut p: Prepared) -> Result<(), Errn
     let comm: Vec<u8> = p.path.to_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default().iter().copied().take(15).collect();
     set_name(&comm);
     t.wasi = object.wasi.map(|module| crate::wasi::Start { module, argv: p.argv.clone(), envp: p.envp, directories: object.directories.clone() });
-    *process.exe.lock().unwrap_or_else(PoisonError::into_inner) = Some(Exe { id: p.id, path: p.exe, argv: p.argv, comm, auxv: image.auxv, args: image.args, env: image.env });
+    process.has_scripts.store(!p.scripts.is_empty(), Ordering::Relaxed);
+    let exe = Exe { id: p.id, path: p.exe, argv: p.argv, comm, auxv: image.auxv, args: image.args, env: image.env, scripts: p.scripts };
+    *process.exe.lock().unwrap_or_else(PoisonError::into_inner) = Some(exe);
     files::close_on_exec();
     crate::signal::exec_reset(t);
     crate::time::exec_reset();

@@ -5,7 +5,8 @@
 use super::Prepared;
 use crate::errno::Errno;
 use crate::fs::apart;
-use crate::host::{Object, ObjectId};
+use crate::fs::scripts::Script;
+use crate::host::{Granted, Object, ObjectId, Text};
 use crate::mm::file_identity;
 use crate::pass::{at, at_mut, quick};
 use crate::table::SysResult;
@@ -13,7 +14,6 @@ use crate::thread::Thread;
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::sync::OnceLock;
 
 /// Linux's MAX_ARG_STRLEN.
 const MAX_STRING: usize = 32 * 4096;
@@ -56,7 +56,7 @@ fn strings(t: &Thread, mut at: u64, limit: u64, used: &mut u64) -> Result<Vec<CS
 
 /// As `by_path`, where other threads could put another file under the number of the one that is being looked at: what was checked must be what is asked about, and both what is run.
 pub(super) fn undisturbed(t: &Thread, dir: i32, path: &CStr, argv: Vec<CString>, envp: Vec<CString>, flags: i32) -> Result<Prepared, Errno> {
-    if !apart::is_needed(&t.process) || !are_threads_asked() {
+    if !apart::is_needed(&t.process) {
         return by_path(t, dir, path, argv, envp, flags);
     }
     /// The calling thread, lent to one that works in its place.
@@ -71,17 +71,6 @@ pub(super) fn undisturbed(t: &Thread, dir: i32, path: &CStr, argv: Vec<CString>,
     apart::apart(work, |_, prepared| Ok(prepared))
 }
 
-/// Whether the supervisor takes files from the thread that asks (Linux ≥ 6.9), or from its process's first one.
-fn are_threads_asked() -> bool {
-    static KNOWN: OnceLock<bool> = OnceLock::new();
-    const PIDFD_THREAD: u64 = libc::O_EXCL as u64;
-    *KNOWN.get_or_init(|| {
-        // SAFETY: gettid has no preconditions.
-        let tid = unsafe { libc::gettid() } as u64;
-        quick(libc::SYS_pidfd_open, &[tid, PIDFD_THREAD]).map(|fd| quick(libc::SYS_close, &[fd])).is_ok()
-    })
-}
-
 /// Asks for `path`, follows scripts, finds the ELF interpreter.
 pub(super) fn by_path(t: &Thread, dir: i32, path: &CStr, mut argv: Vec<CString>, envp: Vec<CString>, flags: i32) -> Result<Prepared, Errno> {
     if flags & !(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) != 0 {
@@ -91,21 +80,29 @@ pub(super) fn by_path(t: &Thread, dir: i32, path: &CStr, mut argv: Vec<CString>,
     let mut file = open(t, &room, dir, path, flags)?;
     let shown = shown_path(dir, path);
     let mut name = shown.clone();
-    let mut script = None;
+    let mut script: Option<(usize, Option<CString>)> = None;
+    let mut scripts = Vec::new();
     for _ in 0..=MAX_DEPTH {
         check_mode(&file)?;
-        let id = t.process.host.exec(file.as_fd(), &argv, &envp, libc::AT_EMPTY_PATH)?;
+        let Granted { id, texts } = room.with(|| t.process.host.exec(file.as_fd(), &argv, &envp))?;
+        let judged = texts.iter().filter_map(|text| judged_script(&room, &file, &name, text)).collect();
+        // What was judged last is what the program is told.
+        scripts = [judged, scripts].concat();
         if id != ObjectId::SCRIPT {
             let object = t.process.host.object(id);
             let interpreter = interpreter(t, &room, object)?;
             let identity = file_identity(file.as_raw_fd());
             // A WASI program has neither the caller's working directory nor its descriptors.
             if let (Some((at, Some(path))), true) = (script, object.wasi.is_some()) {
+                scripts.iter_mut().filter(|script: &&mut Script| script.lies_there(&path)).for_each(|script| script.also(&path));
                 argv[at] = path;
             }
-            return Ok(Prepared { id, identity, path: shown, exe: absolute(&file, object), argv, envp, interpreter });
+            return Ok(Prepared { id, identity, path: shown, exe: absolute(&file, object), argv, envp, interpreter, scripts });
         }
-        let line = script_line(&room, &file)?;
+        let line = match texts.first() {
+            Some(text) => text.bytes[..text.bytes.len().min(SCRIPT_LINE)].to_vec(),
+            None => script_line(&room, &file)?,
+        };
         // A script shown by a descriptor that exec closes could not be opened by its interpreter.
         if dir != libc::AT_FDCWD && path.is_empty() && is_close_on_exec(dir) {
             return Err(Errno::ENOENT);
@@ -118,6 +115,15 @@ pub(super) fn by_path(t: &Thread, dir: i32, path: &CStr, mut argv: Vec<CString>,
         name = interpreter;
     }
     Err(Errno::ELOOP)
+}
+
+/// What the program is told by `text`'s name, or by `name` if that is the file that was shown.
+fn judged_script(room: &Room, shown: &OwnedFd, name: &CStr, text: &Text) -> Option<Script> {
+    if text.name.is_empty() {
+        return Script::new(name, text, Some(shown.as_fd()));
+    }
+    let file = open_raw(room, libc::AT_FDCWD, &text.name, libc::O_PATH | libc::O_CLOEXEC);
+    Script::new(&text.name, text, file.as_ref().ok().map(AsFd::as_fd))
 }
 
 /// The ELF interpreter of an object: opened in the guest's root, named by the supervisor.
@@ -160,11 +166,14 @@ pub(super) struct Room {
 
 impl Room {
     fn descriptor(&self, make: impl Fn() -> i32) -> Result<OwnedFd, Errno> {
-        let answer = || match make() {
+        self.with(|| match make() {
             fd if fd < 0 => Err(Errno::last()),
             // SAFETY: a descriptor just made.
             fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        };
+        })
+    }
+
+    fn with<T>(&self, answer: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
         match answer() {
             Err(Errno::EMFILE) if self.raise().is_ok() => answer(),
             other => other,

@@ -3,7 +3,7 @@
 //! Does not own what a procfs link says (`proc_view`). The fact a newcomer gets wrong: a symlink's target is data, not a path argument: it may
 //! be anything that fits.
 
-use super::{own, proc_view};
+use super::{own, proc_view, scripts};
 use crate::errno::Errno;
 use crate::pass::rows;
 use crate::table::SysResult;
@@ -46,7 +46,7 @@ fn readlink(t: &mut Thread, dirfd: u64, path: u64, out: u64, size: u64) -> SysRe
     }
     let path = t.path(path)?;
     let target = own::link_text(dirfd, &path)?;
-    let target = proc_view::link(t, dirfd, &path).unwrap_or(Ok(target))?;
+    let target = proc_view::link(t, dirfd, &path).unwrap_or_else(|| Ok(scripts::shown(dirfd, &path, target)))?;
     let n = target.len().min(size as usize);
     t.window().copy_out(out, &target[..n])?;
     Ok(n as u64)

@@ -15,6 +15,7 @@ mod open;
 pub(crate) mod own;
 mod proc_view;
 mod read_write;
+pub(crate) mod scripts;
 mod shared;
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,10 @@
 //! Making and ending descriptors: open, close, dup, pipes, memfd.
 //!
-//! Does not own what an opened procfs file shows (`proc_view` replaces it here, after the open; where there are threads `shared` judges before it). The fact a newcomer gets wrong: the runtime
+//! Does not own what an opened procfs file shows (`proc_view` replaces it here, after the open; where there are threads `shared` judges before it), nor what a script's name means (`scripts`). The fact a newcomer gets wrong: the runtime
 //! holds no descriptor of its own while guest code runs (07, S7), so close_range and lowest-number rules are simply the kernel's.
 
 use super::shared::{self, Wanted};
-use super::{apart, proc_view};
+use super::{apart, proc_view, scripts};
 use crate::errno::Errno;
 use crate::pass::{at, passes, quick, refused, rows};
 use crate::table::SysResult;
@@ -53,6 +53,9 @@ fn close_range(t: &mut Thread, a: [u64; 6]) -> SysResult {
 
 fn open(t: &mut Thread, dirfd: u64, path: u64, flags: u64, mode: u64) -> SysResult {
     let path = t.path(path)?;
+    if let Some(script) = scripts::open(t, dirfd, &path, flags) {
+        return script;
+    }
     if apart::is_needed(&t.process) && !shared::is_harmless(flags) {
         return shared::open(t, Wanted { dirfd, path: &path, flags, mode, resolve: 0 });
     }
@@ -74,6 +77,13 @@ fn openat2(t: &mut Thread, a: [u64; 6]) -> SysResult {
     let flags = word(0);
     // Of a size or with fields that the kernel refuses it says so itself.
     let known = how.len() >= 24 && how[24..].iter().all(|b| *b == 0);
+    // With RESOLVE_IN_ROOT a path begins elsewhere than it says.
+    if known
+        && word(2) & libc::RESOLVE_IN_ROOT == 0
+        && let Some(script) = scripts::open(t, a[0], &path, flags)
+    {
+        return script;
+    }
     if known && apart::is_needed(&t.process) && !shared::is_harmless(flags) {
         return shared::open2(t, Wanted { dirfd: a[0], path: &path, flags, mode: word(1), resolve: word(2) });
     }

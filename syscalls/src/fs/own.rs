@@ -126,6 +126,10 @@ pub(super) fn is_link(fd: u64) -> Result<bool, Errno> {
     stat_of(fd, c"", libc::AT_EMPTY_PATH).map(|s| s.st_mode & libc::S_IFMT == libc::S_IFLNK)
 }
 
+pub(super) fn is_regular(fd: u64) -> bool {
+    stat_of(fd, c"", libc::AT_EMPTY_PATH).is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFREG)
+}
+
 fn stat_of(dirfd: u64, path: &CStr, flags: i32) -> Result<libc::stat, Errno> {
     let mut stat = MaybeUninit::<libc::stat>::zeroed();
     quick(libc::SYS_newfstatat, &[dirfd, path.as_ptr() as u64, at_mut(&mut stat), flags as u64])?;

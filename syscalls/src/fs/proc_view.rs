@@ -108,6 +108,17 @@ pub(super) fn link(t: &Thread, dirfd: u64, path: &CStr) -> Option<Result<Vec<u8>
     }
 }
 
+/// Is what a path names, unfollowed, on procfs?
+pub(super) fn is_link_of_procfs(dirfd: u64, path: &CStr) -> bool {
+    let flags = (libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC) as u64;
+    let Ok(fd) = (if path.is_empty() { Ok(dirfd) } else { quick(libc::SYS_openat, &[dirfd, path.as_ptr() as u64, flags]) }) else { return false };
+    let procfs = identity(fd).is_ok_and(|id| is_procfs(fd, id.0));
+    if !path.is_empty() {
+        let _ = quick(libc::SYS_close, &[fd]);
+    }
+    procfs
+}
+
 /// The path to stat in the place of one that leads to the runtime's executable.
 pub(super) fn stat_target(t: &Thread, dirfd: u64, path: &CStr) -> Option<CString> {
     if !path.to_bytes().ends_with(b"exe") {
@@ -148,63 +159,60 @@ fn take_place(fd: u64, new: u64, flags: u64) -> SysResult {
 
 /// A read-only file with these bytes under the number `fd`.
 fn show(fd: u64, flags: u64, bytes: &[u8]) -> SysResult {
-    take_place(fd, filled(bytes)?, flags)
+    take_place(fd, filled(c"proc", bytes)?, flags)
 }
 
 /// A file that shows this, under a new number.
 pub(super) fn show_new(t: &Thread, view: View, flags: u64) -> SysResult {
-    let fd = filled(&text(t, view)?)?;
+    let fd = filled(c"proc", &text(t, view)?)?;
     if flags & libc::O_CLOEXEC as u64 == 0 {
         quick(libc::SYS_fcntl, &[fd, libc::F_SETFD as u64, 0])?;
     }
     Ok(fd)
 }
 
-/// A read-only file with these bytes.
-fn filled(bytes: &[u8]) -> SysResult {
-    let (read_only, writable) = empty_file(bytes.len())?;
-    let mut done = 0;
-    let mut result = Ok(0);
-    while done < bytes.len() && result.is_ok() {
-        result = quick(libc::SYS_write, &[writable, bytes[done..].as_ptr() as u64, (bytes.len() - done) as u64]);
-        done += result.unwrap_or(0) as usize;
-    }
-    let _ = quick(libc::SYS_close, &[writable]);
-    match result {
-        Ok(_) => Ok(read_only),
-        Err(e) => {
-            let _ = quick(libc::SYS_close, &[read_only]);
-            Err(e)
-        }
-    }
-}
-
-/// Descriptors to read and to fill something with room for `bytes`: an anonymous file, or a pipe where the guest may not write so much into a file (RLIMIT_FSIZE), which would end it by SIGXFSZ.
-fn empty_file(bytes: usize) -> Result<(u64, u64), Errno> {
+/// A read-only file with these bytes, which nobody can change: an anonymous one, or a pipe where the guest may not write so much into a file (RLIMIT_FSIZE), which would end it by SIGXFSZ.
+pub(super) fn filled(name: &CStr, bytes: &[u8]) -> SysResult {
+    const SEALS: i32 = libc::F_SEAL_WRITE | libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
     let mut limit = [0u64; 2];
     quick(libc::SYS_prlimit64, &[0, u64::from(libc::RLIMIT_FSIZE), 0, at_mut(&mut limit)])?;
-    if bytes as u64 <= limit[0] {
-        let writable = quick(libc::SYS_memfd_create, &[c"proc".as_ptr() as u64, u64::from(libc::MFD_CLOEXEC)])?;
-        let read_only = own::descriptor(writable as i32).and_then(|name| quick(libc::SYS_openat, &[0, name.as_ptr() as u64, (libc::O_RDONLY | libc::O_CLOEXEC) as u64]));
-        return match read_only {
-            Ok(read_only) => Ok((read_only, writable)),
-            Err(e) => quick(libc::SYS_close, &[writable]).and(Err(e)),
-        };
+    if bytes.len() as u64 > limit[0] {
+        return piped(bytes);
     }
+    let file = quick(libc::SYS_memfd_create, &[name.as_ptr() as u64, u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)])?;
+    let filled = write_all(file, bytes).and_then(|()| quick(libc::SYS_fcntl, &[file, libc::F_ADD_SEALS as u64, SEALS as u64])).and_then(|_| read_only(file));
+    filled.inspect_err(|_| {
+        let _ = quick(libc::SYS_close, &[file]);
+    })
+}
+
+/// From its beginning, under the same number. Without procfs it stays open for writing, which its seals refuse.
+fn read_only(file: u64) -> SysResult {
+    let Ok(name) = own::descriptor(file as i32) else { return quick(libc::SYS_lseek, &[file, 0, libc::SEEK_SET as u64]).map(|_| file) };
+    let new = quick(libc::SYS_openat, &[0, name.as_ptr() as u64, (libc::O_RDONLY | libc::O_CLOEXEC) as u64])?;
+    take_place(file, new, libc::O_CLOEXEC as u64)
+}
+
+fn piped(bytes: &[u8]) -> SysResult {
     let mut ends = [0i32; 2];
     quick(libc::SYS_pipe2, &[at_mut(&mut ends), libc::O_CLOEXEC as u64])?;
     let [read, write] = ends.map(|fd| fd as u64);
     // What does not fit would block, for nobody reads yet.
-    let enough = quick(libc::SYS_fcntl, &[write, libc::F_GETPIPE_SZ as u64])
-        .and_then(|room| if bytes as u64 <= room { Ok(room) } else { quick(libc::SYS_fcntl, &[write, libc::F_SETPIPE_SZ as u64, bytes as u64]) });
-    match enough {
-        Ok(_) => Ok((read, write)),
-        Err(e) => {
-            let _ = quick(libc::SYS_close, &[read]);
-            let _ = quick(libc::SYS_close, &[write]);
-            Err(e)
-        }
+    let room = quick(libc::SYS_fcntl, &[write, libc::F_GETPIPE_SZ as u64])
+        .and_then(|room| if bytes.len() as u64 <= room { Ok(room) } else { quick(libc::SYS_fcntl, &[write, libc::F_SETPIPE_SZ as u64, bytes.len() as u64]) });
+    let filled = room.and_then(|_| write_all(write, bytes));
+    let _ = quick(libc::SYS_close, &[write]);
+    filled.map(|()| read).inspect_err(|_| {
+        let _ = quick(libc::SYS_close, &[read]);
+    })
+}
+
+fn write_all(file: u64, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        let n = quick(libc::SYS_write, &[file, bytes.as_ptr() as u64, bytes.len() as u64])?;
+        bytes = &bytes[n as usize..];
     }
+    Ok(())
 }
 
 fn text(t: &Thread, view: View) -> Result<Vec<u8>, Errno> {

@@ -322,6 +322,7 @@ fn procfs_about_the_process_shows_the_guest() {
         auxv: vec![[6, 4096], [0, 0]],
         args: (args, args + 6),
         env: (env, env + 4),
+        scripts: vec![],
     });
     let pid = std::process::id();
     assert_eq!(read_all(&mut t, "/proc/self/cmdline").unwrap(), b"ls\0-l\0");
@@ -339,7 +340,16 @@ fn procfs_about_the_process_shows_the_guest() {
 #[test]
 fn proc_self_exe_is_the_guests_program_however_it_is_reached() {
     let mut t = Trial::new();
-    let exe = |path: &std::ffi::CStr| crate::process::Exe { id: crate::host::ObjectId(1), path: path.into(), argv: vec![], comm: vec![], auxv: vec![], args: (0, 0), env: (0, 0) };
+    let exe = |path: &std::ffi::CStr| crate::process::Exe {
+        id: crate::host::ObjectId(1),
+        path: path.into(),
+        argv: vec![],
+        comm: vec![],
+        auxv: vec![],
+        args: (0, 0),
+        env: (0, 0),
+        scripts: vec![],
+    };
     *t.thread.process.exe.lock().unwrap() = Some(exe(c"/etc/passwd"));
     let link = std::env::temp_dir().join(format!("vkernel-exe-{}", std::process::id()));
     let _ = std::fs::remove_file(&link);

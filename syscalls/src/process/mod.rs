@@ -16,6 +16,7 @@ pub use credentials::tie_to_parent;
 pub(crate) use credentials::{Credentials, supplementary_groups};
 pub(crate) use prctl::exec_credentials;
 
+use crate::fs::scripts::Script;
 use crate::guest::Window;
 use crate::host::{Event, Host, ObjectId};
 use crate::mm::Memory;
@@ -59,6 +60,8 @@ pub struct Exe {
     /// Guest addresses of the argument and environment strings: /proc/self/cmdline, environ.
     pub args: (u64, u64),
     pub env: (u64, u64),
+    /// What it runs, if it is told a script that was judged.
+    pub scripts: Vec<Script>,
 }
 
 /// Emulated resource limits: (soft, hard). All others are the host's.
@@ -88,6 +91,8 @@ pub struct Process {
     pub exe: Mutex<Option<Exe>>,
     pub limits: Mutex<Limits>,
     pub threads: Mutex<ThreadList>,
+    /// Whether `exe` has scripts, for every open to see.
+    pub has_scripts: AtomicBool,
     /// `--strace`.
     pub strace: AtomicBool,
     allow: [AtomicU64; MAX_NR / 64],
@@ -106,6 +111,7 @@ impl Process {
             exe: Mutex::new(None),
             limits: Mutex::new(Limits::default()),
             threads: Mutex::new(ThreadList::default()),
+            has_scripts: AtomicBool::new(false),
             strace: AtomicBool::new(false),
             allow: [const { AtomicU64::new(0) }; MAX_NR / 64],
             unknown: [const { AtomicU64::new(0) }; MAX_NR / 64],

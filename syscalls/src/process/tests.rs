@@ -2,6 +2,7 @@
 
 use crate::errno::Errno;
 use crate::guest::Plain;
+use crate::host::Text;
 use crate::signal::poll;
 use crate::testing::{INTERPRETER, LIBRARY, PROGRAM, call, guest, in_child, instruction};
 use crate::thread::{Next, Thread, reg};
@@ -189,6 +190,36 @@ fn execve(t: &mut Thread, path: &str) -> i64 {
     strings(t, at + 256, &["prog", "one"]);
     strings(t, at + 512, &["A=b"]);
     instruction(t, libc::SYS_execve, &[at, at + 256, at + 512], 0x1000)
+}
+
+#[test]
+fn a_program_has_the_scripts_that_were_judged_for_it_and_the_next_one_has_not() {
+    in_child(|| {
+        let (mut t, host) = guest();
+        *host.exec.lock().unwrap() = Ok(PROGRAM);
+        let place = std::env::temp_dir().join(format!("vkernel-judged-{}", std::process::id()));
+        std::fs::write(&place, "judged").unwrap();
+        let name = CString::new(place.to_str().unwrap()).unwrap();
+        let file = std::fs::File::open(&place).unwrap();
+        let text = Text { name: name.clone(), identity: crate::mm::file_identity(std::os::fd::AsRawFd::as_raw_fd(&file)), bytes: b"judged".as_slice().into() };
+        host.texts.lock().unwrap().push(text);
+        execve(&mut t, "/bin/true");
+        assert_eq!(poll(&mut t), Next::Continue);
+        std::fs::write(&place, "later").unwrap();
+        let opened = |t: &mut Thread| {
+            let at = below(t);
+            t.window().copy_out(at, name.to_bytes_with_nul()).unwrap();
+            let fd = call(t, libc::SYS_open, &[at, 0]).unwrap();
+            // SAFETY: a descriptor just made.
+            std::io::read_to_string(unsafe { <std::fs::File as std::os::fd::FromRawFd>::from_raw_fd(fd as i32) }).unwrap()
+        };
+        assert_eq!(opened(&mut t), "judged");
+        t.cpu().gpr[reg::RSP] -= 65536;
+        execve(&mut t, "/bin/true");
+        assert_eq!(poll(&mut t), Next::Continue);
+        assert_eq!(opened(&mut t), "later");
+        std::fs::remove_file(&place).unwrap();
+    });
 }
 
 #[test]

@@ -10,7 +10,7 @@ mod race;
 use crate::abi::CpuState;
 use crate::errno::Errno;
 use crate::guest::{WINDOW_BYTES, Window};
-use crate::host::{Event, Host, Object, ObjectId};
+use crate::host::{Event, Granted, Host, Object, ObjectId};
 use crate::process::Process;
 use crate::table::{self, SysResult};
 use crate::thread::{NewThread, Thread};
@@ -28,7 +28,7 @@ const PATTERN: u8 = 0x5a;
 struct NoLoader;
 
 impl Host for NoLoader {
-    fn exec(&self, _: BorrowedFd<'_>, _: &[CString], _: &[CString], _: i32) -> Result<ObjectId, Errno> {
+    fn exec(&self, _: BorrowedFd<'_>, _: &[CString], _: &[CString]) -> Result<Granted, Errno> {
         Err(Errno::EACCES)
     }
     fn library(&self, _: BorrowedFd<'_>) -> Result<Option<ObjectId>, Errno> {

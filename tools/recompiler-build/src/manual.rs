@@ -102,7 +102,8 @@ lists the options that leave the named file in charge:
 .PP
 What these rules do not cover: what a running interpreter reads besides
 .RB ( source ", " import ", " eval ;
-python imports from the directory of a script, or of a copy of it); and what a script is between the decision and the interpreter's own open, if its name leads through a directory that the guest can write.
+python imports from the directory of a script, or of a copy of it).
+The text that was decided about is what the interpreter gets when it opens the script's name, whatever lies there by then; unless the script was executed by a descriptor (execveat), or the interpreter follows links itself.
 A worker that was taken over can tell other arguments than it uses; it runs nothing but signed code.
 .SH "HOW TO ROTATE A KEY"
 A manifest can carry signatures of several keys, and a host believes it if one of the keys that it trusts signed

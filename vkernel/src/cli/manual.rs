@@ -56,7 +56,7 @@ Events: policy-load, signature-failure, container-start, container-stop, exec, l
 Each exec has exactly one record, even if its supervisor is killed: one that was not decided then is denied with the reason supervisor\-died.
 Where a release has rules about scripts and program text (POLICY in
 .BR recompiler\-build (1)),
-execs are denied with the reasons script\-not\-listed, other\-interpreter (the script's row names another file) and inline\-denied, or allowed with inline\-audited; the detail says which script, or which option made it program text, never the text. arguments\-untold is a worker that kept silent. The names of variables that the program did not get are in stripped.
+execs are denied with the reasons script\-not\-listed, other\-interpreter (the script's row names another file) and inline\-denied, or allowed with inline\-audited; the detail says which script, or which option made it program text, never the text. arguments\-untold is a worker that kept silent, script\-not\-handed\-over one that did not take what was decided about. The names of variables that the program did not get are in stripped.
 .B \-\-permissive
 relaxes none of this.
 A system call has its number in nr, its name in detail and its program's path. Its reasons: syscall\-not\-listed, syscall\-not\-implemented; would\-refuse, made because of \-\-permissive; used, listed and recorded because of \-\-record\-syscalls. The start of such a container has a policy\-load record with the reason permissive or syscalls\-recorded.

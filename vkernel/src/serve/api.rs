@@ -189,7 +189,7 @@ fn decision(daemon: &Daemon, entry: &Entry, path: Option<&str>, hash: Option<&st
     let name = CString::new(path).map_err(|e| failure(e.into()))?;
     let file = sys::open_in_root(root.as_fd(), &name, libc::O_PATH).map_err(failure)?;
     let mut decider = Decider::new(policy, root, std::time::UNIX_EPOCH);
-    let verdict = if library { decider.library(file.as_fd()) } else { decider.program(file.as_fd()) };
+    let verdict = if library { decider.library(file.as_fd()) } else { decider.program(file.as_fd(), false) };
     Ok(match verdict.result {
         Ok(grant) => Reply::Ok { entry_point: Some(grant.entry), result: Value::Null },
         Err(refusal) => denied(refusal.reason),
