@@ -9,7 +9,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use serde_json::Value;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use vkernel_client::{Answer, LARGEST_LINE_BYTES, Reply};
@@ -28,6 +28,12 @@ impl Connection {
     /// Only root: what can be asked here is what root can do.
     pub(super) fn is_roots(&self) -> bool {
         getsockopt(&self.stream, sockopt::PeerCredentials).is_ok_and(|peer| peer.uid() == 0)
+    }
+
+    /// User and process of whoever connected.
+    pub(super) fn peer(&self) -> (Option<u32>, Option<u32>) {
+        let peer = getsockopt(&self.stream, sockopt::PeerCredentials).ok();
+        (peer.map(|p| p.uid()), peer.and_then(|p| u32::try_from(p.pid()).ok()))
     }
 
     /// The next line that is not empty; `None` at the end.
@@ -71,6 +77,12 @@ impl Connection {
     pub(super) fn is_closed(&self) -> bool {
         let mut fds = [PollFd::new(self.stream.as_fd(), PollFlags::empty())];
         poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].revents().is_some_and(|r| r.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod api;
+mod calls;
 mod connection;
 mod events;
 mod holder;

@@ -33,13 +33,15 @@ pub(super) struct File {
     pub(super) clients: usize,
     /// Records about the daemon itself go here, and about containers that name no log of their own: a file, or "journald".
     pub(super) audit: Option<Destination>,
+    /// Whether clients may have system calls made in containers (`syscall`).
+    pub(super) syscall_requests: bool,
     /// Where metrics can be fetched: HOST:PORT, or the path of a socket; only at the start.
     pub(super) metrics: Option<String>,
 }
 
 impl Default for File {
     fn default() -> Self {
-        Self { revoked_releases: Revoked::Refuse, takeover_seconds: 30, clients: 1024, audit: None, metrics: None }
+        Self { revoked_releases: Revoked::Refuse, takeover_seconds: 30, clients: 1024, audit: None, syscall_requests: false, metrics: None }
     }
 }
 
