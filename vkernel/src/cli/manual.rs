@@ -64,7 +64,7 @@ A syscall\-request is what somebody asked the daemon to call in the container
 .RB ( syscall
 in
 .BR vkernel\-api (7)):
-with the asking process in pid, and in the detail its user, the program whose list counts, and the calls. It is written before any of them is made; its reasons: asked; denied with requests\-off, release\-revoked, no\-container, bad\-calls.
+with the asking process in pid, and in the detail its user, the program whose list counts, and the calls. It is written before any of them is made; its reasons: asked; denied with requests\-off, release\-revoked, no\-container, bad\-calls, or why an exec of that program would be refused.
 Records with from_worker come from inside the container and are as trustworthy as it is.
 .PP
 With
