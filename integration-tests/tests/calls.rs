@@ -342,6 +342,12 @@ fn the_containers_list_counts_and_what_it_lacks_is_audited() {
     assert_eq!(calls, ["uname", "uname", "uname", "uname", "mkdir", "ptrace"]);
     assert!(rest.iter().all(|r| *r == ("allowed", "asked")), "{records:?}");
     host.is_clean(&id);
+    // A container whose lists are not enforced lets it through here, too, and says so.
+    let loose = host.detach(&manifest, &["--permissive", "--audit", &text(&log), "--store", &text(&store), "--serials", &text(&serials)]);
+    assert_eq!(done(&host.ask(json!({"type": "syscall", "container": loose, "calls": uname})).expect("made")[0]), 0);
+    assert!(host.audit().iter().any(|r| r["container"] == *loose && r["reason"] == "would-refuse" && r["detail"] == "uname" && r["path"].is_null()), "{:?}", host.audit());
+    assert_eq!(errno(&host.ask(json!({"type": "syscall", "container": loose, "name": "ptrace"})).expect("an answer")[0]), "EPERM");
+    host.is_clean(&loose);
 }
 
 #[test]
