@@ -4,7 +4,6 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Number;
 
 /// One call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -27,8 +26,10 @@ impl Invocation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, deny_unknown_fields, expecting = "an argument is a whole number, a string, {\"text\": …}, {\"base64\": …}, {\"out\": BYTES} or {\"result\": CALL}")]
 pub enum Argument {
-    /// A number: signed or not, at most 64 bits.
-    Number(Number),
+    /// A whole number.
+    Number(i64),
+    /// One that is larger than a signed number of 64 bits can be.
+    Large(u64),
     /// A string, for instance a path. The call gets its address; a zero byte ends it.
     Name(String),
     /// A buffer with this text, without a zero byte at its end. The call gets its address.
@@ -60,7 +61,7 @@ impl Argument {
 
 impl From<i64> for Argument {
     fn from(number: i64) -> Self {
-        Self::Number(number.into())
+        Self::Number(number)
     }
 }
 
@@ -108,11 +109,21 @@ mod tests {
     fn arguments_are_what_they_look_like() {
         let words = json!([-100, u64::MAX, "/etc", {"text": "a"}, {"base64": "AA=="}, {"out": 4}, {"result": 0}]);
         let read: Vec<Argument> = serde_json::from_value(words.clone()).unwrap();
-        let Argument::Number(most) = &read[1] else { panic!("a number") };
         let rest = [Argument::text("a"), Argument::Base64 { base64: "AA==".into() }, Argument::out(4), Argument::result(0)];
-        assert_eq!((read[0].clone(), most.as_u64(), &read[2], &read[3..]), (Argument::from(-100), Some(u64::MAX), &Argument::from("/etc"), &rest[..]));
+        assert_eq!((&read[..3], &read[3..]), (&[Argument::from(-100), Argument::Large(u64::MAX), Argument::from("/etc")][..], &rest[..]));
         assert_eq!(serde_json::to_value(&read).unwrap(), words);
-        for wrong in [json!(null), json!([1]), json!({"out": -1}), json!({"out": 1, "in": 2}), json!({"result": "0"}), json!({}), json!(true), json!({"text": "a", "base64": ""})] {
+        for wrong in [
+            json!(null),
+            json!(1.5),
+            json!(1e20),
+            json!([1]),
+            json!({"out": -1}),
+            json!({"out": 1, "in": 2}),
+            json!({"result": "0"}),
+            json!({}),
+            json!(true),
+            json!({"text": "a", "base64": ""}),
+        ] {
             let why = serde_json::from_value::<Argument>(wrong.clone()).unwrap_err().to_string();
             assert!(why.contains("an argument is"), "{wrong}: {why}");
         }
