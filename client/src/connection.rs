@@ -1,7 +1,7 @@
 //! A connection to the daemon. Owns writing a request, reading its answers, and the bound of a line. The fact a newcomer gets wrong: `wait`, `events` and `logs` with `follow` answer
 //! when something happens; use a connection of their own, or `set_timeout`.
 
-use crate::{Answer, LARGEST_LINE_BYTES, Reply, Request};
+use crate::{Answer, LARGEST_LINE_BYTES, Outcome, Reply, Request};
 use serde_json::Value;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -17,7 +17,7 @@ pub enum Error {
     Io(io::Error),
     /// The daemon could not do it.
     Failed { what: String, why: String, advice: String },
-    /// `exec`: it would be refused.
+    /// `exec`: it would be refused. `syscall`: nothing was called.
     Denied(String),
 }
 
@@ -89,6 +89,12 @@ impl Client {
     /// A request that has one answer, and that with a result.
     pub fn result(&mut self, request: &Request) -> Result<Value, Error> {
         self.call(request).and_then(outcome)
+    }
+
+    /// A `syscall` request: what became of each call that was made.
+    pub fn outcomes(&mut self, request: &Request) -> Result<Vec<Outcome>, Error> {
+        let told = self.result(request)?;
+        serde_json::from_value(told).map_err(|e| Error::Io(io::Error::new(io::ErrorKind::InvalidData, e)))
     }
 
     /// A request with many answers: each event goes to `each`, until that says `false` or the last one has come.

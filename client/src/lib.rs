@@ -13,9 +13,11 @@
 
 #![forbid(unsafe_code)]
 
+mod calls;
 mod connection;
 mod words;
 
+pub use calls::{Argument, Invocation, Outcome, Output};
 pub use connection::{Client, Error};
 pub use words::{Answer, Call, Reply, Request, schema};
 

@@ -2,6 +2,7 @@
 //!
 //! The fact a newcomer gets wrong: an unknown member is an error, not ignored. A request that was half understood would do half of what was asked.
 
+use crate::calls::{Argument, Invocation, Outcome};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -30,6 +31,39 @@ pub enum Request {
         /// Ask about mapping it executable instead.
         #[serde(default, skip_serializing_if = "is_false")]
         library: bool,
+    },
+    /// Make system calls in a running container, without a program of it: one by `name` and `args`, or several in `calls`. A process is started there for them as by `vkernel exec`, with the container's user and capabilities,
+    /// locked down like any other, and ends with the request, and with it every descriptor that they opened. Where serve.toml does not say `syscall_requests = true`, this is refused.
+    /// Calls that make processes, change who the process is, wait for signals, or concern its own memory and threads cannot be asked for; a call that the release's list lacks answers EPERM and is audited. The result is an array with one member
+    /// for each call that was made: `{"result": NUMBER}`, with `out`, an array of `{"text": …}` or `{"base64": …}`, if arguments were buffers to write to; or `{"errno": NAME}`, which ends the request unless it says `keep_going`.
+    Syscall {
+        /// Id or name.
+        container: String,
+        /// Of the call, if there is only one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// Its arguments: a number; a string, which becomes an address, with a zero byte at the end; `{"text": …}` or `{"base64": …}`, bytes that become an address; `{"out": N}`, an address of N bytes to write to, at most 65536, together 262144;
+        /// `{"result": N}`, what call N of the request answered, counted from 0. Those that are left out are 0.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        args: Vec<Argument>,
+        /// Up to 64 calls, made in their order: objects with `name` and `args`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        calls: Vec<Invocation>,
+        /// Make the next calls although one failed.
+        #[serde(default, skip_serializing_if = "is_false")]
+        keep_going: bool,
+        /// A program of the release, by path or hash: its list of system calls counts, not only the one that holds for every program.
+        #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
+        program: Option<String>,
+        /// USER[:GROUP]; the container's if left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<String>,
+        /// Working directory; the container's if left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cwd: Option<String>,
+        /// Seconds until the calls are given up, 1 to 60; 10 if left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds: Option<u32>,
     },
     /// Start a container in the background. The result is its id.
     Run {
@@ -177,7 +211,7 @@ pub enum Reply {
         #[serde(default, skip_serializing_if = "Value::is_null")]
         result: Value,
     },
-    /// `exec`: it would be refused.
+    /// `exec`: it would be refused. `syscall`: nothing was called.
     Denied {
         /// A code, see vkernel(1).
         reason: String,
@@ -216,13 +250,22 @@ pub fn schema() -> Value {
         variant["properties"]["id"] = json!({"description": "Whatever the client likes; the answers carry it too."});
     }
     let mut answer = Value::from(schemars::schema_for!(Answer));
-    for part in [&mut request, &mut answer] {
-        part.as_object_mut().map(|members| members.remove("$schema"));
+    // What `syscall` answers, which stands in a member that can be anything.
+    let mut outcomes = Value::from(schemars::schema_for!(Vec<Outcome>));
+    let mut definitions = serde_json::Map::new();
+    for part in [&mut request, &mut answer, &mut outcomes] {
+        let Some(members) = part.as_object_mut() else { continue };
+        members.remove("$schema");
+        // References are to the whole document's.
+        if let Some(Value::Object(inner)) = members.remove("$defs") {
+            definitions.extend(inner);
+        }
     }
+    definitions.extend([("request".to_owned(), request), ("answer".to_owned(), answer), ("outcomes".to_owned(), outcomes)]);
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "The socket of vkernel serve: one JSON object per line",
-        "$defs": {"request": request, "answer": answer},
+        "$defs": definitions,
     })
 }
 
@@ -253,6 +296,29 @@ mod tests {
             assert!(described(variant) && properties.contains_key("type") && properties.contains_key("id"), "{variant}");
             assert!(properties.iter().all(|(name, p)| name == "type" || described(p)), "{variant}");
         }
+    }
+
+    #[test]
+    fn a_syscall_request_has_one_call_or_several() {
+        let call = |line: &str| Call::parse(line.as_bytes()).map(|c| c.request).map_err(|(_, why)| why);
+        let one = call(r#"{"type": "syscall", "container": "web", "name": "mkdir", "args": ["/tmp/a", 493], "as": "/usr/bin/mkdir"}"#).unwrap();
+        let Request::Syscall { name: Some(name), args, program: Some(program), .. } = &one else { panic!("{one:?}") };
+        assert_eq!((name.as_str(), &args[..], program.as_str()), ("mkdir", &["/tmp/a".into(), 493.into()][..], "/usr/bin/mkdir"));
+        assert_eq!(call(&serde_json::to_string(&one).unwrap()).unwrap(), one);
+        let several = call(r#"{"type": "syscall", "container": "web", "calls": [{"name": "open", "args": ["/a"]}, {"name": "close", "args": [{"result": 0}]}]}"#).unwrap();
+        let Request::Syscall { calls, keep_going: false, .. } = &several else { panic!("{several:?}") };
+        assert_eq!(calls[1], Invocation::new("close", [Argument::result(0)]));
+        assert!(call(r#"{"type": "syscall", "container": "web", "calls": [{"name": "open", "arg": []}]}"#).unwrap_err().contains("arg"));
+        assert!(call(r#"{"type": "syscall", "container": "web", "name": "open", "args": [{"in": 3}]}"#).unwrap_err().contains("an argument is"));
+    }
+
+    #[test]
+    fn every_reference_of_the_schema_leads_somewhere() {
+        let schema = schema();
+        let text = schema.to_string();
+        let names: Vec<&str> = text.split("\"#/$defs/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert!(names.len() > 3, "{text}");
+        assert!(names.iter().all(|name| schema["$defs"].get(name).is_some()), "{names:?}");
     }
 
     #[test]

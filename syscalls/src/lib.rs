@@ -2,6 +2,7 @@
 
 pub mod abi;
 pub mod blocking;
+pub mod direct;
 pub mod dispatch;
 pub mod errno;
 pub mod exec;

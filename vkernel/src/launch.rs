@@ -6,7 +6,7 @@
 use crate::audit::{Audit, Decision, Event, Record};
 use crate::cgroup::Cgroup;
 use crate::cli::CodeForm;
-use crate::container::{Begun, Container, Place, Started, start_with};
+use crate::container::{Begun, Container, GuestMain, Place, Started, start_with};
 use crate::decide::Decider;
 use crate::failure::Failure;
 use crate::hooks::{self, Moment, Subject};
@@ -82,8 +82,13 @@ impl Launch {
     /// Forks the process; hooks of the host run while it waits.
     pub fn start(&self, audit: &Audit) -> Result<Started, Failure> {
         let program = program(&self.container.spec, self.manner.strace)?;
+        self.start_as(audit, |ring| release::prepared(self.release.load(ring)?, self.manner.form, program))
+    }
+
+    /// The same for a process that becomes what `prepare` makes of it, in the place of the description's program.
+    pub fn start_as(&self, audit: &Audit, prepare: impl FnOnce(Option<&'static Ring>) -> Result<GuestMain, Failure>) -> Result<Started, Failure> {
         let ring = (audit.enabled() || self.manner.handed).then_some(self.ring);
-        let load = |_: &Container| release::prepared(self.release.load(ring)?, self.manner.form, program);
+        let load = |_: &Container| prepare(ring);
         let between = |pid: Pid| match self.container.place {
             Place::New(_) => hooks::run(&self.container.spec, &self.container.subject, Moment::CreateRuntime, Some(pid)),
             Place::Of(_) => Ok(()),

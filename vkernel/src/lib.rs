@@ -5,6 +5,7 @@
 
 pub mod arguments;
 pub mod audit;
+mod calls;
 pub mod cgroup;
 pub mod check;
 pub mod child;

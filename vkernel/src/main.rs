@@ -16,8 +16,8 @@ use vkernel::{check, cli, commands, describe, keys, listing, lists, own_file, pr
 const STARTING: [&str; 4] = ["run", "create", "exec", "zygote"];
 
 fn main() -> ExitCode {
-    if let Some(result) = ready_made() {
-        return finish(result, &Log::default());
+    if let Some((result, log)) = ready_made() {
+        return finish(result, &log);
     }
     // Before anything is read: it would be read once more. Whether it must be is seen when the command is known.
     if std::env::args_os().any(|word| word.to_str().is_some_and(|word| STARTING.contains(&word))) {
@@ -30,8 +30,12 @@ fn main() -> ExitCode {
             return if e.use_stderr() { ExitCode::from(125) } else { ExitCode::SUCCESS };
         }
     };
-    let log = Log { file: cli.runtime.log.clone(), json: cli.runtime.log_format == "json" };
+    let log = logged(&cli);
     finish(protected(&cli).and_then(|()| dispatch(&cli, &log)), &log)
+}
+
+fn logged(cli: &Cli) -> Log {
+    Log { file: cli.runtime.log.clone(), json: cli.runtime.log_format == "json" }
 }
 
 fn finish(result: Result<i32, Failure>, log: &Log) -> ExitCode {
@@ -47,7 +51,7 @@ fn finish(result: Result<i32, Failure>, log: &Log) -> ExitCode {
 }
 
 /// A run that a daemon's ready container does: this process holds nothing that its guest could reach.
-fn ready_made() -> Option<Result<i32, Failure>> {
+fn ready_made() -> Option<(Result<i32, Failure>, Log)> {
     let words = || std::env::args_os().skip(1).take_while(|word| word != "--");
     let may_be = words().any(|word| word == "run") && (Path::new(vkernel_client::SOCKET).exists() || words().any(|word| word.to_string_lossy().starts_with("--socket")));
     if !may_be || own_file::is_second_execution() {
@@ -55,7 +59,7 @@ fn ready_made() -> Option<Result<i32, Failure>> {
     }
     let cli = Cli::try_parse().ok()?;
     match &cli.command {
-        Command::Run(options) => zygote::ask(options, &cli.root, &cli.socket),
+        Command::Run(options) => zygote::ask(options, &cli.root, &cli.socket).map(|result| (result, logged(&cli))),
         _ => None,
     }
 }

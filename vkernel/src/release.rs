@@ -149,6 +149,11 @@ impl Release {
         Ok(asked)
     }
 
+    /// It was verified, for the log of a container that was made before anybody asked for it.
+    pub fn believed(&self) -> Record {
+        believed(&self.source, &self.verified)
+    }
+
     pub fn started(&self, pid: u32) -> Record {
         let mut record = Record::new(Event::ContainerStart, Decision::Noted, "started");
         record.pid = Some(pid);
@@ -177,12 +182,16 @@ fn verified(source: &Source, audit: &mut Audit) -> Result<(Store, Verified), Fai
         record.detail = Some(failure.to_string());
         audit.write(record);
     })?;
+    audit.write(believed(source, &verified));
+    Ok((store, verified))
+}
+
+fn believed(source: &Source, verified: &Verified) -> Record {
     let mut record = Record::new(Event::PolicyLoad, Decision::Allowed, "verified");
-    record.path = path;
+    record.path = Some(source.manifest.display().to_string());
     record.hash = Some(verified.digest().to_string());
     record.detail = Some(format!("signed by {}", verified.signers().iter().cloned().collect::<Vec<_>>().join(", ")));
-    audit.write(record);
-    Ok((store, verified))
+    record
 }
 
 /// The release must be the one that is wanted, and no step back.

@@ -112,6 +112,9 @@ fn seed(name: &str, corpus: &Path) -> anyhow::Result<()> {
                 let name = request["type"].as_str().context("a type")?.to_owned();
                 put(&name, format!("A{}\n\n", serde_json::Value::from(request)).as_bytes())?;
             }
+            // Arguments in all their forms.
+            let calls = r#"{"name":"openat","args":[-1,"/a"]},{"name":"read","args":[{"result":0},{"out":9},9]},{"name":"write","args":[1,{"text":"b"},1]}"#;
+            put("calls", format!("A{{\"type\":\"syscall\",\"container\":\"a\",\"calls\":[{calls}]}}\n").as_bytes())?;
         }
         "lift_code" => {
             let text = work().join("seed-text");

@@ -35,6 +35,8 @@ pub enum Event {
     Dropped,
     /// The daemon began, ended, or took containers over.
     Daemon,
+    /// Somebody asked the daemon for system calls in a container.
+    SyscallRequest,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq)]

@@ -54,6 +54,13 @@ impl std::fmt::Display for Destination {
 }
 
 impl Destination {
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Journald(_) => None,
+        }
+    }
+
     /// The same for a process with another working directory.
     pub fn absolute(&self) -> io::Result<Self> {
         match self {

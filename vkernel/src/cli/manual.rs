@@ -52,7 +52,7 @@ Signals sent to
 are passed on to the guest's first program. It is pid 1 of its namespace, so Linux discards signals it has no handler for, as with podman.
 .SH "AUDIT LOG"
 One JSON object per line with the members time, container, event, decision, reason, and where they apply pid, hash, path, detail, nr, stripped, latency_us and from_worker.
-Events: policy-load, signature-failure, container-start, container-stop, exec, library, native-exec, syscall, guest, out-of-memory, dropped, daemon.
+Events: policy-load, signature-failure, container-start, container-stop, exec, library, native-exec, syscall, guest, out-of-memory, dropped, daemon, syscall-request.
 Each exec has exactly one record, even if its supervisor is killed: one that was not decided then is denied with the reason supervisor\-died.
 Where a release has rules about scripts and program text (POLICY in
 .BR recompiler\-build (1)),
@@ -60,6 +60,11 @@ execs are denied with the reasons script\-not\-listed, other\-interpreter (the s
 .B \-\-permissive
 relaxes none of this.
 A system call has its number in nr, its name in detail and its program's path. Its reasons: syscall\-not\-listed, syscall\-not\-implemented; would\-refuse, made because of \-\-permissive; used, listed and recorded because of \-\-record\-syscalls. The start of such a container has a policy\-load record with the reason permissive or syscalls\-recorded.
+A syscall\-request is what somebody asked the daemon to call in the container
+.RB ( syscall
+in
+.BR vkernel\-api (7)):
+with the asking process in pid, and in the detail its user, the program whose list counts, and the calls. It is written before any of them is made; its reasons: asked; denied with requests\-off, release\-revoked, no\-container, bad\-calls, or why an exec of that program would be refused.
 Records with from_worker come from inside the container and are as trustworthy as it is.
 .PP
 With

@@ -86,6 +86,9 @@ pub struct Exec {
     /// Print its system calls to standard error
     #[arg(long)]
     pub strace: bool,
+    /// Make the system calls that standard input names instead of running a program: the daemon's way in
+    #[arg(long, hide = true, conflicts_with_all = ["process", "tty", "detach", "strace", "command"])]
+    pub calls: bool,
     /// The container
     #[arg(value_name = "CONTAINER")]
     pub container: String,

@@ -6,6 +6,7 @@
 
 use super::create::{keep_only, leave, pid_file};
 use crate::audit::Audit;
+use crate::calls;
 use crate::cli::Exec;
 use crate::container::{Place, Session, Started};
 use crate::describe;
@@ -35,6 +36,9 @@ pub fn exec(options: &Exec, entry: &Entry, socket: &Path) -> Result<i32, Failure
     match entry.status() {
         Status::Running | Status::Created => {}
         status => return Err(Failure::new(format!("exec in {}", entry.record.id), format!("the container is {status}"), "it must run")),
+    }
+    if options.calls {
+        return calls::make(options, entry);
     }
     let mut audit = entry.record.release.audit(&entry.record.id)?;
     let release = Release::again(entry.record.release.clone(), &mut audit)?;
@@ -101,7 +105,7 @@ fn detached(options: &Exec, entry: &Entry, launch: Launch, started: Started, aud
 }
 
 /// From a file, or the container's own process with what the options change.
-fn process(options: &Exec, entry: &Entry) -> Result<Process, Failure> {
+pub(crate) fn process(options: &Exec, entry: &Entry) -> Result<Process, Failure> {
     if let Some(file) = &options.process {
         let what = || format!("--process {}", file.display());
         let bytes = std::fs::read(file).map_err(|e| Failure::new(what(), e, "name a process description"))?;
@@ -112,7 +116,7 @@ fn process(options: &Exec, entry: &Entry) -> Result<Process, Failure> {
         return Ok(process);
     }
     let mut process = entry.record.spec.process().clone().ok_or_else(|| Failure::new("exec", "the container has no process to be like", "use --process"))?;
-    if options.command.is_empty() {
+    if options.command.is_empty() && !options.calls {
         return Err(Failure::new("exec", "names no program", "write it after the container, or use --process"));
     }
     process.set_args(Some(options.command.clone()));

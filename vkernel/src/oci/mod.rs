@@ -12,6 +12,7 @@ mod report;
 
 pub use create::{create, start};
 pub use exec::exec;
+pub(crate) use exec::process;
 pub use log::Log;
 pub use report::{features, list, state};
 

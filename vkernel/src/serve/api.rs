@@ -2,6 +2,7 @@
 //!
 //! The fact a newcomer gets wrong: nothing here acts inside a container. What starts there starts through the command line, locked down like anything else (07, S25).
 
+use super::calls;
 use super::connection::Connection;
 use super::lines::Line;
 use super::{Daemon, GLANCE, locked};
@@ -63,6 +64,7 @@ fn answer(daemon: &Arc<Daemon>, connection: &mut Connection, id: Option<&Value>,
     let nothing = |result: Result<(), Failure>| result.map(|()| ok(Value::Null));
     match request {
         Request::Exec { container, path, hash, size, library } => decision(daemon, &find(&container)?, path.as_deref(), hash.as_deref(), size, library),
+        Request::Syscall { .. } => calls::answer(daemon, connection, request),
         Request::Run { manifest, options, command } => run(daemon, &manifest, options, &command).map(ok),
         Request::Ps { all } => Ok(ok(commands::rows(&daemon.root, all).into())),
         Request::Inspect { container } => {
@@ -123,7 +125,7 @@ fn status(daemon: &Daemon) -> Value {
         "clients": daemon.clients.load(Ordering::Relaxed),
         "containers": locked(&daemon.served).values().filter(|s| s.until == Until::End).map(|s| s.id.clone()).collect::<Vec<_>>(),
         "processes": locked(&daemon.served).len(),
-        "zygotes": daemon.zygotes.count(),
+        "zygotes": daemon.zygotes.status(),
         "allowed": daemon.tally.allowed.load(Ordering::Relaxed),
         "refused": daemon.tally.refused(),
         "latency": {"bounds_us": super::tally::BOUNDS_US, "counts": latencies, "sum_seconds": seconds},

@@ -30,6 +30,12 @@ impl Connection {
         getsockopt(&self.stream, sockopt::PeerCredentials).is_ok_and(|peer| peer.uid() == 0)
     }
 
+    /// User and process of whoever connected.
+    pub(super) fn peer(&self) -> (Option<u32>, Option<u32>) {
+        let peer = getsockopt(&self.stream, sockopt::PeerCredentials).ok();
+        (peer.map(|p| p.uid()), peer.and_then(|p| u32::try_from(p.pid()).ok()))
+    }
+
     /// The next line that is not empty; `None` at the end.
     pub(super) fn line(&mut self) -> io::Result<Option<Line>> {
         loop {
@@ -76,6 +82,12 @@ impl Connection {
     pub(super) fn is_closed(&self) -> bool {
         let mut fds = [PollFd::new(self.stream.as_fd(), PollFlags::empty())];
         poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].revents().is_some_and(|r| r.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }
 

@@ -65,6 +65,8 @@ takeover_seconds = 30
 clients = 1024
 # log for records about the daemon, and about containers that name none with \-\-audit: a file, or "journald"
 audit = "/var/log/vkernel/audit.jsonl"
+# whether whoever may use the socket can have single system calls made in a container, without a program of it: "syscall" in vkernel-api(7)
+syscall_requests = false
 # metrics for Prometheus, at a TCP address or the path of a socket
 metrics = "127.0.0.1:9464"
 # for how many kinds of container some are kept ready, see below; 0: for none
@@ -149,6 +151,8 @@ echo '{"type": "exec", "container": "web", "path": "/usr/bin/ls"}' | socat \-t 5
 echo '{"type": "kill", "container": "web", "signal": "TERM"}' | socat \-t 5 \- UNIX\-CONNECT:/run/vkernel/vkernel.sock
 echo '{"id": 1, "type": "wait", "container": "web"}' | socat \-t 3600 \- UNIX\-CONNECT:/run/vkernel/vkernel.sock
 echo '{"type": "run", "manifest": "/srv/out/manifest.json", "options": ["\-\-name", "web"], "command": ["/usr/bin/shop"]}' | socat \-t 10 \- UNIX\-CONNECT:/run/vkernel/vkernel.sock
+echo '{"type": "syscall", "container": "web", "name": "mkdir", "args": ["/tmp/a", 493]}' | socat \-t 15 \- UNIX\-CONNECT:/run/vkernel/vkernel.sock
+echo '{"type": "syscall", "container": "web", "calls": [{"name": "open", "args": ["/etc/hostname"]}, {"name": "read", "args": [{"result": 0}, {"out": 4096}, 4096]}]}' | socat \-t 15 \- UNIX\-CONNECT:/run/vkernel/vkernel.sock
 echo '{"type": "events"}' | socat \-t 86400 \- UNIX\-CONNECT:/run/vkernel/vkernel.sock
 .fi
 "#;

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod api;
+mod calls;
 mod connection;
 mod events;
 mod holder;
@@ -336,7 +337,7 @@ impl Daemon {
         let told = match &result {
             Ok(settings) => {
                 *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings.clone());
-                self.zygotes.clear();
+                self.zygotes.clear(generation);
                 self.policies.forget_verdicts(settings);
                 self.judge_all(settings)
             }

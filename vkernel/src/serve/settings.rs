@@ -11,6 +11,9 @@ use std::path::Path;
 /// Where it is unless `--config` says otherwise.
 pub const DEFAULT: &str = "/etc/vkernel";
 
+/// Containers of one kind that wait.
+const MOST_READY: usize = 64;
+
 /// What happens to running containers whose release is no longer signed by anybody who is trusted, or was revoked as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -33,6 +36,8 @@ pub(super) struct File {
     pub(super) clients: usize,
     /// Records about the daemon itself go here, and about containers that name no log of their own: a file, or "journald".
     pub(super) audit: Option<Destination>,
+    /// Whether clients may have system calls made in containers (`syscall`).
+    pub(super) syscall_requests: bool,
     /// Where metrics can be fetched: HOST:PORT, or the path of a socket; only at the start.
     pub(super) metrics: Option<String>,
     /// For how many kinds of container some are kept ready; 0: for none.
@@ -45,7 +50,17 @@ pub(super) struct File {
 
 impl Default for File {
     fn default() -> Self {
-        Self { revoked_releases: Revoked::Refuse, takeover_seconds: 30, clients: 1024, audit: None, metrics: None, zygotes: 0, zygote_containers: 2, zygote_idle_seconds: 600 }
+        Self {
+            revoked_releases: Revoked::Refuse,
+            takeover_seconds: 30,
+            clients: 1024,
+            audit: None,
+            syscall_requests: false,
+            metrics: None,
+            zygotes: 0,
+            zygote_containers: 2,
+            zygote_idle_seconds: 600,
+        }
     }
 }
 
@@ -67,6 +82,9 @@ impl Settings {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => File::default(),
             Err(e) => return Err(Failure::new(what(), e, "make it readable, or remove it")),
         };
+        if !(1..=MOST_READY).contains(&file.zygote_containers) {
+            return Err(Failure::new(what(), format!("zygote_containers = {}", file.zygote_containers), format!("choose 1 to {MOST_READY}")));
+        }
         Ok(Self { file, trust: Trust::read(directory)?, generation: 0 })
     }
 }
@@ -86,7 +104,7 @@ mod tests {
         assert_eq!((read.file.takeover_seconds, read.file.revoked_releases), (5, Revoked::Keep));
         assert_eq!(read.file.audit, Some(Destination::Journald("/run/j".into())));
         for (name, bad, good) in
-            [("serve.toml", "takeover = 5\n", ""), ("serve.toml", "clients = \"x\"", ""), ("revoked.json", "{\"file\": []}", "{}"), ("keys/a.pub", "no key", "")]
+            [("serve.toml", "zygote_containers = 0\n", ""), ("serve.toml", "takeover = 5\n", ""), ("serve.toml", "clients = \"x\"", ""), ("revoked.json", "{\"file\": []}", "{}"), ("keys/a.pub", "no key", "")]
         {
             put(name, bad);
             let failure = Settings::read(&dir).unwrap_err().to_string();

@@ -8,22 +8,43 @@ use super::{locked, say};
 use crate::failure::Failure;
 use crate::keys::Basis;
 use crate::zygote::{self, Wish};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 #[derive(Default)]
-pub(super) struct Zygotes(Mutex<BTreeMap<String, Zygote>>);
+pub(super) struct Zygotes(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    by_kind: BTreeMap<String, Zygote>,
+    /// Of the settings that they were made under.
+    generation: u64,
+    /// How many clients were handed over.
+    handed: u64,
+}
 
 struct Zygote {
     /// As long as it is open, the zygote lives.
     orders: OwnedFd,
+    process: u32,
     basis: Basis,
+    /// What its containers were made from.
+    same: Vec<(PathBuf, Option<(u64, u64)>)>,
     asked: Instant,
+}
+
+impl Zygote {
+    /// Does not wait: where so many orders lie already, the client is quicker by itself.
+    fn send(&self, wish: &Wish, client: BorrowedFd<'_>, streams: &[OwnedFd; 3]) -> std::io::Result<()> {
+        zygote::send(self.orders.as_fd(), wish, client, streams)
+    }
 }
 
 fn failure(why: impl std::fmt::Display) -> Failure {
@@ -44,57 +65,70 @@ impl Zygotes {
         }
         let kind = wish.kind().map_err(failure)?;
         let basis = Basis::of(&wish.run.manifest, &wish.run.release.trust.keys);
-        let mut all = locked(&self.0);
-        all.retain(|_, zygote| zygote.asked.elapsed() < Duration::from_secs(file.zygote_idle_seconds));
-        if all.get(&kind).is_some_and(|zygote| zygote.basis != basis) {
-            all.remove(&kind);
+        let mut kept = locked(&self.0);
+        if kept.generation != settings.generation {
+            return Err(failure("the settings are being read again"));
         }
-        let send = |zygote: &Zygote| zygote::send(zygote.orders.as_fd(), &wish, client, &streams);
-        // It may have ended a moment ago.
-        if let Some(zygote) = all.get_mut(&kind)
-            && send(zygote).is_ok()
-        {
+        let all = &mut kept.by_kind;
+        all.retain(|name, zygote| zygote.asked.elapsed() < Duration::from_secs(file.zygote_idle_seconds) && (*name != kind || (zygote.basis == basis && zygote.same == wish.same)));
+        let sent = all.get_mut(&kind).map(|zygote| {
             zygote.asked = Instant::now();
-            return Ok(());
+            zygote.send(&wish, client, &streams)
+        });
+        match sent {
+            Some(Ok(())) => {
+                kept.handed += 1;
+                return Ok(());
+            }
+            Some(Err(e)) if e.kind() == std::io::ErrorKind::WouldBlock => return Err(failure("too many wait for one")),
+            // It may have ended a moment ago.
+            _ => drop(all.remove(&kind)),
         }
-        all.remove(&kind);
         while all.len() >= file.zygotes {
             let oldest = all.iter().min_by_key(|(_, zygote)| zygote.asked).map(|(kind, _)| kind.clone());
             oldest.map(|kind| all.remove(&kind));
         }
         let (orders, theirs) = zygote::pair().map_err(failure)?;
+        fcntl(&orders, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(failure)?;
         let child = start(&wish, &kind, file.zygote_containers, limit, theirs).map_err(failure)?;
-        let zygote = Zygote { orders, basis, asked: Instant::now() };
-        send(&zygote).map_err(failure)?;
-        all.insert(kind.clone(), zygote);
-        drop(all);
-        self.watch(kind, child, Duration::from_secs(file.zygote_idle_seconds));
+        let zygote = Zygote { orders, process: child.id(), basis, same: wish.same.clone(), asked: Instant::now() };
+        self.watch(kind.clone(), child, Duration::from_secs(file.zygote_idle_seconds));
+        zygote.send(&wish, client, &streams).map_err(failure)?;
+        all.insert(kind, zygote);
+        kept.handed += 1;
         Ok(())
     }
 
     /// All that wait end; what was taken goes on.
-    pub(super) fn clear(&self) {
-        locked(&self.0).clear();
+    pub(super) fn clear(&self, generation: u64) {
+        let mut kept = locked(&self.0);
+        kept.by_kind.clear();
+        kept.generation = generation;
     }
 
-    pub(super) fn count(&self) -> usize {
-        locked(&self.0).len()
+    /// For `status`: how many there are, and how many clients were handed over.
+    pub(super) fn status(&self) -> Value {
+        let kept = locked(&self.0);
+        serde_json::json!({"kinds": kept.by_kind.len(), "handed": kept.handed})
     }
 
     /// Waits for a zygote's end, and brings it about when nobody asked for long.
     fn watch(self: &Arc<Self>, kind: String, mut child: Child, idle: Duration) {
         let all = self.clone();
         let work = move || {
-            let Ok(ended) = crate::sys::pidfd_open(child.id(), 0) else { return drop(child.wait()) };
-            loop {
+            let process = child.id();
+            let ended = crate::sys::pidfd_open(process, 0);
+            while let Ok(ended) = &ended {
                 let mut fds = [nix::poll::PollFd::new(ended.as_fd(), nix::poll::PollFlags::POLLIN)];
                 let quiet = nix::poll::PollTimeout::try_from(idle + Duration::from_secs(1)).unwrap_or(nix::poll::PollTimeout::MAX);
                 if nix::poll::poll(&mut fds, quiet) != Ok(0) {
                     break;
                 }
-                locked(&all.0).retain(|name, zygote| *name != kind || zygote.asked.elapsed() < idle);
+                locked(&all.0).by_kind.retain(|name, zygote| *name != kind || zygote.asked.elapsed() < idle);
             }
             let _ = child.wait();
+            // Another one may have taken its place.
+            locked(&all.0).by_kind.retain(|_, zygote| zygote.process != process);
         };
         if let Err(e) = std::thread::Builder::new().name("zygote".into()).stack_size(64 << 10).spawn(work) {
             say(format_args!("no thread for a zygote: {e}"));

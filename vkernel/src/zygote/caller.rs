@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use std::io;
 
 /// Limits of the host process; those of memory and of core files are none (07, S1), see `lockdown::limits`.
-const LIMITS: [libc::__rlimit_resource_t; 11] = [
+const LIMITS: [libc::__rlimit_resource_t; 12] = [
+    libc::RLIMIT_RSS,
     libc::RLIMIT_CPU,
     libc::RLIMIT_FSIZE,
     libc::RLIMIT_NPROC,
@@ -35,8 +36,11 @@ pub struct Caller {
     processors: Vec<usize>,
     umask: u32,
     blocked: Vec<i32>,
-    /// Values of variables that the options pass on, and of those that descriptions and streams look at.
-    variables: Vec<(String, String)>,
+    /// Values, if there are any, of variables that the options pass on, and of those that descriptions and streams look at.
+    variables: Vec<(String, Option<String>)>,
+    /// Its bounding set of capabilities, and whether a filter of system calls holds for it.
+    bounding: u64,
+    filtered: bool,
 }
 
 impl Caller {
@@ -54,7 +58,8 @@ impl Caller {
         let named = options.shape.env.iter().filter(|entry| !entry.contains('=')).map(String::as_str);
         let listed = options.shape.env_file.iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect::<Vec<_>>();
         let in_files = listed.iter().flat_map(|text| text.lines().map(str::trim).filter(|line| !line.contains('=')));
-        let variables = ["TERM", JOURNAL].into_iter().chain(named).chain(in_files).filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))).collect();
+        let variables = ["TERM", JOURNAL].into_iter().chain(named).chain(in_files).map(|name| (name.to_owned(), std::env::var(name).ok())).collect();
+        let (bounding, filtered) = confinement();
         Self {
             limits: LIMITS.iter().map(limit).collect(),
             // SAFETY: a question about this process; -1 is an answer too.
@@ -63,14 +68,26 @@ impl Caller {
             umask: mask.bits(),
             blocked: Signal::iterator().filter(|s| blocked.contains(*s)).map(|s| s as i32).collect(),
             variables,
+            bounding,
+            filtered,
         }
+    }
+
+    /// What a caller could not have given its container, a ready one must not have either.
+    pub(super) fn may_all_that_this_process_may(&self) -> bool {
+        confinement().0 & !self.bounding == 0 && !self.filtered
     }
 
     /// In the supervisor, while it has one thread: what descriptions are made from.
     pub(super) fn set_variables(&self) {
-        for (name, value) in self.variables.iter().filter(|(name, value)| !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')) {
+        for (name, value) in self.variables.iter().filter(|(name, _)| !name.is_empty() && !name.contains(['=', '\0'])) {
             // SAFETY: nobody else reads or writes the environment: there is one thread.
-            unsafe { std::env::set_var(name, value) };
+            unsafe {
+                match value {
+                    Some(value) if !value.contains('\0') => std::env::set_var(name, value),
+                    _ => std::env::remove_var(name),
+                }
+            }
         }
     }
 
@@ -101,6 +118,13 @@ impl Caller {
             blocked: self.blocked.clone(),
         }
     }
+}
+
+/// The bounding set, and whether system calls are filtered.
+fn confinement() -> (u64, bool) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    (field("CapBnd:").and_then(|set| u64::from_str_radix(set, 16).ok()).unwrap_or(0), field("Seccomp:") != Some("0"))
 }
 
 fn processors() -> Vec<usize> {

@@ -1,7 +1,8 @@
-//! Containers that are ready before anybody asks for them: a *zygote* is a process of the daemon's that has opened one release for one set of options, and keeps a few containers that wait, locked down, for
-//! what they are to run. Owns which runs can be served so, and the caller's side: asking, and standing for the container until its end.
+//! Containers that are ready before anybody asks for them: a *zygote* is a process of the daemon's that keeps a few of one kind, which wait, locked down, for what they are to run. Owns which runs can be served so, and the caller's side: asking, and
+//! standing for the container until its end.
 //!
-//! The facts a newcomer gets wrong: nothing is decided earlier than without one but what cannot change (`keys::Basis`); and whenever anything is not as it should be, before the guest has begun, the caller starts the container itself, as if there were no daemon.
+//! The facts a newcomer gets wrong: what was looked at when the container was made must be unchanged when it is taken (`Wish::same`, `keys::Basis`); and whenever anything is not as it should be, before the guest has begun, the caller starts the container itself, as if
+//! there were no daemon.
 
 mod caller;
 mod orders;
@@ -14,23 +15,26 @@ pub use orders::{Order, Orders, pair, send};
 pub use process::zygote;
 pub use taken::Taken;
 
+use crate::audit::Destination;
 use crate::cli::{NetworkChoice, Run};
 use crate::failure::Failure;
+use crate::keys;
 use crate::rootfs;
 use crate::serve::passing;
 use crate::signals::Signals;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::sys::stat::SFlag;
 use serde::{Deserialize, Serialize};
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vkernel_client::{Client, LARGEST_LINE_BYTES, Reply, Request};
 
 /// Longer than a zygote and its first container take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a client asks for, as `Request::Take` carries it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,8 +44,8 @@ pub struct Wish {
     /// Where records are.
     pub root: PathBuf,
     pub caller: Caller,
-    /// Files that must be the same ones for the daemon, which may have other mounts or another root.
-    pub same: Vec<(PathBuf, u64, u64)>,
+    /// What must be the same for the daemon, which may have other mounts, and for the container that waits, which was made before: device and inode, or nothing.
+    pub same: Vec<(PathBuf, Option<(u64, u64)>)>,
 }
 
 impl Wish {
@@ -56,22 +60,31 @@ impl Wish {
             places.push(path.clone());
         }
         if let Some(audit) = &run.release.audit {
-            run.release.audit = Some(audit.absolute()?);
+            let audit = audit.absolute()?;
+            // The file itself may be another by the time that it is written to: logs are rotated.
+            places.extend(audit.file().and_then(Path::parent).map(Path::to_owned));
+            run.release.audit = Some(audit);
         }
-        // Each is a question of the caller's; the daemon and its zygotes have other variables.
         for file in &mut run.shape.env_file {
             absolute(file)?;
         }
+        let root = std::path::absolute(root)?;
         let network = options.shape.network.as_ref().is_none_or(|n| *n == NetworkChoice::Host).then_some("net");
-        places.extend(["user", "pid"].into_iter().chain(network).map(|kind| Path::new("/proc/self/ns").join(kind)));
-        // What is not there is made, or is an error that is told later.
-        let same = places.into_iter().filter_map(|path| std::fs::metadata(&path).ok().map(|m| (path, m.dev(), m.ino()))).collect();
-        Ok(Self { caller: Caller::here(&run), run, root: std::path::absolute(root)?, same })
+        // A file is given to the guest through a mount of its own, which only its own mount namespace can make.
+        let is_file = |stream| nix::sys::stat::fstat(stream).is_ok_and(|st| matches!(SFlag::from_bits_truncate(st.st_mode) & SFlag::S_IFMT, SFlag::S_IFREG | SFlag::S_IFBLK));
+        let mounts = (is_file(crate::streams::all()[0]) || !run.shape.env_file.is_empty()).then_some("mnt");
+        places.extend(["user", "pid"].into_iter().chain(network).chain(mounts).map(|kind| Path::new("/proc/self/ns").join(kind)));
+        // The program too: a daemon that was not started again since it was replaced understands other options.
+        places.extend([root.clone(), keys::KEYS.into(), keys::REVOKED.into(), "/proc/self/exe".into()]);
+        let same = places.into_iter().map(|path| { let found = identity(&path); (path, found) }).collect();
+        Ok(Self { caller: Caller::here(&run), run, root, same })
     }
 
-    /// Whether this process means the same files and namespaces by these names.
+    /// Whether this process means the same files and namespaces by these names, and has no power that the caller has not.
     pub fn is_meant_here(&self) -> bool {
-        self.same.iter().all(|(path, dev, ino)| std::fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == (*dev, *ino)))
+        // Records are made in a directory that is made with the first of them.
+        let same = |(path, found): &(PathBuf, Option<(u64, u64)>)| identity(path) == *found || (*path == self.root && found.is_none());
+        self.same.iter().all(same) && self.caller.may_all_that_this_process_may()
     }
 
     /// What containers that are made ready for one wish have in common with those for another: all but what they run, and with which variables.
@@ -85,6 +98,10 @@ impl Wish {
     }
 }
 
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
+}
+
 /// Whether a ready container can stand for what these options say. Others have something of their caller's (a terminal, a directory of its choice), or are looked after in another way.
 pub fn suits(options: &Run) -> bool {
     let (shape, life, release) = (&options.shape, &options.life, &options.release);
@@ -92,7 +109,9 @@ pub fn suits(options: &Run) -> bool {
     let places = [&shape.volume, &shape.mount, &shape.device].into_iter().any(|list| !list.is_empty());
     let network = matches!(shape.network, Some(NetworkChoice::Bridge(_) | NetworkChoice::Namespace(_))) || !shape.publish.is_empty();
     let said_aloud = release.permissive || release.record_syscalls || release.allow_rollback;
-    !(own || places || network || said_aloud || shape.userns.is_some()) && options.manifest.is_file()
+    // What is read once only is its caller's to read, and what is written may be a stream of the caller's.
+    let files = shape.env_file.iter().all(|file| file.is_file()) && release.audit.as_ref().and_then(Destination::file).is_none_or(|log| log.is_file() || !log.exists());
+    !(own || places || network || said_aloud || shape.userns.is_some()) && files && options.manifest.is_file()
 }
 
 /// The standard streams, if a process of another session can have them.
@@ -117,19 +136,19 @@ pub fn ask(options: &Run, root: &Path, socket: &Path) -> Option<Result<i32, Fail
     let mut client = Client::connect(socket).ok()?;
     // From here on a signal is the container's.
     let signals = Signals::take_over().ok()?;
-    let begun = client.set_timeout(Some(PATIENCE)).and_then(|()| passing::send(client.as_fd(), &line, &streams)).and_then(|()| client.answer());
-    match begun {
-        Ok(answer) if matches!(answer.reply, Reply::Event { .. }) => {
-            let _ = client.set_timeout(None);
-            Some(stand_for(&mut client, &signals))
-        }
-        // It may begin after all, and nothing is to run twice.
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Some(Err(Failure::new("ready container", format!("did not begin within {} s", PATIENCE.as_secs()), "see the daemon's log"))),
-        _ => {
-            signals.give_back();
-            None
-        }
+    let sent = client.set_timeout(Some(PATIENCE)).and_then(|()| passing::send(client.as_fd(), &line, &streams));
+    let mut answer = sent.and_then(|()| client.answer());
+    if answer.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock) {
+        // From here on nobody can say `begun`, and so nobody begins; it may have been said a moment ago.
+        let _ = shutdown(client.as_fd().as_raw_fd(), Shutdown::Read);
+        answer = client.answer();
     }
+    if answer.is_ok_and(|answer| matches!(answer.reply, Reply::Event { .. })) {
+        let _ = client.set_timeout(None);
+        return Some(stand_for(&mut client, &signals));
+    }
+    signals.give_back();
+    None
 }
 
 /// Signals go there as bytes, its end comes from there; when this process ends, so does the container.
@@ -218,7 +237,7 @@ mod tests {
     fn another_file_of_the_same_name_is_not_what_was_meant() {
         let mut wish = Wish::new(&run(&[]), Path::new("/r")).unwrap();
         assert!(wish.is_meant_here() && wish.same.iter().any(|(path, ..)| path == Path::new("/proc/self/ns/net")));
-        wish.same[0].2 += 1;
+        wish.same[0].1 = Some((0, 0));
         assert!(!wish.is_meant_here());
     }
 }

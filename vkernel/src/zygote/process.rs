@@ -1,79 +1,95 @@
-//! `vkernel zygote`: the process that has a release open and forks containers that wait. Owns how many there are.
+//! `vkernel zygote`: the process that keeps so many containers of one kind waiting. Owns how many there are, and nothing else: each is an execution of its own (07, S16), with addresses, canaries and hash seeds that no other has.
 //!
-//! The fact a newcomer gets wrong: it is a fresh execution with nothing of anybody's (07, S16), and runs no guest itself. A container that was taken needs it no more, and it ends with the daemon's end of the socket.
+//! The fact a newcomer gets wrong: a container that was taken needs it no more. It ends with the daemon's end of the socket, as do those that wait.
 
 use super::{Orders, reserve};
 use crate::cli::{Run, Zygote};
 use crate::failure::Failure;
-use crate::release::{Release, Source};
-use crate::{check, keeper, state};
+use crate::{check, keeper};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, setsid};
-use std::collections::BTreeSet;
-use std::io::Read;
-use std::os::fd::AsFd;
+use nix::unistd::setsid;
+use std::collections::BTreeMap;
+use std::io::{PipeWriter, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-/// So many in a row that could not be made ready, and nobody waits for another one.
+/// So many in a row that ended before they were ready, and nobody waits for another one.
 const MOST_FAILURES: usize = 3;
+/// Who waited longer was ready, and was ended by somebody.
+const YOUNG: Duration = Duration::from_secs(5);
 
-/// Orders come on standard input.
+fn failure(e: impl std::fmt::Display) -> Failure {
+    Failure::new("zygote", e, "")
+}
+
+/// Orders come on standard input. Without a size it is one of the containers, and says on standard output that it was taken.
 pub fn zygote(options: &Zygote, root: &Path) -> Result<(), Failure> {
-    let failure = |e: &dyn std::fmt::Display| Failure::new("zygote", e, "");
     check::require()?;
-    let run: Run = serde_json::from_str(&options.run).map_err(|e| failure(&e))?;
-    let orders = Orders(std::io::stdin().as_fd().try_clone_to_owned().map_err(|e| failure(&e))?);
-    let _ = setsid();
-    state::sweep(root);
-    let source = Source::new(&run.release, &run.manifest)?;
-    let mut audit = source.audit("")?;
-    let release = Release::open(source, &run.release, &mut audit)?;
-    drop(audit);
+    let orders = Orders(std::io::stdin().as_fd().try_clone_to_owned().map_err(failure)?);
     keeper::quiet_input();
+    if options.size > 0 {
+        return keep(options, root, &orders);
+    }
+    let run: Run = serde_json::from_str(&options.run).map_err(failure)?;
+    let told = PipeWriter::from(std::io::stdout().as_fd().try_clone_to_owned().map_err(failure)?);
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(failure)?;
+    reserve::live(&run, root, orders, told)
+}
+
+fn keep(options: &Zygote, root: &Path, orders: &Orders) -> Result<(), Failure> {
+    let _ = setsid();
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);
-    children.thread_block().map_err(|e| failure(&e))?;
-    let children = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(|e| failure(&e))?;
-    let (mut told, tell) = std::io::pipe().map_err(|e| failure(&e))?;
-    let mut waiting = BTreeSet::new();
+    children.thread_block().map_err(failure)?;
+    let children = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failure)?;
+    let (mut told, tell) = std::io::pipe().map_err(failure)?;
+    fcntl(&told, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(failure)?;
+    let mut waiting = BTreeMap::new();
     let mut failures = 0;
     loop {
         while waiting.len() < options.size {
-            // SAFETY: this process has one thread; the child lives in `reserve`.
-            match unsafe { fork() }.map_err(|e| failure(&e))? {
-                ForkResult::Child => reserve::live(&run, root, release, orders, tell),
-                ForkResult::Parent { child } => waiting.insert(child),
-            };
+            let one = container(options, root, orders.0.try_clone().map_err(failure)?, tell.try_clone().map_err(failure)?.into());
+            waiting.insert(one.map_err(failure)?, Instant::now());
         }
-        let mut fds = [&orders.0.as_fd(), &told.as_fd(), &children.as_fd()].map(|fd| PollFd::new(*fd, PollFlags::POLLIN));
         // Orders are read by others: only the end of them is of interest here.
-        fds[0].set_events(PollFlags::empty());
+        let mut fds = [
+            PollFd::new(orders.0.as_fd(), PollFlags::empty()),
+            PollFd::new(told.as_fd(), PollFlags::POLLIN),
+            PollFd::new(children.as_fd(), PollFlags::POLLIN),
+        ];
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(nix::Error::EINTR) => {}
-            Err(e) => return Err(failure(&e)),
+            Err(e) => return Err(failure(e)),
         }
-        let ready = fds.map(|fd| fd.revents().is_some_and(|r| !r.is_empty()));
-        if ready[0] {
+        if fds[0].revents().is_some_and(|r| !r.is_empty()) {
             return Ok(());
         }
-        if ready[1] {
-            let mut taken = [0; size_of::<i32>()];
-            told.read_exact(&mut taken).map_err(|e| failure(&e))?;
-            waiting.remove(&Pid::from_raw(i32::from_ne_bytes(taken)));
+        while let Ok(Some(_)) = children.read_signal() {}
+        let ended: Vec<i32> = std::iter::from_fn(|| waitpid(None, Some(WaitPidFlag::WNOHANG)).ok()?.pid()).map(|pid| pid.as_raw()).collect();
+        // Who has ended may have said before that it was taken.
+        let mut taken = [0; size_of::<i32>()];
+        while told.read_exact(&mut taken).is_ok() {
+            waiting.remove(&i32::from_ne_bytes(taken));
             failures = 0;
         }
-        if ready[2] {
-            while let Ok(Some(_)) = children.read_signal() {}
-            while let Some(child) = waitpid(None, Some(WaitPidFlag::WNOHANG)).ok().and_then(|status| status.pid()) {
-                // One that ends before it was taken has said why.
-                failures += usize::from(waiting.remove(&child));
-            }
-            if failures >= MOST_FAILURES {
-                return Err(failure(&"containers cannot be made ready"));
-            }
+        // One that ends before has said why.
+        failures += ended.iter().filter_map(|pid| waiting.remove(pid)).filter(|since| since.elapsed() < YOUNG).count();
+        if failures >= MOST_FAILURES {
+            return Err(failure("containers cannot be made ready"));
         }
     }
+}
+
+/// This program again, from the place where no guest can change it.
+fn container(options: &Zygote, root: &Path, orders: OwnedFd, told: OwnedFd) -> std::io::Result<i32> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("vkernel").arg("--root").arg(root).args(["zygote", "--size", "0", &options.run]);
+    command.stdin(Stdio::from(orders)).stdout(Stdio::from(told)).spawn().map(|child| child.id() as i32)
 }

@@ -1,47 +1,52 @@
-//! A container that is ready, and its supervisor: a fork of the zygote, from its first instruction to the container's end. Owns the order: make everything, wait for an order, look once more at what may have changed, begin.
+//! A container that is ready, and its supervisor: a child of the zygote's, from its beginning to the container's end. Owns the order: make everything, wait for an order, look once more at what may have changed, begin.
 //!
 //! The fact a newcomer gets wrong: the client hears `begun` before the first guest instruction and nothing before that, so whatever fails until then leaves the client free to start a container itself.
 
 use super::{Order, Orders, tell};
-use crate::audit;
+use crate::audit::{self, Audit};
+use crate::cgroup::Cgroup;
 use crate::cli::Run;
 use crate::container::{Place, Session};
 use crate::failure::Failure;
 use crate::hooks::Subject;
-use crate::keeper::Keeper;
+use crate::keeper::{self, Keeper};
 use crate::launch::{self, Home, Launch, Manner};
-use crate::release::Release;
+use crate::release::{Release, Source};
 use crate::rootfs::Layout;
 use crate::run::{self, Ending};
 use crate::signals::Signals;
-use crate::state::{Entry, Process, Record, Status};
+use crate::state::{self, Entry, Process, Record, Status};
 use crate::streams::{self, Diverted};
 use crate::supervisor::Until;
-use crate::{cgroup::Cgroup, serial, serve, sys};
-use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use crate::{serial, serve, sys};
 use oci_spec::runtime::Spec;
 use serde_json::json;
+use std::fs::File;
 use std::io::{PipeWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use vkernel_client::Reply;
 
-/// The child's whole life. `tell`: hears this process's number when it is taken.
-pub(super) fn live(options: &Run, root: &Path, release: Release, orders: Orders, told: PipeWriter) -> ! {
-    // A panic must not unwind into the zygote's half of the program.
-    let lived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| wait(options, root, release, orders, told)));
-    if let Ok(Err(failure)) = &lived {
-        eprintln!("vkernel zygote: {failure}");
+/// The process's whole life. `told` hears its number when it is taken.
+pub(super) fn live(options: &Run, root: &Path, orders: Orders, told: PipeWriter) -> Result<(), Failure> {
+    // From an order on the streams are its client's, who starts a container itself and is told by that what is wrong.
+    let mut log = File::from(std::io::stderr().as_fd().try_clone_to_owned().map_err(|e| Failure::new("standard error", e, ""))?);
+    let lived = wait(options, root, orders, told);
+    if let Err(failure) = &lived {
+        let _ = writeln!(log, "vkernel zygote: {failure}");
+        keeper::quiet();
     }
-    // SAFETY: ends the process without running the zygote's exit handlers.
-    unsafe { libc::_exit(i32::from(!matches!(lived, Ok(Ok(()))))) }
+    lived
 }
 
-fn wait(options: &Run, root: &Path, release: Release, orders: Orders, mut told: PipeWriter) -> Result<(), Failure> {
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(|e| Failure::new("signals", e.desc(), ""))?;
+fn wait(options: &Run, root: &Path, orders: Orders, mut told: PipeWriter) -> Result<(), Failure> {
+    state::sweep(root);
     let id = run::container_id()?;
-    let mut audit = release.source.audit(&id)?;
+    let source = Source::new(&options.release, &options.manifest)?;
+    // A release that is not believed is recorded by the client's own start.
+    let release = Release::open(source, &options.release, &mut Audit::open(&id, None).map_err(|e| Failure::new("audit log", e, ""))?)?;
+    let audit = release.source.audit(&id)?;
     let layout = Layout { root: run::image(options)?, writable: options.shape.writable };
     let spec = run::describe(options, &layout.root, &id, &release, None)?;
     let signals = Signals::take_over()?;
@@ -56,6 +61,8 @@ fn wait(options: &Run, root: &Path, release: Release, orders: Orders, mut told: 
     launch.container.session = Session::Own;
     launch.container.reserved = true;
     let started = launch.start(&audit)?;
+    // By the time that somebody comes it may have been put away.
+    drop(audit);
     let journal = launch.journal(root, Until::End)?;
     let keeper = Keeper::fork(&ending.0, Some(&journal))?;
     ending.0.record.init = Process::of(started.pid);
@@ -66,6 +73,7 @@ fn wait(options: &Run, root: &Path, release: Release, orders: Orders, mut told: 
     // Whoever runs reads no orders: where nobody does, the daemon is to see it.
     drop((told, orders));
     let Some(Order { wish, client, streams: given }) = order else { return Ok(()) };
+    let mut audit = launch.release.source.audit(&ending.0.record.id)?;
     let client = UnixStream::from(client);
     let lost = |e: std::io::Error| Failure::new("the client", e, "");
     // Another of its name may have run since.
@@ -88,19 +96,21 @@ fn wait(options: &Run, root: &Path, release: Release, orders: Orders, mut told: 
     let files = files.pump()?;
 
     tell(&client, Reply::Event { event: json!({"begun": ending.0.record.id}) }).map_err(lost)?;
+    audit.write(launch.release.believed());
     audit.write(launch.release.started(started.pid.as_raw() as u32));
     let pidfd = started.pidfd.try_clone().map_err(lost)?;
     let begun = started.go()?;
-    let result = listen(&client, pidfd).and_then(|()| launch.serve(begun, &journal, &mut audit, &signals));
+    let result = listen(&client, pidfd, ending.0.record.cgroup.clone()).and_then(|()| launch.serve(begun, &journal, &mut audit, &signals));
     files.finish();
     let reply = match &result {
         Ok(code) => Reply::Ok { entry_point: None, result: json!({"exit_code": code}) },
         Err(failure) => serve::error(failure),
     };
-    // Everything is over for the client; what is left to do is nobody's to wait for.
-    let _ = tell(&client, reply);
     ending.ended(result.as_ref().ok().copied().flatten().unwrap_or(255));
     audit.write(launch::stopped(&result));
+    // Everything is over for the client; what is left to do is nobody's to wait for.
+    keeper::quiet();
+    let _ = tell(&client, reply);
     drop(ending);
     keeper.dismiss();
     std::mem::forget(launch);
@@ -120,7 +130,7 @@ fn described(options: &Run, launch: &Launch, ending: &Ending) -> Result<Spec, Fa
 }
 
 /// Passes on what the client was sent; the container ends with it.
-fn listen(client: &UnixStream, init: OwnedFd) -> Result<(), Failure> {
+fn listen(client: &UnixStream, init: OwnedFd, cgroup: Cgroup) -> Result<(), Failure> {
     let mut client = client.try_clone().map_err(|e| Failure::new("the client", e, ""))?;
     let work = move || {
         let mut signals = [0; 16];
@@ -130,6 +140,8 @@ fn listen(client: &UnixStream, init: OwnedFd) -> Result<(), Failure> {
             }
         }
         let _ = sys::pidfd_send_signal(init.as_fd(), libc::SIGKILL);
+        // A frozen process does not die.
+        let _ = cgroup.is_frozen().then(|| cgroup.freeze(false));
     };
     std::thread::Builder::new().name("client".into()).stack_size(64 << 10).spawn(work).map(drop).map_err(|e| Failure::new("the client", e, ""))
 }
