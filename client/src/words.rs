@@ -162,8 +162,8 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "is_false")]
         further: bool,
     },
-    /// The command line's own: its standard streams come with this line, and a container that was made ready runs what it asks for; the answers are that container's: an `event` when it begins, then `ok` with its exit code. Signals are sent
-    /// to it as bytes.
+    /// The command line's own: a container that was made ready runs what it asks for. An `event` asks for its standard streams, which come with a byte; the answers from then on are that container's: an `event` when it begins, then `ok` with its
+    /// exit code. Signals are sent to it as bytes.
     Take {
         /// Options, program and what a child would inherit.
         wish: Value,

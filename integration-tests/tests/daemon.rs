@@ -1,7 +1,7 @@
 //! The daemon: requests on its socket, containers it serves, and what happens when it, its holder, or nothing of both survives. Every daemon of these tests has a directory of its own.
 
 use integration_tests::host::{Host, holders, soon};
-use integration_tests::{Setup, finish, groups, show, within};
+use integration_tests::{Setup, finish, groups, show};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 use vkernel_client::{Client, Error, Reply, Request};

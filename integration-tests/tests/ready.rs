@@ -3,13 +3,21 @@
 use integration_tests::host::{Host, soon};
 use integration_tests::{Setup, finish, groups, show};
 use serde_json::Value;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Once;
 use vkernel_client::Request;
 
 const READY: &str = "zygotes = 2\n";
+
+/// A daemon, on a host that has linked the release: that takes longer than clients wait.
+fn host(settings: &str) -> Host {
+    static LINKED: Once = Once::new();
+    LINKED.call_once(|| assert!(finish(Setup::get().vkernel_run(&["--socket", "/nonexistent"], &["/usr/bin/true"])).status.success()));
+    Host::with(settings)
+}
 
 /// `vkernel run` that asks this daemon, or nobody.
 fn run(host: &Host, ready: bool, options: &[&str], program: &[&str]) -> Command {
@@ -28,7 +36,14 @@ fn with_input(mut c: Command, input: &str) -> Output {
 }
 
 fn zygotes(host: &Host) -> Value {
-    host.ask(&Request::Status)["zygotes"].clone()
+    host.ask(&Request::Status)["zygotes"]["kinds"].clone()
+}
+
+/// How many clients were handed over to ready containers, of which none may have started one itself after all.
+fn handed(host: &Host) -> Value {
+    let log = std::fs::read_to_string(host.path("serve.log")).expect("text");
+    assert!(!log.contains("zygote"), "{log}");
+    host.ask(&Request::Status)["zygotes"]["handed"].clone()
 }
 
 /// Records that are there, those of containers that wait among them.
@@ -81,7 +96,7 @@ const LOOK: &str = "umask; ulimit -a; /usr/bin/env | /usr/bin/sort; pwd; id; cat
 
 #[test]
 fn a_ready_container_is_like_one_that_its_caller_starts() {
-    let host = Host::with(READY);
+    let host = host(READY);
     let options: [&[&str]; 3] = [
         &["-e", "A=1", "-e", "FROM_CALLER", "-e", "NOT_THERE", "--hostname", "h"],
         &["--user", "7:8", "--workdir", "/tmp", "--network", "none", "--memory", "200m", "--ulimit", "fsize=1000000", "--hostname", "h"],
@@ -117,21 +132,21 @@ fn a_ready_container_is_like_one_that_its_caller_starts() {
         }
     }
     // Two kinds are kept, the third went in the place of the first.
-    assert_eq!(zygotes(&host), 2);
+    assert_eq!((zygotes(&host), handed(&host)), (2.into(), 9.into()));
 }
 
 #[test]
 fn it_was_ready_and_is_shown_only_when_it_runs() {
-    let host = Host::with(READY);
+    let host = host(READY);
     assert!(finish(run(&host, true, &[], &["/usr/bin/true"])).status.success());
     soon("two wait", || records(&host).iter().filter_map(|dir| record(dir)).filter(|r| r["status"] == "reserved").count() == 2);
-    assert_eq!(show(&host.call(&["ps", "-a", "-q"])), "status Some(0)\n--- stdout\n--- stderr\n");
+    soon("nothing is shown", || show(&host.call(&["ps", "-a", "-q"])) == "status Some(0)\n--- stdout\n--- stderr\n");
     let (child, record) = waits(&host, "read -r line < <(/usr/bin/sleep 1000); exit 3");
     let id = record["id"].as_str().expect("a name").to_owned();
     assert!(String::from_utf8_lossy(&host.call(&["ps", "-q"]).stdout).contains(&id));
     // Another program enters it as it enters any.
     assert_eq!(show(&host.call(&["exec", &id, "/bin/bash", "-c", "echo inside"])), "status Some(0)\n--- stdout\ninside\n--- stderr\n");
-    // A signal that the client gets is the container's.
+    // Who stands for it is gone, and so is it.
     kill(child.id() as i32, libc::SIGKILL);
     all_gone(&host, &id);
     drop(finish_child(child));
@@ -143,19 +158,21 @@ fn finish_child(child: Child) -> Output {
 
 #[test]
 fn signals_reach_it_and_its_end_is_the_clients() {
-    let host = Host::with(READY);
-    let (child, record) = waits(&host, "trap 'echo got it; exit 4' TERM; echo ready; while :; do /usr/bin/sleep 0.05; done");
+    let host = host(READY);
+    let (mut child, record) = waits(&host, "trap 'echo got it; exit 4' TERM; echo ready; while :; do /usr/bin/sleep 0.05; done");
     let id = record["id"].as_str().expect("a name").to_owned();
-    // The trap is there when it says so; what it says is read below.
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    let mut told = BufReader::new(child.stdout.take().expect("piped"));
+    let mut line = String::new();
+    told.read_line(&mut line).expect("text");
     kill(child.id() as i32, libc::SIGTERM);
-    assert_eq!(show(&finish_child(child)), "status Some(4)\n--- stdout\nready\ngot it\n--- stderr\n");
+    told.read_line(&mut line).expect("text");
+    assert_eq!((line.as_str(), child.wait().expect("our child").code()), ("ready\ngot it\n", Some(4)));
     all_gone(&host, &id);
 }
 
 #[test]
 fn whoever_dies_nothing_is_left_and_the_next_one_runs() {
-    let host = Host::with(READY);
+    let host = host(READY);
     // Its supervisor: the client is told, the guest does not live on.
     let (child, record) = waits(&host, "/usr/bin/sleep 1000");
     kill(supervisor(&record), libc::SIGKILL);
@@ -178,12 +195,12 @@ fn whoever_dies_nothing_is_left_and_the_next_one_runs() {
     assert_eq!(host.end(libc::SIGKILL), -libc::SIGKILL);
     assert_eq!(finish_child(child).status.code(), Some(8));
     soon("nothing waits", || records(&host).is_empty());
-    assert!(host.processes().is_empty(), "{:?}", host.processes());
+    soon("no process is left", || host.processes().is_empty());
 }
 
 #[test]
 fn what_is_decided_at_a_start_is_decided_for_a_ready_one_too() {
-    let host = Host::with(READY);
+    let host = host(READY);
     let setup = Setup::get();
     // A copy of the manifest beside the release's other files.
     let dir = tempfile::tempdir_in(setup.manifest.parent().and_then(Path::parent).expect("in target")).expect("a directory can be made");
@@ -205,6 +222,7 @@ fn what_is_decided_at_a_start_is_decided_for_a_ready_one_too() {
     for _ in 0..3 {
         assert_eq!(run(true, &[]), good);
     }
+    assert_eq!(handed(&host), 3);
     // A newer release of its name has run since.
     let serial = std::fs::read_dir(host.path("serials")).expect("made").flatten().map(|e| e.path()).find(|p| p.file_name().is_some_and(|n| n.len() == 64)).expect("remembered");
     let text = std::fs::read_to_string(&serial).expect("text");
@@ -227,7 +245,7 @@ fn what_is_decided_at_a_start_is_decided_for_a_ready_one_too() {
 
 #[test]
 fn settings_read_again_end_those_that_wait() {
-    let mut host = Host::with(READY);
+    let mut host = host(READY);
     assert!(finish(run(&host, true, &[], &["/usr/bin/true"])).status.success());
     assert_eq!(zygotes(&host), 1);
     host.ask(&Request::Reload);
@@ -243,7 +261,7 @@ fn settings_read_again_end_those_that_wait() {
 
 #[test]
 fn streams_of_every_kind() {
-    let host = Host::with(READY);
+    let host = host(READY);
     let file = host.path("out");
     let text = |socket: bool| {
         let script = "echo to a file; cat; exec 3> /dev/stdout; echo again >&3; [ -w /proc/self/fd/0 ] && echo writable; ls -l /proc/self/fd/0 > /dev/null; echo e >&2";
@@ -259,6 +277,7 @@ fn streams_of_every_kind() {
     for _ in 0..3 {
         assert_eq!(text(true), own);
     }
+    assert_eq!(handed(&host), 3);
     // A closed one, and a command line longer than a request: by itself.
     let long = "x".repeat(100_000);
     let many: Vec<&str> = ["/bin/bash", "-c", "echo ${#1} $#", "zero"].into_iter().chain(std::iter::repeat_n(long.as_str(), 12)).collect();
@@ -277,12 +296,59 @@ fn streams_of_every_kind() {
 
 #[test]
 fn many_at_once() {
-    let host = Host::with("zygotes = 1\nzygote_containers = 3\n");
+    let host = host("zygotes = 1\nzygote_containers = 3\n");
     let start = |n: usize| run(&host, true, &[], &["/bin/bash", "-c", &format!("echo {n}; exit {n}")]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let children: Vec<Child> = (0..24).map(|n| start(n).expect("it starts")).collect();
     for (n, child) in children.into_iter().enumerate() {
         let out = finish_child(child);
         assert_eq!(show(&out), format!("status Some({n})\n--- stdout\n{n}\n--- stderr\n"));
     }
-    assert_eq!(zygotes(&host), 1);
+    assert_eq!((zygotes(&host), handed(&host)), (1.into(), 24.into()));
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_delays_a_start_and_loses_none() {
+    let host = host(READY);
+    assert!(finish(run(&host, true, &[], &["/usr/bin/true"])).status.success());
+    host.signal(libc::SIGSTOP);
+    let out = show(&finish(run(&host, true, &[], &["/bin/bash", "-c", "echo own"])));
+    host.signal(libc::SIGCONT);
+    assert_eq!(out, "status Some(0)\n--- stdout\nown\n--- stderr\n");
+}
+
+#[test]
+fn what_can_be_read_once_is_read_by_its_caller() {
+    let host = host(READY);
+    let setup = Setup::get();
+    let script = r#""$0" --root "$1" --socket "$2" run "$3" --rootfs "$4" --key "$5" --env-file <(echo SECRET=here) -- /bin/bash -c 'echo $SECRET'"#;
+    let mut c = Command::new("bash");
+    c.args(["-c", script]).arg(&setup.vkernel).arg(host.path("containers")).arg(host.socket()).args([&setup.manifest, &setup.rootfs, &setup.key]);
+    assert_eq!(show(&finish(c)), "status Some(0)\n--- stdout\nhere\n--- stderr\n");
+    // A file by its name is no such thing.
+    std::fs::write(host.path("env"), "SECRET=in a file\nFROM_CALLER\n").expect("written");
+    let mut c = run(&host, true, &["--env-file", &host.path("env").to_string_lossy()], &["/bin/bash", "-c", "echo $SECRET $FROM_CALLER"]);
+    c.env("FROM_CALLER", "and outside");
+    assert_eq!(show(&c.stdin(Stdio::null()).output().expect("it starts")), "status Some(0)\n--- stdout\nin a file and outside\n--- stderr\n");
+    assert_eq!(handed(&host), 1);
+    // What is logged is logged where its caller means.
+    let audit = host.path("audit.jsonl");
+    let script = r#""$0" --root "$1" --socket "$2" run "$3" --rootfs "$4" --key "$5" --audit /dev/stdout -- /usr/bin/true | grep -c container-stop"#;
+    let mut c = Command::new("bash");
+    c.args(["-c", script]).arg(&setup.vkernel).arg(host.path("containers")).arg(host.socket()).args([&setup.manifest, &setup.rootfs, &setup.key]);
+    assert_eq!(show(&finish(c)), "status Some(0)\n--- stdout\n1\n--- stderr\n");
+    let events = || {
+        let events: Vec<Value> = host.audit().into_iter().map(|record| record["event"].clone()).collect();
+        let _ = std::fs::rename(&audit, host.path("rotated"));
+        events
+    };
+    let logged = |ready: bool| {
+        assert!(finish(run(&host, ready, &["--audit", &audit.to_string_lossy()], &["/usr/bin/true"])).status.success());
+        events()
+    };
+    let own = logged(false);
+    assert!(own.len() > 4 && own.last().is_some_and(|event| event == "container-stop"), "{own:?}");
+    for _ in 0..3 {
+        assert_eq!(logged(true), own);
+    }
+    assert_eq!(handed(&host), 4);
 }

@@ -35,7 +35,13 @@ pub fn live(container: &Container, channel: &Channel, doors: Doors, born: bool, 
     unsafe { libc::_exit(code.unwrap_or(125)) }
 }
 
-fn set_up(container: &Container, channel: &Channel, doors: Doors, born: bool, load: impl FnOnce(&Container) -> Result<GuestMain, Failure>) -> Result<(GuestMain, Option<Taken>), Failure> {
+fn set_up(
+    container: &Container,
+    channel: &Channel,
+    doors: Doors,
+    born: bool,
+    load: impl FnOnce(&Container) -> Result<GuestMain, Failure>,
+) -> Result<(GuestMain, Option<Taken>), Failure> {
     let failure = |what: &'static str| move |e: nix::Error| Failure::new(format!("start container: {what}"), e.desc(), "run as root, see `vkernel check`");
     // Whoever enters a running container is in its guests' sight from now on, with all that is still open here (CVE-2016-9962). Landlock keeps them off too, where the kernel has it.
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).map_err(|e| Failure::new("start container: PR_SET_DUMPABLE", e, "see `vkernel check`"))?;
@@ -120,12 +126,13 @@ fn enter(root: std::fs::File, cwd: &Path) -> std::io::Result<()> {
     nix::unistd::fchdir(&directory).map_err(Into::into)
 }
 
-/// As a program started by exec would find them; before `load`, which installs handlers of its own.
+/// As a program started by exec would find them; before `load`, which installs handlers of its own. All of them: Rust ignores SIGPIPE at start, and posix_spawn(3) lets its child ignore signals 32 and 33, of which libc's own calls will not hear.
 fn default_dispositions() {
-    use nix::sys::signal::{SigHandler, Signal, signal};
-    for s in Signal::iterator().filter(|s| !matches!(s, Signal::SIGKILL | Signal::SIGSTOP)) {
-        // SAFETY: SIG_DFL has no preconditions. Rust ignores SIGPIPE at start; guests expect the default.
-        let _ = unsafe { signal(s, SigHandler::SigDfl) };
+    /// `struct sigaction` as the kernel has it on x86-64: handler, flags, restorer, mask.
+    const DEFAULT: [u64; 4] = [libc::SIG_DFL as u64, 0, 0, 0];
+    for signal in 1..=64 {
+        // SAFETY: a valid action, and no old one asked for. SIGKILL and SIGSTOP are refused, and always have it.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), std::ptr::null_mut::<u64>(), size_of::<u64>()) };
     }
 }
 

@@ -94,7 +94,15 @@ impl Basis {
             let m = std::fs::metadata(path).ok()?;
             Some([m.dev() as i64, m.ino() as i64, m.len() as i64, m.mtime_nsec() ^ m.mtime(), m.ctime(), m.ctime_nsec()])
         };
-        Self(files.into_iter().map(|path| { let state = state(&path); (path, state) }).collect())
+        Self(
+            files
+                .into_iter()
+                .map(|path| {
+                    let state = state(&path);
+                    (path, state)
+                })
+                .collect(),
+        )
     }
 }
 

@@ -5,6 +5,7 @@
 use super::calls;
 use super::connection::Connection;
 use super::lines::Line;
+use super::zygotes::Zygotes;
 use super::{Daemon, GLANCE, locked};
 use crate::cli::{Cli, Command, Logs};
 use crate::decide::Decider;
@@ -43,7 +44,7 @@ pub(super) fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> std::io
             Line::Whole(bytes) => match Call::parse(&bytes) {
                 Err((id, why)) => (id, bad(&why)),
                 // From now on a container answers.
-                Ok(Call { id, request: Request::Take { wish } }) => match daemon.zygotes.take(&daemon.settings(), daemon.descriptors, wish, connection.stream(), fds) {
+                Ok(Call { id, request: Request::Take { wish } }) => match hand_over(daemon, connection, id.as_ref(), wish) {
                     Ok(()) => return Ok(()),
                     Err(failure) => (id, error(&failure)),
                 },
@@ -56,6 +57,16 @@ pub(super) fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> std::io
         connection.answer(id.as_ref(), reply)?;
     }
     Ok(())
+}
+
+/// The streams are asked for only when they are of use: as long as they lay here, who reads what the client writes would wait for this daemon.
+fn hand_over(daemon: &Arc<Daemon>, connection: &mut Connection, id: Option<&Value>, wish: Value) -> Result<(), Failure> {
+    let settings = daemon.settings();
+    let wish = Zygotes::wish(&settings, wish)?;
+    let lost = |e: std::io::Error| Failure::new("client", e, "");
+    connection.answer(id, Reply::Event { event: json!({"wanted": "streams"}) }).map_err(lost)?;
+    let streams = connection.fds().map_err(lost)?;
+    daemon.zygotes.take(&settings, daemon.descriptors, &wish, connection.stream(), streams)
 }
 
 /// The last answer; those before it are written here.

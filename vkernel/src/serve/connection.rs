@@ -59,6 +59,11 @@ impl Connection {
         std::mem::take(&mut self.fds)
     }
 
+    /// What comes with the next bytes.
+    pub(super) fn fds(&mut self) -> io::Result<Vec<OwnedFd>> {
+        passing::receive(self.stream.as_fd(), &mut [0]).map(|(_, fds)| fds)
+    }
+
     /// For somebody who speaks with the client from now on.
     pub(super) fn stream(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()

@@ -35,12 +35,14 @@ With
 .I zygotes
 in serve.toml, a
 .B vkernel run
-in the foreground whose streams are no terminals finds a container that waits, locked down, for what it is to run: the same release, image and options, but for program, arguments and environment. It starts in about a third of the time. The first run of a kind makes the zygote, a process of the daemon's
-that has the release open; pins and serials are looked at again at each start, and when the manifest, keys or revocations are changed, or the settings are read again, a new zygote is made. Runs with
-.BR \-\-detach ", " \-\-tty ", " \-\-name ", " \-\-volume ", " \-\-mount ", " \-\-device ", " \-\-publish ", " \-\-pid\-file ", " \-\-strace ,
-a network or user namespace by path, a permissive or recording run, and runs of images by name are started by their caller, as is everything when the daemon means other files or namespaces by the same names.
+in the foreground whose streams are no terminals finds a container that waits, locked down, for what it is to run: the same release, image and options, but for program, arguments and environment. The first run of a kind makes the zygote, a process of the daemon's
+that keeps so many waiting; pins and serials are looked at again at each start, and when the manifest, the image's directory, keys or revocations are changed, or the settings are read again, a new zygote is made. Runs with
+.BR \-\-detach ", " \-\-tty ", " \-\-name ", " \-\-volume ", " \-\-mount ", " \-\-device ", " \-\-publish ", " \-\-pid\-file ", " \-\-strace ", " \-\-userns ", " \-\-allow\-rollback ,
+a network namespace by path, a permissive or recording run, and runs of images by name are started by their caller; so is everything when the daemon means other files or namespaces by the same names, when it was not started again since the program was replaced, and where a caller has fewer capabilities in its bounding set or a filter of
+system calls.
 .PP
-Limits, niceness, processors, umask and blocked signals are the caller's, as ever. Whatever else a process inherits (its control group, unless the container has one; I/O priority; security labels) is the daemon's. Containers of one zygote have the same addresses of native code and of the runtime, as the processes of one container have.
+Limits, niceness, processors, umask and blocked signals are the caller's, as ever. Whatever else a process inherits is the daemon's: its control group, unless the container has one, scheduling policy, I/O priority, score for want of memory, keyrings, security labels, and what its unit takes away, for example with SystemCallFilter and RestrictAddressFamilies in
+.IR vkernel.service .
 A container ends with the client that asked for it; when the daemon ends, those that were taken go on, and those that wait end.
 .SH SIGNALS
 .TP
@@ -69,7 +71,7 @@ audit = "/var/log/vkernel/audit.jsonl"
 syscall_requests = false
 # metrics for Prometheus, at a TCP address or the path of a socket
 metrics = "127.0.0.1:9464"
-# for how many kinds of container some are kept ready, see below; 0: for none
+# for how many kinds of container some are kept ready (READY CONTAINERS); 0: for none
 zygotes = 0
 # how many of each kind wait
 zygote_containers = 2

@@ -103,9 +103,13 @@ mod tests {
         let read = Settings::read(&dir).unwrap();
         assert_eq!((read.file.takeover_seconds, read.file.revoked_releases), (5, Revoked::Keep));
         assert_eq!(read.file.audit, Some(Destination::Journald("/run/j".into())));
-        for (name, bad, good) in
-            [("serve.toml", "zygote_containers = 0\n", ""), ("serve.toml", "takeover = 5\n", ""), ("serve.toml", "clients = \"x\"", ""), ("revoked.json", "{\"file\": []}", "{}"), ("keys/a.pub", "no key", "")]
-        {
+        for (name, bad, good) in [
+            ("serve.toml", "zygote_containers = 0\n", ""),
+            ("serve.toml", "takeover = 5\n", ""),
+            ("serve.toml", "clients = \"x\"", ""),
+            ("revoked.json", "{\"file\": []}", "{}"),
+            ("keys/a.pub", "no key", ""),
+        ] {
             put(name, bad);
             let failure = Settings::read(&dir).unwrap_err().to_string();
             assert!(failure.contains(name.rsplit('/').next().unwrap()), "{failure}");

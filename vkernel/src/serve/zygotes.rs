@@ -52,17 +52,22 @@ fn failure(why: impl std::fmt::Display) -> Failure {
 }
 
 impl Zygotes {
-    /// Hands a client over to a container that is ready, or as soon as one is.
-    pub(super) fn take(self: &Arc<Self>, settings: &Settings, limit: (u64, u64), wish: Value, client: BorrowedFd<'_>, streams: Vec<OwnedFd>) -> Result<(), Failure> {
-        let file = &settings.file;
-        if file.zygotes == 0 {
+    /// What is wished for, if it can be had here.
+    pub(super) fn wish(settings: &Settings, wish: Value) -> Result<Wish, Failure> {
+        if settings.file.zygotes == 0 {
             return Err(failure("serve.toml asks for no zygotes"));
         }
         let wish: Wish = serde_json::from_value(wish).map_err(failure)?;
-        let streams: [OwnedFd; 3] = streams.try_into().map_err(|_| failure("three streams belong to it"))?;
         if !zygote::suits(&wish.run) || !wish.is_meant_here() {
             return Err(failure("it would not be the one that is meant"));
         }
+        Ok(wish)
+    }
+
+    /// Hands a client over to a container that is ready, or as soon as one is.
+    pub(super) fn take(self: &Arc<Self>, settings: &Settings, limit: (u64, u64), wish: &Wish, client: BorrowedFd<'_>, streams: Vec<OwnedFd>) -> Result<(), Failure> {
+        let file = &settings.file;
+        let streams: [OwnedFd; 3] = streams.try_into().map_err(|_| failure("three streams belong to it"))?;
         let kind = wish.kind().map_err(failure)?;
         let basis = Basis::of(&wish.run.manifest, &wish.run.release.trust.keys);
         let mut kept = locked(&self.0);
@@ -73,7 +78,7 @@ impl Zygotes {
         all.retain(|name, zygote| zygote.asked.elapsed() < Duration::from_secs(file.zygote_idle_seconds) && (*name != kind || (zygote.basis == basis && zygote.same == wish.same)));
         let sent = all.get_mut(&kind).map(|zygote| {
             zygote.asked = Instant::now();
-            zygote.send(&wish, client, &streams)
+            zygote.send(wish, client, &streams)
         });
         match sent {
             Some(Ok(())) => {
@@ -90,10 +95,10 @@ impl Zygotes {
         }
         let (orders, theirs) = zygote::pair().map_err(failure)?;
         fcntl(&orders, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(failure)?;
-        let child = start(&wish, &kind, file.zygote_containers, limit, theirs).map_err(failure)?;
+        let child = start(wish, &kind, file.zygote_containers, limit, theirs).map_err(failure)?;
         let zygote = Zygote { orders, process: child.id(), basis, same: wish.same.clone(), asked: Instant::now() };
         self.watch(kind.clone(), child, Duration::from_secs(file.zygote_idle_seconds));
-        zygote.send(&wish, client, &streams).map_err(failure)?;
+        zygote.send(wish, client, &streams).map_err(failure)?;
         all.insert(kind, zygote);
         kept.handed += 1;
         Ok(())

@@ -33,6 +33,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vkernel_client::{Client, LARGEST_LINE_BYTES, Reply, Request};
 
+/// Longer than a daemon that is well takes to say whether it can.
+const ATTENTION: Duration = Duration::from_secs(3);
 /// Longer than a zygote and its first container take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -76,7 +78,13 @@ impl Wish {
         places.extend(["user", "pid"].into_iter().chain(network).chain(mounts).map(|kind| Path::new("/proc/self/ns").join(kind)));
         // The program too: a daemon that was not started again since it was replaced understands other options.
         places.extend([root.clone(), keys::KEYS.into(), keys::REVOKED.into(), "/proc/self/exe".into()]);
-        let same = places.into_iter().map(|path| { let found = identity(&path); (path, found) }).collect();
+        let same = places
+            .into_iter()
+            .map(|path| {
+                let found = identity(&path);
+                (path, found)
+            })
+            .collect();
         Ok(Self { caller: Caller::here(&run), run, root, same })
     }
 
@@ -136,14 +144,20 @@ pub fn ask(options: &Run, root: &Path, socket: &Path) -> Option<Result<i32, Fail
     let mut client = Client::connect(socket).ok()?;
     // From here on a signal is the container's.
     let signals = Signals::take_over().ok()?;
-    let sent = client.set_timeout(Some(PATIENCE)).and_then(|()| passing::send(client.as_fd(), &line, &streams));
-    let mut answer = sent.and_then(|()| client.answer());
+    let event = |answer: io::Result<vkernel_client::Answer>| answer.is_ok_and(|answer| matches!(answer.reply, Reply::Event { .. }));
+    let asked = client.set_timeout(Some(ATTENTION)).and_then(|()| passing::send(client.as_fd(), &line, &[]));
+    if !event(asked.and_then(|()| client.answer())) {
+        signals.give_back();
+        return None;
+    }
+    let given = client.set_timeout(Some(PATIENCE)).and_then(|()| passing::send(client.as_fd(), b"\n", &streams));
+    let mut answer = given.and_then(|()| client.answer());
     if answer.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock) {
         // From here on nobody can say `begun`, and so nobody begins; it may have been said a moment ago.
         let _ = shutdown(client.as_fd().as_raw_fd(), Shutdown::Read);
         answer = client.answer();
     }
-    if answer.is_ok_and(|answer| matches!(answer.reply, Reply::Event { .. })) {
+    if event(answer) {
         let _ = client.set_timeout(None);
         return Some(stand_for(&mut client, &signals));
     }

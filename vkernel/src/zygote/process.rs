@@ -59,11 +59,7 @@ fn keep(options: &Zygote, root: &Path, orders: &Orders) -> Result<(), Failure> {
             waiting.insert(one.map_err(failure)?, Instant::now());
         }
         // Orders are read by others: only the end of them is of interest here.
-        let mut fds = [
-            PollFd::new(orders.0.as_fd(), PollFlags::empty()),
-            PollFd::new(told.as_fd(), PollFlags::POLLIN),
-            PollFd::new(children.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut fds = [PollFd::new(orders.0.as_fd(), PollFlags::empty()), PollFd::new(told.as_fd(), PollFlags::POLLIN), PollFd::new(children.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(e) => return Err(failure(e)),

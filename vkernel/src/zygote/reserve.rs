@@ -88,7 +88,6 @@ fn wait(options: &Run, root: &Path, orders: Orders, mut told: PipeWriter) -> Res
     let taken = wish.caller.taken(&spec);
     let r = &mut ending.0.record;
     (r.spec, r.status, r.created) = (spec, Status::Running, audit::timestamp(std::time::SystemTime::now()));
-    ending.0.save()?;
     let files = Diverted::divert(&ending.0.record.spec)?;
     streams::guard()?;
     wish.caller.apply(started.pid, &ending.0.record.spec).map_err(|e| Failure::new("limits of the caller", e, ""))?;
@@ -96,6 +95,7 @@ fn wait(options: &Run, root: &Path, orders: Orders, mut told: PipeWriter) -> Res
     let files = files.pump()?;
 
     tell(&client, Reply::Event { event: json!({"begun": ending.0.record.id}) }).map_err(lost)?;
+    ending.0.save()?;
     audit.write(launch.release.believed());
     audit.write(launch.release.started(started.pid.as_raw() as u32));
     let pidfd = started.pidfd.try_clone().map_err(lost)?;
