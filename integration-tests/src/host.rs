@@ -15,7 +15,7 @@ pub struct Host {
 
 impl Host {
     /// With a daemon that answers.
-    pub fn new() -> Self {
+    pub fn started() -> Self {
         Self::with("")
     }
 

@@ -25,7 +25,7 @@ fn exec(container: &str, path: &str) -> Request {
 
 #[test]
 fn a_container_in_the_background_is_the_daemons_and_can_be_asked_about() {
-    let host = Host::new();
+    let host = Host::started();
     let id = host.detach(&["--name", "web"], "trap 'echo bye; exit 7' TERM; echo out; while :; do /usr/bin/sleep 0.05; done");
     assert_eq!(host.ask(&Request::Status)["containers"], json!([id]));
     assert_eq!(host.ask(&Request::Ps { all: false })[0]["id"], *id);
@@ -66,7 +66,7 @@ fn a_container_in_the_background_is_the_daemons_and_can_be_asked_about() {
 
 #[test]
 fn run_requests_go_through_the_command_line_and_its_checks() {
-    let host = Host::new();
+    let host = Host::started();
     let setup = Setup::get();
     let text = |p: &Path| p.to_string_lossy().into_owned();
     let run = |options: &[&str], command: &[&str]| {
@@ -92,7 +92,7 @@ fn run_requests_go_through_the_command_line_and_its_checks() {
 
 #[test]
 fn bad_input_gets_an_error_and_the_connection_lives_on() {
-    let host = Host::new();
+    let host = Host::started();
     let mut stream = UnixStream::connect(host.socket()).expect("it listens");
     let mut answers = BufReader::new(stream.try_clone().expect("a duplicate"));
     let mut ask = |line: &[u8]| -> Value {
@@ -132,7 +132,7 @@ fn bad_input_gets_an_error_and_the_connection_lives_on() {
 
 #[test]
 fn only_root_is_heard() {
-    let host = Host::new();
+    let host = Host::started();
     let status = |uid: u32| {
         let mut c = Command::new("socat");
         c.args(["-t", "10", "-", &format!("UNIX-CONNECT:{}", host.socket().display())]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).uid(uid);
@@ -195,7 +195,7 @@ fn metrics_count_what_was_decided() {
 
 #[test]
 fn events_show_decisions_as_they_are_made() {
-    let host = Host::new();
+    let host = Host::started();
     let mut listener = host.client();
     listener.send(&Request::Events { container: None }).expect("sent");
     soon("somebody listens", || host.ask(&Request::Status)["clients"] == 2);
@@ -212,7 +212,7 @@ fn events_show_decisions_as_they_are_made() {
 
 #[test]
 fn a_reload_takes_everything_or_nothing() {
-    let mut host = Host::new();
+    let mut host = Host::started();
     let id = host.detach(&[], "while :; do /usr/bin/true && echo ran || echo refused; done 2> /dev/null");
     let may = |host: &Host| host.client().result(&exec(&id, "/usr/bin/true")).is_ok();
     let last = |host: &Host| host.logs(&id).lines().last().unwrap_or_default().to_owned();
@@ -253,7 +253,7 @@ fn a_reload_takes_everything_or_nothing() {
 
 #[test]
 fn a_killed_daemon_leaves_execs_waiting_and_there_is_one_record_of_each() {
-    let mut host = Host::new();
+    let mut host = Host::started();
     let id = host.detach(&[], COUNTING);
     // Until one was killed in the middle of a decision.
     for round in 0.. {
@@ -294,7 +294,7 @@ fn a_killed_daemon_leaves_execs_waiting_and_there_is_one_record_of_each() {
 
 #[test]
 fn a_holder_that_is_killed_is_replaced() {
-    let mut host = Host::new();
+    let mut host = Host::started();
     let id = host.detach(&[], COUNTING);
     let [first] = holders(&host.path("holder"))[..] else { panic!("one holder") };
     // SAFETY: plain numbers; this test's own holder.
@@ -332,7 +332,7 @@ fn when_no_daemon_comes_in_time_execs_fail_and_none_is_approved() {
 
 #[test]
 fn further_processes_and_their_descendants_are_the_daemons_too() {
-    let mut host = Host::new();
+    let mut host = Host::started();
     let id = host.detach(&[], "while :; do /usr/bin/sleep 0.2; done");
     let processes = |host: &Host| host.ask(&Request::Status)["processes"].clone();
     let script = "(while :; do /usr/bin/true && echo ran; /usr/bin/sleep 0.02; done) > /tmp/further 2>&1 & exit 0";
@@ -352,7 +352,7 @@ fn further_processes_and_their_descendants_are_the_daemons_too() {
 
 #[test]
 fn a_daemon_that_ends_cleanly_leaves_its_containers_to_the_next() {
-    let mut host = Host::new();
+    let mut host = Host::started();
     let id = host.detach(&[], COUNTING);
     soon("it runs programs", || host.execs() > 5);
     assert_eq!(host.end(libc::SIGTERM), 0);
@@ -498,7 +498,7 @@ fn under_a_service_manager_descriptors_are_stored_there_and_come_back() {
 
 #[test]
 fn a_bundle_that_waits_survives_the_daemon_and_is_started_by_the_next() {
-    let mut host = Host::new();
+    let mut host = Host::started();
     let setup = Setup::get();
     let name = host.dir.path().file_name().expect("named").to_string_lossy().into_owned();
     let config = json!({

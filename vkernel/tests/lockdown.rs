@@ -172,7 +172,7 @@ fn run_under(verified: Verified, name: &str, change: impl FnOnce(&mut Container)
     let mut container = Container::new(spec, place, Network::None, allow, signals.inherited).unwrap();
     change(&mut container);
     let mut audit = Audit::open(name, Some(&log.clone().into())).unwrap();
-    let started = start(&container, |_| Ok(Box::new(guest))).unwrap();
+    let started = start(&container, |_| Ok(Box::new(move |_| guest()))).unwrap();
     let begun = started.go().unwrap();
     let supervisor = Supervisor {
         pidfd: begun.pidfd,
@@ -514,7 +514,7 @@ fn a_missing_working_directory_is_a_failure_with_advice() {
     spec.process_mut().as_mut().unwrap().set_cwd("/nowhere".into());
     let place = Place::New(Layout { root: root.clone(), writable: false });
     let container = Container::new(spec, place, Network::Loopback, filter::allow_program(&BTreeSet::new()).unwrap(), signals.inherited).unwrap();
-    let failure = start(&container, |_| Ok(Box::new(|| 0))).and_then(|s| s.go()).map(|_| ()).unwrap_err();
+    let failure = start(&container, |_| Ok(Box::new(|_| 0))).and_then(|s| s.go()).map(|_| ()).unwrap_err();
     std::fs::remove_dir_all(&root).unwrap();
     assert_eq!(failure.code, 127);
     assert!(failure.to_string().contains("/nowhere") && failure.to_string().contains("--workdir"), "{failure}");

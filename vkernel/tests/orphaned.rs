@@ -58,7 +58,7 @@ fn requests_fail_when_nobody_holds_the_listener() {
     let place = Place::New(Layout { root: image.0.clone(), writable: false });
     let allow = filter::allow_program(&BTreeSet::new()).unwrap();
     let container = Container::new(describe::plain(&image.0).unwrap(), place, Network::None, allow, signals.inherited).unwrap();
-    let started = start(&container, |_| Ok(Box::new(requests))).unwrap();
+    let started = start(&container, |_| Ok(Box::new(|_| requests()))).unwrap();
     // What `go` would hand to a supervisor is dropped at once: the listener closes before or while the guest asks.
     let begun = started.go().unwrap();
     drop(begun.listener);

@@ -60,7 +60,7 @@ impl World {
 
     /// Runs `guest` to its end; exit code and report, line by line.
     fn run(&self, container: &Container, guest: impl FnOnce(&mut Report) -> i32 + 'static) -> (i32, Vec<String>) {
-        let started = start(container, |_| Ok(Box::new(move || guest(&mut Report::open())))).unwrap();
+        let started = start(container, |_| Ok(Box::new(move |_| guest(&mut Report::open())))).unwrap();
         let code = end(started);
         (code, self.report())
     }
@@ -236,7 +236,7 @@ fn a_further_process_lives_in_the_same_world_and_dies_with_it() {
     let path = Path::new("vkernel").join(format!("further-{}", std::process::id()));
     first.cgroup = Cgroup::make(&path, None).unwrap();
     let started = start(&first, |_| {
-        Ok(Box::new(|| {
+        Ok(Box::new(|_| {
             fs::write("/memo", "of the first").unwrap();
             Report::open().say("ready");
             loop {
@@ -252,7 +252,7 @@ fn a_further_process_lives_in_the_same_world_and_dies_with_it() {
     second.place = Place::Of(init.pid);
     second.cgroup = first.cgroup.clone();
     let started = start(&second, |_| {
-        Ok(Box::new(|| {
+        Ok(Box::new(|_| {
             let mut r = Report::open();
             r.say(fs::read_to_string("/memo").unwrap());
             r.say(fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim());
@@ -290,7 +290,7 @@ fn settings_of_the_host_are_refused_and_those_of_the_container_are_set() {
     let world = World::new("settings");
     let told = |name: &str| {
         let container = world.container(json!({"linux": {"sysctl": {name: "0"}}}));
-        start(&container, |_| Ok(Box::new(|| 0))).err().map(|f| f.to_string()).unwrap_or_default()
+        start(&container, |_| Ok(Box::new(|_| 0))).err().map(|f| f.to_string()).unwrap_or_default()
     };
     for name in ["kernel.panic", "vm.swappiness", "net/../kernel/panic", "fs.file-max"] {
         assert!(told(name).contains("is the host's"), "{name}: {}", told(name));
@@ -333,12 +333,12 @@ fn procfs_is_there_whatever_the_image_has_and_nothing_else_is_taken_for_it() {
     assert_eq!((code, report), (0, vec!["true".to_owned()]));
     let told = |source: &Path| {
         let container = world.container(json!({"mounts": [{"destination": "/proc/", "type": "bind", "source": source, "options": ["rbind"]}]}));
-        start(&container, |_| Ok(Box::new(|| 0))).and_then(Started::go).err().map(|f| f.to_string()).unwrap_or_default()
+        start(&container, |_| Ok(Box::new(|_| 0))).and_then(Started::go).err().map(|f| f.to_string()).unwrap_or_default()
     };
     for source in [world.dir.join("volume"), "/proc/sys".into()] {
         assert!(told(&source).contains("not a procfs"), "{}: {}", source.display(), told(&source));
     }
     std::os::unix::fs::symlink("etc", world.dir.join("image/proc")).unwrap();
-    let linked = start(&world.container(json!({})), |_| Ok(Box::new(|| 0))).and_then(Started::go).err();
+    let linked = start(&world.container(json!({})), |_| Ok(Box::new(|_| 0))).and_then(Started::go).err();
     assert!(linked.is_some_and(|f| f.to_string().contains("plain directory")));
 }
