@@ -94,7 +94,7 @@ fn usable(i: &Instruction) -> bool {
     // A probe of the new frame may fall off the data.
     let deep = i.mnemonic() == Mnemonic::Enter && i.immediate16() > 0x800;
     let string = i.is_string_instruction() && !STOPS.contains(&i.mnemonic());
-    let unfit = shifts_base || selector || deep || mxcsr_by_rsp || string || LEFT_OUT.contains(&i.mnemonic());
+    let unfit = forms::is_makers_choice(i) || shifts_base || selector || deep || mxcsr_by_rsp || string || LEFT_OUT.contains(&i.mnemonic());
     !unfit && has_meaning(i)
 }
 

@@ -96,6 +96,10 @@ fn usable(bytes: &[u8], factory: &mut InstructionInfoFactory) -> Option<Pool> {
     use Mnemonic::*;
     let decoded = decode(bytes);
     let [i] = decoded.as_slice() else { return None };
+    // Makers' processors also differ in which NaN a sum of products is.
+    if forms::is_makers_choice(i) || matches!(i.mnemonic(), Dpps | Dppd) {
+        return None;
+    }
     let stack = matches!(i.mnemonic(), Push | Pop) && i.memory_base() == Register::None;
     let own = |r: Register| matches!(r.full_register(), Register::RSI | Register::RDI | Register::RBP | Register::RSP);
     let writes_own = factory

@@ -112,8 +112,9 @@ fn defined_flags_all() -> u32 {
 fn float_width(i: &Instruction) -> Option<usize> {
     use Mnemonic::*;
     match i.mnemonic() {
-        Addps | Mulps | Addss | Mulss => Some(4),
-        Addpd | Mulpd | Addsd | Mulsd => Some(8),
+        // In which order products are added is not said: Intel's and AMD's differ.
+        Addps | Mulps | Addss | Mulss | Dpps => Some(4),
+        Addpd | Mulpd | Addsd | Mulsd | Dppd => Some(8),
         _ => None,
     }
 }
