@@ -153,7 +153,7 @@ fn memory(i: &mut Instruction, k: u32, random: &mut Random) -> Option<()> {
 /// What it does is its maker's choice, so that one processor is no oracle for another: a double shift of 16 bits by more than 16 (undefined; Intel's and AMD's results differ), and the register forms of AMD's prefetches, which Intel's take for
 /// nothing and AMD's for undefined.
 #[allow(dead_code, reason = "each user of this file has some of its functions")]
-pub fn is_makers_choice(i: &Instruction) -> bool {
+pub(crate) fn is_makers_choice(i: &Instruction) -> bool {
     let register = (0..i.op_count()).all(|k| i.op_kind(k) != OpKind::Memory);
     match i.code() {
         Code::Reservednop_rm16_r16_0F0D | Code::Reservednop_rm32_r32_0F0D | Code::Reservednop_rm64_r64_0F0D => register,
