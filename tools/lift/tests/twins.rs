@@ -17,6 +17,8 @@ const WITHOUT: &[(&[Mnemonic], &str)] = {
         (&[Rdsspd, Rdsspq], "nothing without a shadow stack, which the host may have"),
         (&[Int, Iret, Iretd, Iretq], "int 0x80 would be a system call with random arguments; iret goes where random data says"),
         (&[Fxrstor, Fxrstor64], "loads the state before every x87 and MMX twin"),
+        (&[Fxsave, Fxsave64], "AMD's saves the last instruction's pointers only with an exception pending; tested in loader/src/helper/save.rs"),
+        (&[Dpps, Dppd], "which of several NaNs a sum of products is differs between Intel's and AMD's; tested in tests/sse"),
         (&[Xsave, Xsave64, Xsaveopt, Xsaveopt64, Xsavec, Xsavec64, Xrstor, Xrstor64], "the host saves more components than the guest has; tested in loader/src/helper/save.rs"),
     ]
 };

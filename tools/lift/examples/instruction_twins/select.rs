@@ -30,7 +30,10 @@ fn decode(bytes: &[u8]) -> Vec<Instruction> {
 /// Not comparable, or standing for too much: each with its reason in `tests/twins.rs`.
 const LEFT_OUT: &[Mnemonic] = {
     use Mnemonic::*;
-    &[Cpuid, Rdtsc, Rdtscp, Xgetbv, Rdsspd, Rdsspq, Int, Iret, Iretd, Iretq, Fxrstor, Fxrstor64, Xsave, Xsave64, Xsaveopt, Xsaveopt64, Xsavec, Xsavec64, Xrstor, Xrstor64]
+    &[
+        Cpuid, Rdtsc, Rdtscp, Xgetbv, Rdsspd, Rdsspq, Int, Iret, Iretd, Iretq, Fxsave, Fxsave64, Fxrstor, Fxrstor64, Dpps, Dppd, Xsave, Xsave64, Xsaveopt, Xsaveopt64, Xsavec,
+        Xsavec64, Xrstor, Xrstor64,
+    ]
 };
 
 /// They only stop the guest: the signal is the result.
