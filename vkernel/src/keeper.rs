@@ -68,26 +68,23 @@ fn alone(reader: &OwnedFd) {
 
 /// The standard streams of a process that nobody looks at.
 pub fn quiet() {
+    quiet_some(0..3);
+}
+
+/// Those of these numbers.
+pub fn quiet_some(streams: std::ops::Range<i32>) {
     use std::os::fd::IntoRawFd;
     if let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
         let fd = null.into_raw_fd();
         // SAFETY: plain descriptor numbers; 0 to 2 are nobody's objects here.
         unsafe {
-            for stream in 0..3 {
+            for stream in streams {
                 libc::dup2(fd, stream);
             }
             if fd > 2 {
                 libc::close(fd);
             }
         }
-    }
-}
-
-/// Nothing to read.
-pub fn quiet_input() {
-    if let Ok(null) = std::fs::File::open("/dev/null") {
-        // SAFETY: plain descriptor numbers; 0 is nobody's object.
-        unsafe { libc::dup2(null.as_raw_fd(), 0) };
     }
 }
 

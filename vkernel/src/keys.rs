@@ -79,7 +79,7 @@ pub fn manifest(path: &Path, key_files: &[PathBuf], threshold: usize, store: Opt
 
 /// What a verification rests on, as it lies there: where that has not changed, a verification would end as it did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Basis(Vec<(PathBuf, Option<[i64; 6]>)>);
+pub struct Basis(Vec<(PathBuf, Option<[i64; 7]>)>);
 
 impl Basis {
     pub fn of(manifest: &Path, key_files: &[PathBuf]) -> Self {
@@ -92,17 +92,10 @@ impl Basis {
         files.sort();
         let state = |path: &PathBuf| {
             let m = std::fs::metadata(path).ok()?;
-            Some([m.dev() as i64, m.ino() as i64, m.len() as i64, m.mtime_nsec() ^ m.mtime(), m.ctime(), m.ctime_nsec()])
+            Some([m.dev() as i64, m.ino() as i64, m.len() as i64, m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()])
         };
-        Self(
-            files
-                .into_iter()
-                .map(|path| {
-                    let state = state(&path);
-                    (path, state)
-                })
-                .collect(),
-        )
+        let states: Vec<_> = files.iter().map(state).collect();
+        Self(files.into_iter().zip(states).collect())
     }
 }
 

@@ -106,9 +106,7 @@ pub fn open(path: &Path) -> Result<OwnedFd, Failure> {
 
 /// Is it the caller's?
 pub fn is_own(path: &Path, kind: &str) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let id = |path: &Path| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
-    id(path).is_some_and(|found| Some(found) == id(&Path::new("/proc/self/ns").join(kind)))
+    sys::identity(path).is_some_and(|found| Some(found) == sys::identity(&Path::new("/proc/self/ns").join(kind)))
 }
 
 /// One that a description names: a neighbour's, but not the host's (`kind` as in /proc/self/ns), in which guest root would be more than a guest. Must be called in the host's.

@@ -5,9 +5,8 @@
 
 use crate::failure::Failure;
 use crate::release::Source;
-use crate::{cni, keys, own_file, serial, state, store};
+use crate::{cni, keys, own_file, serial, state, store, sys};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Refuses host trees that a guest would get to write if one of the places is in them, or they are in it.
@@ -37,9 +36,8 @@ fn nearest(place: &Path) -> Option<(PathBuf, bool)> {
 
 /// Whether the way up from `inner` leads through `outer`, under whatever name.
 fn holds(outer: &Path, inner: &Path) -> bool {
-    let id = |p: &Path| fs::metadata(p).map(|m| (m.dev(), m.ino())).ok();
-    let wanted = id(outer);
-    wanted.is_some() && inner.ancestors().any(|p| id(p) == wanted)
+    let wanted = sys::identity(outer);
+    wanted.is_some() && inner.ancestors().any(|p| sys::identity(p) == wanted)
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 //! conventions, no policy. The fact a newcomer gets wrong: `pidfd_getfd` returns a descriptor that shares the file offset with the original.
 
 use std::ffi::{CStr, CString};
-use std::io;
+use std::io::{self, Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 
 /// `pidfd_open(2)`: the id may name a thread, Linux ≥ 6.9.
 pub const PIDFD_THREAD: u32 = libc::O_EXCL as u32;
@@ -49,6 +50,19 @@ pub fn memfd(name: &CStr) -> io::Result<OwnedFd> {
 pub fn sealable_memfd(name: &CStr) -> io::Result<OwnedFd> {
     // SAFETY: `name` is NUL-terminated and outlives the call.
     fd(unsafe { libc::syscall(libc::SYS_memfd_create, name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) })
+}
+
+/// A file in memory with these bytes, to be read from its beginning.
+pub fn memory_file(name: &CStr, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = std::fs::File::from(memfd(name)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+/// Which file or directory lies there, by device and inode; `None`: none that can be seen.
+pub fn identity(path: &std::path::Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
 }
 
 /// `openat2(2)` below `root` with the guest's idea of `/` and without following magic links.

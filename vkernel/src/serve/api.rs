@@ -6,7 +6,7 @@ use super::calls;
 use super::connection::Connection;
 use super::lines::Line;
 use super::zygotes::Zygotes;
-use super::{Daemon, GLANCE, locked};
+use super::{Daemon, GLANCE, again, locked};
 use crate::cli::{Cli, Command, Logs};
 use crate::decide::Decider;
 use crate::failure::Failure;
@@ -18,7 +18,6 @@ use policy::{Decision, Digest, Verified};
 use serde_json::{Value, json};
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -66,7 +65,7 @@ fn hand_over(daemon: &Arc<Daemon>, connection: &mut Connection, id: Option<&Valu
     let lost = |e: std::io::Error| Failure::new("client", e, "");
     connection.answer(id, Reply::Event { event: json!({"wanted": "streams"}) }).map_err(lost)?;
     let streams = connection.fds().map_err(lost)?;
-    daemon.zygotes.take(&settings, daemon.descriptors, &wish, connection.stream(), streams)
+    daemon.zygotes.take(&settings, daemon.descriptors, &wish, connection.as_fd(), streams)
 }
 
 /// The last answer; those before it are written here.
@@ -155,18 +154,8 @@ fn run(daemon: &Daemon, manifest: &str, options: Vec<String>, command: &[String]
     if !as_meant || command.is_empty() {
         return Err(wrong("the options do not leave manifest and command what they are"));
     }
-    let mut child = std::process::Command::new("/proc/self/exe");
-    child.arg0("vkernel").arg("--root").arg(&daemon.root).arg("--socket").arg(&daemon.socket).args(&words[1..]).current_dir("/").stdin(Stdio::null());
-    // What is this service's own is none of a guest's.
-    child.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    let (soft, hard) = daemon.descriptors;
-    // SAFETY: between fork and exec, two system calls and no allocation.
-    unsafe {
-        child.pre_exec(move || {
-            libc::umask(0o022);
-            nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, soft, hard).map_err(Into::into)
-        });
-    }
+    let mut child = again(daemon.descriptors, || Ok(()));
+    child.arg("--root").arg(&daemon.root).arg("--socket").arg(&daemon.socket).args(&words[1..]).stdin(Stdio::null());
     let out = child.output().map_err(|e| wrong(&e.to_string()))?;
     if !out.status.success() {
         let said = String::from_utf8_lossy(&out.stderr);

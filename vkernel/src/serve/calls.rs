@@ -2,8 +2,8 @@
 //!
 //! The fact a newcomer gets wrong: it is off unless serve.toml says otherwise. Whoever may use the socket is root and could do worse, but not in a way that a release's lists bound and a log tells.
 
-use super::Daemon;
 use super::connection::Connection;
+use super::{Daemon, again};
 use crate::audit::{Decision, Event, Record};
 use crate::calls::plan::{self, Plan};
 use crate::calls::{self, Order};
@@ -13,10 +13,9 @@ use crate::sys;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Seek};
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 use vkernel_client::{Invocation, Reply, Request};
 
@@ -131,33 +130,11 @@ fn told(uid: Option<u32>, user: Option<&str>, program: Option<&str>, calls: &[In
 /// Executes `vkernel exec --calls`; its output goes to files in memory, so that nothing it writes can make it wait.
 fn start(daemon: &Daemon, entry: &Entry, order: &Order, options: Vec<String>) -> std::io::Result<(Child, [File; 2])> {
     let file = || sys::memfd(c"vkernel-calls").map(File::from);
-    let (mut asked, files) = (file()?, [file()?, file()?]);
-    asked.write_all(&serde_json::to_vec(order)?)?;
-    asked.rewind()?;
-    let mut child = Command::new("/proc/self/exe");
-    child
-        .arg0("vkernel")
-        .arg("--root")
-        .arg(&daemon.root)
-        .arg("--socket")
-        .arg(&daemon.socket)
-        .args(["exec", "--calls"])
-        .args(options)
-        .arg("--")
-        .arg(&entry.record.id)
-        .current_dir("/");
-    child.stdin(asked).stdout(files[0].try_clone()?).stderr(Stdio::from(files[1].try_clone()?));
-    child.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    let (soft, hard) = daemon.descriptors;
-    // SAFETY: between fork and exec, system calls and no allocation.
-    unsafe {
-        child.pre_exec(move || {
-            libc::umask(0o022);
-            // With the thread that waits for it: nobody else knows its client, or its time.
-            sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0)?;
-            nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, soft, hard).map_err(Into::into)
-        });
-    }
+    let (asked, files) = (sys::memory_file(c"vkernel-calls", &serde_json::to_vec(order)?)?, [file()?, file()?]);
+    // With the thread that waits for it: nobody else knows its client, or its time.
+    let mut child = again(daemon.descriptors, || sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0).map(drop));
+    child.arg("--root").arg(&daemon.root).arg("--socket").arg(&daemon.socket).args(["exec", "--calls"]).args(options).arg("--").arg(&entry.record.id);
+    child.stdin(asked).stdout(files[0].try_clone()?).stderr(files[1].try_clone()?);
     Ok((child.spawn()?, files))
 }
 

@@ -64,11 +64,6 @@ impl Connection {
         passing::receive(self.stream.as_fd(), &mut [0]).map(|(_, fds)| fds)
     }
 
-    /// For somebody who speaks with the client from now on.
-    pub(super) fn stream(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
-    }
-
     pub(super) fn answer(&mut self, id: Option<&Value>, reply: Reply) -> io::Result<()> {
         let mut line = serde_json::to_vec(&Answer { id: id.cloned(), reply })?;
         line.push(b'\n');

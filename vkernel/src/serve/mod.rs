@@ -50,7 +50,9 @@ use std::fs::File;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -142,6 +144,22 @@ pub fn serve(options: &Serve, socket: &Path, root: &Path) -> Result<(), Failure>
     }
     daemon.store().end(left.is_empty());
     result
+}
+
+/// This program again, with nothing of this service's: its environment, its limit of descriptors (`before`: what that was), its umask. `also` runs last before it is executed, and makes system calls only.
+fn again(before: (u64, u64), also: impl Fn() -> std::io::Result<()> + Send + Sync + 'static) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("vkernel").current_dir("/").env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    let (soft, hard) = before;
+    // SAFETY: between fork and exec, system calls and no allocation.
+    unsafe {
+        command.pre_exec(move || {
+            libc::umask(0o022);
+            nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, soft, hard)?;
+            also()
+        });
+    }
+    command
 }
 
 /// Two daemons would answer the same execs.

@@ -4,7 +4,7 @@
 //! The fact a newcomer gets wrong: the daemon hands a client over and hears no more of it; a container that was taken lives on without zygote and daemon.
 
 use super::settings::Settings;
-use super::{locked, say};
+use super::{again, locked, say};
 use crate::failure::Failure;
 use crate::keys::Basis;
 use crate::zygote::{self, Wish};
@@ -12,9 +12,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -75,7 +74,7 @@ impl Zygotes {
             return Err(failure("the settings are being read again"));
         }
         let all = &mut kept.by_kind;
-        all.retain(|name, zygote| zygote.asked.elapsed() < Duration::from_secs(file.zygote_idle_seconds) && (*name != kind || (zygote.basis == basis && zygote.same == wish.same)));
+        all.retain(|name, zygote| *name != kind || (zygote.basis == basis && zygote.same == wish.same));
         let sent = all.get_mut(&kind).map(|zygote| {
             zygote.asked = Instant::now();
             zygote.send(wish, client, &streams)
@@ -142,17 +141,9 @@ impl Zygotes {
 }
 
 /// Nothing of this service's goes there but the socket and where errors are written.
-fn start(wish: &Wish, kind: &str, containers: usize, (soft, hard): (u64, u64), orders: OwnedFd) -> std::io::Result<Child> {
+fn start(wish: &Wish, kind: &str, containers: usize, before: (u64, u64), orders: OwnedFd) -> std::io::Result<Child> {
     let (run, _): (Value, Value) = serde_json::from_str(kind)?;
-    let mut command = Command::new("/proc/self/exe");
-    command.arg0("vkernel").arg("--root").arg(&wish.root).arg("zygote").args(["--size", &containers.to_string(), &run.to_string()]).current_dir("/");
-    command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").stdin(orders).stdout(Stdio::null());
-    // SAFETY: between fork and exec, two system calls and no allocation.
-    unsafe {
-        command.pre_exec(move || {
-            libc::umask(0o022);
-            nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, soft, hard).map_err(Into::into)
-        });
-    }
+    let mut command = again(before, || Ok(()));
+    command.arg("--root").arg(&wish.root).arg("zygote").args(["--size", &containers.to_string(), &run.to_string()]).stdin(orders).stdout(Stdio::null());
     command.spawn()
 }

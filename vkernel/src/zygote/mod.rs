@@ -22,13 +22,13 @@ use crate::keys;
 use crate::rootfs;
 use crate::serve::passing;
 use crate::signals::Signals;
+use crate::sys::identity;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::sys::stat::SFlag;
 use serde::{Deserialize, Serialize};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vkernel_client::{Client, LARGEST_LINE_BYTES, Reply, Request};
@@ -104,10 +104,6 @@ impl Wish {
         run.shape.env_file.clear();
         serde_json::to_string(&(run, &self.root))
     }
-}
-
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
 }
 
 /// Whether a ready container can stand for what these options say. Others have something of their caller's (a terminal, a directory of its choice), or are looked after in another way.

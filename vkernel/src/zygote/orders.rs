@@ -7,7 +7,7 @@ use crate::serve::passing;
 use crate::sys;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// One client's wish, its connection, and its standard streams.
@@ -27,9 +27,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// The wish goes as a file in memory, for it may be longer than a message.
 pub fn send(to: BorrowedFd<'_>, wish: &Wish, client: BorrowedFd<'_>, streams: &[OwnedFd; 3]) -> io::Result<()> {
-    let mut file = File::from(sys::memfd(c"vkernel-wish")?);
-    file.write_all(&serde_json::to_vec(wish)?)?;
-    file.rewind()?;
+    let file = sys::memory_file(c"vkernel-wish", &serde_json::to_vec(wish)?)?;
     passing::send(to, b"o", &[file.as_fd(), client, streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()])
 }
 

@@ -33,7 +33,7 @@ fn failure(e: impl std::fmt::Display) -> Failure {
 pub fn zygote(options: &Zygote, root: &Path) -> Result<(), Failure> {
     check::require()?;
     let orders = Orders(std::io::stdin().as_fd().try_clone_to_owned().map_err(failure)?);
-    keeper::quiet_input();
+    keeper::quiet_some(0..1);
     if options.size > 0 {
         return keep(options, root, &orders);
     }

@@ -8,7 +8,7 @@ use nix::sys::signal::SigSet;
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// The program, and what a child would have inherited from its caller.
@@ -26,10 +26,7 @@ pub struct Taken {
 impl Taken {
     /// As a file in memory: command lines are longer than messages.
     pub(crate) fn file(&self) -> io::Result<OwnedFd> {
-        let mut file = File::from(sys::memfd(c"vkernel-taken")?);
-        file.write_all(&serde_json::to_vec(self)?)?;
-        file.rewind()?;
-        Ok(file.into())
+        sys::memory_file(c"vkernel-taken", &serde_json::to_vec(self)?)
     }
 
     /// In the container's process: takes the streams, and what is to be run.
