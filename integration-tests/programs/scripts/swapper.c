@@ -1,5 +1,5 @@
 /* Executes an interpreter and puts something else in the place of its script when that has been decided about, before it is opened: swapper START NAME OTHER PROGRAM [ARG...]. Says "swapped" when it has.
- * START: `locale`, the moment the program reads its locale (what it opens is a named pipe, where it waits until the swap is done), or `exec`, the moment the program begins, which is a race.
+ * START: `locale`, for a program that reads its locale (what it opens is a named pipe, where it waits until the swap is done), or `exec`, for one that does not, which is a race.
  * OTHER: what takes NAME's place; `=FILE`, a file whose text is written over NAME's; `-`, nothing; `none`: there is no swap. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -45,13 +45,14 @@ int main(int argc, char **argv) {
     close(ends[1]);
     int ended = 0, writer = -1;
     char byte;
-    if (!by_locale && read(ends[0], &byte, 1) != 0) fail("read");
-    /* Somebody who waits for a writer is a reader already. */
+    /* The end of this pipe is the program's beginning: its script has been decided about. */
+    if (read(ends[0], &byte, 1) != 0) fail("read");
+    swap(argv[2], argv[3]);
+    /* A writer lets it go on; there can be one as soon as somebody waits for it. */
     while (by_locale && (writer = open(PIPE, O_WRONLY | O_NONBLOCK | O_CLOEXEC)) < 0 && errno == ENXIO && !ended) {
         ended = waitpid(child, &status, WNOHANG) == child;
         usleep(200);
     }
-    if (!ended) swap(argv[2], argv[3]);
     if (!ended && waitpid(child, &status, 0) != child) fail("wait");
     if (writer >= 0) close(writer);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 99;
