@@ -5,6 +5,7 @@
 
 use crate::emit::Flags;
 use crate::language::Language;
+use crate::registers::RegSet;
 use iced_x86::{Instruction, Mnemonic};
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,10 +20,10 @@ pub enum Terminator {
     TailBranch { taken: u64, next: u64 },
     /// Jump through a table. `targets[i]` for index value i.
     Switch { index: SwitchIndex, targets: Vec<u64>, certainty: Certainty },
-    /// Jump through a table that several blocks use, while the structured form is emitted: to the block `switch`, which branches for all of them.
-    ToSwitch { index: SwitchIndex, switch: u64 },
-    /// The end of that block, which has no instructions and no guest address.
-    SharedSwitch { targets: Vec<u64>, certainty: Certainty },
+    /// Jump through a table that several blocks use, while the structured form is emitted: to the block `switch`, which branches for all of them. `open`: an index of so much and above leads elsewhere.
+    ToSwitch { index: SwitchIndex, switch: u64, open: Option<usize> },
+    /// The end of that block, which has no instructions and no guest address. What is in `meaningless` registers means nothing to any target.
+    SharedSwitch { targets: Vec<u64>, certainty: Certainty, meaningless: RegSet },
     /// ret (near).
     Return,
     /// jmp to an address outside this function.
@@ -78,6 +79,11 @@ impl Block {
         v.sort_unstable();
         v.dedup();
         v
+    }
+
+    /// Registers that mean nothing to whatever follows, known while the structured form is emitted.
+    pub fn meaningless(&self) -> RegSet {
+        if let Terminator::SharedSwitch { meaningless, .. } = self.end { meaningless } else { RegSet::EMPTY }
     }
 
     /// The function that the block's end jumps to, or may.

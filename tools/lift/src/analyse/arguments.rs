@@ -8,12 +8,14 @@
 //! the dispatch.
 
 use super::liveness::{Event, Events, SYSCALL_WRITES, Summaries, summary};
-use crate::function::{Function, Terminator};
+use crate::function::{Certainty, Function, Terminator};
 use crate::registers::RegSet;
 use std::collections::{BTreeMap, HashMap};
 
 /// So many jumps through the same table are a dispatch; a compiler that copies the jump of a `switch` into its cases makes two or three.
 const DISPATCH: usize = 8;
+/// al counts vectors for one callee, and r10 is the frame of a nested one: both are set for the call itself.
+pub(super) const APART: RegSet = RegSet(1 | 1 << 10);
 /// In the order of the System V convention.
 const INTEGERS: [usize; 6] = [7, 6, 2, 1, 8, 9];
 const VECTORS: [usize; 8] = [16, 17, 18, 19, 20, 21, 22, 23];
@@ -43,8 +45,7 @@ impl Past {
 
     /// Registers that are no arguments of an unknown callee called now.
     fn no_arguments(self) -> RegSet {
-        // al counts vectors for one callee, and r10 is the frame of a nested one: both are set for the call itself.
-        let apart = self.stale.and(RegSet::RAX.or(RegSet::gpr(10)));
+        let apart = self.stale.and(APART);
         let behind = |order: &[usize]| {
             let first = order.iter().position(|&r| self.left.has(r)).unwrap_or(order.len());
             order[first..].iter().copied().collect::<RegSet>().and(self.stale)
@@ -62,10 +63,19 @@ enum Results {
 
 type Dispatches = BTreeMap<Vec<u64>, RegSet>;
 
-/// Tells every call of a function what is no argument of it.
+/// Tells every call of a function what is no argument of it, and every dispatch what holds no variable.
 pub(super) fn mark(f: &Function, events: &mut Events, s: &Summaries) {
     let walk = Walk { f, s };
     let dispatches = walk.dispatches(events);
+    for b in f.blocks.values() {
+        if let Terminator::Switch { targets, certainty: Certainty::Whole | Certainty::Open, .. } = &b.end
+            && let Some(&meaningless) = dispatches.get(targets)
+            && let Some(jump) = events.get_mut(&b.start).and_then(|e| e.last_mut())
+            && let Event::Plain { reads, .. } = *jump
+        {
+            *jump = Event::Dispatch { reads, meaningless };
+        }
+    }
     for (at, mut past) in walk.flow(events, Results::Arguments, &dispatches) {
         for e in events.get_mut(&at).into_iter().flatten() {
             let before = past;
@@ -136,6 +146,7 @@ impl Walk<'_> {
     fn after(&self, e: &Event, before: Past, results: Results) -> Past {
         match e {
             Event::Plain { writes, .. } => before.written(*writes),
+            Event::Dispatch { .. } => before,
             Event::Syscall => before.written(SYSCALL_WRITES),
             Event::Call { target, .. } => {
                 let written = summary(self.s, *target).may_write;

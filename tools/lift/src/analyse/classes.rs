@@ -121,6 +121,7 @@ fn uppers(f: &Function, order: &[u64], events: &Events, s: &Summaries) -> HashMa
             for (k, i) in f.blocks[b].instructions.iter().enumerate() {
                 step(i, events[b][k], s, &mut u);
             }
+            f.blocks[b].meaningless().and(RegSet::XMM).iter().for_each(|bit| u[bit - 16] = Upper::Zero);
             for t in f.blocks[b].successors() {
                 let new = at.get(&t).map_or(u, |old| std::array::from_fn(|n| if old[n] == u[n] { u[n] } else { Upper::Lost }));
                 changed |= at.insert(t, new) != Some(new);
@@ -142,7 +143,7 @@ pub fn step(i: &Instruction, e: Event, s: &Summaries, u: &mut Uppers) {
             }
             return;
         }
-        Event::Syscall => return,
+        Event::Syscall | Event::Dispatch { .. } => return,
         Event::Plain { writes, .. } if writes.and(RegSet::XMM).is_empty() => return,
         Event::Plain { .. } => {}
     }
@@ -205,6 +206,7 @@ fn lost_where_seen(f: &Function, order: &[u64], events: &Events, s: &Summaries, 
                 Terminator::IndirectJump => RegSet::XMM,
                 // It may leave for code that nobody knows.
                 Terminator::Switch { certainty, .. } | Terminator::SharedSwitch { certainty, .. } if certainty > Certainty::Whole => RegSet::XMM,
+                Terminator::ToSwitch { open: Some(_), .. } => RegSet::XMM,
                 _ => RegSet::EMPTY,
             },
         );

@@ -44,6 +44,11 @@ pub enum Event {
         passes: RegSet,
     },
     Syscall,
+    /// The jump at the end of a handler of an interpreter. What is in `meaningless` registers means nothing wherever it goes (known once `summarise` was there).
+    Dispatch {
+        reads: RegSet,
+        meaningless: RegSet,
+    },
     /// `operand`: registers the call instruction itself reads; `target`: of a direct call; `leftovers`: registers that are no argument, whoever is called (known once `summarise` was
     /// there).
     Call {
@@ -135,7 +140,20 @@ pub fn summarise(program: &Program, events: &mut BTreeMap<u64, Events>) -> Summa
     while let Some(entry) = calls.next(&mut waiting) {
         liveness_of(program, &program.functions[&entry], &events[&entry], &mut s, &mut live, |changed| calls.push(&mut waiting, changed));
     }
+    for f in program.functions.values() {
+        keep_what_is_read(f, events.get_mut(&f.entry).expect("every function has events"), &live);
+    }
     s
+}
+
+/// Nothing is assumed of registers that this function, or one it knows, reads behind a dispatch. What is no argument there means nothing if nobody else has a use for it.
+fn keep_what_is_read(f: &Function, events: &mut Events, live: &HashMap<(u64, u64), Live>) {
+    for (at, events) in events {
+        if let Some(Event::Dispatch { meaningless, .. }) = events.last_mut() {
+            let behind = f.blocks[at].successors().iter().fold(Live::default(), |l, t| l.or(live[&(f.entry, *t)]));
+            *meaningless = meaningless.or(arguments::APART.minus(behind.passes)).minus(behind.reads);
+        }
+    }
 }
 
 /// Summaries in which only `may_write` means anything.
@@ -231,6 +249,7 @@ fn own_writes(f: &Function, events: &Events, leaves: bool) -> RegSet {
     let of_event = |e: &Event| match e {
         Event::Plain { writes, .. } => *writes,
         Event::Syscall => SYSCALL_WRITES,
+        Event::Dispatch { .. } => RegSet::EMPTY,
         Event::Call { target: None, .. } => Summary::UNKNOWN.may_write,
         Event::Call { .. } => RegSet::EMPTY,
     };
@@ -326,6 +345,9 @@ fn liveness_of(program: &Program, f: &Function, fe: &Events, s: &mut Summaries, 
 fn block_liveness(f: &Function, b: &Block, events: &[Event], s: &Summaries, live: &HashMap<(u64, u64), Live>, needs: &mut Vec<(u64, RegSet)>) -> Live {
     let own = s[&f.entry];
     let mut l = b.successors().iter().fold(Live::default(), |l, t| l.or(live.get(&(f.entry, *t)).copied().unwrap_or_default()));
+    if let Some(Event::Dispatch { meaningless, .. }) = events.last() {
+        l = Live { forwards: l.forwards.minus(meaningless.or(arguments::APART)), passes: l.passes.minus(*meaningless), ..l };
+    }
     let mut tail = |t: u64| {
         let callee = summary(s, Some(t));
         needs.push((t, own.results));
@@ -344,6 +366,7 @@ fn block_liveness(f: &Function, b: &Block, events: &[Event], s: &Summaries, live
         match e {
             Event::Plain { reads, writes, passes } => l = l.minus(*writes).reading(reads.minus(*passes)).passing(passes.minus(RegSet::CALLEE_SAVED)),
             Event::Syscall => l = l.minus(SYSCALL_WRITES).reading(SYSCALL_READS),
+            Event::Dispatch { reads, .. } => l = l.reading(*reads),
             Event::Call { operand, target, leftovers } => {
                 let callee = summary(s, *target);
                 if let Some(t) = target {

@@ -116,7 +116,7 @@ impl<'a> Scope<'a> {
         let mut waiting = BTreeSet::from([position[&self.f.entry]]);
         while let Some(k) = waiting.pop_first() {
             let at = self.order[k];
-            let out = step(at, d[&at]);
+            let out = step(at, d[&at]).minus(self.f.blocks[&at].meaningless());
             for t in self.f.blocks[&at].successors() {
                 let old = d.get(&t).copied();
                 let new = old.unwrap_or_default().or(out.minus(facts.stored_on_edge(at, t, self.loops)));
@@ -185,6 +185,7 @@ pub fn tail_parameters(own: Summary, target: Summary) -> RegSet {
 fn after(e: &Event, dirty: RegSet, live_after: RegSet, s: &Summaries) -> RegSet {
     match e {
         Event::Plain { writes, .. } => dirty.or(*writes),
+        Event::Dispatch { .. } => dirty,
         Event::Syscall => dirty.minus(syscall_flush(dirty, live_after)).minus(SYSCALL_WRITES),
         Event::Call { target, leftovers, .. } => {
             let callee = callee(s, *target, *leftovers);
@@ -197,6 +198,7 @@ fn after(e: &Event, dirty: RegSet, live_after: RegSet, s: &Summaries) -> RegSet 
 fn may_dirty_after(e: &Event, dirty: RegSet, s: &Summaries) -> RegSet {
     match e {
         Event::Plain { writes, .. } => dirty.or(*writes),
+        Event::Dispatch { .. } => dirty,
         Event::Syscall => dirty.minus(SYSCALL_WRITES),
         Event::Call { target, .. } => {
             let callee = summary(s, *target);
@@ -223,10 +225,12 @@ impl BlockView<'_> {
         for t in self.b.successors() {
             l = l.or(live_in.get(&t).copied().unwrap_or_default());
         }
+        l = l.minus(self.b.meaningless());
         let mut out = vec![l; self.events.len() + 1];
         for (k, e) in self.events.iter().enumerate().rev() {
             l = match e {
                 Event::Plain { reads, writes, .. } => l.minus(*writes).or(*reads),
+                Event::Dispatch { reads, .. } => l.or(*reads),
                 Event::Syscall => l.minus(SYSCALL_WRITES).or(dirty[k].and(SYSCALL_READS)),
                 Event::Call { operand, target, leftovers } => {
                     let callee = callee(self.s, *target, *leftovers);
@@ -248,9 +252,11 @@ impl BlockView<'_> {
         for t in self.b.successors() {
             l = l.or(stored_in.get(&t).copied().unwrap_or_default());
         }
+        l = l.minus(self.b.meaningless());
         for (k, e) in self.events.iter().enumerate().rev() {
             l = match e {
                 Event::Plain { writes, .. } => l.minus(*writes),
+                Event::Dispatch { .. } => l,
                 Event::Syscall => l.minus(SYSCALL_WRITES).or(syscall_flush(dirty[k], live[k + 1])),
                 Event::Call { target, leftovers, .. } => {
                     let callee = callee(self.s, *target, *leftovers);
@@ -283,6 +289,7 @@ impl BlockView<'_> {
             Terminator::TailBranch { taken, .. } => tail_flush(d, own, callee(self.s, Some(taken), RegSet::EMPTY)),
             Terminator::IndirectJump => d.minus(RegSet::PARAMETERS),
             Terminator::Switch { certainty, .. } | Terminator::SharedSwitch { certainty, .. } if certainty > Certainty::Whole => d,
+            Terminator::ToSwitch { open: Some(_), .. } => d,
             _ => RegSet::EMPTY,
         })
     }

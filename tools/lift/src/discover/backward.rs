@@ -37,6 +37,11 @@ impl ValueCount {
         ValueCount { values, compared: false }
     }
 
+    /// Of a register that can have no more than `width` values by its width.
+    fn within(self, width: Option<u64>) -> ValueCount {
+        width.filter(|w| *w < self.values).map_or(self, ValueCount::at_most)
+    }
+
     /// On another path.
     fn or(self, other: ValueCount) -> ValueCount {
         ValueCount { values: self.values.max(other.values), compared: self.compared && other.compared }
@@ -263,14 +268,17 @@ impl<'c, 'i> Backward<'c, 'i> {
             for &source in &before {
                 let instruction = *self.code.at(source.address)?;
                 match self.bound_step(state, source, &instruction) {
-                    Step::Found(found) => count = count.or(found),
+                    Step::Found(found) => count = count.or(found.within(state.fallback)),
                     Step::Unknown => count = count.or(ValueCount::at_most(state.fallback?)),
                     Step::On(next) => work.extend(seen.insert(next).then_some(next)),
                     Step::Either(moved, kept) => work.extend([moved, kept].into_iter().filter(|s| seen.insert(*s))),
                 }
             }
             if seen.len() > MAX_STEPS {
-                return None;
+                // Enough is known if widths limit what is still followed.
+                for state in work.drain(..) {
+                    count = count.or(ValueCount::at_most(state.fallback?));
+                }
             }
         }
         (1..=MAX_BOUND).contains(&count.values).then_some(count)

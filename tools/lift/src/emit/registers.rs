@@ -82,6 +82,28 @@ impl Emit {
         self.valid = self.valid.or(regs);
     }
 
+    /// Puts zero, which says nothing, into the locals of registers that mean nothing. They count as clean: nobody looks at `CpuState` either.
+    pub fn clear(&mut self, regs: RegSet) {
+        for bit in regs.iter() {
+            if bit < 16 {
+                let local = self.gpr_local(bit);
+                self.s().i64_const(0).local_set(local);
+                continue;
+            }
+            let n = bit - 16;
+            let local = self.xmm_local(n);
+            match self.xmm_class[n] {
+                XmmClass::V128 => self.s().v128_const(0),
+                XmmClass::F64 => self.s().f64_const(0.0.into()),
+                XmmClass::F32 => self.s().f32_const(0.0.into()),
+            };
+            self.set(local);
+            self.uppers[n] = Upper::Zero;
+        }
+        self.valid = self.valid.or(regs);
+        self.dirty = self.dirty.minus(regs);
+    }
+
     /// Stores registers and marks them clean.
     pub fn flush(&mut self, regs: RegSet) {
         for bit in regs.iter() {

@@ -3,8 +3,9 @@
 //! An interpreter's loop ends every one of its hundreds of handlers with a jump through the same table: as many table branches with as many targets make tens of thousands of edges, and every one carries
 //! every register. So the jumps go to a block of its own, without an address, that branches for all of them. The resumable form, which returns to the dispatcher at such jumps, does not need it.
 
-use crate::analyse::liveness::Events;
+use crate::analyse::liveness::{Event, Events};
 use crate::function::{Block, Certainty, Function, Terminator};
+use crate::registers::RegSet;
 
 /// Marks the starts of shared blocks. No guest address has this bit.
 const SHARED: u64 = 1 << 62;
@@ -14,24 +15,41 @@ pub(super) fn is_shared(start: u64) -> bool {
     start & SHARED != 0
 }
 
+/// The doubtful jumps among `sites`, and the others: who must not compare where it goes does so for nobody. Those through an open table look at their index first, while every register is at hand.
+fn alike(f: &Function, sites: &[u64]) -> [Vec<u64>; 2] {
+    let (doubtful, others) = sites.iter().partition(|site| matches!(f.blocks[site].end, Terminator::Switch { certainty: Certainty::Doubtful, .. }));
+    [doubtful, others]
+}
+
+/// What means nothing behind the jump that ends a block.
+fn meaningless(events: &[Event]) -> RegSet {
+    if let Some(Event::Dispatch { meaningless, .. }) = events.last() { *meaningless } else { RegSet::EMPTY }
+}
+
 /// The function with shared switches, and events of its blocks. None if no two of its jumps have a table in common.
 pub(super) fn share(f: &Function, events: &Events) -> Option<(Function, Events)> {
-    let tables: Vec<_> = f.switches().into_iter().filter(|(_, sites)| sites.len() > 1).collect();
+    let tables: Vec<_> = f.switches().into_iter().flat_map(|(targets, sites)| alike(f, &sites).map(|sites| (targets, sites))).filter(|(_, sites)| sites.len() > 1).collect();
     if tables.is_empty() {
         return None;
     }
     let (mut shared, mut events) = (f.clone(), events.clone());
     for (k, (targets, sites)) in tables.into_iter().enumerate() {
         let start = SHARED | k as u64;
-        let mut least = Certainty::Whole;
+        let mut shared_certainty = Certainty::Whole;
+        let meaningless = sites.iter().map(|site| meaningless(&events[site])).reduce(RegSet::and).unwrap_or_default();
         for site in sites {
             let end = &mut shared.blocks.get_mut(&site).expect("a block of this function").end;
             if let Terminator::Switch { index, certainty, .. } = end {
-                least = least.max(*certainty);
-                *end = Terminator::ToSwitch { index: index.clone(), switch: start };
+                let open = (*certainty == Certainty::Open).then_some(targets.len());
+                if *certainty == Certainty::Doubtful {
+                    shared_certainty = Certainty::Doubtful;
+                }
+                *end = Terminator::ToSwitch { index: index.clone(), switch: start, open };
             }
         }
-        shared.blocks.insert(start, Block { start, instructions: Vec::new(), end: Terminator::SharedSwitch { targets: targets.to_vec(), certainty: least } });
+        shared
+            .blocks
+            .insert(start, Block { start, instructions: Vec::new(), end: Terminator::SharedSwitch { targets: targets.to_vec(), certainty: shared_certainty, meaningless } });
         events.insert(start, Vec::new());
     }
     Some((shared, events))

@@ -390,7 +390,7 @@ impl Writer<'_> {
             match event {
                 Event::Call { target, leftovers, .. } => self.call(i, target, leftovers, live[k + 1]),
                 Event::Syscall => self.syscall(i, live[k + 1], live_flags[k]),
-                Event::Plain { .. } => {
+                Event::Plain { .. } | Event::Dispatch { .. } => {
                     if self.switch_loads.contains(&i.ip()) {
                         self.save_switch_index(i);
                     }
@@ -604,11 +604,17 @@ impl Writer<'_> {
                 self.choose(last, index);
                 self.switch(b, targets, *certainty);
             }
-            Terminator::ToSwitch { index, switch } => {
+            Terminator::ToSwitch { index, switch, open } => {
                 self.choose(last, index);
+                if let Some(length) = open {
+                    self.leave_beyond(b, *length);
+                }
                 self.goto(b.start, *switch);
             }
-            Terminator::SharedSwitch { targets, certainty } => self.switch(b, targets, *certainty),
+            Terminator::SharedSwitch { targets, certainty, meaningless } => {
+                self.e.clear(*meaningless);
+                self.switch(b, targets, *certainty);
+            }
             Terminator::Return => self.ret(last),
             Terminator::TailJump(t) => self.tail(*t),
             Terminator::IndirectJump => {
@@ -663,6 +669,16 @@ impl Writer<'_> {
         self.e.set(target);
     }
 
+    /// Leaves, with every register exact, if the index of the table jump that ends `b` is beyond the known part of its table.
+    fn leave_beyond(&mut self, b: &Block, length: usize) {
+        let (chosen, target) = (self.switch_index(), self.switch_target());
+        let flags = flags::live_out(b, &self.flags_in);
+        self.e.get(chosen);
+        self.e.c32(length as i32);
+        self.e.s().i32_ge_u();
+        self.e.if_then(|e| e.leave_for(RegSet(u32::MAX), flags, |e| e.get(target)));
+    }
+
     fn switch(&mut self, b: &Block, targets: &[u64], certainty: Certainty) {
         let chosen = self.switch_index();
         let mut distinct = targets.to_vec();
@@ -674,6 +690,10 @@ impl Writer<'_> {
             self.open(Scope::Other);
         }
         self.e.get(chosen);
+        if targets.len() == 256 && certainty == Certainty::Whole {
+            // The index is a byte: saying so spares the comparison with the table's length.
+            self.e.s().i32_const(0xff).i32_and();
+        }
         let labels: Vec<u32> = targets.iter().map(|t| distinct.binary_search(t).expect("deduplicated from targets") as u32).collect();
         self.e.s().br_table(labels, n);
         let known = Known { valid: RegSet(u32::MAX), ..self.known() };

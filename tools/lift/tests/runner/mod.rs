@@ -28,6 +28,7 @@ pub(crate) struct Run {
 
 pub(crate) struct Guest {
     store: Store<Option<Memory>>,
+    window: SharedMemory,
     cpu: Memory,
     table: Table,
     /// Slots of structured functions, and slots and block numbers of resumable blocks, by pc.
@@ -86,9 +87,8 @@ impl Guest {
             assert_eq!(names, [import::SYSCALL, import::HELPER, import::MEM, import::CPU, import::CODEMAP, import::TABLE, import::SLOT_BASE, import::ANY]);
             Instance::new(&mut store, module, &externs).unwrap();
         }
-        let guest = Guest { store, cpu, table, entries, blocks };
         write(&window, STACK, &DONE.to_le_bytes());
-        guest
+        Guest { store, window, cpu, table, entries, blocks }
     }
 
     /// Calls the function at `entry` with rdi, rsi and rdx; other registers hold numbers that no test expects. `structured`: begin in that form.
@@ -120,6 +120,11 @@ impl Guest {
         }
         run.rax = state.gpr[0];
         run
+    }
+
+    /// Puts something into the guest's memory.
+    pub(crate) fn write(&mut self, at: u64, bytes: &[u8]) {
+        write(&self.window, at, bytes);
     }
 
     /// In both forms: they must agree.
