@@ -150,6 +150,9 @@ fn closed_world() -> ClosedWorld {
 pub fn key(job: &Job<'_>, processor: &Processor) -> String {
     let mut key = Key::new(KIND);
     key.part(job.module).part(engine_name(job.form).as_bytes()).part(processor.architecture.triple().as_bytes()).part(processor.features().join(",").as_bytes());
+    if processor.architecture != Architecture::X86_64 {
+        key.part(portable::VERSION.as_bytes());
+    }
     key.part(match job.form {
         Form::Structured => b"O1 non-volatile elf",
         Form::Resumable => b"speed",
@@ -192,7 +195,7 @@ fn image(job: &Job<'_>, processor: &Processor, bytes: Vec<u8>) -> Result<Compile
     };
     let bytes = bytes.map_err(|source| CompileError::Link { name: job.name.into(), form: job.form, source })?;
     if job.form != Form::Resumable {
-        sound::check(&bytes).map_err(|Unsound { address, instruction }| CompileError::Unsound { name: job.name.into(), address, instruction })?;
+        sound::check(&bytes, job.form).map_err(|Unsound { address, instruction }| CompileError::Unsound { name: job.name.into(), address, instruction })?;
     }
     Ok(Compiled { bytes, engine: engine_name(job.form).into() })
 }

@@ -4,9 +4,13 @@
 //! not; Arm gives a signalling one first. And a NaN made of numbers has its sign bit set on x86, which printf shows.
 
 use std::convert::Infallible;
+use syscalls::abi::{import, offset};
 use wasm_encoder::reencode::{self, Reencode, utils};
-use wasm_encoder::{BlockType, CodeSection, Function, Ieee32, Ieee64, Instruction, InstructionSink, Module, ValType};
+use wasm_encoder::{BlockType, CodeSection, Function, Ieee32, Ieee64, Instruction, InstructionSink, MemArg, Module, ValType};
 use wasmparser::{CompositeInnerType, FunctionBody, Operator, Parser, Payload};
+
+/// In cache keys: another one whenever the same module comes out otherwise.
+pub const VERSION: &str = "portable 1";
 
 pub type Error = reencode::Error<Infallible>;
 
@@ -68,10 +72,15 @@ impl Reencode for Portable {
         self.next += 1;
         let used = kinds(&body)?;
         locals.extend(used.iter().map(|kind| (3, kind.ty())));
+        // Of `zero_extended`: for the few functions that need them, in all.
+        locals.push((2, ValType::I32));
         let mut function = Function::new(locals);
         for operator in body.get_operators_reader()? {
             let operator = operator?;
             let (before, behind) = self.fences(&operator);
+            if compares_words(&operator) && self.order != Order::Compiler {
+                zero_extended(&mut function.instructions(), first + 3 * used.len() as u32);
+            }
             if before {
                 function.instruction(&Instruction::AtomicFence);
             }
@@ -135,6 +144,21 @@ fn access(operator: &Operator<'_>) -> (Option<u32>, bool, bool) {
         I64AtomicRmw8CmpxchgU { memarg } | I64AtomicRmw16CmpxchgU { memarg } | I64AtomicRmw32CmpxchgU { memarg } => of!(memarg, true, true),
         _ => (None, false, false),
     }
+}
+
+/// A compare-and-swap of 32 bits.
+fn compares_words(operator: &Operator<'_>) -> bool {
+    matches!(operator, Operator::I32AtomicRmwCmpxchg { .. })
+}
+
+/// Cranelift 0.135 compares all 64 bits of the two registers there, and leaves in the upper half of the expected one whatever an `i32.wrap_i64` left: the swap is then not made although the words are equal. So the word goes through a helper's operand in the
+/// CPU state, stored wide and loaded narrow, which leaves zeros above it; of arithmetic that changes nothing Cranelift makes nothing. Instruction twins (`lock cmpxchg`) found it, and will say when this is not enough.
+fn zero_extended(s: &mut InstructionSink<'_>, local: u32) {
+    let (expected, new) = (local, local + 1);
+    let at = MemArg { offset: offset::scratch(3), align: 2, memory_index: import::CPU_INDEX };
+    s.local_set(new).local_set(expected);
+    s.i32_const(0).local_get(expected).i64_extend_i32_u().i64_store(at);
+    s.i32_const(0).i32_load(at).local_get(new);
 }
 
 /// What is computed with.
@@ -285,7 +309,7 @@ mod tests {
     use crate::processor::Processor;
     use policy::manifest::Form;
     use std::num::NonZero;
-    use wasm_encoder::{ExportKind, ExportSection, FunctionSection, MemArg, MemorySection, MemoryType, TypeSection};
+    use wasm_encoder::{ExportKind, ExportSection, FunctionSection, MemorySection, MemoryType, TypeSection};
     use wasmer::{Instance, Store, TypedFunction, imports};
 
     /// One function `f` of this type with this body, and a memory.
@@ -355,7 +379,7 @@ mod tests {
         let kinds: Vec<&str> = fenced.iter().map(String::as_str).filter(|o| o.contains("Fence") || o.contains("Load") || o.contains("Store") || o.contains("Xchg")).collect();
         assert_eq!(kinds, ["AtomicFence", "I64Store", "I64Load", "AtomicFence", "AtomicFence", "I64AtomicRmwXchg", "AtomicFence"]);
         for other in [Order::Compiler, Order::Fences { memory: 1 }] {
-            assert_eq!(operators(&module(&plain, other).unwrap()), operators(&plain));
+            assert_eq!(operators(&module(&plain, other).unwrap()), operators(&plain), "{other:?}");
         }
     }
 }
