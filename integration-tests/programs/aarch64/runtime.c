@@ -254,7 +254,10 @@ static uint64_t helper_import(void *environment, uint32_t op, uint64_t a, uint64
     case 8: return cmpxchg16b(a);
     case 16 ... 43: return locked(op, a, b);
     case 52 ... 55: return crc32(op - 52, a, b);
-    case 57: cpu->mxcsr = a; return 0;
+    case 57:
+        if (a >> 16) siglongjmp(outside, 2);
+        cpu->mxcsr = a;
+        return 0;
     case 65: return cpu->mxcsr;
     case 128 ... 175: return floating(op, a, b);
     }
@@ -372,8 +375,11 @@ static int find(uint32_t pc) {
 // ARCHITECTURE.md, "The dispatcher". How often each form was entered says that both were.
 static void dispatch(int both) {
     static const int signals[] = {0, 4, 4, 5, 8, 11};
-    if (sigsetjmp(outside, 0)) {
-        // A helper that only x86 has: for a program an instruction that is not there.
+    switch (sigsetjmp(outside, 0)) {
+    case 0: break;
+    case 2: deliver(11); break;
+    default:
+        // A helper that this runtime lacks: for a program an instruction that is not there.
         fprintf(stderr, "runtime: helper %d\n", unknown_helper);
         deliver(4);
     }
