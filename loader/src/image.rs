@@ -130,7 +130,7 @@ mod tests {
         put(18, &machine.0.to_le_bytes());
         put(20, &1u32.to_le_bytes());
         put(32, &64u64.to_le_bytes());
-        put(52, &[64, 0, 56, 0, 1, 0, 64, 0, 4, 0, 0, 0]);
+        put(52, &[64, 0, 56, 0, 1, 0, 64, 0, 4, 0, 2, 0]);
         for field in [1 | 5 << 32, TEXT, 0, 0, 0x1000, 0x1000, 0x1000] {
             bytes.extend(u64::to_le_bytes(field));
         }
@@ -143,6 +143,8 @@ mod tests {
         bytes.extend(&symbols);
         let names_at = bytes.len();
         bytes.extend(names);
+        // Tables stand at whole words.
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
         let relocations_at = bytes.len();
         for (at, kind, symbol, addend) in relocations {
             for field in [*at, symbol << 32 | u64::from(kind.0), *addend as u64] {

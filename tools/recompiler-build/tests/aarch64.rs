@@ -96,3 +96,18 @@ fn memory_keeps_x86s_order() {
         assert!(events(code).contains(&"ish"), "{name}");
     }
 }
+
+#[test]
+fn a_wasi_program_is_compiled_too() {
+    let image = Image::empty(env!("CARGO_BIN_EXE_recompiler-build"));
+    fs::write(image.at("w.wat"), "(module (memory (export \"memory\") 1) (func (export \"_start\") (i32.store (i32.const 8) (i32.load (i32.const 0)))))").unwrap();
+    let wat = Command::new("wat2wasm").arg(image.at("w.wat")).arg("-o").arg(image.at("w.wasm")).status();
+    assert!(wat.expect("wabt is installed").success());
+    image.ok(&["keygen", "k.pem"]);
+    image.ok(&["bundle", "w.wasm", "--target", "aarch64-unknown-linux-gnu", "--key", "k.pem"]);
+    let manifest: serde_json::Value = serde_json::from_slice(&fs::read(image.at("manifest.json")).unwrap()).unwrap();
+    let row = &manifest["artifacts"][0];
+    assert_eq!((row["form"].as_str(), row["target"].as_str()), (Some("wasi"), Some("aarch64-unknown-linux-gnu")));
+    let file = fs::read(image.at(row["file"].as_str().unwrap())).unwrap();
+    assert_eq!(object::File::parse(&file[..]).unwrap().architecture(), object::Architecture::Aarch64);
+}
