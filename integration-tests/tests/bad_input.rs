@@ -172,7 +172,7 @@ fn an_artifact_for_another_engine_or_cpu() {
     release.refused(release.command(&[]), &["needs the CPU feature zz-quantum", "run it on a CPU that has it"]);
     let release = Release::copy();
     release.edit(|m| m["artifacts"].as_array_mut().expect("a list").iter_mut().for_each(|a| a["target"] = "aarch64-unknown-linux-gnu".into()));
-    release.refused(release.command(&[]), &["no artifact for x86_64", "rebuild for this target"]);
+    release.refused(release.command(&[]), &["native code", "for aarch64-unknown-linux-gnu, this is x86_64-unknown-linux-gnu", "rebuild with --target x86_64-unknown-linux-gnu"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub mod dispatch;
 pub mod fault;
 mod float;
 pub mod helper;
+pub mod image;
 pub mod link;
 mod linked;
 pub mod machine;

@@ -1,21 +1,19 @@
 //! Links a release: from the artifacts of all shards to one code file (`linked`).
 //!
-//! Owns the placing of code, the numbers of slots, and what is demanded of an artifact. wasmer says whether an artifact fits this engine and this CPU, and where its functions are; it is asked here, once per release
+//! Owns where code comes to stand, the numbers of slots, and what is demanded of an artifact. wasmer says whether an artifact fits this engine and this CPU, and where its functions are; it is asked here, once per release
 //! and host, and not in the processes that run guests. Verifies no digests: the caller reads the artifacts. The fact a newcomer gets wrong: whole artifacts are copied, constants
 //! included, because their distances from the code are fixed; so these constants are executable, like the code of which they are part. Nothing of it is ever writable.
 
 use crate::artifact::{self, ArtifactError};
 use crate::blocks::Table;
 use crate::codemap::PartLayout;
+use crate::image::{self, Image, Machine};
 use crate::linked::{Header, PAGE, Row, bytes_of};
 use crate::native;
 use crate::reservation::Reservation;
 use crate::section::{self, Entry, SectionError};
 use crate::vmctx::Shape;
 use crate::world::World;
-use object::LittleEndian;
-use object::elf::{FileHeader64, PT_LOAD, R_X86_64_64, R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT, R_X86_64_RELATIVE, SHT_RELA};
-use object::read::elf::{FileHeader, ProgramHeader, Rela, SectionHeader, Sym};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -72,8 +70,6 @@ const WRITTEN: usize = 16 * HUGE as usize;
 /// In the first page of the text: the miss stub, and where calls of the compiler's runtime lead, none of which can happen.
 const TRAP: u64 = 2048;
 const UD2: [u8; 2] = [0x0f, 0x0b];
-/// The only functions of the compiler's runtime that code of ours names: for traps that cannot happen, and for unwinding that nobody does.
-const NEVER_CALLED: [&[u8]; 2] = [b"wasmer_vm_raise_trap", b"wasmer_eh_personality"];
 
 /// Writes the code file of `inputs` into the empty file `out`. `read` gives an artifact's verified bytes; `random` decides about the address.
 pub fn link(inputs: &[ShardInput], read: &dyn Fn(&Path) -> io::Result<Vec<u8>>, random: u64, out: &File) -> Result<(), LinkError> {
@@ -175,7 +171,7 @@ impl<'a> Linker<'a> {
         let bytes = (self.read)(path).map_err(|source| ArtifactError::Read { path: path.into(), source })?;
         let wrong = |why: String| LinkError::Image { path: path.into(), why };
         let address = self.header.text_address + self.header.text_bytes;
-        let image = image(&bytes, address, self.header.text_address + TRAP).map_err(&wrong)?;
+        let image = image::place(&bytes, Machine::HOST, address, self.header.text_address + TRAP).map_err(&wrong)?;
         let (functions, section) = self.functions(path, &bytes, &image, address)?;
         let table = resumable.then(|| Table::of(&bytes).map(|table| (table, table.rows(&bytes).to_vec()))).transpose().map_err(|e| wrong(e.to_string()))?;
         let entries = section::entries(&section).map_err(|source| LinkError::Section { shard: input.name.clone(), source })?;
@@ -233,58 +229,4 @@ impl<'a> Linker<'a> {
 
 fn custom_section(module: &Module, name: &str) -> Vec<u8> {
     module.custom_sections(name).next().map_or_else(Vec::new, |b| b.into_vec())
-}
-
-/// The segments of an artifact as they will stand in memory.
-struct Image {
-    /// Whole pages.
-    bytes: Vec<u8>,
-    /// File offset, length in the file, place in `bytes`.
-    segments: Vec<(u64, u64, u64)>,
-}
-
-impl Image {
-    /// Where in `bytes` the byte at this offset of the file is.
-    fn place(&self, offset: u64) -> Option<u64> {
-        self.segments.iter().find(|(start, len, _)| (*start..start + len).contains(&offset)).map(|(start, _, at)| at + (offset - start))
-    }
-}
-
-/// Longest image: displacements in code reach 2 GiB.
-const LONGEST: u64 = 1 << 31;
-
-/// Lays out the segments for `address`. Calls of the compiler's runtime lead to `trap`.
-fn image(file: &[u8], address: u64, trap: u64) -> Result<Image, String> {
-    let text = |e: object::Error| e.to_string();
-    let header = FileHeader64::<LittleEndian>::parse(file).map_err(text)?;
-    let loads: Vec<_> = header.program_headers(LittleEndian, file).map_err(text)?.iter().filter(|p| p.p_type(LittleEndian) == PT_LOAD).collect();
-    let end = loads.iter().filter_map(|p| p.p_vaddr(LittleEndian).checked_add(p.p_memsz(LittleEndian))).max().unwrap_or(0);
-    if end > LONGEST || loads.iter().any(|p| p.p_vaddr(LittleEndian).checked_add(p.p_memsz(LittleEndian)).is_none()) {
-        return Err("it is too long".into());
-    }
-    let mut image = Image { bytes: vec![0; end.next_multiple_of(PAGE as u64) as usize], segments: Vec::new() };
-    for p in loads {
-        let data = p.data(LittleEndian, file).map_err(|()| "a segment lies outside the file".to_owned())?;
-        let at = p.p_vaddr(LittleEndian);
-        image.bytes.get_mut(at as usize..at as usize + data.len()).ok_or("a segment is longer than its memory")?.copy_from_slice(data);
-        image.segments.push((p.p_offset(LittleEndian), data.len() as u64, at));
-    }
-    let sections = header.sections(LittleEndian, file).map_err(text)?;
-    for section in sections.iter().filter(|s| s.sh_type(LittleEndian) == SHT_RELA) {
-        let Some((relocations, symbols)) = section.rela(LittleEndian, file).map_err(text)? else { continue };
-        let symbols = sections.symbol_table_by_index(LittleEndian, file, symbols).map_err(text)?;
-        for r in relocations {
-            let symbol = symbols.symbol(object::SymbolIndex(r.r_sym(LittleEndian, false) as usize)).ok();
-            let name = symbol.and_then(|s| s.name(LittleEndian, symbols.strings()).ok()).unwrap_or_default();
-            let value = match (r.r_type(LittleEndian, false), symbol) {
-                (R_X86_64_RELATIVE, _) => address.wrapping_add_signed(r.r_addend(LittleEndian)),
-                (R_X86_64_64 | R_X86_64_GLOB_DAT | R_X86_64_JUMP_SLOT, Some(_)) if NEVER_CALLED.contains(&name) => trap,
-                (kind, _) => return Err(format!("relocation {kind} against {:?}", String::from_utf8_lossy(name))),
-            };
-            let at = r.r_offset(LittleEndian) as usize;
-            let place = at.checked_add(8).and_then(|end| image.bytes.get_mut(at..end)).ok_or("a relocation lies outside its segments")?;
-            place.copy_from_slice(&value.to_le_bytes());
-        }
-    }
-    Ok(image)
 }

@@ -39,6 +39,13 @@ pub fn misfits(verified: &Verified) -> Vec<Failure> {
         }
     }
     let m = verified.manifest();
+    let targets: BTreeSet<&str> = m.artifacts.iter().map(|a| a.target.as_str()).collect();
+    if !targets.is_empty() && !targets.contains(TARGET) {
+        // One line, not two per program.
+        let others = targets.into_iter().collect::<Vec<_>>().join(" and ");
+        found.push(Failure::new("native code", format!("it is for {others}, this is {TARGET}"), format!("run it on such a host, or rebuild with --target {TARGET}")));
+        return found;
+    }
     let there: BTreeSet<(Digest, Form)> = artifacts(verified).map(|a| (a.shard, a.form)).collect();
     const LIFTED: &[Form] = &[Form::Structured, Form::Resumable];
     let forms = |elf: bool| if elf { LIFTED } else { &[Form::Wasi] };

@@ -199,32 +199,6 @@ impl<A: Architecture> LLVMAbi<A> {
     }
 }
 
-/// LLVM's number of `x86_regcallcc`.
-pub(crate) const REGISTER_CALL: u32 = 92;
-
-/// The type of a function of a `ClosedWorld` module: its parameters, and its results as a structure that the calling convention returns in registers.
-pub(crate) fn closed_world_type<'ctx>(
-    intrinsics: &Intrinsics<'ctx>,
-    sig: &FuncSig,
-) -> Result<FunctionType<'ctx>, CompileError> {
-    let of = |types: &[Type]| {
-        types
-            .iter()
-            .map(|ty| type_to_llvm(intrinsics, *ty))
-            .collect::<Result<Vec<BasicTypeEnum>, _>>()
-    };
-    let params: Vec<BasicMetadataTypeEnum> = of(sig.params())?.into_iter().map(Into::into).collect();
-    Ok(match of(sig.results())?.as_slice() {
-        [] => intrinsics.void_ty.fn_type(&params, false),
-        [one] => one.fn_type(&params, false),
-        results => intrinsics
-            .void_ty
-            .get_context()
-            .struct_type(results, false)
-            .fn_type(&params, false),
-    })
-}
-
 impl<A: Architecture> LLVMAbi<A> {
     // Given a wasm function type, produce an llvm function declaration.
     pub(crate) fn func_type_to_llvm<'ctx>(

@@ -1,5 +1,6 @@
 use crate::config::LLVM;
 use crate::config::OptimizationStyle;
+use crate::foreign_link;
 use crate::object_file::CompiledFunction;
 use crate::translator::FuncTrampoline;
 use crate::translator::FuncTranslator;
@@ -452,22 +453,26 @@ impl Compiler for LLVMCompiler {
                 })
                 .collect::<Vec<Vec<u8>>>();
 
-            let elf_content = emit_metadata_and_link(
-                &pool,
-                target,
-                compile_info_blob,
-                CompiledObjects {
-                    object_files,
-                    import_trampoline_object_files: Vec::new(),
-                    trampoline_object_files: trampolines_objects,
-                    dynamic_trampoline_object_files: dynamic_trampolines_objects,
-                },
-                self.config
-                    .callbacks
-                    .as_ref()
-                    .map(|callbacks| callbacks.debug_dir().clone()),
-                module.hash().map(|hash| hash.to_string()),
-            )?;
+            let objects = CompiledObjects {
+                object_files,
+                import_trampoline_object_files: Vec::new(),
+                trampoline_object_files: trampolines_objects,
+                dynamic_trampoline_object_files: dynamic_trampolines_objects,
+            };
+            let elf_content = match foreign_link::emulation(target) {
+                Some(emulation) => foreign_link::link(&pool, target, emulation, compile_info_blob, objects)?,
+                None => emit_metadata_and_link(
+                    &pool,
+                    target,
+                    compile_info_blob,
+                    objects,
+                    self.config
+                        .callbacks
+                        .as_ref()
+                        .map(|callbacks| callbacks.debug_dir().clone()),
+                    module.hash().map(|hash| hash.to_string()),
+                )?,
+            };
             Ok(Compilation::Elf {
                 data: elf_content,
                 function_max_stack_usage,

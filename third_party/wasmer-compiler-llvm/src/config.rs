@@ -194,6 +194,7 @@ pub struct LLVM {
     pub(crate) is_pic: bool,
     pub(crate) experimental_artifact: bool,
     pub(crate) closed_world: Option<ClosedWorld>,
+    pub(crate) target_features: Vec<String>,
     pub(crate) host_instructions: Option<HostInstructions>,
     pub(crate) callbacks: Option<LLVMCallbacks>,
     /// The middleware chain.
@@ -225,6 +226,7 @@ impl LLVM {
             is_pic: false,
             experimental_artifact: false,
             closed_world: None,
+            target_features: Vec::new(),
             host_instructions: None,
             callbacks: None,
             middlewares: vec![],
@@ -238,6 +240,12 @@ impl LLVM {
         self.experimental_artifact = enable;
         // We will link a shared library and so PIC must be enabled.
         self.is_pic = enable;
+        self
+    }
+
+    /// Features of the target's processor, in LLVM's words, beside those that wasmer has names for.
+    pub fn target_features(&mut self, features: Vec<String>) -> &mut Self {
+        self.target_features = features;
         self
     }
 
@@ -350,6 +358,12 @@ impl LLVM {
         }
     }
 
+    /// The register that a closed world's code finds its segment memory by, where there is no segment.
+    fn reserved_registers(&self, target: &Target) -> Option<&'static str> {
+        let needs_one = self.closed_world.is_some() && matches!(target.triple().architecture, Architecture::Aarch64(_));
+        needs_one.then_some(crate::closed_world::RESERVED)
+    }
+
     fn target_triple(&self, target: &Target) -> TargetTriple {
         let architecture = if target.triple().architecture
             == Architecture::Riscv64(target_lexicon::Riscv64Architecture::Riscv64gc)
@@ -432,7 +446,10 @@ impl LLVM {
         // are compliant with the same string representations as gcc.
         let llvm_cpu_features = cpu_features
             .iter()
+            .map(|feature| feature.to_string())
+            .chain(self.target_features.iter().cloned())
             .map(|feature| format!("+{feature}"))
+            .chain(self.reserved_registers(target).map(str::to_owned))
             .join(",");
 
         let target_triple = self.target_triple(target);

@@ -8,9 +8,11 @@ compile_error!(
 );
 
 mod abi;
+mod closed_world;
 mod compiler;
 mod config;
 mod error;
+mod foreign_link;
 mod object_file;
 mod translator;
 

@@ -2,7 +2,6 @@
 //!
 //! Owns how scan results, addresses, shards and artifacts become rows. The fact a newcomer gets wrong: nothing of the build machine may enter (no times, no host paths): two builds of one image give equal bytes.
 
-use crate::compile::TARGET;
 use crate::interpreter;
 use crate::processor::Processor;
 use crate::scan::{Inventory, Object};
@@ -102,6 +101,7 @@ pub struct Built<'a> {
 
 /// One artifact that was written.
 pub struct Made {
+    pub processor: Processor,
     pub shard: Digest,
     pub form: Form,
     pub file: String,
@@ -122,8 +122,16 @@ pub fn container_id(release: &Release, found: &Inventory, wasi: &Programs) -> Di
 }
 
 /// Everything but the signatures.
-pub fn manifest(release: &Release, processor: &Processor, found: &Inventory, wasi: &Programs, built: &[Built<'_>], made: Vec<Made>, megabinary: (String, Digest)) -> Manifest {
-    let artifact = |m: Made| Artifact { target: TARGET.into(), cpu_features: processor.features(), engine: m.engine, shard: m.shard, form: m.form, file: m.file, digest: m.digest };
+pub fn manifest(release: &Release, found: &Inventory, wasi: &Programs, built: &[Built<'_>], made: Vec<Made>, megabinary: (String, Digest)) -> Manifest {
+    let artifact = |m: Made| Artifact {
+        target: m.processor.architecture.triple().into(),
+        cpu_features: m.processor.features(),
+        engine: m.engine,
+        shard: m.shard,
+        form: m.form,
+        file: m.file,
+        digest: m.digest,
+    };
     let programs = built.iter().filter(|b| b.object.program).map(|b| (b.digest, binary(b, release))).chain(wasi.binaries(&release.policy));
     let libraries = built.iter().filter(|b| b.object.library).map(|b| (b.digest, library(b)));
     let scripts = found.scripts.iter().map(|(d, s)| {

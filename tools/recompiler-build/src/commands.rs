@@ -131,7 +131,8 @@ fn places(addresses: &[u64]) -> String {
 fn compile_files(args: &CompileArgs) -> anyhow::Result<()> {
     let cache = Cache::open(args.work.cache.as_deref())?;
     output::directory(&args.output)?;
-    let processor = Processor::of(args.cpu);
+    let processors = Processor::all(&[args.target], args.cpu.as_slice())?;
+    let processor = processors.first().context("one target has one processor")?;
     for path in &args.files {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let stem = name.strip_suffix(".wasm").unwrap_or(&name);
@@ -140,9 +141,9 @@ fn compile_files(args: &CompileArgs) -> anyhow::Result<()> {
         let module = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let start = Instant::now();
         let job = Job { name: &name, form, module: &module };
-        let compiled = match compile::cached(&cache, &job, &processor) {
+        let compiled = match compile::cached(&cache, &job, processor) {
             Some(compiled) => compiled,
-            None => compile::compile(&cache, &job, &processor, jobs(&args.work))?,
+            None => compile::compile(&cache, &job, processor, jobs(&args.work))?,
         };
         output::replace(&args.output.join(format!("{stem}.{}", compile::EXTENSION)), &compiled.bytes)?;
         let (before, after) = (module.len() as f64, compiled.bytes.len() as f64);

@@ -6,12 +6,14 @@
 use crate::cache::{Cache, Key};
 use crate::instruction;
 use crate::link::{self, LinkError};
-use crate::processor::Processor;
+use crate::portable::{self, Order};
+use crate::processor::{Architecture, Processor};
 use crate::slim;
 use crate::sound::{self, Unsound};
 use clap::ValueEnum;
 use lift::Structured;
 use policy::manifest::Form;
+use std::borrow::Cow;
 use std::mem::offset_of;
 use std::num::NonZero;
 use syscalls::abi::{Links, import};
@@ -22,13 +24,12 @@ use wasmer_compiler_llvm::{ClosedWorld, LLVMOptLevel};
 
 pub const KIND: &str = "aot";
 
-/// The one target of today.
-pub const TARGET: &str = "x86_64-unknown-linux-gnu";
-
 #[derive(Debug, Error)]
 pub enum CompileError {
     #[error("{name}: cannot compile its {form:?} form: {source}")]
     Compile { name: String, form: Form, source: Box<wasmer::CompileError> },
+    #[error("{name}: its {form:?} form cannot be read: {source}")]
+    Read { name: String, form: Form, source: Box<portable::Error> },
     #[error("{name}: cannot store its compiled {form:?} form: {source}")]
     Serialize { name: String, form: Form, source: Box<wasmer::SerializeError> },
     #[error("{name}: cannot make an image of its {form:?} form: {source}")]
@@ -84,7 +85,7 @@ pub const EXTENSION: &str = "so";
 /// Engine and compiler, as manifests name them.
 pub fn engine_name(form: Form) -> &'static str {
     match form {
-        Form::Structured => "wasmer 7.4.2 llvm 22.1 vkernel.12",
+        Form::Structured => "wasmer 7.4.2 llvm 22.1 vkernel.13",
         Form::Resumable => "wasmer 7.4.2 cranelift 0.135",
         Form::Wasi => "wasmer 7.4.2 llvm 22.1 vkernel.11",
     }
@@ -109,13 +110,15 @@ pub(crate) fn engine(form: Form, processor: &Processor, threads: NonZero<usize>)
         Form::Structured => {
             let mut llvm = LLVM::new();
             llvm.non_volatile_memops(true).experimental_artifact(true).closed_world(Some(closed_world())).num_threads(threads);
-            llvm.host_instructions(Some(instruction::host_instructions())).opt_level(LLVMOptLevel::Less);
+            // They are x86's: elsewhere the runtime's helpers do the same.
+            let host_instructions = (processor.architecture == Architecture::X86_64).then(instruction::host_instructions);
+            llvm.host_instructions(host_instructions).opt_level(LLVMOptLevel::Less).target_features(processor.llvm_features());
             EngineBuilder::new(llvm)
         }
         Form::Wasi => {
             // wasmer's own conventions. Its memory operations stay volatile: an access out of bounds traps, also one whose result nobody needs.
             let mut llvm = LLVM::new();
-            llvm.experimental_artifact(true).num_threads(threads);
+            llvm.experimental_artifact(true).num_threads(threads).target_features(processor.llvm_features());
             EngineBuilder::new(llvm)
         }
         Form::Resumable => {
@@ -146,7 +149,10 @@ fn closed_world() -> ClosedWorld {
 /// Name of a job's native code in the cache.
 pub fn key(job: &Job<'_>, processor: &Processor) -> String {
     let mut key = Key::new(KIND);
-    key.part(job.module).part(engine_name(job.form).as_bytes()).part(TARGET.as_bytes()).part(processor.features().join(",").as_bytes());
+    key.part(job.module).part(engine_name(job.form).as_bytes()).part(processor.architecture.triple().as_bytes()).part(processor.features().join(",").as_bytes());
+    if processor.architecture != Architecture::X86_64 {
+        key.part(portable::VERSION.as_bytes());
+    }
     key.part(match job.form {
         Form::Structured => b"O1 non-volatile elf",
         Form::Resumable => b"speed",
@@ -157,28 +163,39 @@ pub fn key(job: &Job<'_>, processor: &Processor) -> String {
 
 /// The cached native code of a job, if there is some.
 pub fn cached(cache: &Cache, job: &Job<'_>, processor: &Processor) -> Option<Compiled> {
-    image(job, cache.get(KIND, &key(job, processor))?).ok()
+    image(job, processor, cache.get(KIND, &key(job, processor))?).ok()
 }
 
 /// Compiles a module, and remembers the compiler's own output.
 pub fn compile(cache: &Cache, job: &Job<'_>, processor: &Processor, threads: NonZero<usize>) -> Result<Compiled, CompileError> {
     let (name, form) = (job.name, job.form);
-    let module = Module::new(&engine(form, processor, threads), job.module);
+    let answers = answers(job, processor).map_err(|e| CompileError::Read { name: name.into(), form, source: Box::new(e) })?;
+    let module = Module::new(&engine(form, processor, threads), answers);
     let module = module.map_err(|e| CompileError::Compile { name: name.into(), form, source: Box::new(e) })?;
     let bytes = module.serialize().map_err(|e| CompileError::Serialize { name: name.into(), form, source: Box::new(e) })?.to_vec();
     cache.put(KIND, &key(job, processor), &bytes);
-    image(job, bytes)
+    image(job, processor, bytes)
+}
+
+/// The module as it is, where the processor does what x86's do; else with what they do said in it.
+fn answers<'a>(job: &Job<'a>, processor: &Processor) -> Result<Cow<'a, [u8]>, portable::Error> {
+    let order = match (processor.architecture, job.form) {
+        (Architecture::X86_64, _) | (_, Form::Wasi) => return Ok(job.module.into()),
+        (Architecture::Aarch64, Form::Structured) => Order::Compiler,
+        (Architecture::Aarch64, Form::Resumable) => Order::Fences { memory: import::MEM_INDEX },
+    };
+    portable::module(job.module, order).map(Cow::from)
 }
 
 /// What is released of a compiler's output.
-fn image(job: &Job<'_>, bytes: Vec<u8>) -> Result<Compiled, CompileError> {
+fn image(job: &Job<'_>, processor: &Processor, bytes: Vec<u8>) -> Result<Compiled, CompileError> {
     let bytes = match job.form {
         Form::Structured | Form::Wasi => slim::image(bytes),
-        Form::Resumable => link::image(&bytes),
+        Form::Resumable => link::image(&bytes, processor.architecture),
     };
     let bytes = bytes.map_err(|source| CompileError::Link { name: job.name.into(), form: job.form, source })?;
     if job.form != Form::Resumable {
-        sound::check(&bytes).map_err(|Unsound { address, instruction }| CompileError::Unsound { name: job.name.into(), address, instruction })?;
+        sound::check(&bytes, job.form).map_err(|Unsound { address, instruction }| CompileError::Unsound { name: job.name.into(), address, instruction })?;
     }
     Ok(Compiled { bytes, engine: engine_name(job.form).into() })
 }

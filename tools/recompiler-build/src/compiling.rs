@@ -4,10 +4,11 @@
 //! an object's text once, whether one of its forms was compiled now or both.
 
 use crate::assemble::Made;
-use crate::compile::{self, CompileError, Compiled, Job, TARGET};
+use crate::compile::{self, CompileError, Compiled, Job};
 use crate::cost::Work;
 use crate::lifting::Shard;
 use crate::pipeline::{Build, Placed, form_name};
+use crate::processor::Processor;
 use crate::progress;
 use crate::remote_cache::Entry;
 use policy::Digest;
@@ -42,17 +43,20 @@ pub fn compile(b: &Build, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Re
     let wasi = b.wasi.iter().map(|p| ((p.shard(), Form::Wasi, p.name.clone()), &p.module[..]));
     let all = placed.iter().zip(shards).flat_map(forms).zip(modules).chain(wasi);
     let (names, modules): (Vec<_>, Vec<_>) = all.filter(|((digest, form, _), _)| seen.insert((*digest, *form))).unzip();
-    let jobs: Vec<_> = names.iter().zip(modules).map(|((_, form, name), module)| Job { name, form: *form, module }).collect();
-    let entries: Vec<Entry> = jobs.iter().map(|j| (compile::KIND, compile::key(j, &b.processor))).collect();
+    let each: Vec<Job<'_>> = names.iter().zip(modules).map(|((_, form, name), module)| Job { name, form: *form, module }).collect();
+    // Each for every processor, one after the other.
+    let jobs: Vec<(&Processor, &Job<'_>)> = b.processors.iter().flat_map(|p| each.iter().map(move |j| (p, j))).collect();
+    let entries: Vec<Entry> = jobs.iter().map(|(p, j)| (compile::KIND, compile::key(j, p))).collect();
     b.remote.fill(&b.cache, &entries)?;
     let bar = progress::bar("compile", jobs.len());
-    let mut done: Vec<Option<Compiled>> = jobs.par_iter().map(|j| compile::cached(&b.cache, j, &b.processor)).collect();
+    let mut done: Vec<Option<Compiled>> = jobs.par_iter().map(|(p, j)| compile::cached(&b.cache, j, p)).collect();
     let mut todo: Vec<usize> = (0..jobs.len()).filter(|&i| done[i].is_none()).collect();
     bar.inc((jobs.len() - todo.len()) as u64);
-    todo.sort_by_key(|&i| std::cmp::Reverse(jobs[i].module.len() * if jobs[i].form == Form::Resumable { 1 } else { 10 }));
+    todo.sort_by_key(|&i| std::cmp::Reverse(jobs[i].1.module.len() * if jobs[i].1.form == Form::Resumable { 1 } else { 10 }));
     let one = |i: usize| {
-        bar.set_message(jobs[i].name.to_owned());
-        let compiled = compile::compile(&b.cache, &jobs[i], &b.processor, b.jobs)?;
+        let (processor, job) = jobs[i];
+        bar.set_message(job.name.to_owned());
+        let compiled = compile::compile(&b.cache, job, processor, b.jobs)?;
         bar.inc(1);
         Ok((i, compiled))
     };
@@ -62,15 +66,15 @@ pub fn compile(b: &Build, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Re
     for made in fresh {
         let (i, compiled) = made?;
         work.made_bytes += compiled.bytes.len() as u64;
-        work.text_bytes += texts.remove(&names[i].0).unwrap_or(0);
+        work.text_bytes += texts.remove(&names[i % names.len()].0).unwrap_or(0);
         done[i] = Some(compiled);
     }
     bar.finish_and_clear();
-    drop(jobs);
-    let made = names.into_iter().zip(done).map(|((shard, form, _), compiled)| {
+    let of = jobs.iter().map(|(p, _)| *p).zip(names.iter().cycle());
+    let made = of.zip(done).map(|((processor, &(shard, form, _)), compiled)| {
         let compiled = compiled.expect("every job is done");
-        let file = format!("aot/{TARGET}/{}.{}.{}", shard.hex(), form_name(form), compile::EXTENSION);
-        let made = Made { shard, form, file, digest: Digest::blake3(&compiled.bytes), engine: compiled.engine.clone() };
+        let file = format!("aot/{}/{}.{}.{}", processor.architecture, shard.hex(), form_name(form), compile::EXTENSION);
+        let made = Made { processor: processor.clone(), shard, form, file, digest: Digest::blake3(&compiled.bytes), engine: compiled.engine.clone() };
         (made, compiled)
     });
     Ok(Native { code: made.collect(), fresh: todo.len(), entries, work })

@@ -3,6 +3,8 @@
 //! Owns the layout. Addresses count from the text, so that nothing but text and slots is mapped (fork pays for every mapping). The fact a newcomer gets wrong: wasmer finds its own parts by section name and the relocations through the dynamic
 //! symbol section; the block table has a program header of its own, because the loader reads only those.
 
+use crate::processor::Architecture;
+use object::elf;
 use syscalls::abi::section::BLOCK_TABLE_SEGMENT;
 
 /// What a slot holds once the image is mapped.
@@ -15,6 +17,7 @@ pub enum Dynamic {
 }
 
 pub struct Image<'a> {
+    pub architecture: Architecture,
     pub text: &'a [u8],
     pub slots: &'a [Dynamic],
     /// Of functions and trampolines in the text, ascending.
@@ -39,8 +42,14 @@ const SHT_STRTAB: u32 = 3;
 const SHT_RELA: u32 = 4;
 const SHT_DYNSYM: u32 = 11;
 
-const R_X86_64_GLOB_DAT: u64 = 6;
-const R_X86_64_RELATIVE: u64 = 8;
+/// The machine, and its relocations that write an address of this image, and one of a symbol.
+fn machine(architecture: Architecture) -> (u16, u64, u64) {
+    let (machine, relative, symbol) = match architecture {
+        Architecture::X86_64 => (elf::EM_X86_64, elf::R_X86_64_RELATIVE, elf::R_X86_64_GLOB_DAT),
+        Architecture::Aarch64 => (elf::EM_AARCH64, elf::R_AARCH64_RELATIVE, elf::R_AARCH64_GLOB_DAT),
+    };
+    (machine.0, u64::from(relative.0), u64::from(symbol.0))
+}
 
 struct Section {
     name: &'static str,
@@ -111,16 +120,17 @@ impl Image<'_> {
             out.extend(s.link.to_le_bytes().iter().chain(&u32::from(s.kind == SHT_DYNSYM).to_le_bytes()));
             out.extend(16u64.to_le_bytes().iter().chain(&s.entry_bytes.to_le_bytes()));
         }
-        header(&mut out, segments.len() as u16, headers_at as u64, sections.len() as u16);
+        header(&mut out, machine(self.architecture).0, segments.len() as u16, headers_at as u64, sections.len() as u16);
         out
     }
 
     /// Symbol table, its names, relocations of the slots.
     fn dynamic(&self, slots_at: usize) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
         let (mut symbols, mut names, mut relocations) = (vec![0; 24], vec![0], Vec::new());
+        let (_, relative, of_symbol) = machine(self.architecture);
         for (i, slot) in self.slots.iter().enumerate() {
             let (info, addend) = match slot {
-                Dynamic::Text(offset) => (R_X86_64_RELATIVE, *offset),
+                Dynamic::Text(offset) => (relative, *offset),
                 Dynamic::Symbol(name) => {
                     let index = (symbols.len() / 24) as u64;
                     // Name, then global function without a section: undefined here.
@@ -128,7 +138,7 @@ impl Image<'_> {
                     symbols.extend([0x12, 0, 0, 0]);
                     symbols.extend([0; 16]);
                     names.extend(name.bytes().chain([0]));
-                    (index << 32 | R_X86_64_GLOB_DAT, 0)
+                    (index << 32 | of_symbol, 0)
                 }
             };
             for field in [(slots_at - TEXT + 8 * i) as u64, info, addend] {
@@ -139,12 +149,12 @@ impl Image<'_> {
     }
 }
 
-fn header(out: &mut [u8], segments: u16, sections_at: u64, sections: u16) {
+fn header(out: &mut [u8], machine: u16, segments: u16, sections_at: u64, sections: u16) {
     out[..8].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1, 1, 0]);
     let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
-    // ET_DYN, EM_X86_64, version 1.
+    // ET_DYN, the machine, version 1.
     put(16, &3u16.to_le_bytes());
-    put(18, &62u16.to_le_bytes());
+    put(18, &machine.to_le_bytes());
     put(20, &1u32.to_le_bytes());
     put(32, &(HEADER_BYTES as u64).to_le_bytes());
     put(40, &sections_at.to_le_bytes());

@@ -24,6 +24,7 @@ pub mod manual;
 pub mod output;
 pub mod pipeline;
 pub mod polyfill;
+pub mod portable;
 pub mod processor;
 pub mod progress;
 pub mod prove;

@@ -6,12 +6,12 @@
 use crate::assemble::{self, Built, Made, Release};
 use crate::attest::provenance::{self, Source};
 use crate::cache::Cache;
-use crate::compile::{TARGET, Tier};
+use crate::compile::Tier;
 use crate::compiling::{self, MadeCode, Native};
 use crate::cost::{Cost, Work};
 use crate::coverage::{self, Certified};
 use crate::lifting::{self, Shard};
-use crate::processor::Processor;
+use crate::processor::{Architecture, Processor};
 use crate::remote_cache::{Entry, Remote};
 use crate::scan::rootfs::Rootfs;
 use crate::scan::{self, Inventory};
@@ -45,7 +45,8 @@ pub struct Build {
     pub cache: Cache,
     pub remote: Remote,
     pub tier: Tier,
-    pub processor: Processor,
+    /// Of different architectures.
+    pub processors: Vec<Processor>,
     pub jobs: NonZero<usize>,
     /// Percent that every file must reach.
     pub min_coverage: Option<f64>,
@@ -107,7 +108,7 @@ pub fn build(b: &Build) -> anyhow::Result<Summary> {
         write(b, &directory, &merged, &native.code)?;
         attest(b, &found, &manifest, &directory)?;
         output::replace(&b.manifest, &bytes)?;
-        forget_old(&directory.join("aot").join(TARGET), &native.code);
+        Architecture::ALL.iter().for_each(|a| forget_old(&directory.join("aot").join(a.triple()), &native.code));
         let text_bytes = placed.iter().map(|p| p.object.facts.text_bytes()).sum();
         Ok((merged.wasm.len(), Work { text_bytes, made_bytes: (merged.wasm.len() + bytes.len()) as u64 }))
     })?;
@@ -244,9 +245,9 @@ fn manifest(b: &Build, found: &Inventory, placed: &[Placed<'_>], shards: &[Shard
             syscalls: programs.remove(&placed[i].digest),
         })
         .collect();
-    let copy = |(m, _): &MadeCode| Made { shard: m.shard, form: m.form, file: m.file.clone(), digest: m.digest, engine: m.engine.clone() };
+    let copy = |(m, _): &MadeCode| Made { processor: m.processor.clone(), shard: m.shard, form: m.form, file: m.file.clone(), digest: m.digest, engine: m.engine.clone() };
     let made = made.iter().map(copy).collect();
-    let manifest = assemble::manifest(&b.release, &b.processor, found, &b.wasi, &built, made, (name, Digest::blake3(&merged.wasm)));
+    let manifest = assemble::manifest(&b.release, found, &b.wasi, &built, made, (name, Digest::blake3(&merged.wasm)));
     if !b.merge_only {
         policy::rules::check(&manifest).context("the manifest just made breaks a rule, please report this")?;
     }
@@ -268,7 +269,7 @@ fn attest(b: &Build, found: &Inventory, manifest: &Manifest, directory: &Path) -
 }
 
 fn write(b: &Build, directory: &Path, merged: &Megabinary, made: &[MadeCode]) -> anyhow::Result<()> {
-    output::directory(&directory.join("aot").join(TARGET))?;
+    b.processors.iter().try_for_each(|p| output::directory(&directory.join("aot").join(p.architecture.triple())))?;
     for (m, code) in made {
         let path = directory.join(&m.file);
         if std::fs::read(&path).is_ok_and(|old| old == code.bytes) {
@@ -288,7 +289,7 @@ fn forget_old(directory: &Path, made: &[MadeCode]) {
     };
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let named = made.iter().any(|(m, _)| m.file.ends_with(&name));
+        let named = made.iter().any(|(m, _)| directory.ends_with(m.processor.architecture.triple()) && m.file.ends_with(&name));
         if ours(&name) && !named {
             // An old file that stays does no harm: no manifest names it.
             let _ = std::fs::remove_file(entry.path());

@@ -8,7 +8,7 @@ use crate::attest::{self, provenance::Source};
 use crate::cache::Cache;
 use crate::compile::Tier;
 use crate::pipeline::{self, Build};
-use crate::processor::{Level, Processor};
+use crate::processor::Processor;
 use crate::remote_cache::Remote;
 use crate::scan::Scripts;
 use crate::verifying::read_manifest;
@@ -35,8 +35,9 @@ pub fn recompile(again: Again<'_>, m: &Manifest) -> anyhow::Result<usize> {
     let name = || format!("{}: without it nobody knows how to build again", path.display());
     let provenance = canonical::parse(&read_manifest(&path).with_context(name)?).with_context(name)?;
     ensure!(m.artifacts.iter().all(|a| a.form != Form::Wasi), "has WASI programs, whose modules are not in the image: build it again from them and compare the manifests");
-    let features: BTreeSet<&[String]> = m.artifacts.iter().map(|a| &a.cpu_features[..]).collect();
-    ensure!(features.len() <= 1, "was compiled for several processors at once, which no build of this version does");
+    let features: BTreeSet<(&str, &[String])> = m.artifacts.iter().map(|a| (a.target.as_str(), &a.cpu_features[..])).collect();
+    let targets: BTreeSet<&str> = features.iter().map(|(target, _)| *target).collect();
+    ensure!(features.len() == targets.len(), "was compiled for several processors of one kind at once, which no build of this version does");
     let place = tempfile::tempdir().context("cannot make a temporary directory")?;
     let b = build(again, m, &provenance, place.path()).with_context(|| format!("{}: its parameters are not those of a build of this version", path.display()))?;
     let directory = path.parent().unwrap_or(Path::new(""));
@@ -54,6 +55,14 @@ pub fn recompile(again: Again<'_>, m: &Manifest) -> anyhow::Result<usize> {
     let new = policy::verify::typed(canonical::parse(&read_manifest(&b.manifest)?)?)?;
     ensure!(value(new) == value(m.clone()), "the manifest differs, built again, although all code is equal: do not trust the builder");
     Ok(files.len())
+}
+
+/// What the artifacts were made for, in the order of a build.
+fn processors(m: &Manifest) -> anyhow::Result<Vec<Processor>> {
+    let named: BTreeSet<(&str, &[String])> = m.artifacts.iter().map(|a| (a.target.as_str(), &a.cpu_features[..])).collect();
+    let mut processors = named.iter().map(|(target, features)| Processor::named(target, features)).collect::<anyhow::Result<Vec<_>>>()?;
+    processors.sort_by_key(|p| p.architecture);
+    Ok(if processors.is_empty() { vec![Processor::native()] } else { processors })
 }
 
 /// The build that a provenance tells of, into another directory.
@@ -80,7 +89,7 @@ fn build(again: Again<'_>, m: &Manifest, provenance: &Value, place: &Path) -> an
         remote: Remote::none(),
         tier: Tier::from_str(word("tier")?, false).map_err(choice)?,
         // The manifest's: code for other processors than this one can be compared here, too.
-        processor: m.artifacts.first().map_or_else(|| Ok(Processor::of(Level::default())), |a| Processor::named(&a.cpu_features))?,
+        processors: processors(m)?,
         jobs: again.jobs,
         min_coverage: None,
         merge_only: false,

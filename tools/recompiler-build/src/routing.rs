@@ -4,7 +4,7 @@
 //! interpreter begins, if it has one, and that address follows from the manifest's rows.
 
 use crate::compile;
-use crate::processor::{Level, Processor};
+use crate::processor::Processor;
 use anyhow::{Context, ensure};
 use megabinary::section::Sections;
 use policy::Digest;
@@ -48,7 +48,7 @@ fn run(sections: &Sections, wasm: &[u8]) -> anyhow::Result<()> {
     let slots: BTreeSet<u32> = sections.map.0.values().map(|r| r.slot).collect();
     let starts: BTreeSet<u32> = sections.map.0.values().filter_map(|r| r.start).collect();
     let probe = megabinary::dispatch_probe(wasm, &slots, &starts)?;
-    let mut store = Store::new(compile::engine(Form::Resumable, &Processor::of(Level::Native), NonZero::<usize>::MIN));
+    let mut store = Store::new(compile::engine(Form::Resumable, &Processor::native(), NonZero::<usize>::MIN));
     let module = Module::new(&store, probe).context("_dispatch cannot be compiled")?;
     let instance = Instance::new(&mut store, &module, &imports! {}).context("_dispatch cannot be instantiated")?;
     let dispatch: TypedFunction<(i32, i32, i32), i32> = instance.exports.get_typed_function(&store, "_dispatch").context("_dispatch has another type")?;

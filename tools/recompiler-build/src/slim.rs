@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use crate::cache::Cache;
     use crate::compile::{Job, compile};
-    use crate::processor::{Level, Processor};
+    use crate::processor::Processor;
     use policy::manifest::Form;
     use std::num::NonZero;
 
@@ -82,7 +82,7 @@ mod tests {
     fn the_structured_image_registers_no_unwind_tables_and_maps_no_page_for_the_personality() {
         let cache = tempfile::tempdir().unwrap();
         let job = Job { name: "m", form: Form::Structured, module: MODULE };
-        let bytes = compile(&Cache::open(Some(cache.path())).unwrap(), &job, &Processor::of(Level::Native), NonZero::<usize>::MIN).unwrap().bytes;
+        let bytes = compile(&Cache::open(Some(cache.path())).unwrap(), &job, &Processor::native(), NonZero::<usize>::MIN).unwrap().bytes;
         let file = object::File::parse(&bytes[..]).unwrap();
         assert!(file.section_by_name(".eh_frame").is_none());
         assert!(file.section_by_name(".no_frame").is_some());

@@ -37,7 +37,8 @@ use target_lexicon::{Architecture, BinaryFormat, OperatingSystem, Triple};
 use wasmer_compiler::WASM_LARGE_FUNCTION_THRESHOLD;
 
 use crate::{
-    abi::{LLVMAbi, REGISTER_CALL, closed_world_type, get_abi},
+    abi::{LLVMAbi, get_abi},
+    closed_world::{Barrier, Convention, convert},
     config::LLVM,
     error::{err, err_nt},
     object_file::load_object_file,
@@ -73,8 +74,6 @@ const FUNCTION_SEGMENT_MACHO: &str = "wasmer_function";
 // is hopefully large enough to not conflict with any real tag.
 // If you have 2 billion tags in a single module, you deserve what you get.
 // ( Arshia: that comment above is AI-generated... AI is savage XD )
-/// x86: a pointer of this address space is relative to GS (LLVM, "X86 address spaces").
-const GS_ADDRESS_SPACE: u16 = 256;
 const CATCH_ALL_TAG_VALUE: i32 = i32::MAX;
 
 pub struct FuncTranslator {
@@ -154,7 +153,8 @@ impl FuncTranslator {
 
         // We can pass and use the heap pointer (memory #0) only and only if the memory static, that means
         // the allocated heap is never moved to a different location.
-        let closed_world = config.closed_world.is_some();
+        let convention = config.closed_world.as_ref().map(|_| Convention::of(&self.target_triple)).transpose()?;
+        let closed_world = convention.is_some();
         let m0_is_enabled = !closed_world
             && memory_styles
                 .get(MemoryIndex::from_u32(0))
@@ -192,8 +192,8 @@ impl FuncTranslator {
             &self.target_triple,
             &self.binary_fmt,
         );
-        let (func_type, func_attrs) = if closed_world {
-            (closed_world_type(&intrinsics, wasm_fn_type)?, Vec::new())
+        let (func_type, func_attrs) = if let Some(convention) = convention {
+            (convention.function_type(&intrinsics, wasm_fn_type)?, Vec::new())
         } else {
             self.abi.func_type_to_llvm(
                 &self.ctx,
@@ -205,8 +205,8 @@ impl FuncTranslator {
         };
 
         let func = module.add_function(&function_name, func_type, Some(Linkage::External));
-        if closed_world {
-            func.set_call_conventions(REGISTER_CALL);
+        if let Some(convention) = convention {
+            func.set_call_conventions(convention.number());
             func.add_attribute(AttributeLoc::Function, keeps_nothing(&self.ctx));
         }
         // Of a closed world nobody reads any, and making it is a tenth of the time.
@@ -359,8 +359,8 @@ impl FuncTranslator {
 
         let mut params = vec![];
         let first_param =
-            if closed_world {
-                0
+            if let Some(convention) = convention {
+                convention.skipped()
             } else if func_type.get_return_type().is_none() && wasm_fn_type.results().len() > 1 {
                 if m0_is_enabled { 3 } else { 2 }
             } else if m0_is_enabled {
@@ -401,6 +401,7 @@ impl FuncTranslator {
             let value = func
                 .get_nth_param((idx as u32).checked_add(first_param).unwrap())
                 .unwrap();
+            let value = convert(&cache_builder, value, ty)?;
             let alloca = insert_alloca(ty, format!("param_{idx}"))?;
             err!(cache_builder.build_store(alloca, value));
             params.push((ty, alloca));
@@ -469,6 +470,7 @@ impl FuncTranslator {
             symbol_registry,
             abi: &self.abi,
             config,
+            convention,
             target_triple: self.target_triple.clone(),
             tags_cache: HashMap::new(),
             binary_fmt: self.binary_fmt,
@@ -576,7 +578,9 @@ impl FuncTranslator {
             )
             .unwrap();
 
-        for function in module.get_functions().filter(|f| f.count_basic_blocks() != 0) {
+        // What it keeps from happening is x86's alone.
+        let hidden = |f: &FunctionValue| f.count_basic_blocks() != 0 && self.target_triple.architecture == Architecture::X86_64;
+        for function in module.get_functions().filter(hidden) {
             narrow_load::hide(&self.ctx, function)?;
         }
 
@@ -1457,7 +1461,16 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
             alignment,
             result.as_instruction_value().unwrap(),
         )?;
+        self.keep_order(memarg, Barrier::Loads)?;
         Ok(result)
+    }
+
+    /// Keeps an access of the flat memory in x86's order: a load is before all that follows it, a store behind every store before it. Also of the thread's own stack: a variable there may be what threads meet by.
+    fn keep_order(&self, memarg: &MemArg, barrier: Barrier) -> Result<(), CompileError> {
+        match (self.convention, &self.config.closed_world) {
+            (Some(convention), Some(world)) if world.flat_memory == memarg.memory => convention.barrier(self.context, self.module, &self.builder, self.intrinsics, barrier),
+            _ => Ok(()),
+        }
     }
 
     /// An access of the flat memory that other threads may see: none is left out, merged with another or moved across another (`ClosedWorld::flat_memory`).
@@ -1557,6 +1570,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
             self.build_annotated_load(pointee_ty, offset, memarg, alignment)?;
         }
 
+        self.keep_order(memarg, Barrier::Stores)?;
         let store = err!(self.builder.build_store(effective_address, value));
         self.annotate_user_memaccess(memory_index, memarg, alignment, store)
     }
@@ -1662,6 +1676,8 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
             alignment,
             old.as_instruction_value().unwrap(),
         )?;
+        // A pair of exclusive accesses does not keep what follows behind its store.
+        self.keep_order(memarg, Barrier::All)?;
 
         let value = if inner_size < outer_size {
             err!(self.builder.build_int_z_extend(old, outer_ty, ""))
@@ -1713,6 +1729,8 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
         } else {
             (cmp, new)
         };
+        // One that fails stores nothing, and x86 orders it all the same.
+        self.keep_order(memarg, Barrier::All)?;
         let old = self
             .builder
             .build_cmpxchg(
@@ -1729,6 +1747,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
             alignment,
             old.as_instruction_value().unwrap(),
         )?;
+        self.keep_order(memarg, Barrier::All)?;
         let old = self
             .builder
             .build_extract_value(old, 0, "")
@@ -1863,8 +1882,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
         if let Some(world) = &self.config.closed_world {
             let index = memory_index.as_u32();
             if index == world.segment_memory {
-                let segment = context.ptr_type(AddressSpace::from(GS_ADDRESS_SPACE));
-                return err_nt!(builder.build_int_to_ptr(offset, segment, "segment_ptr"));
+                return self.segment_pointer(offset);
             }
             // Offsets from one pointer, null: what LLVM knows of two of them it would not know of two integers.
             let base = if index == world.flat_memory {
@@ -2089,6 +2107,10 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
             let ty = func_type.get_return_type().unwrap().into_struct_type();
             let mut all = ty.get_poison();
             for (i, value) in results.into_iter().enumerate() {
+                let value = match self.convention {
+                    Some(convention) => convention.carry(&self.builder, self.intrinsics, i, value)?,
+                    None => value,
+                };
                 all = err!(self.builder.build_insert_value(all, value, i as u32, ""))
                     .into_struct_value();
             }
@@ -2456,7 +2478,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
 
     /// A sum or product. On x86-64 the machine instruction itself: of two NaNs the first operand's is the result, and LLVM would swap the operands where that saves a load or a copy.
     fn ordered(&mut self, operation: FunctionValue<'ctx>, mnemonic: &str, a: BasicValueEnum<'ctx>, b: BasicValueEnum<'ctx>) -> Result<BasicValueEnum<'ctx>, CompileError> {
-        if self.config.closed_world.is_none() || self.target_triple.architecture != Architecture::X86_64 {
+        if self.convention != Some(Convention::X86_64) {
             let arguments = [a.into(), b.into(), self.intrinsics.fp_rounding_md, self.intrinsics.fp_exception_md];
             return Ok(self.build_call_with_param_attributes(operation, &arguments, "")?.try_as_basic_value().unwrap_basic());
         }
@@ -2470,14 +2492,15 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
         Ok(self.build_call_with_param_attributes(conversion, &arguments, "")?.try_as_basic_value().unwrap_basic())
     }
 
-    /// An address that the runtime keeps in the GS segment and never changes while code runs: see `ClosedWorld`.
+    /// The address at `offset` in the segment memory.
+    fn segment_pointer(&self, offset: IntValue<'ctx>) -> Result<PointerValue<'ctx>, CompileError> {
+        let convention = self.convention.expect("only a closed world has a segment memory");
+        convention.segment_pointer(self.context, self.module, &self.builder, self.intrinsics, offset)
+    }
+
+    /// An address that the runtime keeps in the segment memory and never changes while code runs: see `ClosedWorld`.
     fn runtime_pointer(&self, offset: u64) -> Result<PointerValue<'ctx>, CompileError> {
-        let segment = self.context.ptr_type(AddressSpace::from(GS_ADDRESS_SPACE));
-        let at = err!(self.builder.build_int_to_ptr(
-            self.intrinsics.i64_ty.const_int(offset, false),
-            segment,
-            "runtime_at",
-        ));
+        let at = self.segment_pointer(self.intrinsics.i64_ty.const_int(offset, false))?;
         let value = err!(self.builder.build_load(self.intrinsics.ptr_ty, at, "runtime_ptr"));
         let kind = self.context.get_kind_id("invariant.load");
         let metadata = self.context.metadata_node(&[]);
@@ -2497,11 +2520,14 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
         is_return_call: bool,
     ) -> Result<(), CompileError> {
         let params = self.state.popn_save_extra(func_type.params().len())?;
-        let params = params
-            .into_iter()
-            .map(|(v, info)| self.apply_pending_canonicalization(v, info))
-            .collect::<Result<Vec<_>, _>>()?;
-        let llvm_func_type = closed_world_type(self.intrinsics, func_type)?;
+        let convention = self.convention.expect("a call of a closed world");
+        let skipped = (0..convention.skipped()).map(|_| Ok(poison(self.intrinsics.i64_ty.into())));
+        let own = params.into_iter().enumerate().map(|(k, (v, info))| {
+            let value = self.apply_pending_canonicalization(v, info)?;
+            convention.carry(&self.builder, self.intrinsics, k, value)
+        });
+        let params = skipped.chain(own).collect::<Result<Vec<_>, CompileError>>()?;
+        let llvm_func_type = convention.function_type(self.intrinsics, func_type)?;
         let call_site = self.build_indirect_call_or_invoke(
             llvm_func_type,
             func_ptr,
@@ -2509,7 +2535,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
             "then_block",
             is_return_call,
         )?;
-        call_site.set_call_convention(REGISTER_CALL);
+        call_site.set_call_convention(convention.number());
         call_site.add_attribute(AttributeLoc::Function, keeps_nothing(self.context));
         if is_return_call {
             self.emit_return_call(call_site, llvm_func_type)?;
@@ -2526,7 +2552,8 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                         i,
                         ""
                     ));
-                    self.state.push1(result);
+                    let ty = type_to_llvm(self.intrinsics, func_type.results()[i as usize])?;
+                    self.state.push1(convert(&self.builder, result, ty)?);
                 }
             }
             (_, None) => unreachable!("a call with results has a value"),
@@ -2577,13 +2604,9 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
         Ok(())
     }
 
-    /// A string instruction in a flat memory (x86-64): three operands, which it changes. A fault in it is one of this function's own.
-    fn repeat(
-        &self,
-        instruction: &str,
-        constraints: &str,
-        operands: &[BasicValueEnum<'ctx>],
-    ) -> Result<(), CompileError> {
+    /// A string instruction in a flat memory, or a loop that does the same: three operands, which it changes. A fault in it is one of this function's own.
+    fn repeat(&self, what: Repeated, operands: &[BasicValueEnum<'ctx>]) -> Result<(), CompileError> {
+        let (instruction, constraints) = what.assembly(self.convention.expect("only a closed world has a flat memory"));
         let word = self.intrinsics.i64_ty;
         let ty = self
             .context
@@ -2741,6 +2764,34 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
     }
 }
 
+/// x86's repeated string instructions that bulk operations are in a flat memory.
+#[derive(Clone, Copy)]
+enum Repeated {
+    /// From the second operand to the first, byte by byte upwards.
+    Move,
+    /// The second operand's lowest byte.
+    Store,
+}
+
+impl Repeated {
+    /// Text and constraints: the operands are 0 to 2, changed.
+    fn assembly(self, convention: Convention) -> (&'static str, &'static str) {
+        match (convention, self) {
+            (Convention::X86_64, Self::Move) => ("rep movsb", "={rdi},={rsi},={rcx},0,1,2,~{memory}"),
+            (Convention::X86_64, Self::Store) => ("rep stosb", "={rdi},={rax},={rcx},0,1,2,~{memory}"),
+            // The pieces keep no order among themselves, as a processor's string instruction need not; before and behind them all is in order.
+            (Convention::Aarch64, Self::Move) => (
+                "dmb ish\n\tb 2f\n1:\tldrb w9, [$1], #1\n\tstrb w9, [$0], #1\n\tsub $2, $2, #1\n2:\tcbnz $2, 1b\n\tdmb ish",
+                "=r,=r,=r,0,1,2,~{x9},~{memory}",
+            ),
+            (Convention::Aarch64, Self::Store) => (
+                "dmb ish\n\tb 2f\n1:\tstrb ${1:w}, [$0], #1\n\tsub $2, $2, #1\n2:\tcbnz $2, 1b\n\tdmb ish",
+                "=r,=r,=r,0,1,2,~{memory}",
+            ),
+        }
+    }
+}
+
 /// No register of a caller survives a call but as a result: what callers keep is passed and given back, and SSE registers hold nothing across calls.
 fn keeps_nothing(context: &Context) -> Attribute {
     context.create_string_attribute("no_callee_saved_registers", "")
@@ -2778,6 +2829,8 @@ pub struct LLVMFunctionCodeGenerator<'ctx, 'a> {
     symbol_registry: &'a dyn SymbolRegistry,
     abi: &'a LLVMAbi,
     config: &'a LLVM,
+    /// Of a closed world.
+    convention: Option<Convention>,
     target_triple: Triple,
     tags_cache: HashMap<i32, BasicValueEnum<'ctx>>,
     binary_fmt: target_lexicon::BinaryFormat,
@@ -3814,10 +3867,11 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                     let func = match self.module.get_function(&name) {
                         Some(func) => func,
                         None => {
-                            let llvm_type = closed_world_type(self.intrinsics, func_type)?;
+                            let convention = self.convention.expect("a call of a closed world");
+                            let llvm_type = convention.function_type(self.intrinsics, func_type)?;
                             let func =
                                 self.module.add_function(&name, llvm_type, Some(Linkage::External));
-                            func.set_call_conventions(REGISTER_CALL);
+                            func.set_call_conventions(convention.number());
                             func.add_attribute(AttributeLoc::Function, keeps_nothing(self.context));
                             func
                         }
@@ -11087,11 +11141,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                 if let Some(world) = &self.config.closed_world
                     && (dst_mem, src_mem) == (world.flat_memory, world.flat_memory)
                 {
-                    return self.repeat(
-                        "rep movsb",
-                        "={rdi},={rsi},={rcx},0,1,2,~{memory}",
-                        &[dest_pos, src_pos, len],
-                    );
+                    return self.repeat(Repeated::Move, &[dest_pos, src_pos, len]);
                 }
                 let dst_index = self.intrinsics.i32_ty.const_int(dst_mem.into(), false);
                 let src_index = self.intrinsics.i32_ty.const_int(src_mem.into(), false);
@@ -11122,11 +11172,7 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
                 if let Some(world) = &self.config.closed_world
                     && mem == world.flat_memory
                 {
-                    return self.repeat(
-                        "rep stosb",
-                        "={rdi},={rax},={rcx},0,1,2,~{memory}",
-                        &[dst, val, len],
-                    );
+                    return self.repeat(Repeated::Store, &[dst, val, len]);
                 }
                 let mem_index = self.intrinsics.i32_ty.const_int(mem.into(), false);
                 self.build_call_with_param_attributes(
@@ -11152,7 +11198,10 @@ impl<'ctx> LLVMFunctionCodeGenerator<'ctx, '_> {
 
         match op {
             Operator::AtomicFence => {
-                // Fence is a nop.
+                // Fence is a nop, but in a closed world, whose threads meet in memory: there it is what x86 calls mfence.
+                if self.convention.is_some() {
+                    err!(self.builder.build_fence(AtomicOrdering::SequentiallyConsistent, false, ""));
+                }
                 //
                 // Fence was added to preserve information about fences from
                 // source languages. If in the future Wasm extends the memory

@@ -4,8 +4,8 @@
 //! and as true as the signature over it.
 
 use super::statement;
-use crate::compile::TARGET;
 use crate::pipeline::Build;
+use crate::processor::Processor;
 use crate::scan::Inventory;
 use anyhow::ensure;
 use policy::{Digest, Manifest, canonical};
@@ -45,12 +45,21 @@ pub fn of(b: &Build, found: &Inventory, m: &Manifest, directory: &Path) -> anyho
         "buildDefinition": {
             "buildType": BUILD_TYPE,
             "externalParameters": parameters,
-            "internalParameters": { "target": TARGET, "cpuFeatures": b.processor.features(), "engines": engines },
+            "internalParameters": internal(b, &engines),
             "resolvedDependencies": dependencies(b, found),
         },
         "runDetails": { "builder": { "id": b.source.builder_id, "version": { "recompiler-build": env!("CARGO_PKG_VERSION"), "lift": lift::LIFTER_VERSION } } },
     });
     Ok(canonical::to_bytes(&statement(&super::made(m, directory)?, PREDICATE, predicate)))
+}
+
+/// What the build chose by itself. Of several processors a list; of one, as it always was, the two words.
+fn internal(b: &Build, engines: &BTreeSet<&str>) -> Value {
+    let of = |p: &Processor| json!({ "target": p.architecture.triple(), "cpuFeatures": p.features() });
+    match b.processors.as_slice() {
+        [one] => json!({ "target": one.architecture.triple(), "cpuFeatures": one.features(), "engines": engines }),
+        several => json!({ "processors": several.iter().map(of).collect::<Vec<_>>(), "engines": engines }),
+    }
 }
 
 fn word(value: &impl clap::ValueEnum) -> String {

@@ -4,10 +4,20 @@
 
 use super::{SignerArgs, WorkArgs};
 use crate::attest;
-use crate::compile::TARGET;
-use crate::processor::{self, Level};
+use crate::processor::{Architecture, Level};
 use clap::Args;
 use std::path::PathBuf;
+
+/// What code is to run on.
+#[derive(Debug, Args)]
+pub struct ProcessorArgs {
+    /// What the code is to run on; may be repeated: a release can carry code for both.
+    #[arg(long, value_name = "TRIPLE", value_enum, default_value = Architecture::X86_64.triple())]
+    pub target: Vec<Architecture>,
+    /// The oldest processor that the code is to run on, one per target; hosts refuse a release whose code their processor cannot run [default: native for this machine's kind, baseline for another].
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub cpu: Vec<Level>,
+}
 
 /// What a release is called, where it goes, and who signs it.
 #[derive(Debug, Args)]
@@ -32,12 +42,8 @@ pub struct ReleaseArgs {
     /// Who builds, as a URI, for the provenance.
     #[arg(long, value_name = "URI", default_value = attest::BUILDER)]
     pub builder_id: String,
-    /// What the code is to run on.
-    #[arg(long, value_name = "TRIPLE", default_value = TARGET, value_parser = processor::target)]
-    pub target: &'static str,
-    /// The oldest processor that the code is to run on; hosts refuse a release whose code their processor cannot run.
-    #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
-    pub cpu: Level,
+    #[command(flatten)]
+    pub processor: ProcessorArgs,
     /// JSON file with default_syscalls, networking, forbid_permissive, scripts, inline and per-path overrides; see POLICY in the manual page [default: every call vkernel has, no network, any script].
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,

@@ -5,7 +5,7 @@ mod release;
 
 use crate::compile::Tier;
 use crate::coverage;
-use crate::processor::Level;
+use crate::processor::{Architecture, Level};
 use crate::scan::Scripts;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
@@ -241,9 +241,12 @@ pub struct CompileArgs {
     /// Directory for the native code.
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub output: PathBuf,
-    /// The oldest processor that the code is to run on.
-    #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
-    pub cpu: Level,
+    /// The oldest processor that the code is to run on [default: native for this machine's kind, baseline for another].
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub cpu: Option<Level>,
+    /// What the code is to run on.
+    #[arg(long, value_enum, default_value_t, value_name = "TRIPLE")]
+    pub target: Architecture,
     #[command(flatten)]
     pub work: WorkArgs,
 }

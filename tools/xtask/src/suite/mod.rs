@@ -2,6 +2,7 @@
 //!
 //! Owns the list of suites; each one's work is in a file of its own. Suites of other people's tests run every case natively and lifted and end in a `Verdict`.
 
+mod aarch64;
 pub(crate) mod adversary;
 mod avx;
 mod bash;
@@ -67,6 +68,8 @@ pub(crate) enum Suite {
     },
     /// QEMU's tests of x86 instructions, natively and lifted, line by line (fetches Debian's source of qemu)
     I386,
+    /// Code for AArch64: every form of every lifted instruction, natively and lifted under qemu-aarch64 (installs a cross compiler: 200 MB)
+    Aarch64,
     /// SIMD instructions, natively and lifted, form by form (QEMU's test-avx)
     Avx,
     /// valgrind's programs for amd64, natively and lifted, line by line (fetches Debian's source of valgrind)
@@ -193,6 +196,7 @@ impl Suite {
             Suite::Fuzz { seconds } => fuzz::run(seconds),
             Suite::Torture { sample, level, fixed } => torture::run(sample, &level, fixed)?.check(),
             Suite::I386 => i386::run()?.check(),
+            Suite::Aarch64 => aarch64::run()?.check(),
             Suite::Avx => avx::run()?.check(),
             Suite::Valgrind => valgrind::run()?.check(),
             Suite::Csmith { seeds, first, fresh, smoke } => {
@@ -232,6 +236,7 @@ const TORTURE_SAMPLE: usize = 4;
 const COMPARING: &[(&str, fn() -> anyhow::Result<Verdict>)] = &[
     ("i386", i386::run),
     ("avx", avx::run),
+    ("aarch64", aarch64::run),
     ("valgrind", valgrind::run),
     ("blocks", || blocks::run(blocks::USUAL)),
     ("csmith", || csmith::run(&csmith::USUAL)),

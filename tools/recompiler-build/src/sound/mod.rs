@@ -1,10 +1,14 @@
 //! A look at the machine code of the structured form before it is believed: what the lifter's modules cannot ask for must not be in it.
 //!
-//! Owns the rules: GS, whose base is the thread's CPU state, is used within that state, and what stands behind it (`abi::Links`, addresses of the runtime's) is never written; and no instruction enters the kernel, changes a
+//! Owns the rules (those for AArch64, where x28 is what GS is here, have a file of their own): GS, whose base is the thread's CPU state, is used within that state, and what stands behind it (`abi::Links`, addresses of the runtime's) is never written; and no instruction enters the kernel, changes a
 //! segment's base or talks to a device. The fact a newcomer gets wrong: this guards against the compiler, not against the lifter: LLVM once took a load of `gs:0` for GS's own base, and a guest's pointer reached the runtime.
 
+mod aarch64;
+
+use aarch64::Reserved;
 use iced_x86::{Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, Register};
-use object::{Object, ObjectSection, SectionKind};
+use object::{Architecture, Object, ObjectSection, SectionKind};
+use policy::manifest::Form;
 use std::mem::{offset_of, size_of};
 use syscalls::abi::{CpuState, Links};
 
@@ -16,14 +20,25 @@ pub struct Unsound {
 }
 
 /// Checks all code of an ELF image; one that cannot be read has none that runs.
-pub fn check(image: &[u8]) -> Result<(), Unsound> {
+pub fn check(image: &[u8], form: Form) -> Result<(), Unsound> {
     let Ok(file) = object::File::parse(image) else { return Ok(()) };
     for section in file.sections().filter(|s| s.kind() == SectionKind::Text) {
-        if let Some(bad) = section.data().ok().and_then(|bytes| first_unsound(bytes, section.address())) {
-            return Err(Unsound { address: bad.ip(), instruction: bad.to_string() });
+        let Ok(bytes) = section.data() else { continue };
+        let bad = match file.architecture() {
+            Architecture::Aarch64 => first_unsound_aarch64(bytes, section.address(), if form == Form::Wasi { Reserved::NONE } else { Reserved::LIFTED }),
+            _ => first_unsound(bytes, section.address()).map(|bad| Unsound { address: bad.ip(), instruction: bad.to_string() }),
+        };
+        if let Some(bad) = bad {
+            return Err(bad);
         }
     }
     Ok(())
+}
+
+fn first_unsound_aarch64(bytes: &[u8], address: u64, reserved: Reserved) -> Option<Unsound> {
+    let words = bytes.chunks_exact(4).map(|w| u32::from_le_bytes(w.try_into().expect("four bytes")));
+    let (index, bad) = words.enumerate().find(|(_, i)| !aarch64::is_sound(reserved, *i))?;
+    Some(Unsound { address: address + 4 * index as u64, instruction: format!("{bad:08x}") })
 }
 
 fn first_unsound(bytes: &[u8], address: u64) -> Option<Instruction> {
