@@ -4,10 +4,12 @@ use integration_tests::host::{Host, soon};
 use integration_tests::{Setup, finish, groups, show};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Once;
+use std::time::Duration;
 use vkernel_client::Request;
 
 const READY: &str = "zygotes = 2\n";
@@ -241,6 +243,37 @@ fn what_is_decided_at_a_start_is_decided_for_a_ready_one_too() {
     std::fs::write(&manifest, bytes).expect("written");
     let (ready, own) = (run(true, &[]), run(false, &[]));
     assert!(ready == own && !own.contains("ran"), "{ready}\n{own}");
+}
+
+#[test]
+fn a_file_that_was_looked_at_before_it_was_asked_about_is_looked_at_again_when_it_has_changed() {
+    let host = host(READY);
+    let setup = Setup::get();
+    let dir = tempfile::tempdir_in(setup.rootfs.parent().expect("in target")).expect("a directory can be made");
+    let image = dir.path().join("image");
+    assert!(Command::new("cp").args(["--archive", "--link"]).arg(&setup.rootfs).arg(&image).status().expect("cp runs").success());
+    // A file of its own, and older than any container.
+    let (program, copy) = (image.join("usr/bin/true"), image.join("usr/bin/.true"));
+    std::fs::copy(&program, &copy).expect("copied");
+    std::fs::rename(&copy, &program).expect("renamed");
+    std::thread::sleep(Duration::from_secs(4));
+    let run = |ready: bool| {
+        let mut c = Command::new(&setup.vkernel);
+        c.arg("--root").arg(host.path("containers")).arg("--socket").arg(if ready { host.socket() } else { "/nonexistent".into() });
+        c.arg("run").arg(&setup.manifest).arg("--rootfs").arg(&image).arg("--key").arg(&setup.key).args(["--", "/usr/bin/true"]);
+        show(&finish(c))
+    };
+    let waiting = || records(&host).iter().filter_map(|dir| record(dir)).filter(|r| r["status"] == "reserved").map(|r| command_line(supervisor(&r))).collect::<Vec<_>>();
+    // Those that wait have been told what others have asked about: numbers behind the options.
+    soon("they know", || run(true) == run(false) && waiting().len() == 2 && waiting().iter().all(|line| line.trim_end_matches('\0').ends_with(|c: char| c.is_ascii_digit())));
+    let before = handed(&host);
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(&program).expect("ours");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 100).expect("read");
+    file.write_all_at(&[byte[0] ^ 1], 100).expect("written");
+    let (ready, own) = (run(true), run(false));
+    assert!(ready == own && own.contains("status Some(126)"), "{ready}\n{own}");
+    assert_eq!(handed(&host).as_u64(), before.as_u64().map(|n| n + 1));
 }
 
 #[test]

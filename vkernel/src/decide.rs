@@ -9,6 +9,7 @@ use crate::protocol::{self, Grant, HEAD_BYTES, SCRIPT_DEPTH};
 use crate::sys;
 use policy::manifest::Scripts;
 use policy::{Decision, Digest, Reason, Verified};
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -72,12 +73,35 @@ pub struct Decider {
     verified: Option<Arc<Verified>>,
     root: OwnedFd,
     files: Files,
+    granted: BTreeSet<u32>,
 }
+
+/// What is looked at before anybody asks has no more bytes than this together.
+const MOST_AHEAD_BYTES: u64 = 32 << 20;
 
 impl Decider {
     /// `begun`: when the container began.
     pub fn new(verified: impl Into<Option<Arc<Verified>>>, root: OwnedFd, begun: std::time::SystemTime) -> Self {
-        Self { verified: verified.into(), root, files: Files::new(begun) }
+        Self { verified: verified.into(), root, files: Files::new(begun), granted: BTreeSet::new() }
+    }
+
+    /// Numbers of what was granted so far.
+    pub fn granted(&self) -> &BTreeSet<u32> {
+        &self.granted
+    }
+
+    /// Looks at files that will probably be asked about, where the manifest says that they lie. This decides nothing: what is remembered is what these files hold, and one that changes is looked at again.
+    pub fn look_ahead(&mut self, entries: &[u32]) {
+        let mut left = MOST_AHEAD_BYTES;
+        for path in entries.iter().filter_map(|entry| self.entry_path(*entry).and_then(|path| CString::new(path).ok())).collect::<Vec<_>>() {
+            let Ok(file) = sys::open_in_root(self.root.as_fd(), &path, libc::O_PATH) else { continue };
+            let Ok(size) = stat(file.as_fd()).map(|st| st.st_size as u64) else { continue };
+            if let Some(rest) = left.checked_sub(size) {
+                left = rest;
+                let _ = self.interpreter(file.as_fd());
+                let _ = self.digests(file.as_fd(), None);
+            }
+        }
     }
 
     /// The same release under other keys and revocations; `None`: they do not believe it.
@@ -253,7 +277,10 @@ impl Decider {
         let result = match last.0 {
             // A listed text without a `#!` line: Linux's own answer.
             Decision::Allow { .. } if wanted == Wanted::Program && self.believed().manifest().scripts.contains_key(&last.1) => refuse(libc::ENOEXEC, "not-a-program"),
-            Decision::Allow { entry } => Ok(Grant { entry, scripts: 0, texts: false }),
+            Decision::Allow { entry } => {
+                self.granted.insert(entry);
+                Ok(Grant { entry, scripts: 0, texts: false })
+            }
             Decision::Refuse(reason) => refuse(libc::EACCES, reason.code()),
         };
         Verdict::of(result, Some(last.1))

@@ -71,7 +71,7 @@ pub enum Served {
 pub struct Supervisor<'a> {
     pub pidfd: OwnedFd,
     pub listener: Listener,
-    pub decider: Decider,
+    pub decider: &'a mut Decider,
     pub audit: &'a mut Audit,
     pub attention: &'a dyn Attention,
     pub journal: &'a Journal,
@@ -86,7 +86,7 @@ impl Supervisor<'_> {
     /// Serves as long as `until` says.
     pub fn serve(mut self) -> Result<Served, Failure> {
         let mut listening = true;
-        let mut killed = self.cgroup.oom_kills();
+        let mut killed = if self.audit.enabled() { self.cgroup.oom_kills() } else { 0 };
         loop {
             let mut fds = vec![PollFd::new(self.attention.as_fd(), PollFlags::POLLIN)];
             if listening {
@@ -107,7 +107,7 @@ impl Supervisor<'_> {
             let asked = if listening { ready(1) } else { PollFlags::empty() };
             let ended = watched && !ready(fds.len() - 1).is_empty();
             // First of all: what was asked after an order was given is decided under it.
-            if called && !self.attention.attend(self.pidfd.as_fd(), &mut self.decider) {
+            if called && !self.attention.attend(self.pidfd.as_fd(), self.decider) {
                 self.drain(STUCK);
                 return Ok(Served::Left);
             }
@@ -218,7 +218,7 @@ impl Supervisor<'_> {
     /// What the command line of a granted program adds.
     fn judge(&mut self, request: &Request, entry: u32, told: Option<&Told>) -> Judgement {
         let (pid, listener) = (request.pid, &self.listener);
-        command::judge(&mut self.decider, entry, told, |name| {
+        command::judge(self.decider, entry, told, |name| {
             let file = command::open_as(pid, name)?;
             if listener.still_waits(request) { Ok(file) } else { Err(std::io::ErrorKind::NotFound.into()) }
         })

@@ -18,7 +18,7 @@ use crate::signals::Signals;
 use crate::state::{self, Entry, Process, Record, Status};
 use crate::streams::{self, Diverted};
 use crate::supervisor::Until;
-use crate::{serial, serve, sys};
+use crate::{namespaces, serial, serve, sys};
 use oci_spec::runtime::Spec;
 use serde_json::json;
 use std::fs::File;
@@ -28,11 +28,14 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use vkernel_client::Reply;
 
-/// The process's whole life. `told` hears its number when it is taken.
-pub(super) fn live(options: &Run, root: &Path, orders: Orders, told: PipeWriter) -> Result<(), Failure> {
+/// Of more files the zygote does not hear; so many are written at once or not at all (pipe(7)).
+const MOST_TOLD: usize = 64;
+
+/// The process's whole life. `told` hears its number when it is taken, and in the end what it asked about; `known`: what others have asked about.
+pub(super) fn live(options: &Run, root: &Path, known: &[u32], orders: Orders, told: PipeWriter) -> Result<(), Failure> {
     // From an order on the streams are its client's, who starts a container itself and is told by that what is wrong.
     let mut log = File::from(std::io::stderr().as_fd().try_clone_to_owned().map_err(|e| Failure::new("standard error", e, ""))?);
-    let lived = wait(options, root, orders, told);
+    let lived = wait(options, root, known, orders, told);
     if let Err(failure) = &lived {
         let _ = writeln!(log, "vkernel zygote: {failure}");
         keeper::quiet();
@@ -40,7 +43,7 @@ pub(super) fn live(options: &Run, root: &Path, orders: Orders, told: PipeWriter)
     lived
 }
 
-fn wait(options: &Run, root: &Path, orders: Orders, mut told: PipeWriter) -> Result<(), Failure> {
+fn wait(options: &Run, root: &Path, known: &[u32], orders: Orders, mut told: PipeWriter) -> Result<(), Failure> {
     state::sweep(root);
     let id = run::container_id()?;
     let source = Source::new(&options.release, &options.manifest)?;
@@ -67,11 +70,15 @@ fn wait(options: &Run, root: &Path, orders: Orders, mut told: PipeWriter) -> Res
     let keeper = Keeper::fork(&ending.0, Some(&journal))?;
     ending.0.record.init = Process::of(started.pid);
     ending.0.save()?;
+    let mut decider = launch.decider(started.root.try_clone().map_err(|e| Failure::new("the container's root", e, ""))?, &journal);
+    decider.look_ahead(known);
+    // The kernel takes its mounts apart with the last process that has them, which whoever waits for that process's end need not wait for.
+    let mounts = namespaces::open(format!("/proc/{}/ns/mnt", started.pid).as_ref())?;
 
     let order = orders.next().map_err(|e| Failure::new("order", e, ""))?;
     let _ = told.write_all(&std::process::id().to_ne_bytes());
     // Whoever runs reads no orders: where nobody does, the daemon is to see it.
-    drop((told, orders));
+    drop(orders);
     let Some(Order { wish, client, streams: given }) = order else { return Ok(()) };
     let mut audit = launch.release.source.audit(&ending.0.record.id)?;
     let client = UnixStream::from(client);
@@ -89,30 +96,35 @@ fn wait(options: &Run, root: &Path, orders: Orders, mut told: PipeWriter) -> Res
     let r = &mut ending.0.record;
     (r.spec, r.status, r.created) = (spec, Status::Running, audit::timestamp(std::time::SystemTime::now()));
     let files = Diverted::divert(&ending.0.record.spec)?;
-    streams::guard()?;
+    let held = streams::guard()?;
     wish.caller.apply(started.pid, &ending.0.record.spec).map_err(|e| Failure::new("limits of the caller", e, ""))?;
     started.take(&taken, streams::all())?;
     let files = files.pump()?;
 
     tell(&client, Reply::Event { event: json!({"begun": ending.0.record.id}) }).map_err(lost)?;
-    ending.0.save()?;
     audit.write(launch.release.believed());
     audit.write(launch.release.started(started.pid.as_raw() as u32));
     let pidfd = started.pidfd.try_clone().map_err(lost)?;
     let begun = started.go()?;
-    let result = listen(&client, pidfd, ending.0.record.cgroup.clone()).and_then(|()| launch.serve(begun, &journal, &mut audit, &signals));
+    // The guest begins meanwhile; until it is there, the record says that somebody has it whose processes end with this one.
+    let saved = ending.0.save();
+    let listened = saved.and_then(|()| listen(&client, pidfd, ending.0.record.cgroup.clone()));
+    let result = listened.and_then(|()| launch.serve_by(begun.pidfd, begun.listener, &mut decider, &journal, &mut audit, &signals));
     files.finish();
     let reply = match &result {
         Ok(code) => Reply::Ok { entry_point: None, result: json!({"exit_code": code}) },
         Err(failure) => serve::error(failure),
     };
-    ending.ended(result.as_ref().ok().copied().flatten().unwrap_or(255));
     audit.write(launch::stopped(&result));
     // Everything is over for the client; what is left to do is nobody's to wait for.
     keeper::quiet();
     let _ = tell(&client, reply);
+    drop((client, held, mounts));
+    ending.ended(result.as_ref().ok().copied().flatten().unwrap_or(255));
     drop(ending);
     keeper.dismiss();
+    let granted: Vec<u8> = decider.granted().iter().take(MOST_TOLD).flat_map(|entry| (-(*entry as i32)).to_ne_bytes()).collect();
+    let _ = told.write_all(&granted);
     std::mem::forget(launch);
     Ok(())
 }
