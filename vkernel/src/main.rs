@@ -2,7 +2,6 @@
 
 use clap::Parser;
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 use vkernel::cli::{Cli, Command, Prune, Verify};
@@ -52,16 +51,13 @@ fn finish(result: Result<i32, Failure>, log: &Log) -> ExitCode {
 
 /// A run that a daemon's ready container does: this process holds nothing that its guest could reach.
 fn ready_made() -> Option<(Result<i32, Failure>, Log)> {
-    let words = || std::env::args_os().skip(1).take_while(|word| word != "--");
-    let may_be = words().any(|word| word == "run") && (Path::new(vkernel_client::SOCKET).exists() || words().any(|word| word.to_string_lossy().starts_with("--socket")));
-    if !may_be || own_file::is_second_execution() {
+    if own_file::is_second_execution() {
         return None;
     }
-    let cli = Cli::try_parse().ok()?;
-    match &cli.command {
-        Command::Run(options) => zygote::ask(options, &cli.root, &cli.socket).map(|result| (result, logged(&cli))),
-        _ => None,
-    }
+    let result = zygote::ask(std::env::args_os().skip(1).map(|word| word.into_string().ok()).collect::<Option<_>>()?)?;
+    // What went well is not logged, and the command line not read.
+    let log = if result.is_err() { Cli::try_parse().map_or_else(|_| Log::default(), |cli| logged(&cli)) } else { Log::default() };
+    Some((result, log))
 }
 
 /// Guests must not get to this program's file: commands that start them go on in a second execution.

@@ -52,8 +52,8 @@ impl Orders {
 }
 
 impl Attention for Orders {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        AsFd::as_fd(&self.reader)
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.reader.as_fd()]
     }
 
     fn attend(&self, _: BorrowedFd<'_>, decider: &mut Decider) -> bool {

@@ -7,6 +7,7 @@ use crate::audit::{self, Audit};
 use crate::cgroup::Cgroup;
 use crate::cli::Run;
 use crate::container::{Place, Session};
+use crate::decide::Decider;
 use crate::failure::Failure;
 use crate::hooks::Subject;
 use crate::keeper::{self, Keeper};
@@ -17,13 +18,15 @@ use crate::run::{self, Ending};
 use crate::signals::Signals;
 use crate::state::{self, Entry, Process, Record, Status};
 use crate::streams::{self, Diverted};
-use crate::supervisor::Until;
+use crate::supervisor::{Attention, Until};
 use crate::{namespaces, serial, serve, sys};
+use nix::sys::socket::{MsgFlags, recv};
 use oci_spec::runtime::Spec;
 use serde_json::json;
+use std::cell::Cell;
 use std::fs::File;
-use std::io::{PipeWriter, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io::{PipeWriter, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use vkernel_client::Reply;
@@ -104,12 +107,11 @@ fn wait(options: &Run, root: &Path, known: &[u32], orders: Orders, mut told: Pip
     tell(&client, Reply::Event { event: json!({"begun": ending.0.record.id}) }).map_err(lost)?;
     audit.write(launch.release.believed());
     audit.write(launch.release.started(started.pid.as_raw() as u32));
-    let pidfd = started.pidfd.try_clone().map_err(lost)?;
     let begun = started.go()?;
     // The guest begins meanwhile; until it is there, the record says that somebody has it whose processes end with this one.
     let saved = ending.0.save();
-    let listened = saved.and_then(|()| listen(&client, pidfd, ending.0.record.cgroup.clone()));
-    let result = listened.and_then(|()| launch.serve_by(begun.pidfd, begun.listener, &mut decider, &journal, &mut audit, &signals));
+    let attention = Standing { client: &client, gone: Cell::new(false), signals: &signals, cgroup: &launch.container.cgroup };
+    let result = saved.and_then(|()| launch.serve_by(begun.pidfd, begun.listener, &mut decider, &journal, &mut audit, &attention));
     files.finish();
     let reply = match &result {
         Ok(code) => Reply::Ok { entry_point: None, result: json!({"exit_code": code}) },
@@ -141,19 +143,36 @@ fn described(options: &Run, launch: &Launch, ending: &Ending) -> Result<Spec, Fa
     if made == spec { Ok(spec) } else { Err(Failure::new("container", "is described otherwise now", "")) }
 }
 
-/// Passes on what the client was sent; the container ends with it.
-fn listen(client: &UnixStream, init: OwnedFd, cgroup: Cgroup) -> Result<(), Failure> {
-    let mut client = client.try_clone().map_err(|e| Failure::new("the client", e, ""))?;
-    let work = move || {
-        let mut signals = [0; 16];
-        while let Ok(n @ 1..) = client.read(&mut signals) {
-            for signal in &signals[..n] {
-                let _ = sys::pidfd_send_signal(init.as_fd(), i32::from(*signal));
+/// Obeys the client, who passes on what it was sent, and with whom the container ends; and the signals of this process.
+struct Standing<'a> {
+    client: &'a UnixStream,
+    gone: Cell<bool>,
+    signals: &'a Signals,
+    cgroup: &'a Cgroup,
+}
+
+impl Attention for Standing<'_> {
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        let client = (!self.gone.get()).then(|| self.client.as_fd());
+        std::iter::once(self.signals.as_fd()).chain(client).collect()
+    }
+
+    fn attend(&self, init: BorrowedFd<'_>, _: &mut Decider) -> bool {
+        self.signals.forward(init);
+        let mut sent = [0; 16];
+        while !self.gone.get() {
+            match recv(self.client.as_raw_fd(), &mut sent, MsgFlags::MSG_DONTWAIT) {
+                Ok(count @ 1..) => sent[..count].iter().for_each(|signal| drop(sys::pidfd_send_signal(init, i32::from(*signal)))),
+                Err(nix::Error::EAGAIN) => break,
+                Err(nix::Error::EINTR) => {}
+                Ok(0) | Err(_) => {
+                    self.gone.set(true);
+                    let _ = sys::pidfd_send_signal(init, libc::SIGKILL);
+                    // A frozen process does not die.
+                    let _ = self.cgroup.is_frozen().then(|| self.cgroup.freeze(false));
+                }
             }
         }
-        let _ = sys::pidfd_send_signal(init.as_fd(), libc::SIGKILL);
-        // A frozen process does not die.
-        let _ = cgroup.is_frozen().then(|| cgroup.freeze(false));
-    };
-    std::thread::Builder::new().name("client".into()).stack_size(64 << 10).spawn(work).map(drop).map_err(|e| Failure::new("the client", e, ""))
+        true
+    }
 }
