@@ -350,6 +350,57 @@ fn a_daemon_that_does_not_answer_delays_a_start_and_loses_none() {
 }
 
 #[test]
+fn the_small_program_in_front_does_what_the_whole_one_does() {
+    let host = host(READY);
+    let front = Setup::get().vkernel.with_file_name("vkernel-front");
+    let by_front = |c: &Command| {
+        let mut by_front = Command::new(&front);
+        // As it is called where it is installed: usage is told by this name.
+        by_front.arg0("vkernel").args(c.get_args());
+        by_front
+    };
+    let look = |ready: bool, in_front: bool| {
+        let c = run(&host, ready, &["--hostname", "h", "-e", "FROM_CALLER"], &["/bin/bash", "-c", LOOK, "zero", "one"]);
+        let mut c = if in_front { by_front(&c) } else { c };
+        c.env("FROM_CALLER", "a value");
+        // SAFETY: between fork and exec, system calls about this process only.
+        unsafe {
+            c.pre_exec(|| {
+                let mut blocked: libc::sigset_t = std::mem::zeroed();
+                libc::sigaddset(&raw mut blocked, libc::SIGUSR2);
+                libc::sigprocmask(libc::SIG_BLOCK, &raw const blocked, std::ptr::null_mut());
+                Ok(())
+            });
+        }
+        show(&with_input(c, "what it reads\n"))
+    };
+    let own = look(false, false);
+    assert!(own.contains("status Some(7)") && own.contains("FROM_CALLER=a value"), "{own}");
+    assert_eq!(look(false, true), own);
+    for _ in 0..3 {
+        assert_eq!(look(true, true), own);
+    }
+    // A container that one made ready is the other's too.
+    assert_eq!((look(true, false), zygotes(&host), handed(&host)), (own, 1.into(), 4.into()));
+    // Whatever else there is to do, the whole program does.
+    for words in [&["--version"][..], &["run", "--nonsense"], &["ps", "--all"], &[], &["run", "/nonexistent", "--", "true"], &["check"]] {
+        let mut c = host.command();
+        c.args(words);
+        assert_eq!(show(&finish(by_front(&c))), show(&finish(c)), "{words:?}");
+    }
+    // Of what it was given it misses nothing, and closed streams stay the whole one's to open.
+    let mut c = by_front(&run(&host, true, &[], &["/bin/bash", "-c", "echo open; exit 3"]));
+    // SAFETY: between fork and exec, one system call.
+    unsafe {
+        c.pre_exec(|| {
+            libc::close(0);
+            Ok(())
+        });
+    }
+    assert_eq!(show(&c.output().expect("it starts")), "status Some(3)\n--- stdout\nopen\n--- stderr\n");
+}
+
+#[test]
 fn what_can_be_read_once_is_read_by_its_caller() {
     let host = host(READY);
     let setup = Setup::get();

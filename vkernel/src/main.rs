@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 use vkernel::cli::{Cli, Command, Prune, Verify};
@@ -54,7 +55,8 @@ fn ready_made() -> Option<(Result<i32, Failure>, Log)> {
     if own_file::is_second_execution() {
         return None;
     }
-    let result = zygote::ask(std::env::args_os().skip(1).map(|word| word.into_string().ok()).collect::<Option<_>>()?)?;
+    let words = std::env::args_os().skip(1).map(|word| word.into_string().ok()).collect::<Option<_>>()?;
+    let result = zygote::ask(words, Path::new(own_file::LINK))?;
     // What went well is not logged, and the command line not read.
     let log = if result.is_err() { Cli::try_parse().map_or_else(|_| Log::default(), |cli| logged(&cli)) } else { Log::default() };
     Some((result, log))

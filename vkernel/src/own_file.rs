@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// The link to it.
-const LINK: &str = "/proc/self/exe";
+pub const LINK: &str = "/proc/self/exe";
 /// Tells the second execution where the file is.
 const DIRECTORY: &str = "VKERNEL_DIRECTORY";
 

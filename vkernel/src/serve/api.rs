@@ -61,7 +61,7 @@ pub(super) fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> std::io
 /// What the client means, and its streams, are asked for when they are of use: as long as streams lay here, who reads what the client writes would wait for this daemon.
 fn hand_over(daemon: &Arc<Daemon>, connection: &mut Connection, id: Option<&Value>, wish: Value) -> Result<(), Failure> {
     let settings = daemon.settings();
-    let understood = Zygotes::understood(&settings, wish)?;
+    let understood = daemon.zygotes.understood(&settings, wish)?;
     let lost = |e: std::io::Error| Failure::new("client", e, "");
     connection.answer(id, Reply::Event { event: json!(understood.wanted) }).map_err(lost)?;
     let told = connection.line().map_err(lost)?;

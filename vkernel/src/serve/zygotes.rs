@@ -8,7 +8,7 @@ use super::settings::Settings;
 use super::{again, locked, say};
 use crate::failure::Failure;
 use crate::keys::Basis;
-use crate::zygote::{self, Asked, Understood, Wish};
+use crate::zygote::{self, Asked, Lines, Understood, Wish};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 #[derive(Default)]
-pub(super) struct Zygotes(Mutex<Kept>);
+pub(super) struct Zygotes(Mutex<Kept>, Lines);
 
 #[derive(Default)]
 struct Kept {
@@ -43,7 +43,7 @@ struct Zygote {
 impl Zygote {
     /// Does not wait: where so many orders lie already, the client is quicker by itself.
     fn send(&self, wish: &Wish, client: BorrowedFd<'_>, streams: &[OwnedFd; 3]) -> std::io::Result<()> {
-        zygote::send(self.orders.as_fd(), wish, client, streams)
+        zygote::send(self.orders.as_fd(), &wish.beginning(), client, streams)
     }
 }
 
@@ -53,12 +53,12 @@ fn failure(why: impl std::fmt::Display) -> Failure {
 
 impl Zygotes {
     /// What is wished for, if it can be had here and is what the client means.
-    pub(super) fn understood(settings: &Settings, wish: Value) -> Result<Understood, Failure> {
+    pub(super) fn understood(&self, settings: &Settings, wish: Value) -> Result<Understood, Failure> {
         if settings.file.zygotes == 0 {
             return Err(failure("serve.toml asks for no zygotes"));
         }
         let asked: Asked = serde_json::from_value(wish).map_err(failure)?;
-        asked.understood().map_err(failure)
+        asked.understood(&self.1).map_err(failure)
     }
 
     /// What the client means by it, which said so in a line.

@@ -3,16 +3,18 @@
 //! The facts a newcomer gets wrong: most of what a start costs its caller is this process, so it reads no command line, which the daemon does; and whenever anything is not as it should be, before the guest has begun, the caller starts the
 //! container itself, as if there were no daemon.
 
+use super::wish::OWN;
 use super::{Asked, Caller, Told, Wanted};
 use crate::failure::Failure;
 use crate::serve::passing;
 use crate::signals::Signals;
 use crate::sys::identity;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 use nix::sys::stat::SFlag;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vkernel_client::{Client, LARGEST_LINE_BYTES, Reply, Request, SOCKET};
 
@@ -21,8 +23,8 @@ const ATTENTION: Duration = Duration::from_secs(3);
 /// Longer than a zygote and its first container take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Has a ready container run what this command line (without the program's name) says, and stands for it: its exit code. `None`: nothing has begun; the caller starts one itself, if that is what the line says.
-pub fn ask(words: Vec<String>) -> Option<Result<i32, Failure>> {
+/// Has a ready container run what this command line (without the program's name) says, and stands for it: its exit code. `None`: nothing has begun; the caller starts one itself, if that is what the line says, and with this program.
+pub fn ask(words: Vec<String>, program: &Path) -> Option<Result<i32, Failure>> {
     let socket = socket(&words)?.to_owned();
     let streams = streams()?;
     let mut client = Client::connect(socket.as_ref()).ok()?;
@@ -31,7 +33,7 @@ pub fn ask(words: Vec<String>) -> Option<Result<i32, Failure>> {
     let request = line(&Request::Take { wish: serde_json::to_value(asked).ok()? })?;
     // From here on a signal is the container's.
     let signals = Signals::take_over().ok()?;
-    if begun(&mut client, &request, streams).is_none() {
+    if begun(&mut client, &request, program, streams).is_none() {
         signals.give_back();
         return None;
     }
@@ -39,10 +41,11 @@ pub fn ask(words: Vec<String>) -> Option<Result<i32, Failure>> {
 }
 
 /// `None`: it has not, and will not.
-fn begun(client: &mut Client, request: &[u8], streams: [BorrowedFd<'_>; 3]) -> Option<()> {
+fn begun(client: &mut Client, request: &[u8], program: &Path, streams: [BorrowedFd<'_>; 3]) -> Option<()> {
     client.set_timeout(Some(ATTENTION)).and_then(|()| passing::send(client.as_fd(), request, &[])).ok()?;
     let wanted: Wanted = serde_json::from_value(event(client.answer())?).ok()?;
-    let told = line(&Told { same: wanted.places.iter().map(|path| identity(path)).collect(), variables: wanted.variables.iter().map(|name| std::env::var(name).ok()).collect() })?;
+    let place = |path: &PathBuf| identity(if path == Path::new(OWN) { program } else { path });
+    let told = line(&Told { same: wanted.places.iter().map(place).collect(), variables: wanted.variables.iter().map(|name| std::env::var(name).ok()).collect() })?;
     let given = client.set_timeout(Some(PATIENCE)).and_then(|()| passing::send(client.as_fd(), &told, &streams));
     let mut answer = given.and_then(|()| client.answer());
     if answer.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock) {
@@ -103,7 +106,7 @@ fn stand_for(client: &mut Client, signals: &Signals) -> Result<i32, Failure> {
         if ready(1) {
             let arrived = signals.arrived();
             // Who ends meanwhile says so in the answer.
-            let _ = nix::unistd::write(client.as_fd(), &arrived);
+            let _ = send(client.as_fd().as_raw_fd(), &arrived, MsgFlags::MSG_NOSIGNAL);
         }
     }
     match client.answer().map_err(lost)?.reply {

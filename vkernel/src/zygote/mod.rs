@@ -17,7 +17,7 @@ pub use client::ask;
 pub use orders::{Order, Orders, pair, send};
 pub use process::zygote;
 pub use taken::Taken;
-pub use wish::{Asked, Told, Understood, Wanted, Wish};
+pub use wish::{Asked, Beginning, Lines, Told, Understood, Wanted, Wish};
 
 use std::io::{self, Write};
 use vkernel_client::{Answer, Reply};

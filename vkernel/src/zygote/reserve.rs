@@ -19,10 +19,10 @@ use crate::signals::Signals;
 use crate::state::{self, Entry, Process, Record, Status};
 use crate::streams::{self, Diverted};
 use crate::supervisor::{Attention, Until};
-use crate::{namespaces, serial, serve, sys};
+use crate::{describe, namespaces, serial, serve, sys};
 use nix::sys::socket::{MsgFlags, recv};
 use oci_spec::runtime::Spec;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{PipeWriter, Write};
@@ -77,30 +77,32 @@ fn wait(options: &Run, root: &Path, known: &[u32], orders: Orders, mut told: Pip
     decider.look_ahead(known);
     // The kernel takes its mounts apart with the last process that has them, which whoever waits for that process's end need not wait for.
     let mounts = namespaces::open(format!("/proc/{}/ns/mnt", started.pid).as_ref())?;
+    let made = text(options, &launch, &ending)?;
+    let mut spec = launch.container.spec.clone();
 
     let order = orders.next().map_err(|e| Failure::new("order", e, ""))?;
     let _ = told.write_all(&std::process::id().to_ne_bytes());
     // Whoever runs reads no orders: where nobody does, the daemon is to see it.
     drop(orders);
-    let Some(Order { wish, client, streams: given }) = order else { return Ok(()) };
+    let Some(Order { beginning, client, streams: given }) = order else { return Ok(()) };
     let mut audit = launch.release.source.audit(&ending.0.record.id)?;
     let client = UnixStream::from(client);
     let lost = |e: std::io::Error| Failure::new("the client", e, "");
     // Another of its name may have run since.
-    serial::admit(&launch.release.verified, &wish.run.release.pin, &launch.release.source.serials, false).map_err(|refusal| refusal.failure)?;
-    wish.caller.set_variables();
-    let spec = described(&wish.run, &launch, &ending)?;
+    serial::admit(&launch.release.verified, &options.release.pin, &launch.release.source.serials, false).map_err(|refusal| refusal.failure)?;
+    beginning.caller.set_variables();
+    begin(&mut spec, made, text(&beginning.of(options), &launch, &ending)?)?;
     for (number, stream) in given.iter().enumerate() {
         // SAFETY: plain numbers; the streams are nobody's objects.
         sys::check(unsafe { libc::dup2(stream.as_raw_fd(), number as i32) }.into()).map_err(lost)?;
     }
     drop(given);
-    let taken = wish.caller.taken(&spec);
+    let taken = beginning.caller.taken(&spec);
     let r = &mut ending.0.record;
     (r.spec, r.status, r.created) = (spec, Status::Running, audit::timestamp(std::time::SystemTime::now()));
     let files = Diverted::divert(&ending.0.record.spec)?;
     let held = streams::guard()?;
-    wish.caller.apply(started.pid, &ending.0.record.spec).map_err(|e| Failure::new("limits of the caller", e, ""))?;
+    beginning.caller.apply(started.pid, &ending.0.record.spec).map_err(|e| Failure::new("limits of the caller", e, ""))?;
     started.take(&taken, streams::all())?;
     let files = files.pump()?;
 
@@ -131,16 +133,25 @@ fn wait(options: &Run, root: &Path, known: &[u32], orders: Orders, mut told: Pip
     Ok(())
 }
 
-/// The description again, with what is to be run. Whatever else it says now was meant when the container was made, or it is not this container that is wanted.
-fn described(options: &Run, launch: &Launch, ending: &Ending) -> Result<Spec, Failure> {
+/// The description of what these options ask for, as text.
+fn text(options: &Run, launch: &Launch, ending: &Ending) -> Result<Value, Failure> {
     let Place::New(layout) = &launch.container.place else { unreachable!("a new container was made") };
-    let spec = run::describe(options, &layout.root, &ending.0.record.id, &launch.release, None)?;
-    let mut made = launch.container.spec.clone();
-    if let (Some(process), Some(wanted)) = (made.process_mut(), spec.process()) {
-        process.set_args(wanted.args().clone());
-        process.set_env(wanted.env().clone());
+    describe::text(&run::decided(options, &launch.release, None)?, &layout.root, &ending.0.record.id, None)
+}
+
+/// Takes what is to be run from the description that was made again. Whatever else it says now was meant when the container was made, or it is not this container that is wanted.
+fn begin(spec: &mut Spec, mut made: Value, mut wanted: Value) -> Result<(), Failure> {
+    let words = |value: Value| serde_json::from_value::<Vec<String>>(value).map_err(|e| Failure::new("describe container", e, "report this as a bug"));
+    let [_, args] = [&mut made, &mut wanted].map(|text| text["process"]["args"].take());
+    let [_, env] = [&mut made, &mut wanted].map(|text| text["process"]["env"].take());
+    if made != wanted {
+        return Err(Failure::new("container", "is described otherwise now", ""));
     }
-    if made == spec { Ok(spec) } else { Err(Failure::new("container", "is described otherwise now", "")) }
+    if let Some(process) = spec.process_mut() {
+        process.set_args(Some(words(args)?));
+        process.set_env(Some(words(env)?));
+    }
+    Ok(())
 }
 
 /// Obeys the client, who passes on what it was sent, and with whom the container ends; and the signals of this process.

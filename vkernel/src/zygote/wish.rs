@@ -12,6 +12,10 @@ use clap::Parser;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// This program; a client answers for the one that it would start a container with.
+pub(super) const OWN: &str = "/proc/self/exe";
 
 /// What a client says first, as `Request::Take` carries it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,7 +55,7 @@ pub struct Understood {
 }
 
 /// What is to be run, by whom.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Wish {
     /// Paths in it are absolute.
     pub run: Run,
@@ -62,19 +66,85 @@ pub struct Wish {
     pub same: Vec<(PathBuf, Option<(u64, u64)>)>,
 }
 
+/// What a container that waits is not told before: the rest is its kind.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Beginning {
+    command: Vec<String>,
+    env: Vec<String>,
+    env_file: Vec<PathBuf>,
+    pub caller: Caller,
+}
+
+impl Beginning {
+    /// The options of its kind with it.
+    pub fn of(&self, kind: &Run) -> Run {
+        let mut run = kind.clone();
+        run.command.clone_from(&self.command);
+        run.shape.env.clone_from(&self.env);
+        run.shape.env_file.clone_from(&self.env_file);
+        run
+    }
+}
+
 impl Asked {
     /// What it means; an error if that is nothing for a ready container, or nothing at all.
-    pub fn understood(self) -> io::Result<Understood> {
-        let words = std::iter::once("vkernel").chain(self.words.iter().map(String::as_str));
-        let cli = Cli::try_parse_from(words).map_err(io::Error::other)?;
-        let Command::Run(run) = cli.command else { return Err(io::Error::other("it runs nothing")) };
-        if cli.socket != self.socket {
+    pub fn understood(self, lines: &Lines) -> io::Result<Understood> {
+        let read = lines.read(&self.words)?;
+        if read.socket != self.socket {
             return Err(io::Error::other("another daemon is meant"));
         }
         if !self.caller.may_all_that_this_process_may() {
             return Err(io::Error::other("the caller may less than this daemon"));
         }
-        understood(run, &cli.root, &self.directory, self.reads_file, self.caller)
+        understood(read.run, &read.root, &self.directory, self.reads_file, self.caller)
+    }
+}
+
+/// A command line that runs something.
+#[derive(Clone, Debug)]
+struct Read {
+    run: Run,
+    root: PathBuf,
+    socket: PathBuf,
+}
+
+impl Read {
+    fn new(words: &[String]) -> io::Result<Self> {
+        let cli = Cli::try_parse_from(std::iter::once("vkernel").chain(words.iter().map(String::as_str))).map_err(io::Error::other)?;
+        let Command::Run(run) = cli.command else { return Err(io::Error::other("it runs nothing")) };
+        Ok(Self { run, root: cli.root, socket: cli.socket })
+    }
+}
+
+/// Command lines that were read last: to read one takes longer than all else that a daemon does for a start. What a line says up to the mark before the program, it says whatever is run.
+#[derive(Default)]
+pub struct Lines(Mutex<Vec<(Vec<String>, Read)>>);
+
+impl Lines {
+    const MOST: usize = 32;
+
+    fn read(&self, words: &[String]) -> io::Result<Read> {
+        let mark = words.iter().position(|word| word == "--").ok_or_else(|| io::Error::other("it names no program"))?;
+        let (options, command) = (&words[..mark], &words[mark + 1..]);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = known.iter().position(|(line, _)| line == options).filter(|_| !command.is_empty()) {
+            let line = known.remove(at);
+            let mut read = line.1.clone();
+            known.push(line);
+            read.run.command = command.to_vec();
+            return Ok(read);
+        }
+        drop(known);
+        let read = Read::new(words)?;
+        // An option may have taken the first mark for its value.
+        if read.run.command == command {
+            let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.len() >= Self::MOST {
+                known.remove(0);
+            }
+            known.push((options.to_vec(), read.clone()));
+        }
+        Ok(read)
     }
 }
 
@@ -105,7 +175,7 @@ fn understood(mut run: Run, root: &Path, directory: &Path, reads_file: bool, cal
     let mounts = (reads_file || !run.shape.env_file.is_empty()).then_some("mnt");
     places.extend(["user", "pid"].into_iter().chain(network).chain(mounts).map(|kind| Path::new("/proc/self/ns").join(kind)));
     // The program too: a daemon that was not started again since it was replaced understands other options.
-    places.extend([root.clone(), keys::KEYS.into(), keys::REVOKED.into(), "/proc/self/exe".into()]);
+    places.extend([root.clone(), keys::KEYS.into(), keys::REVOKED.into(), OWN.into()]);
     let lasting = places.len();
     places.extend(momentary);
     let variables = Caller::variables_of(&run);
@@ -132,6 +202,10 @@ impl Understood {
 }
 
 impl Wish {
+    pub fn beginning(&self) -> Beginning {
+        Beginning { command: self.run.command.clone(), env: self.run.shape.env.clone(), env_file: self.run.shape.env_file.clone(), caller: self.caller.clone() }
+    }
+
     /// What containers that are made ready for one wish have in common with those for another: all but what they run, and with which variables.
     pub fn kind(&self) -> serde_json::Result<String> {
         let mut run = self.run.clone();
@@ -234,10 +308,33 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_was_read_before_says_the_same_again() {
+        let (lines, line) = (Lines::default(), |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        let read = |text: &str| lines.read(&line(text)).map(|read| serde_json::to_string(&(read.run, read.root, read.socket)).unwrap()).map_err(drop);
+        let fresh = |text: &str| Lines::default().read(&line(text)).map(|read| serde_json::to_string(&(read.run, read.root, read.socket)).unwrap()).map_err(drop);
+        let texts = [
+            "run m -- true",
+            "run m -- false -- x",
+            "--root r run m -e A -- true",
+            "run m --",
+            "run m -- -x",
+            "run m --memory-swap -- -- true",
+            "run m --memory-swap -- true",
+            "ps -- x",
+            "run m",
+        ];
+        for text in texts.into_iter().chain(texts) {
+            assert_eq!(read(text), fresh(text), "{text}");
+        }
+        (0..100).for_each(|n| drop(read(&format!("run m{n} -- true"))));
+        assert_eq!((lines.0.lock().unwrap().len(), read("run m -- true")), (Lines::MOST, fresh("run m -- true")));
+    }
+
+    #[test]
     fn paths_are_the_clients() {
         let asked = |words: &[&str], directory: &Path, socket: &str| {
             let words = words.iter().map(|word| (*word).to_owned()).collect();
-            Asked { words, directory: directory.into(), socket: socket.into(), reads_file: false, caller: Caller::here() }.understood()
+            Asked { words, directory: directory.into(), socket: socket.into(), reads_file: false, caller: Caller::here() }.understood(&Lines::default())
         };
         let program = std::env::current_exe().unwrap();
         let (directory, name) = (program.parent().unwrap(), program.file_name().unwrap().to_str().unwrap());
