@@ -12,15 +12,12 @@ use vkernel::state::Entry;
 use vkernel::store::Store;
 use vkernel::{check, cli, commands, describe, keys, listing, lists, own_file, prove, run, serve, stats, top, verify, zygote};
 
-/// Commands that start guests.
-const STARTING: [&str; 4] = ["run", "create", "exec", "zygote"];
-
 fn main() -> ExitCode {
     if let Some((result, log)) = ready_made() {
         return finish(result, &log);
     }
     // Before anything is read: it would be read once more. Whether it must be is seen when the command is known.
-    if std::env::args_os().any(|word| word.to_str().is_some_and(|word| STARTING.contains(&word))) {
+    if own_file::may_start(std::env::args_os()) {
         let _ = own_file::protect();
     }
     let cli = match Cli::try_parse() {

@@ -25,6 +25,10 @@ pub extern "C" fn main(_count: i32, _words: *const *const libc::c_char) -> i32 {
     if let Some(result) = (!logged && !own_file::is_second_execution()).then(text).flatten().and_then(|words| zygote::ask(words, &program)) {
         return result.unwrap_or_else(|failure| failed(&failure.to_string()));
     }
+    // Where that fails, the whole program says why.
+    if !logged && own_file::may_start(words.iter().cloned()) && !own_file::is_second_execution() {
+        let _ = own_file::protected(&program);
+    }
     let c = |text: OsString| CString::new(text.into_vec()).ok();
     let Some((program, words)) = c(program.into()).zip(words.into_iter().map(c).collect::<Option<Vec<_>>>()) else { return failed("its name holds a NUL byte") };
     // Signals stay blocked and ignored as the caller has them.
