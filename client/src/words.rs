@@ -162,10 +162,10 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "is_false")]
         further: bool,
     },
-    /// The command line's own: a container that was made ready runs what it asks for. An `event` asks for its standard streams, which come with a byte; the answers from then on are that container's: an `event` when it begins, then `ok` with its
-    /// exit code. Signals are sent to it as bytes.
+    /// The command line's own: a container that was made ready runs what it asks for. An `event` asks which files it means by some paths, and what some variables say; the line that says so comes with its standard streams. The answers
+    /// from then on are that container's: an `event` when it begins, then `ok` with its exit code. Signals are sent to it as bytes.
     Take {
-        /// Options, program and what a child would inherit.
+        /// Its command line, where its paths begin, and what a child would inherit.
         wish: Value,
     },
     /// The command line's own: let a container begin that was adopted so.

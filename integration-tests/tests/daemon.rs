@@ -45,6 +45,8 @@ fn a_container_in_the_background_is_the_daemons_and_can_be_asked_about() {
     let Reply::Ok { entry_point: Some(entry), .. } = host.client().call(&exec(&id, "/usr/bin/true")).expect("an answer") else { panic!("true is listed") };
     let refused = |path: &str| matches!(host.client().result(&exec(&id, path)), Err(Error::Denied(reason)) if reason == "not-a-program");
     assert!(refused("/etc/passwd") && matches!(host.client().result(&exec(&id, "/nothing")), Err(Error::Failed { .. })));
+    // What follows the line in the log follows it a moment later.
+    soon("it has run", || std::fs::read_to_string(host.path("audit.jsonl")).is_ok_and(|text| text.lines().any(|line| line.contains("/usr/bin/sleep") && line.ends_with('}'))));
     let hash = host.audit().iter().find(|r| r["path"] == "/usr/bin/sleep").expect("it has run")["hash"].as_str().expect("text").to_owned();
     let by_hash = |hash: &str, size| host.client().call(&Request::Exec { container: id.clone(), path: None, hash: Some(hash.into()), size, library: false }).expect("an answer");
     let Reply::Ok { entry_point: Some(sleep), .. } = by_hash(&hash, None) else { panic!("sleep is listed") };

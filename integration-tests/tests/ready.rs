@@ -4,10 +4,12 @@ use integration_tests::host::{Host, soon};
 use integration_tests::{Setup, finish, groups, show};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Once;
+use std::time::Duration;
 use vkernel_client::Request;
 
 const READY: &str = "zygotes = 2\n";
@@ -244,6 +246,37 @@ fn what_is_decided_at_a_start_is_decided_for_a_ready_one_too() {
 }
 
 #[test]
+fn a_file_that_was_looked_at_before_it_was_asked_about_is_looked_at_again_when_it_has_changed() {
+    let host = host(READY);
+    let setup = Setup::get();
+    let dir = tempfile::tempdir_in(setup.rootfs.parent().expect("in target")).expect("a directory can be made");
+    let image = dir.path().join("image");
+    assert!(Command::new("cp").args(["--archive", "--link"]).arg(&setup.rootfs).arg(&image).status().expect("cp runs").success());
+    // A file of its own, and older than any container.
+    let (program, copy) = (image.join("usr/bin/true"), image.join("usr/bin/.true"));
+    std::fs::copy(&program, &copy).expect("copied");
+    std::fs::rename(&copy, &program).expect("renamed");
+    std::thread::sleep(Duration::from_secs(4));
+    let run = |ready: bool| {
+        let mut c = Command::new(&setup.vkernel);
+        c.arg("--root").arg(host.path("containers")).arg("--socket").arg(if ready { host.socket() } else { "/nonexistent".into() });
+        c.arg("run").arg(&setup.manifest).arg("--rootfs").arg(&image).arg("--key").arg(&setup.key).args(["--", "/usr/bin/true"]);
+        show(&finish(c))
+    };
+    let waiting = || records(&host).iter().filter_map(|dir| record(dir)).filter(|r| r["status"] == "reserved").map(|r| command_line(supervisor(&r))).collect::<Vec<_>>();
+    // Those that wait have been told what others have asked about: numbers behind the options.
+    soon("they know", || run(true) == run(false) && waiting().len() == 2 && waiting().iter().all(|line| line.trim_end_matches('\0').ends_with(|c: char| c.is_ascii_digit())));
+    let before = handed(&host);
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(&program).expect("ours");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 100).expect("read");
+    file.write_all_at(&[byte[0] ^ 1], 100).expect("written");
+    let (ready, own) = (run(true), run(false));
+    assert!(ready == own && own.contains("status Some(126)"), "{ready}\n{own}");
+    assert_eq!(handed(&host).as_u64(), before.as_u64().map(|n| n + 1));
+}
+
+#[test]
 fn settings_read_again_end_those_that_wait() {
     let mut host = host(READY);
     assert!(finish(run(&host, true, &[], &["/usr/bin/true"])).status.success());
@@ -314,6 +347,57 @@ fn a_daemon_that_does_not_answer_delays_a_start_and_loses_none() {
     let out = show(&finish(run(&host, true, &[], &["/bin/bash", "-c", "echo own"])));
     host.signal(libc::SIGCONT);
     assert_eq!(out, "status Some(0)\n--- stdout\nown\n--- stderr\n");
+}
+
+#[test]
+fn the_small_program_in_front_does_what_the_whole_one_does() {
+    let host = host(READY);
+    let front = Setup::get().vkernel.with_file_name("vkernel-front");
+    let by_front = |c: &Command| {
+        let mut by_front = Command::new(&front);
+        by_front.args(c.get_args());
+        by_front
+    };
+    let look = |ready: bool, in_front: bool| {
+        let c = run(&host, ready, &["--hostname", "h", "-e", "FROM_CALLER"], &["/bin/bash", "-c", LOOK, "zero", "one"]);
+        let mut c = if in_front { by_front(&c) } else { c };
+        c.env("FROM_CALLER", "a value");
+        // SAFETY: between fork and exec, system calls about this process only.
+        unsafe {
+            c.pre_exec(|| {
+                let mut blocked: libc::sigset_t = std::mem::zeroed();
+                libc::sigaddset(&raw mut blocked, libc::SIGUSR2);
+                libc::sigprocmask(libc::SIG_BLOCK, &raw const blocked, std::ptr::null_mut());
+                Ok(())
+            });
+        }
+        show(&with_input(c, "what it reads\n"))
+    };
+    let own = look(false, false);
+    assert!(own.contains("status Some(7)") && own.contains("FROM_CALLER=a value"), "{own}");
+    assert_eq!(look(false, true), own);
+    for _ in 0..3 {
+        assert_eq!(look(true, true), own);
+    }
+    // A container that one made ready is the other's too.
+    assert_eq!((look(true, false), zygotes(&host), handed(&host)), (own, 1.into(), 4.into()));
+    // Whatever else there is to do, the whole program does.
+    for words in [&["--version"][..], &["run", "--nonsense"], &["ps", "--all"], &[], &["run", "/nonexistent", "--", "true"], &["check"]] {
+        let mut c = host.command();
+        c.args(words);
+        // Usage is told by the name that it was called by.
+        assert_eq!(show(&finish(by_front(&c))).replace("vkernel-front", "vkernel"), show(&finish(c)), "{words:?}");
+    }
+    // Of what it was given it misses nothing, and closed streams stay the whole one's to open.
+    let mut c = by_front(&run(&host, true, &[], &["/bin/bash", "-c", "echo open; exit 3"]));
+    // SAFETY: between fork and exec, one system call.
+    unsafe {
+        c.pre_exec(|| {
+            libc::close(0);
+            Ok(())
+        });
+    }
+    assert_eq!(show(&c.output().expect("it starts")), "status Some(3)\n--- stdout\nopen\n--- stderr\n");
 }
 
 #[test]

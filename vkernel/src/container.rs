@@ -6,7 +6,7 @@
 
 use crate::cgroup::Cgroup;
 use crate::failure::Failure;
-use crate::filter::{self, Program};
+use crate::filter::{self, AllowList, Program};
 use crate::handshake::{Channel, Kind, pair};
 use crate::hooks::Subject;
 use crate::init;
@@ -50,7 +50,7 @@ pub struct Container {
     pub session: Session,
     pub cgroup: Cgroup,
     pub notify: Program,
-    pub allow: Program,
+    pub allow: AllowList,
     /// The seccomp profile of the description, in addition to ours.
     pub profile: Option<Program>,
     /// The signal mask guest code starts with.
@@ -65,7 +65,7 @@ pub struct Container {
 
 impl Container {
     /// Without a terminal, limits, or a profile of the description, tied to the caller.
-    pub fn new(spec: Spec, place: Place, network: Network, allow: Program, signal_mask: nix::sys::signal::SigSet) -> Result<Self, Failure> {
+    pub fn new(spec: Spec, place: Place, network: Network, allow: AllowList, signal_mask: nix::sys::signal::SigSet) -> Result<Self, Failure> {
         let notify = filter::notify_program()?;
         let (subject, session, cgroup) = (Subject::default(), Session::Own, Cgroup::default());
         Ok(Self { spec, subject, place, network, session, cgroup, notify, allow, profile: None, signal_mask, tied: true, preserved_fds: 0, reserved: false })

@@ -9,6 +9,7 @@ use crate::protocol::{self, Grant, HEAD_BYTES, SCRIPT_DEPTH};
 use crate::sys;
 use policy::manifest::Scripts;
 use policy::{Decision, Digest, Reason, Verified};
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -72,12 +73,37 @@ pub struct Decider {
     verified: Option<Arc<Verified>>,
     root: OwnedFd,
     files: Files,
+    granted: BTreeSet<u32>,
 }
+
+/// What is looked at before anybody asks has no more bytes than this together.
+const MOST_AHEAD_BYTES: u64 = 32 << 20;
 
 impl Decider {
     /// `begun`: when the container began.
     pub fn new(verified: impl Into<Option<Arc<Verified>>>, root: OwnedFd, begun: std::time::SystemTime) -> Self {
-        Self { verified: verified.into(), root, files: Files::new(begun) }
+        Self { verified: verified.into(), root, files: Files::new(begun), granted: BTreeSet::new() }
+    }
+
+    /// Numbers of what was granted so far.
+    pub fn granted(&self) -> &BTreeSet<u32> {
+        &self.granted
+    }
+
+    /// Looks at files that will probably be asked about, where the manifest says that they lie. This decides nothing: what is remembered is what these files hold, and one that changes is looked at again.
+    pub fn look_ahead(&mut self, entries: &[u32]) {
+        let mut left = MOST_AHEAD_BYTES;
+        let library = |entry| Some(self.verified.as_ref()?.library(entry)?.path.as_str());
+        let paths = entries.iter().filter_map(|entry| CString::new(self.entry_path(*entry).or_else(|| library(*entry))?).ok());
+        for path in paths.collect::<Vec<_>>() {
+            let Ok(file) = sys::open_in_root(self.root.as_fd(), &path, libc::O_PATH) else { continue };
+            let Ok(size) = stat(file.as_fd()).map(|st| st.st_size as u64) else { continue };
+            if let Some(rest) = left.checked_sub(size) {
+                left = rest;
+                let _ = self.interpreter(file.as_fd());
+                let _ = self.digests(file.as_fd(), None);
+            }
+        }
     }
 
     /// The same release under other keys and revocations; `None`: they do not believe it.
@@ -253,7 +279,10 @@ impl Decider {
         let result = match last.0 {
             // A listed text without a `#!` line: Linux's own answer.
             Decision::Allow { .. } if wanted == Wanted::Program && self.believed().manifest().scripts.contains_key(&last.1) => refuse(libc::ENOEXEC, "not-a-program"),
-            Decision::Allow { entry } => Ok(Grant { entry, scripts: 0, texts: false }),
+            Decision::Allow { entry } => {
+                self.granted.insert(entry);
+                Ok(Grant { entry, scripts: 0, texts: false })
+            }
             Decision::Refuse(reason) => refuse(libc::EACCES, reason.code()),
         };
         Verdict::of(result, Some(last.1))
@@ -286,5 +315,45 @@ impl Decider {
             () if self.listed_only() => refuse(libc::EACCES, Reason::ScriptNotListed.code()),
             () => refuse(libc::ENOEXEC, "not-a-program"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy::{PrivateKey, Revocations, TrustedKeys, canonical, signature, verify};
+    use std::time::{Duration, SystemTime};
+
+    /// Of the policy's smallest manifest: a program with entry 1, a library with entry 2.
+    fn release() -> Verified {
+        let mut value = canonical::parse(include_bytes!("../../policy/tests/manifests/accept/minimal.json")).unwrap();
+        let key = PrivateKey::from_seed([1; 32]);
+        signature::sign(&mut value, &key, "k");
+        verify(&canonical::to_bytes(&value), &TrustedKeys::of([key.public("k")]), 1, &Revocations::default(), env!("CARGO_PKG_VERSION")).unwrap()
+    }
+
+    #[test]
+    fn what_was_looked_at_ahead_is_not_read_again_and_decided_as_ever() {
+        let root = std::env::temp_dir().join(format!("vkernel-ahead-{}", std::process::id()));
+        let paths = ["usr/bin/ls", "usr/lib/libc.so.6"].map(|path| root.join(path));
+        for path in &paths {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, [b'x'; 16384]).unwrap();
+        }
+        let open = |path| OwnedFd::from(std::fs::File::open(path).unwrap());
+        let decider = |begun| Decider::new(Arc::new(release()), open(&root), begun);
+        let later = SystemTime::now() + Duration::from_secs(10);
+        for (begun, known) in [(later, [&[1, 2, 77][..], &[2], &[]]), (SystemTime::now(), [&[1, 2], &[2], &[]])] {
+            for entries in known {
+                let mut decider = decider(begun);
+                decider.look_ahead(entries);
+                let reasons = [decider.program(open(&paths[0]).as_fd(), false), decider.library(open(&paths[1]).as_fd())].map(|verdict| verdict.result.unwrap_err().reason);
+                assert_eq!(reasons, [Reason::UnknownHash.code(); 2], "what they hold is not what was signed");
+                // The same bytes under two names are two files.
+                let hits = if begun == later { entries.iter().filter(|entry| **entry < 3).count() as u64 } else { 0 };
+                assert_eq!((decider.hits(), decider.granted().len()), (hits, 0), "{entries:?}");
+            }
+        }
+        std::fs::remove_dir_all(&root).unwrap();
     }
 }

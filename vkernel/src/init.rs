@@ -49,7 +49,7 @@ fn set_up(
     default_dispositions();
     // With a terminal of its own it has none of the caller's; who is told later gets streams that were looked at.
     if container.session != Session::Terminal && !container.reserved {
-        streams::guard()?;
+        drop(streams::guard()?);
     }
     container.cgroup.enter(born)?;
     if let Some(score) = container.spec.process().as_ref().and_then(|p| p.oom_score_adj()) {
@@ -105,6 +105,7 @@ fn lock_down(container: &Container, channel: &Channel, who: &Credentials) -> Res
     lockdown::take_credentials(who, container.tied)?;
     let cwd = container.spec.process().as_ref().map_or("/".as_ref(), |p| p.cwd().as_path());
     enter(root, cwd).map_err(|e| Failure::new(format!("working directory {}", cwd.display()), e, "choose another with --workdir").with_code(127))?;
+    lockdown::install_allow_list(&container.allow.first)?;
     channel.send(Kind::Ready, &[], &[])?;
     let taken = if container.reserved { Some(Taken::received(channel.expect(Kind::Take, 4)?)?) } else { None };
     channel.expect(Kind::Go, 0)?;
@@ -114,7 +115,7 @@ fn lock_down(container: &Container, channel: &Channel, who: &Credentials) -> Res
     if let Some(profile) = &container.profile {
         lockdown::install_profile(profile)?;
     }
-    lockdown::install_allow_list(&container.allow)?;
+    lockdown::install_allow_list(&container.allow.rest)?;
     Ok(taken)
 }
 

@@ -23,7 +23,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use syscalls::table;
 
@@ -109,14 +109,33 @@ impl Launch {
         self.ring
     }
 
+    /// Who decides about its execs.
+    pub fn decider(&self, root: OwnedFd, journal: &Journal) -> Decider {
+        Decider::new(self.release.verified.clone(), root, journal.begun())
+    }
+
     /// Answers its execs until the end; the exit code is known only to the process's parent.
     pub fn serve(&self, begun: Begun, journal: &Journal, audit: &mut Audit, signals: &Signals) -> Result<Option<i32>, Failure> {
+        let Begun { pidfd, listener, root, .. } = begun;
+        self.serve_by(pidfd, listener, &mut self.decider(root, journal), journal, audit, signals)
+    }
+
+    /// The same with who decides at hand, obeying others than the signals of this process.
+    pub fn serve_by(
+        &self,
+        pidfd: OwnedFd,
+        listener: OwnedFd,
+        decider: &mut Decider,
+        journal: &Journal,
+        audit: &mut Audit,
+        attention: &dyn supervisor::Attention,
+    ) -> Result<Option<i32>, Failure> {
         let supervisor = Supervisor {
-            pidfd: begun.pidfd,
-            listener: Listener::new(begun.listener),
-            decider: Decider::new(self.release.verified.clone(), begun.root, journal.begun()),
+            pidfd,
+            listener: Listener::new(listener),
+            decider,
             audit,
-            attention: signals,
+            attention,
             journal,
             ring: Some(self.ring),
             cgroup: &self.container.cgroup,

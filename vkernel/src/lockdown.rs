@@ -205,7 +205,7 @@ pub fn install_profile(program: &Program) -> Result<(), Failure> {
     install(program, libc::SECCOMP_FILTER_FLAG_TSYNC).map(drop).map_err(failure("the description's seccomp profile"))
 }
 
-/// The last step: from here on this process and its descendants make only the calls the container's lists name.
-pub fn install_allow_list(program: &Program) -> Result<(), Failure> {
-    install(program, libc::SECCOMP_FILTER_FLAG_TSYNC).map(drop).map_err(failure("allow-list filter"))
+/// The last steps, one for each of its parts: from here on this process and its descendants make only the calls the container's lists name.
+pub fn install_allow_list(part: &Program) -> Result<(), Failure> {
+    install(part, libc::SECCOMP_FILTER_FLAG_TSYNC).map(drop).map_err(failure("allow-list filter"))
 }

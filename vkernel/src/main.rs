@@ -12,15 +12,12 @@ use vkernel::state::Entry;
 use vkernel::store::Store;
 use vkernel::{check, cli, commands, describe, keys, listing, lists, own_file, prove, run, serve, stats, top, verify, zygote};
 
-/// Commands that start guests.
-const STARTING: [&str; 4] = ["run", "create", "exec", "zygote"];
-
 fn main() -> ExitCode {
     if let Some((result, log)) = ready_made() {
         return finish(result, &log);
     }
     // Before anything is read: it would be read once more. Whether it must be is seen when the command is known.
-    if std::env::args_os().any(|word| word.to_str().is_some_and(|word| STARTING.contains(&word))) {
+    if own_file::may_start(std::env::args_os()) {
         let _ = own_file::protect();
     }
     let cli = match Cli::try_parse() {
@@ -52,16 +49,14 @@ fn finish(result: Result<i32, Failure>, log: &Log) -> ExitCode {
 
 /// A run that a daemon's ready container does: this process holds nothing that its guest could reach.
 fn ready_made() -> Option<(Result<i32, Failure>, Log)> {
-    let words = || std::env::args_os().skip(1).take_while(|word| word != "--");
-    let may_be = words().any(|word| word == "run") && (Path::new(vkernel_client::SOCKET).exists() || words().any(|word| word.to_string_lossy().starts_with("--socket")));
-    if !may_be || own_file::is_second_execution() {
+    if own_file::is_second_execution() {
         return None;
     }
-    let cli = Cli::try_parse().ok()?;
-    match &cli.command {
-        Command::Run(options) => zygote::ask(options, &cli.root, &cli.socket).map(|result| (result, logged(&cli))),
-        _ => None,
-    }
+    let words = std::env::args_os().skip(1).map(|word| word.into_string().ok()).collect::<Option<_>>()?;
+    let result = zygote::ask(words, Path::new(own_file::LINK))?;
+    // What went well is not logged, and the command line not read.
+    let log = if result.is_err() { Cli::try_parse().map_or_else(|_| Log::default(), |cli| logged(&cli)) } else { Log::default() };
+    Some((result, log))
 }
 
 /// Guests must not get to this program's file: commands that start them go on in a second execution.

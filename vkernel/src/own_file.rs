@@ -10,10 +10,10 @@ use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The link to it.
-const LINK: &str = "/proc/self/exe";
+pub const LINK: &str = "/proc/self/exe";
 /// Tells the second execution where the file is.
 const DIRECTORY: &str = "VKERNEL_DIRECTORY";
 
@@ -21,9 +21,17 @@ fn failure(e: impl std::fmt::Display) -> Failure {
     Failure::new("protect this program's file", e, "see `vkernel check`, or start it again if it was just replaced")
 }
 
-/// Whether nothing can be written through the mount this program runs from.
-fn is_read_only() -> Result<bool, Failure> {
-    Ok(statvfs(LINK).map_err(failure)?.flags().contains(FsFlags::ST_RDONLY))
+/// Commands that start guests.
+const STARTING: [&str; 4] = ["run", "create", "exec", "zygote"];
+
+/// Whether this may be one of them. Whether it is is seen when the command line is read.
+pub fn may_start(mut words: impl Iterator<Item = OsString>) -> bool {
+    words.any(|word| word.to_str().is_some_and(|word| STARTING.contains(&word)))
+}
+
+/// Whether nothing can be written through the mount this program lies on.
+fn is_read_only(program: &Path) -> Result<bool, Failure> {
+    Ok(statvfs(program).map_err(failure)?.flags().contains(FsFlags::ST_RDONLY))
 }
 
 /// Whether `protect` has begun this one.
@@ -33,17 +41,23 @@ pub fn is_second_execution() -> bool {
 
 /// Executes the program again from a read-only mount, unless it runs from one.
 pub fn protect() -> Result<(), Failure> {
-    if is_read_only()? {
-        return Ok(());
-    }
-    let path = std::fs::read_link(LINK).map_err(failure)?;
+    if is_read_only(Path::new(LINK))? { Ok(()) } else { execute(&std::fs::read_link(LINK).map_err(failure)?, Path::new(LINK)) }
+}
+
+/// The same for who executes this program: it then need not do it once more.
+pub fn protected(program: &Path) -> Result<(), Failure> {
+    if is_read_only(program)? { Ok(()) } else { execute(program, program) }
+}
+
+/// `own`: the file that is meant by `path`.
+fn execute(path: &Path, own: &Path) -> Result<(), Failure> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return Err(failure("it has no path")) };
     let c = |text: OsString| CString::new(text.into_vec()).map_err(failure);
     let tree = mounts::detached(directory, false)?;
     sys::make_read_only(tree.as_fd()).map_err(failure)?;
     let name = c(name.to_owned())?;
     let file = sys::open_plain(tree.as_fd(), &name, libc::O_PATH).map_err(failure)?;
-    let (found, own) = (sys::fstat(file.as_fd()).map_err(failure)?, std::fs::metadata(LINK).map_err(failure)?);
+    let (found, own) = (sys::fstat(file.as_fd()).map_err(failure)?, std::fs::metadata(own).map_err(failure)?);
     if (found.st_dev, found.st_ino) != (own.dev(), own.ino()) {
         return Err(failure("another file is in its place"));
     }
@@ -64,6 +78,6 @@ pub fn protect() -> Result<(), Failure> {
 /// Where the file is on the host.
 pub fn directory() -> Option<PathBuf> {
     let own = std::env::current_exe().ok()?;
-    let told = std::env::var_os(DIRECTORY).filter(|_| own.parent().is_some_and(|p| p == std::path::Path::new("/")));
+    let told = std::env::var_os(DIRECTORY).filter(|_| own.parent().is_some_and(|p| p == Path::new("/")));
     told.map(PathBuf::from).or_else(|| own.parent().map(PathBuf::from))
 }

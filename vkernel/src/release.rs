@@ -6,7 +6,7 @@ use crate::audit::{Audit, Decision, Destination, Event, Record};
 use crate::cli;
 use crate::container::GuestMain;
 use crate::failure::Failure;
-use crate::filter::{self, Program};
+use crate::filter::{self, AllowList};
 use crate::namespaces::Network;
 use crate::ring::Ring;
 use crate::serial::{self, Passed};
@@ -114,15 +114,15 @@ impl Release {
 
     /// The container's kernel filter: every syscall any of its binaries may make (07, S9: per-binary lists hold against guests, not against a worker that was taken over). A permissive
     /// container's lets through what the table can answer at all, as that of a release without lists does.
-    pub fn allow(&self) -> Result<Program, Failure> {
+    pub fn allow(&self) -> Result<AllowList, Failure> {
         if self.source.permissive {
-            return filter::allow_program(&table::rows().filter(|row| row.support != Support::Refuse).map(|row| i64::from(row.nr)).collect());
+            return filter::allow_list(&table::rows().filter(|row| row.support != Support::Refuse).map(|row| i64::from(row.nr)).collect());
         }
         let m = self.verified.manifest();
         let overrides = m.binaries.values().flat_map(|b| &b.overrides.syscalls);
         let names = m.global_policies.default_syscalls.iter().chain(overrides);
         let union: BTreeSet<i64> = names.filter_map(|n| table::by_name(n)).map(|row| i64::from(row.nr)).collect();
-        filter::allow_program(&union)
+        filter::allow_list(&union)
     }
 
     /// The widest network the manifest allows. CIDR lists are not supported yet, so `restricted` gets no network.

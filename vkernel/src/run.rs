@@ -218,6 +218,11 @@ fn allowed(release: &Release, network: &NetworkChoice) -> Result<(), Failure> {
 
 /// The description, with the network that was asked for or else the widest one that the manifest allows.
 pub(crate) fn describe(options: &Run, root: &Path, id: &str, release: &Release, attachment: Option<&Attachment>) -> Result<Spec, Failure> {
+    describe::spec(&decided(options, release, attachment)?, root, id, attachment.map(|a| a.namespace.as_path()))
+}
+
+/// The options with the network that the container gets.
+pub(crate) fn decided(options: &Run, release: &Release, attachment: Option<&Attachment>) -> Result<Run, Failure> {
     let mut options = options.clone();
     let network = options.shape.network.take().unwrap_or(match release.widest_network() {
         _ if attachment.is_some() => NetworkChoice::Bridge(None),
@@ -230,7 +235,7 @@ pub(crate) fn describe(options: &Run, root: &Path, id: &str, release: &Release, 
         options.shape.annotation.push(format!("{}=1", launch::NO_LOOPBACK));
     }
     options.shape.network = Some(network);
-    describe::spec(&options, root, id, attachment.map(|a| a.namespace.as_path()))
+    Ok(options)
 }
 
 pub(crate) fn container_id() -> Result<String, Failure> {

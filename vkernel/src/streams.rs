@@ -40,24 +40,26 @@ pub(crate) fn all() -> [BorrowedFd<'static>; 3] {
 /// Devices (major 1) that do nothing but give or take bytes.
 const BYTES_ONLY: [(u32, &str); 5] = [(3, "/dev/null"), (5, "/dev/zero"), (7, "/dev/full"), (8, "/dev/random"), (9, "/dev/urandom")];
 
-/// In a process that is to run a guest, or gives it its streams, while it is in the host's mount namespace.
-pub fn guard() -> Result<(), Failure> {
+/// In a process that is to run a guest, or gives it its streams, while it is in the host's mount namespace. Gives the mounts that the streams are on from now on: to let go of one, the kernel waits until no processor looks at it any
+/// more, which can be done when nobody waits for it.
+pub fn guard() -> Result<Vec<OwnedFd>, Failure> {
+    let mut held = Vec::new();
     for number in 0..NAMES.len() {
         let Ok(st) = sys::fstat(stream(number)) else { continue };
         let flags = OFlag::from_bits_truncate(fcntl(stream(number), FcntlArg::F_GETFL).unwrap_or_default());
         let reads = flags & OFlag::O_ACCMODE == OFlag::O_RDONLY;
         match st.st_mode & libc::S_IFMT {
             libc::S_IFDIR => return Err(failure(number, "is a directory of the host, from which a guest could go anywhere")),
-            libc::S_IFREG if (reads || number == 0) && st.st_nlink > 0 => again(number, own_mount(stream(number)), OFlag::O_RDONLY, libc::MOUNT_ATTR_NODEV)?,
-            libc::S_IFBLK => again(number, own_mount(stream(number)), flags & OFlag::O_ACCMODE, libc::MOUNT_ATTR_NODEV)?,
-            libc::S_IFCHR if !stream(number).is_terminal() => match bytes_only(&st) {
+            libc::S_IFREG if (reads || number == 0) && st.st_nlink > 0 => held.push(again(number, own_mount(stream(number)), OFlag::O_RDONLY, libc::MOUNT_ATTR_NODEV)?),
+            libc::S_IFBLK => held.push(again(number, own_mount(stream(number)), flags & OFlag::O_ACCMODE, libc::MOUNT_ATTR_NODEV)?),
+            libc::S_IFCHR if !stream(number).is_terminal() => held.push(match bytes_only(&st) {
                 Some(device) => again(number, device, flags & OFlag::O_ACCMODE, 0)?,
                 None => again(number, own_mount(stream(number)), flags & OFlag::O_ACCMODE, libc::MOUNT_ATTR_NODEV)?,
-            },
+            }),
             _ => {}
         }
     }
-    Ok(())
+    Ok(held)
 }
 
 /// A detached mount of this file alone. EINVAL for one of another mount namespace.
@@ -74,7 +76,7 @@ fn bytes_only(stream: &libc::stat) -> Option<std::io::Result<OwnedFd>> {
 }
 
 /// Puts another description of the same file in the stream's place, on a mount that is nobody else's and read-only. `then` holds for whoever opens it again.
-fn again(number: usize, tree: std::io::Result<OwnedFd>, mode: OFlag, then: u64) -> Result<(), Failure> {
+fn again(number: usize, tree: std::io::Result<OwnedFd>, mode: OFlag, then: u64) -> Result<OwnedFd, Failure> {
     let told = |e: std::io::Error| failure(number, e);
     let tree = tree.map_err(told)?;
     sys::make_read_only(tree.as_fd()).map_err(told)?;
@@ -87,7 +89,7 @@ fn again(number: usize, tree: std::io::Result<OwnedFd>, mode: OFlag, then: u64) 
     }
     sys::set_tree(tree.as_fd(), &libc::mount_attr { attr_set: libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | then, attr_clr: 0, propagation: 0, userns_fd: 0 })
         .map_err(told)?;
-    put(file.as_fd(), number)
+    put(file.as_fd(), number).map(|()| tree)
 }
 
 fn put(file: BorrowedFd<'_>, number: usize) -> Result<(), Failure> {

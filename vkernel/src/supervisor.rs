@@ -39,8 +39,8 @@ pub enum Until {
 
 /// Whom the loop obeys besides the container.
 pub trait Attention {
-    /// Readable when there is something to do.
-    fn as_fd(&self) -> BorrowedFd<'_>;
+    /// One of them is readable when there is something to do.
+    fn fds(&self) -> Vec<BorrowedFd<'_>>;
     /// Does it; `false` if the loop is to end although the container lives.
     fn attend(&self, init: BorrowedFd<'_>, decider: &mut Decider) -> bool;
     /// Sees each decision about a request, after it was answered; `hit`: no file had to be read for it.
@@ -48,8 +48,8 @@ pub trait Attention {
 }
 
 impl Attention for Signals {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        AsFd::as_fd(self)
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.as_fd()]
     }
 
     fn attend(&self, init: BorrowedFd<'_>, _: &mut Decider) -> bool {
@@ -71,7 +71,7 @@ pub enum Served {
 pub struct Supervisor<'a> {
     pub pidfd: OwnedFd,
     pub listener: Listener,
-    pub decider: Decider,
+    pub decider: &'a mut Decider,
     pub audit: &'a mut Audit,
     pub attention: &'a dyn Attention,
     pub journal: &'a Journal,
@@ -86,9 +86,10 @@ impl Supervisor<'_> {
     /// Serves as long as `until` says.
     pub fn serve(mut self) -> Result<Served, Failure> {
         let mut listening = true;
-        let mut killed = self.cgroup.oom_kills();
+        let mut killed = if self.audit.enabled() { self.cgroup.oom_kills() } else { 0 };
         loop {
-            let mut fds = vec![PollFd::new(self.attention.as_fd(), PollFlags::POLLIN)];
+            let mut fds: Vec<PollFd<'_>> = self.attention.fds().into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            let calling = fds.len();
             if listening {
                 fds.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
             }
@@ -103,11 +104,11 @@ impl Supervisor<'_> {
                 Err(e) => return Err(Failure::new("supervise container", e.desc(), "")),
             }
             let ready = |i: usize| fds.get(i).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
-            let called = !ready(0).is_empty();
-            let asked = if listening { ready(1) } else { PollFlags::empty() };
+            let called = (0..calling).any(|i| !ready(i).is_empty());
+            let asked = if listening { ready(calling) } else { PollFlags::empty() };
             let ended = watched && !ready(fds.len() - 1).is_empty();
             // First of all: what was asked after an order was given is decided under it.
-            if called && !self.attention.attend(self.pidfd.as_fd(), &mut self.decider) {
+            if called && !self.attention.attend(self.pidfd.as_fd(), self.decider) {
                 self.drain(STUCK);
                 return Ok(Served::Left);
             }
@@ -218,7 +219,7 @@ impl Supervisor<'_> {
     /// What the command line of a granted program adds.
     fn judge(&mut self, request: &Request, entry: u32, told: Option<&Told>) -> Judgement {
         let (pid, listener) = (request.pid, &self.listener);
-        command::judge(&mut self.decider, entry, told, |name| {
+        command::judge(self.decider, entry, told, |name| {
             let file = command::open_as(pid, name)?;
             if listener.still_waits(request) { Ok(file) } else { Err(std::io::ErrorKind::NotFound.into()) }
         })

@@ -331,6 +331,7 @@ pub fn prepare(worker: Worker, mut program: Program) -> Result<GuestMain, Failur
     let failure = |e: loader::LoadError| Failure::new("load container", chain(&e), "rebuild it, or see `vkernel verify`");
     let (megabinary, form) = (worker.megabinary, worker.form);
     syscalls::fs::know_executable().map_err(|e| Failure::new("find this program's file", format!("{e:?}"), "mount /proc"))?;
+    syscalls::exec::know_heap();
     let mut machine = Machine::new(megabinary).map_err(failure)?;
     Ok(Box::new(move |taken| {
         if let Some(taken) = taken {

@@ -167,17 +167,18 @@ fn run_under(verified: Verified, name: &str, change: impl FnOnce(&mut Container)
     let mut spec = describe::plain(&root).unwrap();
     spec.set_hostname(Some("testhost".into()));
     // What a generous manifest would list.
-    let allow = filter::allow_program(&GENEROUS.iter().copied().collect()).unwrap();
+    let allow = filter::allow_list(&GENEROUS.iter().copied().collect()).unwrap();
     let place = Place::New(Layout { root: root.clone(), writable: false });
     let mut container = Container::new(spec, place, Network::None, allow, signals.inherited).unwrap();
     change(&mut container);
     let mut audit = Audit::open(name, Some(&log.clone().into())).unwrap();
     let started = start(&container, |_| Ok(Box::new(move |_| guest()))).unwrap();
     let begun = started.go().unwrap();
+    let mut decider = Decider::new(Arc::new(verified), begun.root, std::time::SystemTime::now());
     let supervisor = Supervisor {
         pidfd: begun.pidfd,
         listener: Listener::new(begun.listener),
-        decider: Decider::new(Arc::new(verified), begun.root, std::time::SystemTime::now()),
+        decider: &mut decider,
         audit: &mut audit,
         attention: &signals,
         journal: &Journal::new("/".as_ref(), name, Until::End).unwrap(),
@@ -513,7 +514,7 @@ fn a_missing_working_directory_is_a_failure_with_advice() {
     let mut spec = describe::plain(&root).unwrap();
     spec.process_mut().as_mut().unwrap().set_cwd("/nowhere".into());
     let place = Place::New(Layout { root: root.clone(), writable: false });
-    let container = Container::new(spec, place, Network::Loopback, filter::allow_program(&BTreeSet::new()).unwrap(), signals.inherited).unwrap();
+    let container = Container::new(spec, place, Network::Loopback, filter::allow_list(&BTreeSet::new()).unwrap(), signals.inherited).unwrap();
     let failure = start(&container, |_| Ok(Box::new(|_| 0))).and_then(|s| s.go()).map(|_| ()).unwrap_err();
     std::fs::remove_dir_all(&root).unwrap();
     assert_eq!(failure.code, 127);

@@ -56,7 +56,7 @@ fn requests_fail_when_nobody_holds_the_listener() {
     let image = Image::new();
     let signals = Signals::take_over().unwrap();
     let place = Place::New(Layout { root: image.0.clone(), writable: false });
-    let allow = filter::allow_program(&BTreeSet::new()).unwrap();
+    let allow = filter::allow_list(&BTreeSet::new()).unwrap();
     let container = Container::new(describe::plain(&image.0).unwrap(), place, Network::None, allow, signals.inherited).unwrap();
     let started = start(&container, |_| Ok(Box::new(|_| requests()))).unwrap();
     // What `go` would hand to a supervisor is dropped at once: the listener closes before or while the guest asks.

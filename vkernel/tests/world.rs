@@ -53,7 +53,7 @@ impl World {
         let place = Place::New(Layout { root: self.dir.join("image"), writable: false });
         // What programs of this test call beyond the runtime's own needs.
         let calls = [libc::SYS_open, libc::SYS_stat, libc::SYS_mkdir, libc::SYS_unlink, libc::SYS_statfs, libc::SYS_pause, libc::SYS_fork, libc::SYS_socket];
-        let allow = filter::allow_program(&BTreeSet::from(calls)).unwrap();
+        let allow = filter::allow_list(&BTreeSet::from(calls)).unwrap();
         let signals = Signals::take_over().unwrap();
         Container::new(self.spec(changes), place, Network::None, allow, signals.inherited).unwrap()
     }

@@ -20,6 +20,8 @@ use std::ffi::{CStr, CString};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+pub use shown::know_heap;
+
 /// Everything an exec needs, collected before anything is torn down: from here on nothing that can fail for the guest's reasons is left.
 pub struct Prepared {
     pub id: ObjectId,

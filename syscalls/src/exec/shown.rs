@@ -48,14 +48,26 @@ pub(super) fn tell(window: Window, object: &Object, image: &Image) {
     let _ = quick(libc::SYS_prctl, &[libc::PR_SET_MM as u64, libc::PR_SET_MM_MAP as u64, at(&map), size_of::<Map>() as u64, 0]);
 }
 
-/// Where the runtime's own heap begins, which only procfs tells (proc(5), stat, field 47). Forks have the same.
-fn start_brk() -> Option<u64> {
-    static KNOWN: AtomicU64 = AtomicU64::new(0);
-    if KNOWN.load(Ordering::Relaxed) == 0 {
-        let stat = std::fs::read_to_string(own::stat()?).ok()?;
-        // The name before it may hold anything.
-        let field = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(47 - 3)?;
-        KNOWN.store(field.parse().ok()?, Ordering::Relaxed);
+/// Where the runtime's own heap begins, once that is known. Forks have the same.
+static START_BRK: AtomicU64 = AtomicU64::new(0);
+
+/// Finds out where the runtime's heap begins, while /proc is the host's: a program that starts need not ask any more.
+pub fn know_heap() {
+    if let Ok(stat) = std::fs::read_to_string("/proc/self/stat") {
+        know(&stat);
     }
-    Some(KNOWN.load(Ordering::Relaxed)).filter(|brk| *brk != 0)
+}
+
+/// Only procfs tells (proc(5), stat, field 47). The name before it may hold anything.
+fn know(stat: &str) {
+    if let Some(brk) = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(47 - 3)?.parse().ok()) {
+        START_BRK.store(brk, Ordering::Relaxed);
+    }
+}
+
+fn start_brk() -> Option<u64> {
+    if START_BRK.load(Ordering::Relaxed) == 0 {
+        know(&std::fs::read_to_string(own::stat()?).ok()?);
+    }
+    Some(START_BRK.load(Ordering::Relaxed)).filter(|brk| *brk != 0)
 }

@@ -19,6 +19,7 @@ pub(crate) const HOSTS: (&str, &str) = ("vkernel", "vkernel");
 /// What a host has of an installed package, at least.
 const INSTALLED: &[&str] = &[
     "/usr/bin/vkernel",
+    "/usr/bin/vkernel-runtime",
     "/usr/bin/vkernel-image",
     "/etc/vkernel/serve.toml",
     "/etc/vkernel/bridge.conflist",

@@ -29,4 +29,6 @@ pub struct Zygote {
     pub size: usize,
     /// Options of `vkernel run`, as JSON
     pub run: String,
+    /// Entries of the manifest that containers of this kind have asked about
+    pub known: Vec<u32>,
 }

@@ -49,6 +49,11 @@ fn built(value: Value) -> Result<Spec, Failure> {
 
 /// The description of what `options` ask for, with `root` as the image, and a network namespace that is made for it.
 pub fn spec(options: &Run, root: &Path, id: &str, network: Option<&Path>) -> Result<Spec, Failure> {
+    built(text(options, root, id, network)?)
+}
+
+/// The same as it would stand in a bundle's config.json.
+pub fn text(options: &Run, root: &Path, id: &str, network: Option<&Path>) -> Result<Value, Failure> {
     let shape = &options.shape;
     let users = Database::of(root);
     let mut user = users.user(&shape.user)?;
@@ -61,7 +66,7 @@ pub fn spec(options: &Run, root: &Path, id: &str, network: Option<&Path>) -> Res
     }
     mounts.extend(names::mount(shape, root));
     mounts.extend(volumes::mounts(shape)?);
-    built(json!({
+    Ok(json!({
         "ociVersion": VERSION,
         "root": {"path": root, "readonly": shape.read_only},
         "hostname": shape.hostname.as_deref().unwrap_or(id),
@@ -195,7 +200,9 @@ fn namespaces(shape: &Shape, network: Option<&Path>) -> Result<Vec<Value>, Failu
 
 /// Sets of the first program: for root what it keeps, for others only what was added for them.
 pub fn capabilities(kept: &[impl AsRef<str>], add: &[String], drop: &[String], uid: u32) -> Result<Value, Failure> {
-    let known: Vec<String> = caps::all().into_iter().map(|c| c.to_string()).collect();
+    let mut known: Vec<String> = caps::all().into_iter().map(|c| c.to_string()).collect();
+    // A set has another order each time, and descriptions are compared.
+    known.sort();
     let name = |option: &str, c: &String| {
         let full = c.to_uppercase();
         let full = if full.starts_with("CAP_") || full == "ALL" { full } else { format!("CAP_{full}") };
@@ -219,10 +226,21 @@ mod tests {
     use crate::cli::{Cli, Command};
     use clap::Parser;
 
-    fn described(options: &[&str]) -> Result<Value, Failure> {
+    fn run(options: &[&str]) -> Run {
         let args = ["vkernel", "run", "m.json"].iter().chain(options).chain(&["--", "/bin/x", "-y"]);
         let Command::Run(run) = Cli::try_parse_from(args).unwrap().command else { panic!("not run") };
-        spec(&run, Path::new("/nowhere"), "c1", None).map(|s| serde_json::to_value(s).unwrap())
+        run
+    }
+
+    fn described(options: &[&str]) -> Result<Value, Failure> {
+        spec(&run(options), Path::new("/nowhere"), "c1", None).map(|s| serde_json::to_value(s).unwrap())
+    }
+
+    #[test]
+    fn the_same_options_are_described_by_the_same_text() {
+        let run = run(&["--cap-add", "ALL", "--annotation", "a=1", "--sysctl", "kernel.shm_rmid_forced=1", "--ulimit", "nofile=3"]);
+        let told = || text(&run, Path::new("/nowhere"), "c1", None).unwrap();
+        (0..20).for_each(|_| assert_eq!(told(), told()));
     }
 
     #[test]

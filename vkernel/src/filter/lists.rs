@@ -97,6 +97,9 @@ pub const NEVER: &[i64] = &[
     libc::SYS_remap_file_pages,
 ];
 
+/// What a container's process still calls until it begins, up to the installing of the filter that refuses these again: it is told that it may, takes descriptors, puts streams in their place, and may have to say what failed.
+pub(super) const TOLD: &[i64] = &[libc::SYS_recvmsg, libc::SYS_dup2, libc::SYS_sendmsg, libc::SYS_seccomp];
+
 /// What the runtime does on its own account in every worker, whatever the guest's lists say: memory, threads, signals, waiting, and the
 /// object facts behind exec. Each of them the table also checks per binary before its row runs.
 pub const RUNTIME: &[i64] = &[

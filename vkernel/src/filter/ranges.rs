@@ -40,6 +40,18 @@ pub(super) fn allowed(numbers: &BTreeSet<i64>) -> Program {
     program
 }
 
+/// Answers EPERM to these numbers of x86-64, and allows all others. What is no call of x86-64, or one of x32, is others' to refuse.
+pub(super) fn refused(numbers: &[i64]) -> Program {
+    let numbers: Vec<u32> = numbers.iter().filter_map(|nr| u32::try_from(*nr).ok()).collect();
+    let count = numbers.len() as u8;
+    let compare = numbers.iter().enumerate().map(|(n, nr)| op(JEQ, count - n as u8, 0, *nr));
+    [op(LD, 0, 0, ARCH), op(JEQ, 1, 0, AUDIT_ARCH_X86_64), op(RET, 0, 0, libc::SECCOMP_RET_ALLOW), op(LD, 0, 0, NR)]
+        .into_iter()
+        .chain(compare)
+        .chain([op(RET, 0, 0, libc::SECCOMP_RET_ALLOW), op(RET, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32)])
+        .collect()
+}
+
 /// `inside`: whether numbers below the first bound are allowed.
 fn descend(bounds: &[u32], inside: bool, out: &mut Program) {
     let middle = bounds.len() / 2;
@@ -58,7 +70,7 @@ fn descend(bounds: &[u32], inside: bool, out: &mut Program) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filter::{NEVER, RUNTIME, allow_program};
+    use crate::filter::{AllowList, NEVER, RUNTIME, allow, allow_list};
 
     /// What the kernel would do: the answer, and how many instructions it took; `None` for running off the end.
     fn run(program: &[libc::sock_filter], nr: u32, arch: u32, args: [u64; 6]) -> (Option<u32>, usize) {
@@ -97,9 +109,26 @@ mod tests {
     }
 
     #[test]
+    fn in_two_parts_it_allows_the_same_and_meanwhile_what_is_needed_to_be_told() {
+        let stricter = |a: u32, b: u32| if (a & libc::SECCOMP_RET_ACTION_FULL) as i32 <= (b & libc::SECCOMP_RET_ACTION_FULL) as i32 { a } else { b };
+        for guest in [BTreeSet::new(), (0..467).collect(), BTreeSet::from([libc::SYS_recvmsg, libc::SYS_seccomp])] {
+            let (whole, AllowList { first, rest }) = (allow(&guest, &[]).unwrap(), allow_list(&guest).unwrap());
+            let all = (0..600).chain([0x4000_0000, 0x4000_002f]);
+            for (nr, arch) in all.flat_map(|nr| [(nr, AUDIT_ARCH_X86_64), (nr, 0x4000_0003)]) {
+                let answer = |program| run(program, nr, arch, [0; 6]).0.expect("an answer");
+                assert_eq!(stricter(answer(&rest), answer(&first)), answer(&whole), "{nr} on {arch:#x}");
+            }
+            for nr in [libc::SYS_recvmsg, libc::SYS_seccomp, libc::SYS_dup2, libc::SYS_sendmsg] {
+                assert_eq!(run(&first, nr as u32, AUDIT_ARCH_X86_64, [0; 6]).0, Some(libc::SECCOMP_RET_ALLOW), "{nr}");
+            }
+            assert_eq!(run(&rest, libc::SYS_seccomp as u32, AUDIT_ARCH_X86_64, [0; 6]).0, Some(libc::SECCOMP_RET_ERRNO | libc::EPERM as u32));
+        }
+    }
+
+    #[test]
     fn the_whole_filter_allows_what_it_names_refuses_the_rest_and_is_quick() {
         let guest: BTreeSet<i64> = (0..467).collect();
-        let program = allow_program(&guest).unwrap();
+        let program = allow(&guest, &[]).unwrap();
         let answer = |nr: i64, args| run(&program, nr as u32, AUDIT_ARCH_X86_64, args);
         let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
         for nr in NEVER {
@@ -115,7 +144,7 @@ mod tests {
             let (told, steps) = answer(nr, [0; 6]);
             assert!(told == Some(libc::SECCOMP_RET_ALLOW) && steps < 30, "{nr}: {told:?} after {steps}");
         }
-        let only_the_runtimes = allow_program(&BTreeSet::new()).unwrap();
+        let only_the_runtimes = allow(&BTreeSet::new(), &[]).unwrap();
         assert!(RUNTIME.iter().all(|nr| run(&only_the_runtimes, *nr as u32, AUDIT_ARCH_X86_64, [0; 6]).0.is_some()));
         assert_eq!(run(&only_the_runtimes, libc::SYS_socket as u32, AUDIT_ARCH_X86_64, [libc::AF_UNIX as u64, 0, 0, 0, 0, 0]).0, Some(refused), "not even its arguments count");
     }

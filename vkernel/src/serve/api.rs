@@ -58,13 +58,15 @@ pub(super) fn talk(daemon: &Arc<Daemon>, connection: &mut Connection) -> std::io
     Ok(())
 }
 
-/// The streams are asked for only when they are of use: as long as they lay here, who reads what the client writes would wait for this daemon.
+/// What the client means, and its streams, are asked for when they are of use: as long as streams lay here, who reads what the client writes would wait for this daemon.
 fn hand_over(daemon: &Arc<Daemon>, connection: &mut Connection, id: Option<&Value>, wish: Value) -> Result<(), Failure> {
     let settings = daemon.settings();
-    let wish = Zygotes::wish(&settings, wish)?;
+    let understood = daemon.zygotes.understood(&settings, wish)?;
     let lost = |e: std::io::Error| Failure::new("client", e, "");
-    connection.answer(id, Reply::Event { event: json!({"wanted": "streams"}) }).map_err(lost)?;
-    let streams = connection.fds().map_err(lost)?;
+    connection.answer(id, Reply::Event { event: json!(understood.wanted) }).map_err(lost)?;
+    let told = connection.line().map_err(lost)?;
+    let streams = connection.take_fds();
+    let wish = Zygotes::meant(understood, told)?;
     daemon.zygotes.take(&settings, daemon.descriptors, &wish, connection.as_fd(), streams)
 }
 

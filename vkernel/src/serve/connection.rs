@@ -59,11 +59,6 @@ impl Connection {
         std::mem::take(&mut self.fds)
     }
 
-    /// What comes with the next bytes.
-    pub(super) fn fds(&mut self) -> io::Result<Vec<OwnedFd>> {
-        passing::receive(self.stream.as_fd(), &mut [0]).map(|(_, fds)| fds)
-    }
-
     pub(super) fn answer(&mut self, id: Option<&Value>, reply: Reply) -> io::Result<()> {
         let mut line = serde_json::to_vec(&Answer { id: id.cloned(), reply })?;
         line.push(b'\n');

@@ -9,6 +9,7 @@ mod api;
 mod calls;
 mod connection;
 mod events;
+mod hands;
 mod holder;
 mod lines;
 pub mod manual;
@@ -36,6 +37,7 @@ use crate::supervisor::Until;
 use crate::{check, signals, sys};
 use connection::Connection;
 use events::Events;
+use hands::Hands;
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -60,9 +62,6 @@ use store::Store;
 use tally::Tally;
 use zygotes::Zygotes;
 
-/// Enough for a request, a hash's buffers and a reply.
-const CLIENT_STACK_BYTES: usize = 512 << 10;
-
 /// What all threads share.
 pub struct Daemon {
     socket: PathBuf,
@@ -77,6 +76,7 @@ pub struct Daemon {
     tally: Arc<Tally>,
     zygotes: Arc<Zygotes>,
     clients: AtomicUsize,
+    hands: Hands,
     /// One reload at a time.
     reloading: Mutex<()>,
     /// How many descriptors a process had before this one took more, and the most.
@@ -125,6 +125,7 @@ pub fn serve(options: &Serve, socket: &Path, root: &Path) -> Result<(), Failure>
         tally: Arc::default(),
         zygotes: Arc::default(),
         clients: AtomicUsize::new(0),
+        hands: Hands::default(),
         reloading: Mutex::default(),
         descriptors,
     });
@@ -257,7 +258,7 @@ impl Daemon {
             }));
             daemon.clients.fetch_sub(1, Ordering::Relaxed);
         };
-        if let Err(e) = std::thread::Builder::new().name("client".into()).stack_size(CLIENT_STACK_BYTES).spawn(work) {
+        if let Err(e) = self.hands.give(Box::new(work)) {
             self.clients.fetch_sub(1, Ordering::Relaxed);
             say(format_args!("no thread for a client: {e}"));
         }

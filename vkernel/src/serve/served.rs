@@ -52,8 +52,8 @@ impl Orders {
 }
 
 impl Attention for Orders {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        AsFd::as_fd(&self.reader)
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.reader.as_fd()]
     }
 
     fn attend(&self, _: BorrowedFd<'_>, decider: &mut Decider) -> bool {
@@ -126,12 +126,12 @@ impl Served {
         let mut audit = daemon.audit_of(&entry)?;
         let listener = Listener::new(self.parcel.listener().map_err(here)?);
         journal.settle(Some(&listener), &mut audit);
-        let decider = Decider::new(self.policy(), self.parcel.root().map_err(here)?, journal.begun());
+        let mut decider = Decider::new(self.policy(), self.parcel.root().map_err(here)?, journal.begun());
         let ring = Ring::of(self.parcel.ring().map_err(here)?, journal.ring()).map_err(here)?;
         let supervisor = Supervisor {
             pidfd: self.parcel.pid().map_err(here)?,
             listener,
-            decider,
+            decider: &mut decider,
             audit: &mut audit,
             attention: &self.orders,
             journal,

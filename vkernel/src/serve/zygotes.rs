@@ -3,11 +3,12 @@
 //!
 //! The fact a newcomer gets wrong: the daemon hands a client over and hears no more of it; a container that was taken lives on without zygote and daemon.
 
+use super::lines::Line;
 use super::settings::Settings;
 use super::{again, locked, say};
 use crate::failure::Failure;
 use crate::keys::Basis;
-use crate::zygote::{self, Wish};
+use crate::zygote::{self, Asked, Lines, Understood, Wish};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 #[derive(Default)]
-pub(super) struct Zygotes(Mutex<Kept>);
+pub(super) struct Zygotes(Mutex<Kept>, Lines);
 
 #[derive(Default)]
 struct Kept {
@@ -42,7 +43,7 @@ struct Zygote {
 impl Zygote {
     /// Does not wait: where so many orders lie already, the client is quicker by itself.
     fn send(&self, wish: &Wish, client: BorrowedFd<'_>, streams: &[OwnedFd; 3]) -> std::io::Result<()> {
-        zygote::send(self.orders.as_fd(), wish, client, streams)
+        zygote::send(self.orders.as_fd(), &wish.beginning(), client, streams)
     }
 }
 
@@ -51,16 +52,19 @@ fn failure(why: impl std::fmt::Display) -> Failure {
 }
 
 impl Zygotes {
-    /// What is wished for, if it can be had here.
-    pub(super) fn wish(settings: &Settings, wish: Value) -> Result<Wish, Failure> {
+    /// What is wished for, if it can be had here and is what the client means.
+    pub(super) fn understood(&self, settings: &Settings, wish: Value) -> Result<Understood, Failure> {
         if settings.file.zygotes == 0 {
             return Err(failure("serve.toml asks for no zygotes"));
         }
-        let wish: Wish = serde_json::from_value(wish).map_err(failure)?;
-        if !zygote::suits(&wish.run) || !wish.is_meant_here() {
-            return Err(failure("it would not be the one that is meant"));
-        }
-        Ok(wish)
+        let asked: Asked = serde_json::from_value(wish).map_err(failure)?;
+        asked.understood(&self.1).map_err(failure)
+    }
+
+    /// What the client means by it, which said so in a line.
+    pub(super) fn meant(understood: Understood, line: Option<Line>) -> Result<Wish, Failure> {
+        let Some(Line::Whole(line)) = line else { return Err(failure("the client does not say what it means")) };
+        serde_json::from_slice(&line).map_err(std::io::Error::other).and_then(|told| understood.meant(told)).map_err(failure)
     }
 
     /// Hands a client over to a container that is ready, or as soon as one is.

@@ -5,6 +5,7 @@
 use super::Taken;
 use crate::cli::Run;
 use crate::streams::JOURNAL;
+use crate::sys;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
@@ -44,8 +45,8 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// This process.
-    pub fn here(options: &Run) -> Self {
+    /// This process, without variables: which are wanted is not known to it.
+    pub fn here() -> Self {
         let limit = |resource: &libc::__rlimit_resource_t| {
             let mut value = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
             // SAFETY: `value` has room for an rlimit.
@@ -55,10 +56,6 @@ impl Caller {
         let mask = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
         nix::sys::stat::umask(mask);
         let blocked = SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty());
-        let named = options.shape.env.iter().filter(|entry| !entry.contains('=')).map(String::as_str);
-        let listed = options.shape.env_file.iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect::<Vec<_>>();
-        let in_files = listed.iter().flat_map(|text| text.lines().map(str::trim).filter(|line| !line.contains('=')));
-        let variables = ["TERM", JOURNAL].into_iter().chain(named).chain(in_files).map(|name| (name.to_owned(), std::env::var(name).ok())).collect();
         let (bounding, filtered) = confinement();
         Self {
             limits: LIMITS.iter().map(limit).collect(),
@@ -67,10 +64,22 @@ impl Caller {
             processors: processors(),
             umask: mask.bits(),
             blocked: Signal::iterator().filter(|s| blocked.contains(*s)).map(|s| s as i32).collect(),
-            variables,
+            variables: Vec::new(),
             bounding,
             filtered,
         }
+    }
+
+    /// Names of those that matter.
+    pub(super) fn variables_of(options: &Run) -> Vec<String> {
+        let named = options.shape.env.iter().filter(|entry| !entry.contains('=')).map(String::as_str);
+        let listed = options.shape.env_file.iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect::<Vec<_>>();
+        let in_files = listed.iter().flat_map(|text| text.lines().map(str::trim).filter(|line| !line.contains('=')));
+        ["TERM", JOURNAL].into_iter().chain(named).chain(in_files).map(str::to_owned).collect()
+    }
+
+    pub(super) fn know(&mut self, variables: Vec<(String, Option<String>)>) {
+        self.variables = variables;
     }
 
     /// What a caller could not have given its container, a ready one must not have either.
@@ -97,10 +106,10 @@ impl Caller {
         for (resource, (soft, hard)) in LIMITS.into_iter().zip(&self.limits).filter(|(resource, _)| !described(*resource)) {
             let value = libc::rlimit { rlim_cur: *soft, rlim_max: *hard };
             // SAFETY: `value` is a valid rlimit; nothing is asked for.
-            crate::sys::check(unsafe { libc::prlimit(to.as_raw(), resource, &raw const value, std::ptr::null_mut()) }.into())?;
+            sys::check(unsafe { libc::prlimit(to.as_raw(), resource, &raw const value, std::ptr::null_mut()) }.into())?;
         }
         // SAFETY: no pointers.
-        crate::sys::check(unsafe { libc::setpriority(libc::PRIO_PROCESS, to.as_raw() as u32, self.nice) }.into())?;
+        sys::check(unsafe { libc::setpriority(libc::PRIO_PROCESS, to.as_raw() as u32, self.nice) }.into())?;
         if self.processors != processors() {
             let mut set = nix::sched::CpuSet::new();
             self.processors.iter().try_for_each(|cpu| set.set(*cpu))?;
@@ -122,9 +131,9 @@ impl Caller {
 
 /// The bounding set, and whether system calls are filtered.
 fn confinement() -> (u64, bool) {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    (field("CapBnd:").and_then(|set| u64::from_str_radix(set, 16).ok()).unwrap_or(0), field("Seccomp:") != Some("0"))
+    let holds = |capability: u64| sys::prctl(libc::PR_CAPBSET_READ, capability, 0);
+    let bounding = (0..64).map_while(|c| holds(c).ok().map(|held| (held as u64) << c)).sum();
+    (bounding, sys::prctl(libc::PR_GET_SECCOMP, 0, 0).ok() != Some(0))
 }
 
 fn processors() -> Vec<usize> {

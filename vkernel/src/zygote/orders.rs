@@ -2,7 +2,7 @@
 //!
 //! The fact a newcomer gets wrong: a message that nobody has read when the last reader goes is thrown away by the kernel with its descriptors, so that its client sees the end of its connection, and starts its container itself.
 
-use super::Wish;
+use super::Beginning;
 use crate::serve::passing;
 use crate::sys;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -10,9 +10,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// One client's wish, its connection, and its standard streams.
+/// What one client wants to begin, its connection, and its standard streams.
 pub struct Order {
-    pub wish: Wish,
+    pub beginning: Beginning,
     pub client: OwnedFd,
     pub streams: [OwnedFd; 3],
 }
@@ -25,9 +25,9 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
 }
 
-/// The wish goes as a file in memory, for it may be longer than a message.
-pub fn send(to: BorrowedFd<'_>, wish: &Wish, client: BorrowedFd<'_>, streams: &[OwnedFd; 3]) -> io::Result<()> {
-    let file = sys::memory_file(c"vkernel-wish", &serde_json::to_vec(wish)?)?;
+/// What is wanted goes as a file in memory, for it may be longer than a message.
+pub fn send(to: BorrowedFd<'_>, beginning: &Beginning, client: BorrowedFd<'_>, streams: &[OwnedFd; 3]) -> io::Result<()> {
+    let file = sys::memory_file(c"vkernel-wish", &serde_json::to_vec(beginning)?)?;
     passing::send(to, b"o", &[file.as_fd(), client, streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()])
 }
 
@@ -41,6 +41,6 @@ impl Orders {
         let [wish, client, input, output, errors]: [OwnedFd; 5] = fds.try_into().map_err(|_| io::Error::other("an order without its descriptors"))?;
         let mut text = Vec::new();
         File::from(wish).read_to_end(&mut text)?;
-        Ok(Some(Order { wish: serde_json::from_slice(&text)?, client, streams: [input, output, errors] }))
+        Ok(Some(Order { beginning: serde_json::from_slice(&text)?, client, streams: [input, output, errors] }))
     }
 }

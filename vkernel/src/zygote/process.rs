@@ -24,6 +24,10 @@ use std::time::{Duration, Instant};
 const MOST_FAILURES: usize = 3;
 /// Who waited longer was ready, and was ended by somebody.
 const YOUNG: Duration = Duration::from_secs(5);
+/// As long as others wait, no new one is made so soon after one was taken: most of what is asked for has come to its end by then, and had the processors, and the kernel's lock on mounts, for itself.
+const REST: Duration = Duration::from_millis(15);
+/// Of more files nobody is told that they will be asked about.
+const MOST_KNOWN: usize = 64;
 
 fn failure(e: impl std::fmt::Display) -> Failure {
     Failure::new("zygote", e, "")
@@ -40,7 +44,7 @@ pub fn zygote(options: &Zygote, root: &Path) -> Result<(), Failure> {
     let run: Run = serde_json::from_str(&options.run).map_err(failure)?;
     let told = PipeWriter::from(std::io::stdout().as_fd().try_clone_to_owned().map_err(failure)?);
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(failure)?;
-    reserve::live(&run, root, orders, told)
+    reserve::live(&run, root, &options.known, orders, told)
 }
 
 fn keep(options: &Zygote, root: &Path, orders: &Orders) -> Result<(), Failure> {
@@ -53,14 +57,18 @@ fn keep(options: &Zygote, root: &Path, orders: &Orders) -> Result<(), Failure> {
     fcntl(&told, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(failure)?;
     let mut waiting = BTreeMap::new();
     let mut failures = 0;
+    let mut known = Vec::new();
+    let mut rest: Option<Instant> = None;
     loop {
-        while waiting.len() < options.size {
-            let one = container(options, root, orders.0.try_clone().map_err(failure)?, tell.try_clone().map_err(failure)?.into());
+        let left = rest.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+        while left.is_zero() && waiting.len() < options.size {
+            let one = container(options, root, &known, orders.0.try_clone().map_err(failure)?, tell.try_clone().map_err(failure)?.into());
             waiting.insert(one.map_err(failure)?, Instant::now());
         }
+        let timeout = if left.is_zero() { PollTimeout::NONE } else { PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX) };
         // Orders are read by others: only the end of them is of interest here.
         let mut fds = [PollFd::new(orders.0.as_fd(), PollFlags::empty()), PollFd::new(told.as_fd(), PollFlags::POLLIN), PollFd::new(children.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::NONE) {
+        match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(e) => return Err(failure(e)),
         }
@@ -72,8 +80,14 @@ fn keep(options: &Zygote, root: &Path, orders: &Orders) -> Result<(), Failure> {
         // Who has ended may have said before that it was taken.
         let mut taken = [0; size_of::<i32>()];
         while told.read_exact(&mut taken).is_ok() {
-            waiting.remove(&i32::from_ne_bytes(taken));
-            failures = 0;
+            match i32::from_ne_bytes(taken) {
+                entry @ ..0 => learn(&mut known, entry.unsigned_abs()),
+                pid => {
+                    waiting.remove(&pid);
+                    failures = 0;
+                    rest = (!waiting.is_empty()).then(|| Instant::now() + REST);
+                }
+            }
         }
         // One that ends before has said why.
         failures += ended.iter().filter_map(|pid| waiting.remove(pid)).filter(|since| since.elapsed() < YOUNG).count();
@@ -83,9 +97,19 @@ fn keep(options: &Zygote, root: &Path, orders: &Orders) -> Result<(), Failure> {
     }
 }
 
+/// What was asked about last stands last, and what was asked about longest ago is forgotten.
+fn learn(known: &mut Vec<u32>, entry: u32) {
+    known.retain(|other| *other != entry);
+    known.push(entry);
+    if known.len() > MOST_KNOWN {
+        known.remove(0);
+    }
+}
+
 /// This program again, from the place where no guest can change it.
-fn container(options: &Zygote, root: &Path, orders: OwnedFd, told: OwnedFd) -> std::io::Result<i32> {
+fn container(options: &Zygote, root: &Path, known: &[u32], orders: OwnedFd, told: OwnedFd) -> std::io::Result<i32> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("vkernel").arg("--root").arg(root).args(["zygote", "--size", "0", &options.run]);
+    command.args(known.iter().rev().map(u32::to_string));
     command.stdin(Stdio::from(orders)).stdout(Stdio::from(told)).spawn().map(|child| child.id() as i32)
 }

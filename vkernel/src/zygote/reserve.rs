@@ -7,6 +7,7 @@ use crate::audit::{self, Audit};
 use crate::cgroup::Cgroup;
 use crate::cli::Run;
 use crate::container::{Place, Session};
+use crate::decide::Decider;
 use crate::failure::Failure;
 use crate::hooks::Subject;
 use crate::keeper::{self, Keeper};
@@ -17,22 +18,27 @@ use crate::run::{self, Ending};
 use crate::signals::Signals;
 use crate::state::{self, Entry, Process, Record, Status};
 use crate::streams::{self, Diverted};
-use crate::supervisor::Until;
-use crate::{serial, serve, sys};
+use crate::supervisor::{Attention, Until};
+use crate::{describe, namespaces, serial, serve, sys};
+use nix::sys::socket::{MsgFlags, recv};
 use oci_spec::runtime::Spec;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::cell::Cell;
 use std::fs::File;
-use std::io::{PipeWriter, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io::{PipeWriter, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use vkernel_client::Reply;
 
-/// The process's whole life. `told` hears its number when it is taken.
-pub(super) fn live(options: &Run, root: &Path, orders: Orders, told: PipeWriter) -> Result<(), Failure> {
+/// Of more files the zygote does not hear; so many are written at once or not at all (pipe(7)).
+const MOST_TOLD: usize = 64;
+
+/// The process's whole life. `told` hears its number when it is taken, and in the end what it asked about; `known`: what others have asked about.
+pub(super) fn live(options: &Run, root: &Path, known: &[u32], orders: Orders, told: PipeWriter) -> Result<(), Failure> {
     // From an order on the streams are its client's, who starts a container itself and is told by that what is wrong.
     let mut log = File::from(std::io::stderr().as_fd().try_clone_to_owned().map_err(|e| Failure::new("standard error", e, ""))?);
-    let lived = wait(options, root, orders, told);
+    let lived = wait(options, root, known, orders, told);
     if let Err(failure) = &lived {
         let _ = writeln!(log, "vkernel zygote: {failure}");
         keeper::quiet();
@@ -40,7 +46,7 @@ pub(super) fn live(options: &Run, root: &Path, orders: Orders, told: PipeWriter)
     lived
 }
 
-fn wait(options: &Run, root: &Path, orders: Orders, mut told: PipeWriter) -> Result<(), Failure> {
+fn wait(options: &Run, root: &Path, known: &[u32], orders: Orders, mut told: PipeWriter) -> Result<(), Failure> {
     state::sweep(root);
     let id = run::container_id()?;
     let source = Source::new(&options.release, &options.manifest)?;
@@ -67,81 +73,117 @@ fn wait(options: &Run, root: &Path, orders: Orders, mut told: PipeWriter) -> Res
     let keeper = Keeper::fork(&ending.0, Some(&journal))?;
     ending.0.record.init = Process::of(started.pid);
     ending.0.save()?;
+    let mut decider = launch.decider(started.root.try_clone().map_err(|e| Failure::new("the container's root", e, ""))?, &journal);
+    decider.look_ahead(known);
+    // The kernel takes its mounts apart with the last process that has them, which whoever waits for that process's end need not wait for.
+    let mounts = namespaces::open(format!("/proc/{}/ns/mnt", started.pid).as_ref())?;
+    let made = text(options, &launch, &ending)?;
+    let mut spec = launch.container.spec.clone();
 
     let order = orders.next().map_err(|e| Failure::new("order", e, ""))?;
     let _ = told.write_all(&std::process::id().to_ne_bytes());
     // Whoever runs reads no orders: where nobody does, the daemon is to see it.
-    drop((told, orders));
-    let Some(Order { wish, client, streams: given }) = order else { return Ok(()) };
+    drop(orders);
+    let Some(Order { beginning, client, streams: given }) = order else { return Ok(()) };
     let mut audit = launch.release.source.audit(&ending.0.record.id)?;
     let client = UnixStream::from(client);
     let lost = |e: std::io::Error| Failure::new("the client", e, "");
     // Another of its name may have run since.
-    serial::admit(&launch.release.verified, &wish.run.release.pin, &launch.release.source.serials, false).map_err(|refusal| refusal.failure)?;
-    wish.caller.set_variables();
-    let spec = described(&wish.run, &launch, &ending)?;
+    serial::admit(&launch.release.verified, &options.release.pin, &launch.release.source.serials, false).map_err(|refusal| refusal.failure)?;
+    beginning.caller.set_variables();
+    begin(&mut spec, made, text(&beginning.of(options), &launch, &ending)?)?;
     for (number, stream) in given.iter().enumerate() {
         // SAFETY: plain numbers; the streams are nobody's objects.
         sys::check(unsafe { libc::dup2(stream.as_raw_fd(), number as i32) }.into()).map_err(lost)?;
     }
     drop(given);
-    let taken = wish.caller.taken(&spec);
+    let taken = beginning.caller.taken(&spec);
     let r = &mut ending.0.record;
     (r.spec, r.status, r.created) = (spec, Status::Running, audit::timestamp(std::time::SystemTime::now()));
     let files = Diverted::divert(&ending.0.record.spec)?;
-    streams::guard()?;
-    wish.caller.apply(started.pid, &ending.0.record.spec).map_err(|e| Failure::new("limits of the caller", e, ""))?;
+    let held = streams::guard()?;
+    beginning.caller.apply(started.pid, &ending.0.record.spec).map_err(|e| Failure::new("limits of the caller", e, ""))?;
     started.take(&taken, streams::all())?;
     let files = files.pump()?;
 
     tell(&client, Reply::Event { event: json!({"begun": ending.0.record.id}) }).map_err(lost)?;
-    ending.0.save()?;
     audit.write(launch.release.believed());
     audit.write(launch.release.started(started.pid.as_raw() as u32));
-    let pidfd = started.pidfd.try_clone().map_err(lost)?;
     let begun = started.go()?;
-    let result = listen(&client, pidfd, ending.0.record.cgroup.clone()).and_then(|()| launch.serve(begun, &journal, &mut audit, &signals));
+    // The guest begins meanwhile; until it is there, the record says that somebody has it whose processes end with this one.
+    let saved = ending.0.save();
+    let attention = Standing { client: &client, gone: Cell::new(false), signals: &signals, cgroup: &launch.container.cgroup };
+    let result = saved.and_then(|()| launch.serve_by(begun.pidfd, begun.listener, &mut decider, &journal, &mut audit, &attention));
     files.finish();
     let reply = match &result {
         Ok(code) => Reply::Ok { entry_point: None, result: json!({"exit_code": code}) },
         Err(failure) => serve::error(failure),
     };
-    ending.ended(result.as_ref().ok().copied().flatten().unwrap_or(255));
     audit.write(launch::stopped(&result));
     // Everything is over for the client; what is left to do is nobody's to wait for.
     keeper::quiet();
     let _ = tell(&client, reply);
+    drop((client, held, mounts));
+    ending.ended(result.as_ref().ok().copied().flatten().unwrap_or(255));
     drop(ending);
     keeper.dismiss();
+    let granted: Vec<u8> = decider.granted().iter().take(MOST_TOLD).flat_map(|entry| (-(*entry as i32)).to_ne_bytes()).collect();
+    let _ = told.write_all(&granted);
     std::mem::forget(launch);
     Ok(())
 }
 
-/// The description again, with what is to be run. Whatever else it says now was meant when the container was made, or it is not this container that is wanted.
-fn described(options: &Run, launch: &Launch, ending: &Ending) -> Result<Spec, Failure> {
+/// The description of what these options ask for, as text.
+fn text(options: &Run, launch: &Launch, ending: &Ending) -> Result<Value, Failure> {
     let Place::New(layout) = &launch.container.place else { unreachable!("a new container was made") };
-    let spec = run::describe(options, &layout.root, &ending.0.record.id, &launch.release, None)?;
-    let mut made = launch.container.spec.clone();
-    if let (Some(process), Some(wanted)) = (made.process_mut(), spec.process()) {
-        process.set_args(wanted.args().clone());
-        process.set_env(wanted.env().clone());
-    }
-    if made == spec { Ok(spec) } else { Err(Failure::new("container", "is described otherwise now", "")) }
+    describe::text(&run::decided(options, &launch.release, None)?, &layout.root, &ending.0.record.id, None)
 }
 
-/// Passes on what the client was sent; the container ends with it.
-fn listen(client: &UnixStream, init: OwnedFd, cgroup: Cgroup) -> Result<(), Failure> {
-    let mut client = client.try_clone().map_err(|e| Failure::new("the client", e, ""))?;
-    let work = move || {
-        let mut signals = [0; 16];
-        while let Ok(n @ 1..) = client.read(&mut signals) {
-            for signal in &signals[..n] {
-                let _ = sys::pidfd_send_signal(init.as_fd(), i32::from(*signal));
+/// Takes what is to be run from the description that was made again. Whatever else it says now was meant when the container was made, or it is not this container that is wanted.
+fn begin(spec: &mut Spec, mut made: Value, mut wanted: Value) -> Result<(), Failure> {
+    let words = |value: Value| serde_json::from_value::<Vec<String>>(value).map_err(|e| Failure::new("describe container", e, "report this as a bug"));
+    let [_, args] = [&mut made, &mut wanted].map(|text| text["process"]["args"].take());
+    let [_, env] = [&mut made, &mut wanted].map(|text| text["process"]["env"].take());
+    if made != wanted {
+        return Err(Failure::new("container", "is described otherwise now", ""));
+    }
+    if let Some(process) = spec.process_mut() {
+        process.set_args(Some(words(args)?));
+        process.set_env(Some(words(env)?));
+    }
+    Ok(())
+}
+
+/// Obeys the client, who passes on what it was sent, and with whom the container ends; and the signals of this process.
+struct Standing<'a> {
+    client: &'a UnixStream,
+    gone: Cell<bool>,
+    signals: &'a Signals,
+    cgroup: &'a Cgroup,
+}
+
+impl Attention for Standing<'_> {
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        let client = (!self.gone.get()).then(|| self.client.as_fd());
+        std::iter::once(self.signals.as_fd()).chain(client).collect()
+    }
+
+    fn attend(&self, init: BorrowedFd<'_>, _: &mut Decider) -> bool {
+        self.signals.forward(init);
+        let mut sent = [0; 16];
+        while !self.gone.get() {
+            match recv(self.client.as_raw_fd(), &mut sent, MsgFlags::MSG_DONTWAIT) {
+                Ok(count @ 1..) => sent[..count].iter().for_each(|signal| drop(sys::pidfd_send_signal(init, i32::from(*signal)))),
+                Err(nix::Error::EAGAIN) => break,
+                Err(nix::Error::EINTR) => {}
+                Ok(0) | Err(_) => {
+                    self.gone.set(true);
+                    let _ = sys::pidfd_send_signal(init, libc::SIGKILL);
+                    // A frozen process does not die.
+                    let _ = self.cgroup.is_frozen().then(|| self.cgroup.freeze(false));
+                }
             }
         }
-        let _ = sys::pidfd_send_signal(init.as_fd(), libc::SIGKILL);
-        // A frozen process does not die.
-        let _ = cgroup.is_frozen().then(|| cgroup.freeze(false));
-    };
-    std::thread::Builder::new().name("client".into()).stack_size(64 << 10).spawn(work).map(drop).map_err(|e| Failure::new("the client", e, ""))
+        true
+    }
 }
