@@ -87,7 +87,12 @@ fn run(host: &Path, image: &str, options: &[&str], key: &Path, program: &[&str])
     finish(c)
 }
 
-const PROGRAM: [&str; 3] = ["/bin/bash", "-c", "ls -l /usr /etc | sort | tail -5; ls / | grep -c vkernel; exit 7"];
+/// How many names a file has is no property of an image, and left out: other tests link the test image's.
+const PROGRAM: [&str; 3] = [
+    "/bin/bash",
+    "-c",
+    "ls -l /usr /etc | sort | tail -5 | while read -r mode links rest; do case $mode in total) echo $mode $links;; *) echo $mode $rest;; esac; done; ls / | grep -c vkernel; exit 7",
+];
 
 #[test]
 fn an_image_in_a_registry_runs_on_a_host_that_never_saw_it() {
