@@ -44,8 +44,8 @@ static void scan(int hostile) {
     printf("ready\n");
     for (struct stat s; stat("/out/done", &s) != 0;) {
         for (int i = 0; i < 200; i++) {
-            /* Numbers are given out in order. */
-            for (int pid = newest; pid < newest + 8; pid++) {
+            /* Numbers are given out in order; on a busy machine many of them pass unseen. */
+            for (int pid = newest; pid < newest + 256; pid++) {
                 if (pid == getpid() || kill(pid, 0)) continue;
                 if (hostile) look(pid);
                 seen++;
