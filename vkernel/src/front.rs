@@ -12,6 +12,8 @@ use vkernel::{own_file, zygote};
 
 /// What the whole program is called beside this one: installed, and where both were built.
 const WHOLE: [&str; 2] = ["vkernel-runtime", "vkernel"];
+/// Where packages put this one.
+const INSTALLED: &str = "/usr/bin/vkernel";
 
 /// # Safety
 /// Called by the C library alone, once.
@@ -41,7 +43,8 @@ fn failed(why: &str) -> i32 {
     125
 }
 
+/// Without /proc, where this one lies is not known, and it is believed to be installed: `--version` and the like need no /proc.
 fn whole() -> Option<PathBuf> {
-    let own = std::fs::read_link(own_file::LINK).ok()?;
+    let own = std::fs::read_link(own_file::LINK).unwrap_or_else(|_| INSTALLED.into());
     WHOLE.iter().map(|name| own.with_file_name(name)).find(|program| *program != own && program.is_file())
 }
