@@ -150,13 +150,19 @@ fn has_avx(release: &Release) -> bool {
     listing.contains("\tvmulsd") || listing.contains("vex3} vmulsd")
 }
 
-#[test]
-fn code_is_made_for_the_processor_that_was_asked_for() {
+/// An image of one program, `/sum`, and where that is.
+fn image_of_sum() -> (tempfile::TempDir, std::path::PathBuf) {
     let rootfs = tempfile::tempdir().expect("a directory can be made");
     let (source, program) = (rootfs.path().join("sum.c"), rootfs.path().join("sum"));
     std::fs::write(&source, SUM).expect("writable");
     let gcc = Command::new("gcc").args(["-O1", "-w", "-nostdlib", "-static", "-fno-stack-protector", "-mstackrealign", "-o"]).arg(&program).arg(&source).status();
     assert!(gcc.expect("gcc is installed").success());
+    (rootfs, program)
+}
+
+#[test]
+fn code_is_made_for_the_processor_that_was_asked_for() {
+    let (rootfs, program) = image_of_sum();
     let native = show(&finish(Command::new(&program)));
     let manifest = |release: &Release| -> serde_json::Value { serde_json::from_slice(&std::fs::read(release.at("manifest.json")).expect("readable")).expect("JSON") };
     let features = |release: &Release| -> Vec<String> { serde_json::from_value(manifest(release)["artifacts"][0]["cpu_features"].clone()).expect("a list") };
@@ -184,11 +190,7 @@ fn machine(path: &std::path::Path) -> u8 {
 
 #[test]
 fn code_for_aarch64_is_made_whole_and_refused_where_it_cannot_run() {
-    let rootfs = tempfile::tempdir().expect("a directory can be made");
-    let (source, program) = (rootfs.path().join("sum.c"), rootfs.path().join("sum"));
-    std::fs::write(&source, SUM).expect("writable");
-    let gcc = Command::new("gcc").args(["-O1", "-w", "-nostdlib", "-static", "-fno-stack-protector", "-mstackrealign", "-o"]).arg(&program).arg(&source).status();
-    assert!(gcc.expect("gcc is installed").success());
+    let (rootfs, program) = image_of_sum();
     let artifacts = |release: &Release| -> Vec<serde_json::Value> {
         let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(release.at("manifest.json")).expect("readable")).expect("JSON");
         manifest["artifacts"].as_array().expect("a list").clone()

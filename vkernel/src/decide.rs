@@ -321,16 +321,8 @@ impl Decider {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use policy::{PrivateKey, Revocations, TrustedKeys, canonical, signature, verify};
+    use crate::serial::tests::release;
     use std::time::{Duration, SystemTime};
-
-    /// Of the policy's smallest manifest: a program with entry 1, a library with entry 2.
-    fn release() -> Verified {
-        let mut value = canonical::parse(include_bytes!("../../policy/tests/manifests/accept/minimal.json")).unwrap();
-        let key = PrivateKey::from_seed([1; 32]);
-        signature::sign(&mut value, &key, "k");
-        verify(&canonical::to_bytes(&value), &TrustedKeys::of([key.public("k")]), 1, &Revocations::default(), env!("CARGO_PKG_VERSION")).unwrap()
-    }
 
     #[test]
     fn what_was_looked_at_ahead_is_not_read_again_and_decided_as_ever() {
@@ -341,7 +333,7 @@ mod tests {
             std::fs::write(path, [b'x'; 16384]).unwrap();
         }
         let open = |path| OwnedFd::from(std::fs::File::open(path).unwrap());
-        let decider = |begun| Decider::new(Arc::new(release()), open(&root), begun);
+        let decider = |begun| Decider::new(Arc::new(release("shop", 1)), open(&root), begun);
         let later = SystemTime::now() + Duration::from_secs(10);
         for (begun, known) in [(later, [&[1, 2, 77][..], &[2], &[]]), (SystemTime::now(), [&[1, 2], &[2], &[]])] {
             for entries in known {

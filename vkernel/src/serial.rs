@@ -107,11 +107,12 @@ impl Memory<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use policy::{PrivateKey, Revocations, TrustedKeys, canonical, signature, verify};
 
-    fn release(name: &str, serial: u64) -> Verified {
+    /// The policy's smallest manifest, signed: a program with entry 1, a library with entry 2.
+    pub(crate) fn release(name: &str, serial: u64) -> Verified {
         let mut value = canonical::parse(include_bytes!("../../policy/tests/manifests/accept/minimal.json")).unwrap();
         value["name"] = name.into();
         value["serial"] = serial.into();

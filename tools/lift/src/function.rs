@@ -36,6 +36,17 @@ pub enum Terminator {
     Stop,
 }
 
+impl Terminator {
+    /// A table jump that may go where its table does not say: to code that nobody knows.
+    pub fn leaves_its_table(&self) -> bool {
+        match self {
+            Terminator::Switch { certainty, .. } | Terminator::SharedSwitch { certainty, .. } => *certainty > Certainty::Whole,
+            Terminator::ToSwitch { open, .. } => open.is_some(),
+            _ => false,
+        }
+    }
+}
+
 /// How far the table of a switch is understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Certainty {

@@ -35,9 +35,9 @@ pub fn recompile(again: Again<'_>, m: &Manifest) -> anyhow::Result<usize> {
     let name = || format!("{}: without it nobody knows how to build again", path.display());
     let provenance = canonical::parse(&read_manifest(&path).with_context(name)?).with_context(name)?;
     ensure!(m.artifacts.iter().all(|a| a.form != Form::Wasi), "has WASI programs, whose modules are not in the image: build it again from them and compare the manifests");
-    let features: BTreeSet<(&str, &[String])> = m.artifacts.iter().map(|a| (a.target.as_str(), &a.cpu_features[..])).collect();
-    let targets: BTreeSet<&str> = features.iter().map(|(target, _)| *target).collect();
-    ensure!(features.len() == targets.len(), "was compiled for several processors of one kind at once, which no build of this version does");
+    let named = named_processors(m);
+    let targets: BTreeSet<&str> = named.iter().map(|(target, _)| *target).collect();
+    ensure!(named.len() == targets.len(), "was compiled for several processors of one kind at once, which no build of this version does");
     let place = tempfile::tempdir().context("cannot make a temporary directory")?;
     let b = build(again, m, &provenance, place.path()).with_context(|| format!("{}: its parameters are not those of a build of this version", path.display()))?;
     let directory = path.parent().unwrap_or(Path::new(""));
@@ -57,10 +57,14 @@ pub fn recompile(again: Again<'_>, m: &Manifest) -> anyhow::Result<usize> {
     Ok(files.len())
 }
 
-/// What the artifacts were made for, in the order of a build.
+/// What the artifacts were made for, as the manifest spells it: targets and features.
+fn named_processors(m: &Manifest) -> BTreeSet<(&str, &[String])> {
+    m.artifacts.iter().map(|a| (a.target.as_str(), &a.cpu_features[..])).collect()
+}
+
+/// The same as a build's choice, in its order.
 fn processors(m: &Manifest) -> anyhow::Result<Vec<Processor>> {
-    let named: BTreeSet<(&str, &[String])> = m.artifacts.iter().map(|a| (a.target.as_str(), &a.cpu_features[..])).collect();
-    let mut processors = named.iter().map(|(target, features)| Processor::named(target, features)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut processors = named_processors(m).iter().map(|(target, features)| Processor::named(target, features)).collect::<anyhow::Result<Vec<_>>>()?;
     processors.sort_by_key(|p| p.architecture);
     Ok(if processors.is_empty() { vec![Processor::native()] } else { processors })
 }

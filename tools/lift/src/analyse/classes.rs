@@ -6,7 +6,7 @@
 
 use super::liveness::{Event, Events, Summaries, Summary, callee, summary};
 use crate::emit::XmmClass;
-use crate::function::{Certainty, Function, Terminator};
+use crate::function::{Function, Terminator};
 use crate::registers::{Effects, RegSet};
 use crate::x86::sse_class::{Needs, scalar_class};
 use iced_x86::{Instruction, Mnemonic, OpKind};
@@ -204,9 +204,7 @@ fn lost_where_seen(f: &Function, order: &[u64], events: &Events, s: &Summaries, 
                 Terminator::TailJump(t) => tail(t),
                 Terminator::TailBranch { taken, .. } => tail(taken),
                 Terminator::IndirectJump => RegSet::XMM,
-                // It may leave for code that nobody knows.
-                Terminator::Switch { certainty, .. } | Terminator::SharedSwitch { certainty, .. } if certainty > Certainty::Whole => RegSet::XMM,
-                Terminator::ToSwitch { open: Some(_), .. } => RegSet::XMM,
+                ref end if end.leaves_its_table() => RegSet::XMM,
                 _ => RegSet::EMPTY,
             },
         );

@@ -7,7 +7,7 @@
 //! loaded for it.
 
 use super::{arguments, preserving, stack};
-use crate::function::{Block, Certainty, Function, Program, Terminator, is_breakpoint};
+use crate::function::{Block, Function, Program, Terminator, is_breakpoint};
 use crate::registers::{Effects, RegSet};
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -357,9 +357,8 @@ fn block_liveness(f: &Function, b: &Block, events: &[Event], s: &Summaries, live
         Terminator::Return => Live::default().passing(own.results.or(RegSet::RAX)),
         Terminator::TailJump(t) => tail(t),
         Terminator::TailBranch { taken, .. } => tail(taken),
-        Terminator::IndirectJump | Terminator::Switch { certainty: Certainty::Open | Certainty::Doubtful, .. } => {
-            Live::default().forwarding(RegSet::ARGUMENTS).passing(own.results)
-        }
+        Terminator::IndirectJump => Live::default().forwarding(RegSet::ARGUMENTS).passing(own.results),
+        ref end if end.leaves_its_table() => Live::default().forwarding(RegSet::ARGUMENTS).passing(own.results),
         _ => Live::default(),
     });
     for e in events.iter().rev() {

@@ -5,7 +5,7 @@
 
 use super::liveness::{Event, Events, SYSCALL_READS, SYSCALL_WRITES, Summaries, Summary, callee, saved_at_entry, summary};
 use super::stack;
-use crate::function::{Block, Certainty, Function, Terminator};
+use crate::function::{Block, Function, Terminator};
 use crate::registers::RegSet;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -288,8 +288,7 @@ impl BlockView<'_> {
             Terminator::TailJump(t) => tail_flush(d, own, callee(self.s, Some(t), RegSet::EMPTY)),
             Terminator::TailBranch { taken, .. } => tail_flush(d, own, callee(self.s, Some(taken), RegSet::EMPTY)),
             Terminator::IndirectJump => d.minus(RegSet::PARAMETERS),
-            Terminator::Switch { certainty, .. } | Terminator::SharedSwitch { certainty, .. } if certainty > Certainty::Whole => d,
-            Terminator::ToSwitch { open: Some(_), .. } => d,
+            ref end if end.leaves_its_table() => d,
             _ => RegSet::EMPTY,
         })
     }

@@ -3,7 +3,7 @@
 //! Owns the fixpoint over an object. The fact a newcomer gets wrong: landing pads count as reached, since a callee that throws comes back that way.
 
 use super::stack;
-use crate::function::{Block, Certainty, Function, Program, Terminator};
+use crate::function::{Block, Function, Program, Terminator};
 use crate::image::Image;
 use iced_x86::{Instruction, Mnemonic};
 use std::collections::{HashMap, HashSet};
@@ -162,7 +162,8 @@ fn may_return(f: &Function, program: &Program, endless: &Endless, elsewhere: &Ha
             continue;
         }
         let leaves = match block.end {
-            Terminator::Return | Terminator::IndirectJump | Terminator::Switch { certainty: Certainty::Open | Certainty::Doubtful, .. } => true,
+            Terminator::Return | Terminator::IndirectJump => true,
+            ref end if end.leaves_its_table() => true,
             _ if block.instructions.iter().any(|i| i.is_call_near() && elsewhere.contains(&i.near_branch_target())) => true,
             Terminator::TailJump(target) | Terminator::TailBranch { taken: target, .. } => !gone(target),
             _ => false,

@@ -86,21 +86,13 @@ impl Emit {
     pub fn clear(&mut self, regs: RegSet) {
         for bit in regs.iter() {
             if bit < 16 {
-                let local = self.gpr_local(bit);
-                self.s().i64_const(0).local_set(local);
-                continue;
+                self.c64(0);
+                self.set_gpr64(bit);
+            } else {
+                self.zero_xmm(bit - 16);
+                self.uppers[bit - 16] = Upper::Zero;
             }
-            let n = bit - 16;
-            let local = self.xmm_local(n);
-            match self.xmm_class[n] {
-                XmmClass::V128 => self.s().v128_const(0),
-                XmmClass::F64 => self.s().f64_const(0.0.into()),
-                XmmClass::F32 => self.s().f32_const(0.0.into()),
-            };
-            self.set(local);
-            self.uppers[n] = Upper::Zero;
         }
-        self.valid = self.valid.or(regs);
         self.dirty = self.dirty.minus(regs);
     }
 

@@ -16,9 +16,9 @@ pub(super) fn is_shared(start: u64) -> bool {
 }
 
 /// The doubtful jumps among `sites`, and the others: who must not compare where it goes does so for nobody. Those through an open table look at their index first, while every register is at hand.
-fn alike(f: &Function, sites: &[u64]) -> [Vec<u64>; 2] {
+fn alike(f: &Function, sites: &[u64]) -> [(Certainty, Vec<u64>); 2] {
     let (doubtful, others) = sites.iter().partition(|site| matches!(f.blocks[site].end, Terminator::Switch { certainty: Certainty::Doubtful, .. }));
-    [doubtful, others]
+    [(Certainty::Doubtful, doubtful), (Certainty::Whole, others)]
 }
 
 /// What means nothing behind the jump that ends a block.
@@ -28,28 +28,24 @@ fn meaningless(events: &[Event]) -> RegSet {
 
 /// The function with shared switches, and events of its blocks. None if no two of its jumps have a table in common.
 pub(super) fn share(f: &Function, events: &Events) -> Option<(Function, Events)> {
-    let tables: Vec<_> = f.switches().into_iter().flat_map(|(targets, sites)| alike(f, &sites).map(|sites| (targets, sites))).filter(|(_, sites)| sites.len() > 1).collect();
+    let tables = f.switches().into_iter().flat_map(|(targets, sites)| alike(f, &sites).map(|(certainty, sites)| (targets, certainty, sites)));
+    let tables: Vec<_> = tables.filter(|(.., sites)| sites.len() > 1).collect();
     if tables.is_empty() {
         return None;
     }
     let (mut shared, mut events) = (f.clone(), events.clone());
-    for (k, (targets, sites)) in tables.into_iter().enumerate() {
+    for (k, (targets, together, sites)) in tables.into_iter().enumerate() {
         let start = SHARED | k as u64;
-        let mut shared_certainty = Certainty::Whole;
         let meaningless = sites.iter().map(|site| meaningless(&events[site])).reduce(RegSet::and).unwrap_or_default();
         for site in sites {
             let end = &mut shared.blocks.get_mut(&site).expect("a block of this function").end;
             if let Terminator::Switch { index, certainty, .. } = end {
                 let open = (*certainty == Certainty::Open).then_some(targets.len());
-                if *certainty == Certainty::Doubtful {
-                    shared_certainty = Certainty::Doubtful;
-                }
                 *end = Terminator::ToSwitch { index: index.clone(), switch: start, open };
             }
         }
-        shared
-            .blocks
-            .insert(start, Block { start, instructions: Vec::new(), end: Terminator::SharedSwitch { targets: targets.to_vec(), certainty: shared_certainty, meaningless } });
+        let end = Terminator::SharedSwitch { targets: targets.to_vec(), certainty: together, meaningless };
+        shared.blocks.insert(start, Block { start, instructions: Vec::new(), end });
         events.insert(start, Vec::new());
     }
     Some((shared, events))

@@ -671,12 +671,13 @@ impl Writer<'_> {
 
     /// Leaves, with every register exact, if the index of the table jump that ends `b` is beyond the known part of its table.
     fn leave_beyond(&mut self, b: &Block, length: usize) {
-        let (chosen, target) = (self.switch_index(), self.switch_target());
-        let flags = flags::live_out(b, &self.flags_in);
+        let chosen = self.switch_index();
         self.e.get(chosen);
         self.e.c32(length as i32);
-        self.e.s().i32_ge_u();
-        self.e.if_then(|e| e.leave_for(RegSet(u32::MAX), flags, |e| e.get(target)));
+        self.e.s().i32_ge_u().if_(BlockType::Empty);
+        self.enter(Scope::Other);
+        self.elsewhere(b.start);
+        self.close();
     }
 
     fn switch(&mut self, b: &Block, targets: &[u64], certainty: Certainty) {
@@ -719,11 +720,8 @@ impl Writer<'_> {
     /// The end of a table jump that is none of those we know: at the target it has by the guest's memory.
     fn elsewhere(&mut self, from: u64) {
         let target = self.switch_target();
-        let (dirty, flags) = (self.e.dirty, flags::live_out(&self.f.blocks[&from], &self.flags_in));
-        self.e.flush(dirty);
-        self.e.flush_rsp();
-        self.e.flags_to_state(flags);
-        self.e.return_tagged(|e| e.get(target));
+        let flags = flags::live_out(&self.f.blocks[&from], &self.flags_in);
+        self.e.leave_for(RegSet(u32::MAX), flags, |e| e.get(target));
     }
 
     fn ret(&mut self, last: Option<&Instruction>) {

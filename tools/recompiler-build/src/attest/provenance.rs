@@ -56,10 +56,12 @@ pub fn of(b: &Build, found: &Inventory, m: &Manifest, directory: &Path) -> anyho
 /// What the build chose by itself. Of several processors a list; of one, as it always was, the two words.
 fn internal(b: &Build, engines: &BTreeSet<&str>) -> Value {
     let of = |p: &Processor| json!({ "target": p.architecture.triple(), "cpuFeatures": p.features() });
-    match b.processors.as_slice() {
-        [one] => json!({ "target": one.architecture.triple(), "cpuFeatures": one.features(), "engines": engines }),
-        several => json!({ "processors": several.iter().map(of).collect::<Vec<_>>(), "engines": engines }),
-    }
+    let mut chosen = match b.processors.as_slice() {
+        [one] => of(one),
+        several => json!({ "processors": several.iter().map(of).collect::<Vec<_>>() }),
+    };
+    chosen["engines"] = json!(engines);
+    chosen
 }
 
 fn word(value: &impl clap::ValueEnum) -> String {
