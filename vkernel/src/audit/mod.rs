@@ -9,7 +9,7 @@ mod sink;
 pub use sink::Destination;
 
 use serde::Serialize;
-use sink::{Missing, Sink};
+use sink::Sink;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -186,11 +186,10 @@ impl Audit {
 
     /// Writes a line that somebody who died may have written already, or half, since the log had this length.
     pub fn put_once(&mut self, line: &[u8], since: u64) {
-        let Some(sink) = &mut self.sink else { return };
-        match sink.missing(line, since) {
-            Missing::Nothing => {}
-            Missing::End(rest) => self.lost += u64::from(!sink.finish(rest)),
-            Missing::All => self.put(line),
+        let Some(sink) = &self.sink else { return };
+        match sink.complete(line, since) {
+            Some(whole) => self.lost += u64::from(!whole),
+            None => self.put(line),
         }
     }
 }

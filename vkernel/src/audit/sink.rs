@@ -92,8 +92,7 @@ impl Sink {
     /// One write per line, so that lines of several supervisors appending to the same file do not mix. A full disk cuts a line off: the next one, whoever writes it, begins behind that.
     pub(super) fn append(&mut self, line: &[u8]) -> bool {
         match self {
-            Self::File(file) if is_cut_off(file) => file.write_all(&[b"\n", line].concat()).is_ok(),
-            Self::File(file) => file.write_all(line).is_ok(),
+            Self::File(file) => alone(file, |mut file| if is_cut_off(file) { file.write_all(&[b"\n", line].concat()).is_ok() } else { file.write_all(line).is_ok() }),
             Self::Journald(journald) => journald.send(line).is_ok(),
         }
     }
@@ -106,33 +105,30 @@ impl Sink {
         }
     }
 
-    /// What of a line that somebody who died may have written is missing since the log had this length: nothing, its end, or all of it. The journal cannot be asked; there the same line is the
-    /// same record, by its id.
-    pub(super) fn missing<'a>(&self, line: &'a [u8], since: u64) -> Missing<'a> {
-        let Self::File(file) = self else { return Missing::All };
-        // A shorter log is another one.
-        let length = self.length();
-        let Ok(later) = read_from(file, if since <= length { since } else { 0 }) else { return Missing::All };
-        if later.windows(line.len()).any(|w| w == line) {
-            return Missing::Nothing;
-        }
-        // The kernel may end a write between two pages; then the log ends with a part of the line.
-        (1..line.len()).rev().find(|n| later.ends_with(&line[..*n])).map_or(Missing::All, |part| Missing::End(&line[part..]))
-    }
-
-    /// The rest of a line, behind what is there.
-    pub(super) fn finish(&mut self, rest: &[u8]) -> bool {
-        match self {
-            Self::File(file) => file.write_all(rest).is_ok(),
-            Self::Journald(_) => false,
-        }
+    /// Completes a line that somebody who died may have written since the log had this length: the kernel may have ended the write between two pages. Whether it is whole now; `None` if nothing
+    /// of it is there. The journal cannot be asked; there the same line is the same record, by its id.
+    pub(super) fn complete(&self, line: &[u8], since: u64) -> Option<bool> {
+        let Self::File(file) = self else { return None };
+        alone(file, |mut file| {
+            // A shorter log is another one.
+            let later = read_from(file, if since <= self.length() { since } else { 0 }).ok()?;
+            if later.windows(line.len()).any(|w| w == line) {
+                return Some(true);
+            }
+            let part = (1..line.len()).rev().find(|n| later.ends_with(&line[..*n]))?;
+            Some(file.write_all(&line[part..]).is_ok())
+        })
     }
 }
 
-pub(super) enum Missing<'a> {
-    Nothing,
-    End(&'a [u8]),
-    All,
+/// While nobody else who writes the log this way is in the middle of a line: a file grows by pages, so that others see a line before its end. What cannot be locked is written all the same.
+fn alone<T>(file: &File, act: impl FnOnce(&File) -> T) -> T {
+    let locked = file.lock().is_ok();
+    let done = act(file);
+    if locked {
+        let _ = file.unlock();
+    }
+    done
 }
 
 fn read_from(file: &File, from: u64) -> io::Result<Vec<u8>> {
@@ -151,6 +147,24 @@ fn is_cut_off(file: &File) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_is_being_written_is_not_taken_for_one_that_was_cut_off() {
+        let path = std::env::temp_dir().join(format!("vkernel-sink-{}", std::process::id()));
+        let log = Destination::File(path.clone());
+        // Longer than a page: each write makes the file longer at least twice.
+        let line = [vec![b'x'; 5000], vec![b'\n']].concat();
+        std::thread::scope(|s| {
+            for _ in 0..8 {
+                s.spawn(|| {
+                    let mut sink = log.open().unwrap();
+                    (0..500).for_each(|_| assert!(sink.append(&line)));
+                });
+            }
+        });
+        assert!(std::fs::read(&path).unwrap() == line.repeat(8 * 500));
+        std::fs::remove_file(path).unwrap();
+    }
 
     #[test]
     fn a_destination_is_written_as_it_is_read() {
