@@ -157,7 +157,8 @@ fn verify_says_how_fast_a_release_starts_and_fails_over_the_limit() {
         fs::create_dir_all(image.at("root").join(empty)).unwrap();
     }
     let verify = |limit: &'static str| ["verify", "out/manifest.json", "--key", "k.pub", "--rootfs", "root", "--start", "/bin/moving", "--start-limit", limit];
-    assert!(image.ok(&verify("10000")).contains("/bin/moving starts and ends in "));
+    let text = image.ok(&verify("10000"));
+    assert!(text.contains("/bin/moving starts and ends in ") && text.contains(" ms where containers are kept ready, in "), "{text}");
     assert!(image.refused(&verify("0")).contains("more than 0 (--start-limit)"));
     assert!(image.refused(&["verify", "out/manifest.json", "--key", "k.pub", "--rootfs", "root", "--start", "/bin/none"]).contains("/bin/none does not start"));
 }

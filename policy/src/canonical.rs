@@ -20,7 +20,7 @@ pub enum JsonError {
     #[error("{bytes} bytes are more than the 64 MiB a document may have: split the image")]
     TooLarge { bytes: usize },
     #[error("not the strict JSON that signed documents need: {0}")]
-    Syntax(#[from] serde_json::Error),
+    Syntax(serde_json::Error),
     #[error("not in canonical form (RFC 8785), first difference at byte {offset}: sign it again")]
     NotCanonical { offset: usize },
 }
@@ -38,8 +38,8 @@ pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
         return Err(JsonError::TooLarge { bytes: bytes.len() });
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Plain.deserialize(&mut reader)?;
-    reader.end()?;
+    let value = Plain.deserialize(&mut reader).map_err(JsonError::Syntax)?;
+    reader.end().map_err(JsonError::Syntax)?;
     Ok(value)
 }
 

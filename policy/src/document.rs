@@ -25,7 +25,7 @@ impl<'a> Document<'a> {
         }
         let mut writer = Writer { out: Vec::with_capacity(text.len()), depth: 0, members: Vec::new() };
         let mut reader = serde_json::Deserializer::from_slice(text);
-        (&mut writer).deserialize(&mut reader).and_then(|()| reader.end()).map_err(|e| again(e.into()))?;
+        (&mut writer).deserialize(&mut reader).and_then(|()| reader.end()).map_err(|e| again(JsonError::Syntax(e)))?;
         if writer.out != text {
             return Err(again(JsonError::not_canonical(&writer.out, text)));
         }

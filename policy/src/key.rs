@@ -18,10 +18,10 @@ const MAX_KEY_FILE_BYTES: u64 = 16 << 10;
 
 #[derive(Debug, Error)]
 pub enum KeyError {
-    #[error("cannot read key {path}: {source}")]
-    Read { path: PathBuf, source: io::Error },
-    #[error("cannot write key {path}: {source}")]
-    Write { path: PathBuf, source: io::Error },
+    #[error("cannot read key {path}: {cause}")]
+    Read { path: PathBuf, cause: io::Error },
+    #[error("cannot write key {path}: {cause}")]
+    Write { path: PathBuf, cause: io::Error },
     #[error("private key {path} is accessible to others (mode {mode:04o}): run chmod 600 on it")]
     Permissions { path: PathBuf, mode: u32 },
     #[error("{path} is not an Ed25519 key in PEM form: make one with recompiler-build keygen")]
@@ -59,8 +59,8 @@ impl PrivateKey {
 
     /// Reads a PKCS#8 PEM file that only its owner can access.
     pub fn read(path: &Path) -> Result<PrivateKey, KeyError> {
-        let file = File::open(path).map_err(|source| KeyError::Read { path: path.into(), source })?;
-        let mode = file.metadata().map_err(|source| KeyError::Read { path: path.into(), source })?.mode() & 0o7777;
+        let file = File::open(path).map_err(|cause| KeyError::Read { path: path.into(), cause })?;
+        let mode = file.metadata().map_err(|cause| KeyError::Read { path: path.into(), cause })?.mode() & 0o7777;
         if mode & 0o077 != 0 {
             return Err(KeyError::Permissions { path: path.into(), mode });
         }
@@ -71,16 +71,12 @@ impl PrivateKey {
     /// Writes a new file with mode 0600. An existing file is never replaced.
     pub fn write(&self, path: &Path) -> Result<(), KeyError> {
         let pair = KeypairBytes { secret_key: self.0.to_bytes(), public_key: None };
-        let text = pair.to_pkcs8_pem(LineEnding::LF).expect("32 bytes always encode");
-        let create = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        create().and_then(|mut f| f.write_all(text.as_bytes())).map_err(|source| KeyError::Write { path: path.into(), source })
+        new_file(path, 0o600, &pair.to_pkcs8_pem(LineEnding::LF).expect("32 bytes always encode"))
     }
 
     /// Writes the public half as SubjectPublicKeyInfo PEM. An existing file is never replaced.
     pub fn write_public(&self, path: &Path) -> Result<(), KeyError> {
-        let text = self.0.verifying_key().to_public_key_pem(LineEnding::LF).expect("32 bytes always encode");
-        let create = || OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
-        create().and_then(|mut f| f.write_all(text.as_bytes())).map_err(|source| KeyError::Write { path: path.into(), source })
+        new_file(path, 0o644, &self.0.verifying_key().to_public_key_pem(LineEnding::LF).expect("32 bytes always encode"))
     }
 
     pub fn public(&self, id: &str) -> PublicKey {
@@ -92,10 +88,17 @@ impl PrivateKey {
     }
 }
 
+/// All of it, or nothing.
+fn new_file(path: &Path, mode: u32, text: &str) -> Result<(), KeyError> {
+    let failed = |cause| KeyError::Write { path: path.into(), cause };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).inspect_err(|_| drop(fs::remove_file(path))).map_err(failed)
+}
+
 impl PublicKey {
     /// Reads a SubjectPublicKeyInfo PEM file; its id is the file name without `.pub` or `.pem`.
     pub fn read(path: &Path) -> Result<PublicKey, KeyError> {
-        let file = File::open(path).map_err(|source| KeyError::Read { path: path.into(), source })?;
+        let file = File::open(path).map_err(|cause| KeyError::Read { path: path.into(), cause })?;
         let text = bounded_text(path, file)?;
         let key = VerifyingKey::from_public_key_pem(&text).map_err(|_| KeyError::Format { path: path.into() })?;
         Ok(PublicKey { id: key_id(path), key })
@@ -136,7 +139,7 @@ impl TrustedKeys {
 
     /// Trusts every `*.pub` file of a directory, in the order of their names.
     pub fn add_directory(&mut self, path: &Path) -> Result<(), KeyError> {
-        let read = |source| KeyError::Read { path: path.into(), source };
+        let read = |cause| KeyError::Read { path: path.into(), cause };
         let entries: Result<Vec<_>, _> = fs::read_dir(path).map_err(read)?.map(|e| e.map(|e| e.path())).collect();
         let mut files: Vec<_> = entries.map_err(read)?.into_iter().filter(|p| p.extension().is_some_and(|e| e == "pub")).collect();
         files.sort();
@@ -154,6 +157,6 @@ impl TrustedKeys {
 
 fn bounded_text(path: &Path, file: File) -> Result<String, KeyError> {
     let mut text = String::new();
-    file.take(MAX_KEY_FILE_BYTES).read_to_string(&mut text).map_err(|source| KeyError::Read { path: path.into(), source })?;
+    file.take(MAX_KEY_FILE_BYTES).read_to_string(&mut text).map_err(|cause| KeyError::Read { path: path.into(), cause })?;
     Ok(text)
 }

@@ -15,4 +15,4 @@ pub use command::{Came, run};
 pub use error::ProofError;
 pub use guest::Guest;
 pub use record::{Proof, Row, blobs, path, release};
-pub use replay::{Replayed, replay};
+pub use replay::{Replayed, check, of_another_release, replay};

@@ -6,7 +6,7 @@ use policy::{Digest, Manifest, Revocations, TrustedKeys, canonical};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// More was never written: `command` bounds it, and inputs are for people to read.
 const MOST: u64 = 1 << 30;
@@ -27,6 +27,22 @@ pub fn replay(manifest: &Path, m: &Manifest, keys: &TrustedKeys, revoked: &Revoc
         different.extend(again.map(|difference| format!("{name} ({difference})")));
     }
     if different.is_empty() { Ok(Replayed { commands: proof.tests.len(), signers }) } else { Err(ProofError::Different(different.join(", "))) }
+}
+
+/// Checks a proof without running anything: signed by trusted keys for this release, and all it speaks of is there. How many commands it proves.
+pub fn check(manifest: &Path, m: &Manifest, keys: &TrustedKeys, revoked: &Revocations) -> Result<usize, ProofError> {
+    let (proof, _) = believed(manifest, m, keys, revoked)?;
+    for row in proof.tests.values() {
+        [&row.stdin, &row.stdout, &row.stderr].into_iter().try_for_each(|digest| blob(manifest, digest).map(drop))?;
+    }
+    Ok(proof.tests.len())
+}
+
+/// The proof beside a manifest, if it is that of another release.
+pub fn of_another_release(manifest: &Path, m: &Manifest) -> Option<PathBuf> {
+    let path = path(manifest);
+    let value = canonical::parse(&opened(&path, canonical::bytes).ok()?).ok()?;
+    (value["manifest"] != serde_json::to_value(release(m)).ok()?).then_some(path)
 }
 
 /// What differs, if anything.

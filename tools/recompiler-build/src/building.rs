@@ -29,7 +29,8 @@ pub fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
     let mut wasi = Programs::default();
     args.add_tool.iter().try_for_each(|tool| wasi.add_tool(tool))?;
     let cache = Cache::open(args.work.cache.as_deref())?;
-    let remote = Remote::open(&args.remote, &args.image.source, &cache)?;
+    let signer = Signer::open(&args.release.signer)?;
+    let remote = Remote::open(&args.remote, &args.image.source, &cache, signer.is_some())?;
     let rootfs = fetching::rootfs(&args.image.source, args.work.cache.as_deref())?;
     if !args.polyfill.is_empty() {
         let image = Rootfs::open(&rootfs)?;
@@ -46,7 +47,7 @@ pub fn build(args: BuildArgs, merge_only: bool) -> anyhow::Result<()> {
         scripts: args.scripts,
         output: release.output.clone(),
         manifest: release.manifest.clone(),
-        signer: Signer::open(&release.signer)?,
+        signer,
         release: described(release)?,
         wasi,
         cache,

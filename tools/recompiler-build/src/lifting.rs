@@ -13,7 +13,7 @@ use thiserror::Error;
 
 pub const KIND: &str = "shard";
 /// Kind of the entries that hold a certificate alone. It does not depend on where the object is placed.
-const CERTIFICATE: &str = "certificate";
+pub const CERTIFICATE: &str = "certificate";
 
 #[derive(Debug, Error)]
 pub enum LiftError {

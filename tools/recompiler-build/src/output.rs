@@ -1,24 +1,29 @@
-//! Writing result files so that nobody ever sees half of one.
+//! Writing result files so that nobody ever sees half of one, nor half of a release.
 //!
-//! Owns the order: write to a file without a name, give it a temporary name, rename. The fact a newcomer gets wrong: there is no clean-up code for Ctrl-C or a full disk,
-//! because a file without a name vanishes with the process, whatever ends it.
+//! Owns the order: write all to files without names, give them temporary names, rename. The fact a newcomer gets wrong: there is no clean-up code for Ctrl-C or a full disk, because a file without a name vanishes with the process, whatever ends it.
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
-use std::fs::File;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 #[derive(Debug, Error)]
 pub enum OutputError {
-    #[error("cannot write {path}: {source}: nothing was changed, free some space or choose another place")]
+    #[error("cannot write {path}: nothing was changed, free some space or choose another place")]
     Write { path: PathBuf, source: io::Error },
+    #[error("cannot give {path} its new contents: files beside it may be new already, make them again")]
+    Rename { path: PathBuf, source: io::Error },
 }
 
 /// Replaces `path` by these bytes, wholly or not at all.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
-    write(path, bytes).map_err(|source| OutputError::Write { path: path.into(), source })
+    let mut files = Together::new();
+    files.replace(path, bytes)?;
+    files.commit()
 }
 
 /// Makes a directory and its parents.
@@ -26,29 +31,84 @@ pub fn directory(path: &Path) -> Result<(), OutputError> {
     std::fs::create_dir_all(path).map_err(|source| OutputError::Write { path: path.into(), source })
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-    let mode = Mode::from_raw_mode(0o644);
-    let unnamed = match open(directory, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, mode) {
-        Ok(fd) => File::from(fd),
-        // Some file systems have no unnamed files.
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => return write_named(directory, path, bytes),
-        Err(e) => return Err(e.into()),
-    };
-    (&unnamed).write_all(bytes)?;
-    unnamed.sync_all()?;
-    let temporary = directory.join(format!(".{name}.{}", std::process::id()));
-    let fd = format!("/proc/self/fd/{}", unnamed.as_raw_fd());
-    linkat(CWD, &fd, CWD, &temporary, AtFlags::SYMLINK_FOLLOW)?;
-    std::fs::rename(&temporary, path).inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+/// Files that are replaced together: whatever can fail for lack of space or time does so before the first of them changes.
+#[derive(Default)]
+pub struct Together {
+    written: Vec<(PathBuf, Written)>,
+    removed: Vec<PathBuf>,
 }
 
-fn write_named(directory: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+enum Written {
+    Unnamed(File),
+    /// Where the file system has no unnamed files.
+    Named(tempfile::NamedTempFile),
+}
+
+impl Together {
+    pub fn new() -> Together {
+        // Each file is open until the end.
+        let limit = getrlimit(Resource::Nofile);
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+        Together::default()
+    }
+
+    pub fn replace(&mut self, path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
+        let written = write(path, bytes).map_err(|source| OutputError::Write { path: path.into(), source })?;
+        self.written.push((path.into(), written));
+        Ok(())
+    }
+
+    pub fn remove(&mut self, path: PathBuf) {
+        self.removed.push(path);
+    }
+
+    /// Removes, then replaces in the order of the calls.
+    pub fn commit(self) -> Result<(), OutputError> {
+        for path in self.removed {
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(OutputError::Rename { path, source }),
+                _ => {}
+            }
+        }
+        self.written.into_iter().try_for_each(|(path, written)| written.give(&path).map_err(|source| OutputError::Rename { path, source }))
+    }
+}
+
+impl Written {
+    fn give(self, path: &Path) -> io::Result<()> {
+        match self {
+            Written::Named(file) => file.persist(path).map(drop).map_err(|e| e.error),
+            Written::Unnamed(file) => {
+                let fd = format!("/proc/self/fd/{}", file.as_raw_fd());
+                let directory = parent(path);
+                let link = |temporary: &Path| Ok(linkat(CWD, &fd, CWD, temporary, AtFlags::SYMLINK_FOLLOW)?);
+                // It tries other names while one is taken.
+                tempfile::Builder::new().make_in(directory, link)?.into_temp_path().persist(path).map_err(|e| e.error)
+            }
+        }
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<Written> {
+    path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let directory = parent(path);
+    let written = match open(directory, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::from_raw_mode(0o644)) {
+        Ok(fd) => Written::Unnamed(File::from(fd)),
+        // Some file systems have no unnamed files.
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => Written::Named(tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(directory)?),
+        Err(e) => return Err(e.into()),
+    };
+    let mut file = match &written {
+        Written::Unnamed(file) => file,
+        Written::Named(file) => file.as_file(),
+    };
     file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map(drop).map_err(|e| e.error)
+    file.sync_all()?;
+    Ok(written)
 }
 
 #[cfg(test)]
@@ -66,8 +126,33 @@ mod tests {
     }
 
     #[test]
+    fn files_change_together_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b, c] = ["a", "b", "c"].map(|name| dir.path().join(name));
+        replace(&a, b"old").unwrap();
+        replace(&c, b"old").unwrap();
+        let begin = || {
+            let mut files = Together::new();
+            files.replace(&a, b"new").unwrap();
+            files.replace(&b, b"new").unwrap();
+            files.remove(c.clone());
+            files.remove(dir.path().join("never there"));
+            files
+        };
+        drop(begin());
+        assert_eq!(std::fs::read(&a).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+        let mut files = begin();
+        assert!(files.replace(&dir.path().join("none/d"), b"new").is_err());
+        files.commit().unwrap();
+        assert!(!c.exists() && [&a, &b].map(|p| std::fs::read(p).unwrap()) == [b"new", b"new"]);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
     fn says_where_it_could_not_write() {
-        let error = replace(Path::new("/nonexistent/f"), b"").unwrap_err().to_string();
-        assert!(error.starts_with("cannot write /nonexistent/f: No such file"), "{error}");
+        let error = replace(Path::new("/nonexistent/f"), b"").unwrap_err();
+        assert!(error.to_string().starts_with("cannot write /nonexistent/f: nothing was changed"), "{error}");
+        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "No such file or directory (os error 2)");
     }
 }

@@ -1,7 +1,7 @@
 //! The whole way: scan → lift → merge → compile → sign → write.
 //!
-//! Owns the order of stages and their parallelism. Each stage's work is its own file's. The fact a newcomer gets wrong: everything is made before anything is written, and the manifest is written last, so an
-//! interrupted build leaves the old manifest, which then refuses new files that are not its own.
+//! Owns the order of stages and their parallelism. Each stage's work is its own file's. The fact a newcomer gets wrong: everything is made, signed and written before any
+//! name changes, and the manifest's changes last: a build that fails leaves the release that was there as it was.
 
 use crate::assemble::{self, Built, Made, Release};
 use crate::attest::provenance::{self, Source};
@@ -11,13 +11,14 @@ use crate::compiling::{self, MadeCode, Native};
 use crate::cost::{Cost, Work};
 use crate::coverage::{self, Certified};
 use crate::lifting::{self, Shard};
+use crate::output::{self, Together};
 use crate::processor::{Architecture, Processor};
 use crate::remote_cache::{Entry, Remote};
 use crate::scan::rootfs::Rootfs;
 use crate::scan::{self, Inventory};
 use crate::signing::Signer;
 use crate::wasi::{self, Programs};
-use crate::{attest, output, progress};
+use crate::{attest, progress};
 use anyhow::Context;
 use megabinary::slots;
 use megabinary::{ImageSegment, Megabinary, Program, ShardInput};
@@ -105,15 +106,17 @@ pub fn build(b: &Build) -> anyhow::Result<Summary> {
     let wasm_bytes = cost.stage("assemble", || {
         let merged = merge(b, &found, &placed, &shards)?;
         let (manifest, bytes) = manifest(b, &found, &placed, &shards, &merged, &native.code, megabinary_name)?;
-        write(b, &directory, &merged, &native.code)?;
-        attest(b, &found, &manifest, &directory)?;
-        output::replace(&b.manifest, &bytes)?;
+        let mut files = Together::new();
+        write(b, &mut files, &directory, &merged, &native.code)?;
+        attest(b, &mut files, &found, &manifest, &merged, &native.code)?;
+        files.replace(&b.manifest, &bytes)?;
+        files.commit()?;
         Architecture::ALL.iter().for_each(|a| forget_old(&directory.join("aot").join(a.triple()), &native.code));
         let text_bytes = placed.iter().map(|p| p.object.facts.text_bytes()).sum();
         Ok((merged.wasm.len(), Work { text_bytes, made_bytes: (merged.wasm.len() + bytes.len()) as u64 }))
     })?;
     let used: Vec<Entry> = lifted_entries(&placed, b.tier.structured()).into_iter().chain(native.entries).collect();
-    b.remote.publish(&b.cache, &used, b.signer.as_ref())?;
+    b.remote.publish(&b.cache, &used, b.signer.as_ref());
     Ok(Summary {
         objects: placed.len(),
         scripts: found.scripts.len(),
@@ -258,26 +261,35 @@ fn manifest(b: &Build, found: &Inventory, placed: &[Placed<'_>], shards: &[Shard
     Ok((manifest, canonical::to_bytes(&value)))
 }
 
-/// How it was made, and the bundles, which speak of files that are written already.
-fn attest(b: &Build, found: &Inventory, manifest: &Manifest, directory: &Path) -> anyhow::Result<()> {
-    attest::forget(&b.manifest)?;
-    if b.merge_only {
-        return Ok(());
+/// How it was made, and the bundles. What speaks of an earlier release goes.
+fn attest(b: &Build, files: &mut Together, found: &Inventory, m: &Manifest, merged: &Megabinary, code: &[MadeCode]) -> anyhow::Result<()> {
+    let mut old = attest::all(&b.manifest)?;
+    if !b.merge_only {
+        let named = code.iter().map(|(made, code)| (made.file.as_str(), code.bytes.as_slice())).chain([(m.megabinary.as_str(), merged.wasm.as_slice())]);
+        let made = attest::made(m, &attest::Files::Made(named.collect()))?;
+        let provenance = provenance::of(b, found, m, &made);
+        files.replace(&attest::provenance_path(&b.manifest), &provenance)?;
+        let bundles = b.signer.as_ref().map(|signer| attest::first(&b.manifest, m, &made, &provenance, signer)).transpose()?;
+        for (path, bytes) in bundles.into_iter().flatten() {
+            old.retain(|o| o.file_name() != path.file_name());
+            files.replace(&path, &bytes)?;
+        }
     }
-    output::replace(&attest::provenance_path(&b.manifest), &provenance::of(b, found, manifest, directory)?)?;
-    b.signer.as_ref().map_or(Ok(()), |signer| attest::sign(&b.manifest, manifest, signer).map(drop))
+    old.extend(proof::of_another_release(&b.manifest, m));
+    old.into_iter().for_each(|path| files.remove(path));
+    Ok(())
 }
 
-fn write(b: &Build, directory: &Path, merged: &Megabinary, made: &[MadeCode]) -> anyhow::Result<()> {
+fn write(b: &Build, files: &mut Together, directory: &Path, merged: &Megabinary, made: &[MadeCode]) -> anyhow::Result<()> {
     b.processors.iter().try_for_each(|p| output::directory(&directory.join("aot").join(p.architecture.triple())))?;
     for (m, code) in made {
         let path = directory.join(&m.file);
         if std::fs::read(&path).is_ok_and(|old| old == code.bytes) {
             continue;
         }
-        output::replace(&path, &code.bytes)?;
+        files.replace(&path, &code.bytes)?;
     }
-    Ok(output::replace(&b.output, &merged.wasm)?)
+    Ok(files.replace(&b.output, &merged.wasm)?)
 }
 
 /// Removes artifacts of earlier builds that the new manifest does not name.

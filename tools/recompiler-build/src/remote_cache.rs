@@ -38,8 +38,9 @@ impl Remote {
         Remote { from: Vec::new(), to: None, keys: TrustedKeys::default(), access: Vec::new() }
     }
 
-    /// Fetches and checks the indexes.
-    pub fn open(args: &RemoteCacheArgs, source: &SourceArgs, cache: &Cache) -> anyhow::Result<Remote> {
+    /// Fetches and checks the indexes. Without `signs`, nothing can be given to a cache.
+    pub fn open(args: &RemoteCacheArgs, source: &SourceArgs, cache: &Cache, signs: bool) -> anyhow::Result<Remote> {
+        ensure!(signs || args.cache_to.is_none(), "--cache-to needs --key or --signer: entries are signed");
         let mut keys = TrustedKeys::default();
         args.cache_key.iter().try_for_each(|k| keys.add_file(k))?;
         let mut remote = Remote { from: Vec::new(), to: args.cache_to.clone(), keys, access: fetching::access(source, Some(cache.directory())) };
@@ -92,10 +93,16 @@ impl Remote {
         Ok(taken)
     }
 
-    /// Offers the entries of this build, beside those that are there with a good signature.
-    pub fn publish(&self, cache: &Cache, used: &[Entry], signer: Option<&Signer>) -> anyhow::Result<()> {
-        let Some(to) = &self.to else { return Ok(()) };
-        let signer = signer.context("--cache-to needs --key or --signer: entries are signed")?;
+    /// Offers the entries of this build. A cache that does not take them costs other builds time only. Of builds that end at the same time, the last one's index counts.
+    pub fn publish(&self, cache: &Cache, used: &[Entry], signer: Option<&Signer>) {
+        let Some((to, signer)) = self.to.as_ref().zip(signer) else { return };
+        if let Err(e) = self.put(cache, used, to, signer) {
+            eprintln!("recompiler-build: warning: build cache {to} was given nothing: {e:#}");
+        }
+    }
+
+    /// Beside the entries that are there with a good signature.
+    fn put(&self, cache: &Cache, used: &[Entry], to: &str, signer: &Signer) -> anyhow::Result<()> {
         let mut trusted = Remote { from: Vec::new(), to: None, keys: self.keys.clone(), access: self.access.clone() };
         trusted.keys.add(signer.public());
         // What somebody else's key signed is not ours to vouch for: it is left behind.

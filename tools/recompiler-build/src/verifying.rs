@@ -3,6 +3,7 @@
 //! Owns the build side's check: signature, digests of all files, and that megabinary and manifest tell the same story about every hash. Whether the host can run it is `vkernel verify`'s question. The fact a newcomer gets
 //! wrong: `_dispatch` is checked twice: its code is what `vkernel.map` makes, and, run for every digest, it starts what the *manifest* says.
 
+use crate::attest::Beside;
 use crate::{attest, routing};
 use anyhow::{Context, ensure};
 use megabinary::section;
@@ -16,7 +17,7 @@ pub fn read_manifest(path: &Path) -> anyhow::Result<Vec<u8>> {
     canonical::bytes(File::open(path).with_context(name)?).with_context(name)
 }
 
-const KEYS_DIRECTORY: &str = "/etc/vkernel/keys";
+pub(crate) const KEYS_DIRECTORY: &str = "/etc/vkernel/keys";
 
 /// The named public keys; without names the host's.
 pub fn trusted(named: &[PathBuf]) -> anyhow::Result<TrustedKeys> {
@@ -37,8 +38,8 @@ pub fn revocations(named: Option<&Path>) -> anyhow::Result<Revocations> {
     Revocations::parse(&read_manifest(path)?).with_context(|| path.display().to_string())
 }
 
-/// Checks a release; the result lists who signed and what it holds. The number is that of Sigstore bundles beside it.
-pub fn verify(path: &Path, keys: &TrustedKeys, threshold: usize, revoked: &Revocations) -> anyhow::Result<(Verified, usize)> {
+/// Checks a release; the result lists who signed and what it holds, and what lies beside it.
+pub fn verify(path: &Path, keys: &TrustedKeys, threshold: usize, revoked: &Revocations) -> anyhow::Result<(Verified, Beside)> {
     ensure!(!keys.is_empty(), "no trusted key: name one with --key FILE.pub, or put it into /etc/vkernel/keys");
     let bytes = read_manifest(path)?;
     let verified = policy::verify(&bytes, keys, threshold, revoked, env!("CARGO_PKG_VERSION"));
@@ -52,8 +53,8 @@ pub fn verify(path: &Path, keys: &TrustedKeys, threshold: usize, revoked: &Revoc
     check_digest(&megabinary, &m.megabinary_digest)?;
     let wasm = std::fs::read(&megabinary).with_context(|| format!("cannot read {}", megabinary.display()))?;
     same_story(&verified, &wasm).with_context(|| megabinary.display().to_string())?;
-    let bundles = attest::verify(path, m, keys)?;
-    Ok((verified, bundles))
+    let beside = attest::verify(path, m, keys)?;
+    Ok((verified, beside))
 }
 
 /// Compares a file with its listed digest.

@@ -52,6 +52,7 @@ const PACKAGES: &[&str] = &[
 ];
 
 /// The programs of the product. `vkernel-image` lies beside them, where they look for it.
+#[derive(Clone)]
 pub(crate) struct Binaries {
     pub vkernel: PathBuf,
     pub recompiler: PathBuf,

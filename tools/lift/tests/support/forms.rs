@@ -150,14 +150,16 @@ fn memory(i: &mut Instruction, k: u32, random: &mut Random) -> Option<()> {
     Some(())
 }
 
-/// What it does is its maker's choice, so that one processor is no oracle for another: a double shift of 16 bits by more than 16 (undefined; Intel's and AMD's results differ), and the register forms of AMD's prefetches, which Intel's take for
-/// nothing and AMD's for undefined.
+/// What it does is its maker's choice, so that one processor is no oracle for another: a double shift of 16 bits by more than 16 (undefined; Intel's and AMD's results differ), a rotation with carry by a whole turn (Intel's
+/// take it for none, AMD's set the overflow flag), and the register forms of AMD's prefetches, which Intel's take for nothing and AMD's for undefined.
 #[allow(dead_code, reason = "each user of this file has some of its functions")]
 pub(crate) fn is_makers_choice(i: &Instruction) -> bool {
     let register = (0..i.op_count()).all(|k| i.op_kind(k) != OpKind::Memory);
     match i.code() {
         Code::Reservednop_rm16_r16_0F0D | Code::Reservednop_rm32_r32_0F0D | Code::Reservednop_rm64_r64_0F0D => register,
         Code::Shld_rm16_r16_imm8 | Code::Shrd_rm16_r16_imm8 => i.immediate8() & 31 > 16,
+        Code::Rcl_rm8_imm8 | Code::Rcr_rm8_imm8 => matches!(i.immediate8() & 31, 9 | 18 | 27),
+        Code::Rcl_rm16_imm8 | Code::Rcr_rm16_imm8 => i.immediate8() & 31 == 17,
         Code::Shld_rm16_r16_CL | Code::Shrd_rm16_r16_CL => true,
         _ => false,
     }

@@ -1,19 +1,18 @@
 //! The release's facts for other people's tools: in-toto statements in DSSE envelopes in Sigstore bundles.
 //!
-//! Owns the two statements (what the release is; how it was made) and the names of their files beside the manifest. Refuses to own trust: `vkernel` reads none of these files, the manifest's own signature is what counts. The fact a
+//! Owns the statements (what the release is; how it was made; each SBOM) and the names of their files beside the manifest. Refuses to own trust: `vkernel` reads none of these files, the manifest's own signature is what counts. The fact a
 //! newcomer gets wrong: a bundle holds one signature (Sigstore's rule), so a second signer gets a file of its own, `manifest.KEY.sigstore.json`.
 
 pub mod bundle;
 pub mod provenance;
 
-use crate::output;
 use crate::signing::Signer;
 use crate::verifying::check_digest;
 use anyhow::{Context, ensure};
 use bundle::Bundle;
 use policy::{Algorithm, Digest, Manifest, TrustedKeys, canonical};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -39,22 +38,37 @@ fn digests(all: impl IntoIterator<Item = Digest>) -> BTreeMap<&'static str, Stri
     all.into_iter().map(|d| (name(d.algorithm), d.hex())).collect()
 }
 
-/// Megabinary and native code, with the digests the manifest gives them (checked here) and their SHA-256.
-pub(crate) fn made(m: &Manifest, directory: &Path) -> anyhow::Result<Subjects> {
-    let files: BTreeMap<&str, Digest> = m.artifacts.iter().map(|a| (a.file.as_str(), a.digest)).chain([(m.megabinary.as_str(), m.megabinary_digest)]).collect();
-    let mut subjects = Subjects::new();
-    for (name, listed) in files {
-        let path = directory.join(name);
-        check_digest(&path, &listed)?;
-        let second = File::open(&path).and_then(|mut f| Digest::of_reader(Algorithm::Sha256, &mut f)).with_context(|| format!("cannot read {}", path.display()))?;
-        subjects.insert(name.to_owned(), digests([listed, second]));
+/// Where the files of a release are.
+pub(crate) enum Files<'a> {
+    /// In this directory.
+    Written(&'a Path),
+    /// Not there yet: by name.
+    Made(BTreeMap<&'a str, &'a [u8]>),
+}
+
+impl Files<'_> {
+    /// A file's SHA-256, where its listed digest is right.
+    fn sha256(&self, name: &str, listed: &Digest) -> anyhow::Result<Digest> {
+        match self {
+            Files::Made(files) => files.get(name).map(|bytes| Digest::sha256(bytes)).with_context(|| format!("{name} was not made")),
+            Files::Written(directory) => {
+                let path = directory.join(name);
+                check_digest(&path, listed)?;
+                File::open(&path).and_then(|mut f| Digest::of_reader(Algorithm::Sha256, &mut f)).with_context(|| format!("cannot read {}", path.display()))
+            }
+        }
     }
-    Ok(subjects)
+}
+
+/// Megabinary and native code, with the digests the manifest gives them and their SHA-256.
+pub(crate) fn made(m: &Manifest, files: &Files<'_>) -> anyhow::Result<Subjects> {
+    let named: BTreeMap<&str, Digest> = m.artifacts.iter().map(|a| (a.file.as_str(), a.digest)).chain([(m.megabinary.as_str(), m.megabinary_digest)]).collect();
+    named.into_iter().map(|(name, listed)| Ok((name.to_owned(), digests([listed, files.sha256(name, &listed)?])))).collect()
 }
 
 /// What the release is: everything made, and every file of the image that it may run.
-fn release(m: &Manifest, directory: &Path) -> anyhow::Result<Value> {
-    let mut subjects = made(m, directory)?;
+fn release(m: &Manifest, made: &Subjects) -> Value {
+    let mut subjects = made.clone();
     let binaries = m.binaries.iter().map(|(d, b)| (&b.path, *d, b.sha256));
     let libraries = m.libraries.iter().map(|(d, l)| (&l.path, *d, l.sha256));
     let scripts = m.scripts.iter().map(|(d, s)| (&s.path, *d, s.sha256));
@@ -67,7 +81,7 @@ fn release(m: &Manifest, directory: &Path) -> anyhow::Result<Value> {
         // Of the canonical form without signatures: what the manifest's own signatures are over, behind their prefix.
         "manifest": { "digest": digests([Digest::blake3(&bytes), Digest::sha256(&bytes)]) },
     });
-    Ok(statement(&subjects, RELEASE, predicate))
+    statement(&subjects, RELEASE, predicate)
 }
 
 fn unsigned(m: &Manifest) -> Vec<u8> {
@@ -91,24 +105,44 @@ pub fn provenance_path(manifest: &Path) -> PathBuf {
     beside(manifest, "provenance.json")
 }
 
-/// Writes the bundles of a manifest that this signer signs; which files these are. The files of the release must lie beside it.
-pub fn sign(manifest: &Path, m: &Manifest, signer: &Signer) -> anyhow::Result<Vec<PathBuf>> {
-    let directory = manifest.parent().unwrap_or(Path::new(""));
-    let mut statements = vec![("", canonical::to_bytes(&release(m, directory)?))];
+/// Everything that is said of a release: what it may be called in a bundle's name, and the payload.
+type Statements = Vec<(String, Vec<u8>)>;
+
+fn statements(manifest: &Path, m: &Manifest, made: &Subjects, provenance: Option<Vec<u8>>) -> anyhow::Result<Statements> {
+    let mut statements = vec![(String::new(), canonical::to_bytes(&release(m, made)))];
+    statements.extend(provenance.map(|bytes| ("provenance.".to_owned(), bytes)));
+    for (path, predicate_type) in sboms(manifest)? {
+        let document = canonical::parse(&crate::verifying::read_manifest(&path)?).with_context(|| path.display().to_string())?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let own = format!("{}.", stem(manifest).file_name().unwrap_or_default().to_string_lossy());
+        let kind = name.strip_prefix(&own).unwrap_or(&name).trim_end_matches("json").to_owned();
+        statements.push((kind, canonical::to_bytes(&statement(made, predicate_type, document))));
+    }
+    Ok(statements)
+}
+
+/// The provenance beside a manifest, if it is of these files.
+fn written_provenance(manifest: &Path, made: &Subjects) -> anyhow::Result<Option<Vec<u8>>> {
     let path = provenance_path(manifest);
-    if path.exists() {
-        let bytes = crate::verifying::read_manifest(&path)?;
-        provenance::check(&bytes, &made(m, directory)?).with_context(|| path.display().to_string())?;
-        statements.push(("provenance.", bytes));
+    if !path.exists() {
+        return Ok(None);
     }
-    let mut written = Vec::new();
-    for (kind, payload) in statements {
-        let bundle = Bundle::sign(&payload, signer)?;
-        let path = place(manifest, kind, &payload, &signer.key_id);
-        output::replace(&path, &bundle.to_bytes())?;
-        written.push(path);
-    }
-    Ok(written)
+    let bytes = crate::verifying::read_manifest(&path)?;
+    provenance::check(&bytes, made).with_context(|| path.display().to_string())?;
+    Ok(Some(bytes))
+}
+
+/// The bundles of a new release: files, and what is to be in them. What lies beside its manifest is not of it.
+pub(crate) fn first(manifest: &Path, m: &Manifest, made: &Subjects, provenance: &[u8], signer: &Signer) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
+    let statements = [("", canonical::to_bytes(&release(m, made))), ("provenance.", provenance.to_vec())];
+    statements.iter().map(|(kind, payload)| Ok((beside(manifest, &format!("{kind}{SUFFIX}")), Bundle::sign(payload, signer)?.to_bytes()))).collect()
+}
+
+/// The bundles that a signer adds to a release, of which all is written: files, and what is to be in them.
+pub fn sign(manifest: &Path, m: &Manifest, signer: &Signer) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
+    let made = made(m, &Files::Written(manifest.parent().unwrap_or(Path::new(""))))?;
+    let statements = statements(manifest, m, &made, written_provenance(manifest, &made)?)?;
+    statements.iter().map(|(kind, payload)| Ok((place(manifest, kind, payload, &signer.key_id), Bundle::sign(payload, signer)?.to_bytes()))).collect()
 }
 
 /// The first signer's file has the plain name; who signs the same thing beside another gets one with the key's name.
@@ -119,15 +153,13 @@ fn place(manifest: &Path, kind: &str, payload: &[u8], key_id: &str) -> PathBuf {
     if other { beside(manifest, &format!("{kind}{safe}.{SUFFIX}")) } else { plain }
 }
 
-/// All bundles beside a manifest.
-fn all(manifest: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// Files beside a manifest whose names are like this.
+fn listed(manifest: &Path, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<PathBuf>> {
     let directory = manifest.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let begin = format!("{}.", stem(manifest).file_name().unwrap_or_default().to_string_lossy());
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))? {
         let entry = entry.with_context(|| format!("cannot list {}", directory.display()))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with(&begin) && name.ends_with(&format!(".{SUFFIX}")) {
+        if wanted(&entry.file_name().to_string_lossy()) {
             found.push(entry.path());
         }
     }
@@ -135,32 +167,42 @@ fn all(manifest: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Removes the bundles of an earlier build: they speak of files that are gone.
-pub fn forget(manifest: &Path) -> anyhow::Result<()> {
-    for path in all(manifest)? {
-        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-    }
-    Ok(())
+/// All bundles beside a manifest.
+pub(crate) fn all(manifest: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let begin = format!("{}.", stem(manifest).file_name().unwrap_or_default().to_string_lossy());
+    listed(manifest, |name| name.starts_with(&begin) && name.ends_with(&format!(".{SUFFIX}")))
 }
 
-/// Checks what lies beside a manifest, as far as it is there: each bundle says what the release says, and a bundle that names a trusted key is signed by it. How many were checked.
-pub fn verify(manifest: &Path, m: &Manifest, keys: &TrustedKeys) -> anyhow::Result<usize> {
-    let directory = manifest.parent().unwrap_or(Path::new(""));
-    let release = canonical::to_bytes(&release(m, directory)?);
-    let path = provenance_path(manifest);
-    let provenance = path.exists().then(|| crate::verifying::read_manifest(&path)).transpose()?;
-    if let Some(bytes) = &provenance {
-        provenance::check(bytes, &made(m, directory)?).with_context(|| path.display().to_string())?;
-    }
+/// All SBOMs beside a manifest, with the types that in-toto's predicates of them have.
+fn sboms(manifest: &Path) -> anyhow::Result<Vec<(PathBuf, &'static str)>> {
+    let of = |end: &'static str, kind| Ok::<_, anyhow::Error>(listed(manifest, |name| name.ends_with(end))?.into_iter().map(move |p| (p, kind)));
+    Ok(of(".cdx.json", "https://cyclonedx.org/bom")?.chain(of(".spdx.json", "https://spdx.dev/Document")?).collect())
+}
+
+/// What lies beside a manifest.
+pub struct Beside {
+    /// How many bundles, all good.
+    pub bundles: usize,
+    /// Statements that no bundle is about.
+    pub unsigned: Vec<String>,
+}
+
+/// Checks what lies beside a manifest, as far as it is there: each bundle says what the release says, and a bundle that names a trusted key is signed by it.
+pub fn verify(manifest: &Path, m: &Manifest, keys: &TrustedKeys) -> anyhow::Result<Beside> {
+    let made = made(m, &Files::Written(manifest.parent().unwrap_or(Path::new(""))))?;
+    let statements = statements(manifest, m, &made, written_provenance(manifest, &made)?)?;
     let paths = all(manifest)?;
+    let mut signed = BTreeSet::new();
     for path in &paths {
         let name = || path.display().to_string();
         let bundle = Bundle::parse(&crate::verifying::read_manifest(path)?).with_context(name)?;
-        let known = bundle.payload == release || provenance.as_ref() == Some(&bundle.payload);
-        ensure!(known, "{}: speaks of another release or build: sign the manifest again", name());
+        let known = statements.iter().find(|(_, payload)| *payload == bundle.payload);
+        let (kind, _) = known.with_context(|| format!("{}: speaks of another release, build or SBOM: sign the manifest again", name()))?;
         let named: Vec<_> = keys.iter().filter(|k| k.id == bundle.key_id).collect();
-        let signed = named.is_empty() || named.iter().any(|k| k.verifies(&bundle.message(), &bundle.signature));
-        ensure!(signed, "{}: is not signed by {}, whom it names: sign the manifest again", name(), bundle.key_id);
+        let good = named.is_empty() || named.iter().any(|k| k.verifies(&bundle.message(), &bundle.signature));
+        ensure!(good, "{}: is not signed by {}, whom it names: sign the manifest again", name(), bundle.key_id);
+        signed.insert(kind);
     }
-    Ok(paths.len())
+    let unsigned = statements.iter().map(|(kind, _)| kind).filter(|kind| !kind.is_empty() && !signed.contains(kind));
+    Ok(Beside { bundles: paths.len(), unsigned: unsigned.map(|kind| format!("{kind}json")).collect() })
 }

@@ -11,7 +11,6 @@ use anyhow::ensure;
 use policy::{Digest, Manifest, canonical};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 const PREDICATE: &str = "https://slsa.dev/provenance/v1";
 const BUILD_TYPE: &str = "https://vkernel.io/build/v1";
@@ -33,8 +32,8 @@ fn portable(image: &str) -> String {
     }
 }
 
-/// The unsigned statement of a build whose files are written.
-pub fn of(b: &Build, found: &Inventory, m: &Manifest, directory: &Path) -> anyhow::Result<Vec<u8>> {
+/// The unsigned statement of a build that made these files.
+pub(crate) fn of(b: &Build, found: &Inventory, m: &Manifest, made: &super::Subjects) -> Vec<u8> {
     let parameters = json!({
         "source": b.source.image.as_deref().map_or("rootfs".into(), portable),
         "include": b.include, "scripts": word(&b.scripts), "tier": word(&b.tier),
@@ -50,7 +49,7 @@ pub fn of(b: &Build, found: &Inventory, m: &Manifest, directory: &Path) -> anyho
         },
         "runDetails": { "builder": { "id": b.source.builder_id, "version": { "recompiler-build": env!("CARGO_PKG_VERSION"), "lift": lift::LIFTER_VERSION } } },
     });
-    Ok(canonical::to_bytes(&statement(&super::made(m, directory)?, PREDICATE, predicate)))
+    canonical::to_bytes(&statement(made, PREDICATE, predicate))
 }
 
 /// What the build chose by itself. Of several processors a list; of one, as it always was, the two words.

@@ -130,7 +130,7 @@ pub struct VerifyArgs {
     /// Build everything again from the image, as the provenance says and without a cache, and compare every byte.
     #[arg(long)]
     pub recompile: bool,
-    /// Start this program of the release nine times with vkernel (as root), and fail if the median is over the limit.
+    /// Start this program of the release nine times with vkernel (as root), with a daemon of its own that keeps containers ready and without one, and fail if the median with it is over the limit.
     #[arg(long, value_name = "PROGRAM")]
     pub start: Option<String>,
     /// The limit in milliseconds, from the command to the program's end.

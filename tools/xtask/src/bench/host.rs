@@ -5,6 +5,7 @@
 
 use super::{Bench, median};
 use crate::process::{emptied, output, run, work};
+use crate::setup::Binaries;
 use anyhow::{Context, ensure};
 use std::collections::BTreeSet;
 use std::fs;
@@ -64,7 +65,9 @@ fn starts(bench: &mut Bench, place: &Path, daemon: &Daemon) -> anyhow::Result<()
     let rootfs = bench.release.rootfs.to_string_lossy().into_owned();
     let bundle = bundle(place, &rootfs)?;
     let release = &bench.release;
-    let vkernel = |socket: &str| quiet(release.run(&bench.binaries, &["--socket", socket], &[TRUE]));
+    // As it is installed: the small program that asks for a ready container is `vkernel` there.
+    let installed = Binaries { vkernel: bench.binaries.vkernel.with_file_name("vkernel-front"), ..bench.binaries.clone() };
+    let vkernel = |socket: &str| quiet(release.run(&installed, &["--socket", socket], &[TRUE]));
     let mut crun = Crun::new(&bundle)?;
     let mut peers = vec![
         Peer::new("vkernel", |_| vkernel("/nonexistent")),

@@ -50,6 +50,14 @@ impl Verdict {
 /// How many cases are named where all may be thousands.
 const NAMED: usize = 20;
 
+/// Results without those that the manuals leave open and makers of processors do differently, and says which those are.
+pub(crate) fn settled(mut native: Results, open: &str, is_open: impl Fn(&str, &str) -> bool) -> Results {
+    let all = native.len();
+    native.retain(|name, result| !is_open(name, result));
+    println!("{} of {all} native results are the maker's choice and are left out: {open}", all - native.len());
+    native
+}
+
 /// What two native runs agree on: addresses, times and races need no filters.
 pub(crate) fn stable(first: Results, second: &Results) -> Results {
     let all = first.len();
