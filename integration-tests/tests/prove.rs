@@ -94,6 +94,7 @@ fn a_proof_travels_with_its_release_and_is_replayed_from_a_pulled_one() {
     case.prove().unwrap();
     let image = &case.image;
     image.ok(&["sbom", "--rootfs", "root", "--include", "/bin/actor", "--format", "spdx", "--output", "out/sbom.spdx.json"]);
+    image.ok(&["sign", "out/manifest.json", "--key", "k.pem"]);
     for form in ["image", "artifact"] {
         let to = format!("oci:shipped:{form}");
         image.ok(&["push", "out/manifest.json", &to, "--image", "./root", "--form", form]);
@@ -105,9 +106,28 @@ fn a_proof_travels_with_its_release_and_is_replayed_from_a_pulled_one() {
         // And whatever else the build says of itself is as good as where it was built.
         let place = fs::read_dir(image.at(&images).join("images")).unwrap().map(|e| e.unwrap().path()).find(|p| p.join("manifest.json").exists()).unwrap();
         let text = image.ok(&["verify", place.join("manifest.json").to_str().unwrap(), "--key", "k.pub"]);
-        assert!(text.contains("2 Sigstore bundles say the same"), "{text}");
+        assert!(text.contains("3 Sigstore bundles say the same") && text.contains("1 commands are proved, as signed") && !text.contains("not signed"), "{text}");
         assert_eq!(fs::read(place.join("sbom.spdx.json")).unwrap(), fs::read(image.at("out/sbom.spdx.json")).unwrap());
     }
+}
+
+#[test]
+fn verify_refuses_a_changed_proof_and_a_build_leaves_none_of_an_earlier_release() {
+    let case = Case::new();
+    case.test("data.json", r#"{"command": ["/bin/actor", "d"]}"#);
+    case.prove().unwrap();
+    let (image, verify) = (&case.image, ["verify", "out/manifest.json", "--key", "k.pub"]);
+    assert!(image.ok(&verify).contains("1 commands are proved, as signed"));
+    let (path, blobs) = (image.at("out/manifest.proof.json"), image.at("out/manifest.proof"));
+    let good = fs::read_to_string(&path).unwrap();
+    fs::write(&path, good.replace("/bin/actor", "/bin/factor")).unwrap();
+    image.refused(&verify);
+    fs::write(&path, &good).unwrap();
+    let blob = fs::read_dir(&blobs).unwrap().map(|e| e.unwrap().path()).find(|p| fs::metadata(p).unwrap().len() > 0).expect("it says something");
+    fs::write(&blob, "other").unwrap();
+    image.refused(&verify);
+    image.build("out", &["--serial", "2"]);
+    assert!(!path.exists() && !image.ok(&verify).contains("proved"));
 }
 
 fn count(directory: &Path) -> usize {
@@ -170,7 +190,9 @@ fn a_host_without_the_build_tool_replays_a_proof_and_believes_its_own_keys_only(
     // A further signature of the release makes no other release.
     assert_eq!(case.replay_on_a_host("k.pub").0, Some(0));
     // One of another release, although signed by the right key.
+    let proof = fs::read(case.image.at("out/manifest.proof.json")).unwrap();
     case.image.build("out", &["--tier", "fast", "--serial", "2"]);
+    fs::write(case.image.at("out/manifest.proof.json"), proof).unwrap();
     let (code, _, stderr) = case.replay_on_a_host("k.pub");
     assert_eq!(code, Some(125), "{stderr}");
     assert!(stderr.contains("out/manifest.proof.json: is of another release"), "{stderr}");

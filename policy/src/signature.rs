@@ -45,7 +45,7 @@ pub enum SignatureError {
     Missing,
     #[error("the signatures member is malformed: write one {{key_id, signature}} or an array of at most 64")]
     Malformed,
-    #[error("{valid} of {threshold} required trusted keys signed this ({tried}): check the keys, or whether the manifest was changed after signing")]
+    #[error("{valid} of {threshold} required trusted keys signed this{tried}: check the keys, or whether the manifest was changed after signing")]
     TooFew { valid: usize, threshold: usize, tried: String },
 }
 
@@ -147,7 +147,11 @@ pub(crate) fn signers(made: &[Result<Made, String>], keys: &TrustedKeys, thresho
         }
     }
     if seen.len() < threshold.max(1) {
-        return Err(SignatureError::TooFew { valid: seen.len(), threshold: threshold.max(1), tried: tried.join(", ") });
+        return Err(SignatureError::TooFew {
+            valid: seen.len(),
+            threshold: threshold.max(1),
+            tried: if tried.is_empty() { String::new() } else { format!(" ({})", tried.join(", ")) },
+        });
     }
     Ok(valid)
 }

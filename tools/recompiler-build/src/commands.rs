@@ -196,8 +196,7 @@ fn verify(args: &VerifyArgs) -> anyhow::Result<()> {
         println!("built again: {equal} files and the manifest are equal, byte for byte");
     }
     if let Some(program) = &args.start {
-        let Taken { alone, ready } =
-            starting::measure(&Start { manifest: &args.manifest, rootfs: &rootfs, keys: &args.key, threshold: args.threshold, program })?;
+        let Taken { alone, ready } = starting::measure(&Start { manifest: &args.manifest, rootfs: &rootfs, keys: &args.key, threshold: args.threshold, program })?;
         println!("{program} starts and ends in {ready:.1} ms where containers are kept ready, in {alone:.1} ms elsewhere");
         anyhow::ensure!(ready <= args.start_limit as f64, "{program} takes {ready:.1} ms, more than {} (--start-limit)", args.start_limit);
     }

@@ -37,7 +37,8 @@ fn signed_again(image: &Image, manifest: &Value) {
 /// A program that signs like the key `calls - 1` times and fails then.
 fn tiring(image: &Image, calls: usize) -> String {
     let path = image.at(&format!("tires-{calls}"));
-    let script = format!("#!/bin/sh\necho x >> {0}.calls\n[ $(wc -l < {0}.calls) -lt {calls} ] || exit 3\nexec openssl pkeyutl -sign -rawin -inkey k.pem -in /dev/stdin\n", path.display());
+    let script =
+        format!("#!/bin/sh\necho x >> {0}.calls\n[ $(wc -l < {0}.calls) -lt {calls} ] || exit 3\nexec openssl pkeyutl -sign -rawin -inkey k.pem -in /dev/stdin\n", path.display());
     // Written by another process: a descriptor open for writing here could be inherited by what other tests start, and the kernel executes no such file.
     assert!(Command::new("sh").args(["-ec", "printf '%s' \"$1\" > \"$2\"", "-", &script]).arg(&path).status().unwrap().success());
     fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
