@@ -49,6 +49,7 @@ const PACKAGES: &[&str] = &[
     "crun",
     "lintian",
     "rpm",
+    "db5.3-util",
 ];
 
 /// The programs of the product. `vkernel-image` lies beside them, where they look for it.

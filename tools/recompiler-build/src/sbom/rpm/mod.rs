@@ -77,3 +77,33 @@ fn files(h: &Header<'_>) -> Result<Vec<String>, &'static str> {
     };
     names.iter().zip(&numbers).map(path).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header of entries: tag, kind, number of values, values.
+    fn header(entries: &[(u32, u32, usize, Vec<u8>)]) -> Vec<u8> {
+        let (mut index, mut store) = (Vec::new(), Vec::new());
+        for (tag, kind, count, values) in entries {
+            store.resize(store.len().next_multiple_of(4), 0);
+            [*tag, *kind, store.len() as u32, *count as u32].iter().for_each(|n| index.extend(n.to_be_bytes()));
+            store.extend(values);
+        }
+        [&(entries.len() as u32).to_be_bytes()[..], &(store.len() as u32).to_be_bytes(), &index, &store].concat()
+    }
+
+    #[test]
+    fn a_long_directory_that_every_file_names_is_an_error() {
+        use header::tag;
+        let with = |directory: usize| {
+            let [name, version, release, arch] = [tag::NAME, tag::VERSION, tag::RELEASE, tag::ARCH].map(|tag| (tag, 6, 1, b"a\0".to_vec()));
+            let directory = format!("/{}/\0", "d".repeat(directory)).into_bytes();
+            let files = [(tag::BASE_NAMES, 8, 1000, b"f\0".repeat(1000)), (tag::DIRECTORY_NUMBERS, 4, 1000, vec![0; 4000]), (tag::DIRECTORY_NAMES, 8, 1, directory)];
+            package(&header(&[&[name, version, release, arch][..], &files].concat()))
+        };
+        let files = with(300).unwrap().unwrap().files;
+        assert_eq!((files.len(), files[999].len()), (1000, 303));
+        assert_eq!(with(3000), Err("has longer paths than a package of its size can have"));
+    }
+}
