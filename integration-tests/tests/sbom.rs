@@ -114,8 +114,8 @@ fn rpms_own_database_gives_files_their_packages_and_a_damaged_one_is_an_error() 
     let page = usize::from(u16::from_be_bytes([good[16], good[17]]));
     let with = |at: usize, bytes: &[u8]| [&good[..at], bytes, &good[at + bytes.len()..]].concat();
     for (damaged, expect) in [
-        (good[..60].to_vec(), "is no SQLite database of rpm's: it does not begin like one"),
-        (with(0, b"x"), "is no SQLite database of rpm's: it does not begin like one"),
+        (good[..60].to_vec(), "is no SQLite database of rpm's: its header is cut off"),
+        (with(0, b"x"), "begins like no database of rpm's (SQLite, ndb, hash file of Berkeley DB)"),
         (with(16, &[0, 3]), "it has no valid page size"),
         (with(59, &[2]), "its text is not UTF-8"),
         (with(100, &[0]), "page 1: is no page of a table"),
@@ -137,6 +137,33 @@ fn rpms_own_database_gives_files_their_packages_and_a_damaged_one_is_an_error() 
     assert!(image.refused(&sbom).contains("has a write-ahead log beside it"));
     fs::remove_file(image.at("root/var/lib/rpm/rpmdb.sqlite-wal")).unwrap();
     image.ok(&sbom);
+}
+
+#[test]
+fn older_databases_of_rpm_are_found_where_they_lie_and_what_is_none_is_a_warning() {
+    let image = Image::made(Setup::recompiler());
+    // Its packages are those of `tools/recompiler-build/tests/rpm.rs`, where each format is compared with what rpm says.
+    let ndb = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/recompiler-build/tests/rpm/Packages.db")).unwrap();
+    let sbom = ["sbom", "--rootfs", "root", "--include", "/bin/moving"];
+    for (directory, name) in [("usr/lib/sysimage/rpm", "Packages.db"), ("var/lib/rpm", "Packages.db"), ("var/lib/rpm", "Packages")] {
+        let (directory, path) = (image.at(&format!("root/{directory}")), image.at(&format!("root/{directory}/{name}")));
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(&path, &ndb).unwrap();
+        let bom: Value = serde_json::from_str(&image.ok(&sbom)).unwrap();
+        assert_eq!((text(&bom["components"][0], "/name"), text(&bom["components"][0], "/version")), ("tiny", "1.5~rc1-3"), "{}", path.display());
+        fs::write(&path, &ndb[..9000]).unwrap();
+        assert!(image.refused(&sbom).contains("its blocks lie past the end: the file is cut off"), "{}", path.display());
+        fs::write(&path, "something older").unwrap();
+        let out = image.run(&sbom);
+        let expect = "(inside the image): begins like no database of rpm's (SQLite, ndb, hash file of Berkeley DB)";
+        assert!(show(&out).contains(expect) && out.status.success() == (name == "Packages"), "{}", show(&out));
+        fs::remove_dir_all(&directory).unwrap();
+    }
+    // A newer one beside it counts.
+    fs::create_dir_all(image.at("root/var/lib/rpm")).unwrap();
+    fs::write(image.at("root/var/lib/rpm/Packages"), "something older").unwrap();
+    fs::write(image.at("root/var/lib/rpm/Packages.db"), &ndb).unwrap();
+    assert!(show(&image.run(&sbom)).contains("\"tiny\""));
 }
 
 /// Everywhere: a database has old pages that are no longer part of anything.

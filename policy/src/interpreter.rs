@@ -26,6 +26,9 @@ pub struct Interpreter {
     /// Words after which nothing is run.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ends: BTreeSet<String>,
+    /// First arguments that are no options, and yet name no file (`node inspect`).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub commands: BTreeSet<String>,
     /// A letter's value is the rest of its word, if there is one; otherwise it is the next word and letters go on (shells).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub attached: bool,
@@ -93,6 +96,7 @@ impl Interpreter {
             Ok(Found::Nothing) => named(files),
             Ok(Found::Operand(_)) if self.text_first && !files.is_empty() => named(files),
             Ok(Found::Operand(_)) if self.text_first => inline(files, "an argument is the program's text"),
+            Ok(Found::Operand(word)) if std::str::from_utf8(word).is_ok_and(|w| self.commands.contains(w)) => inline(files, format!("command {}", shown(word))),
             Ok(Found::Operand(file)) => named([files, vec![file]].concat()),
             Ok(Found::None) if self.text_first && !files.is_empty() => named(files),
             Ok(Found::None) => inline(files, "no file is named"),
@@ -309,6 +313,17 @@ mod tests {
         assert_eq!(read(&awk(), &["awk", "-F", ":", "text"]), (String::new(), Some("an argument is the program's text".into())));
         assert_eq!(read(&awk(), &["awk", "-f", "-"]), (String::new(), Some("- is no file".into())));
         assert_eq!(read(&awk(), &["awk", "-f", "a", "-e", "text"]), ("a".into(), Some("option -e".into())));
+    }
+
+    #[test]
+    fn a_command_of_the_interpreter_is_no_file() {
+        let row = Interpreter { words: set(&["--"]), commands: set(&["inspect"]), ..Interpreter::default() };
+        for line in [&["node", "inspect"][..], &["node", "inspect", "a"], &["node", "--", "inspect"]] {
+            assert_eq!(read(&row, line), (String::new(), Some("command inspect".into())), "{line:?}");
+        }
+        for line in [&["node", "./inspect"][..], &["node", "a", "inspect"], &["node", "inspects"]] {
+            assert_eq!(read(&row, line).1, None, "{line:?}");
+        }
     }
 
     #[test]

@@ -9,12 +9,13 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// One interpreter: its path, the text that prints a word it does not contain (some interpreters print what they read), what its command lines are made of, and lines that must be let through.
+/// One interpreter: its path, the text that prints a word it does not contain (some interpreters print what they read), what its command lines are made of, lines that must be let through, and arguments that are commands of its own.
 struct Trial {
     program: &'static str,
     print: fn(&str, &str) -> String,
     words: &'static [&'static str],
     fine: &'static [&'static [&'static str]],
+    commands: &'static [&'static str],
 }
 
 const SHELLS: &[&str] = &[
@@ -77,8 +78,15 @@ const TRIALS: &[Trial] = &[
         print: |a, b| format!("echo {a}''{b}"),
         words: SHELLS,
         fine: &[&["good"], &["-e", "-x", "good"], &["-eo", "pipefail", "good"], &["--norc", "--", "good", "-c"], &["+x", "-", "good"]],
+        commands: &[],
     },
-    Trial { program: "/bin/dash", print: |a, b| format!("echo {a}''{b}"), words: SHELLS, fine: &[&["good"], &["-ex", "good", "-c"], &["-o", "errexit", "good"], &["--", "good"]] },
+    Trial {
+        program: "/bin/dash",
+        print: |a, b| format!("echo {a}''{b}"),
+        words: SHELLS,
+        fine: &[&["good"], &["-ex", "good", "-c"], &["-o", "errexit", "good"], &["--", "good"]],
+        commands: &[],
+    },
     Trial {
         program: "/usr/bin/python3",
         print: |a, b| format!("print('{a}' '{b}')"),
@@ -124,6 +132,7 @@ const TRIALS: &[Trial] = &[
             "-S",
         ],
         fine: &[&["good"], &["-u", "good", "-c"], &["-Es", "good"], &["-W", "ignore", "-Xdev", "good"], &["--", "good"]],
+        commands: &[],
     },
     Trial {
         program: "/usr/bin/perl",
@@ -133,13 +142,144 @@ const TRIALS: &[Trial] = &[
             "-i", "-i.bak", "-I.", "-Mevil", "-mevil", "-v", "-V", "-h", "-C", "-CS", "-u", "-f", "-W", "evil", "-le",
         ],
         fine: &[&["good"], &["-w", "good", "-e"], &["-T", "-l", "--", "good"]],
+        commands: &[],
     },
     Trial {
         program: "/usr/bin/mawk",
         print: |a, b| format!("BEGIN {{ print \"{a}\" \"{b}\" }}"),
         words: &["-f", "-F", "-F:", "-v", "-vx=1", "x=1", "-W", "version", "exec", "--", "-", "-fgood", "--version", "-e", "-i"],
         fine: &[&["-f", "good"], &["-F:", "-fgood", "x=1"], &["-v", "x=1", "-f", "good", "--", "in"]],
+        commands: &[],
     },
+    Trial { program: "/usr/bin/lua5.4", print: LUA_PRINT, words: LUA, fine: &[&["good"], &["-E", "-W", "good", "-e"], &["-v", "--", "good"]], commands: &[] },
+    Trial { program: "/usr/bin/luajit", print: LUA_PRINT, words: LUA, fine: &[&["good"], &["-E", "good", "-e"], &["-v", "--", "good"]], commands: &[] },
+    Trial {
+        program: "/usr/bin/ruby3.1",
+        print: |a, b| format!("puts '{a}'+'{b}'"),
+        words: &[
+            "-e",
+            "-we",
+            "-n",
+            "-p",
+            "-wn",
+            "-x",
+            "-wx",
+            "-s",
+            "-S",
+            "-r",
+            "-r./evil",
+            "-wr./evil",
+            "-I.",
+            "-C.",
+            "-X.",
+            "-i",
+            "-c",
+            "-v",
+            "-w",
+            "-vw",
+            "-wU",
+            "-W",
+            "-We",
+            "-W0",
+            "-W0e",
+            "-W2",
+            "-W:no-deprecated",
+            "-W:e",
+            "-d",
+            "-l",
+            "-a",
+            "-0",
+            "-F:",
+            "-h",
+            "-hw",
+            "-y",
+            "-K",
+            "-Ku",
+            "-U",
+            "-E",
+            "-Eutf-8",
+            "utf-8",
+            "-T",
+            "-",
+            "--",
+            "--help",
+            "--version",
+            "--copyright",
+            "--verbose",
+            "--disable=gems",
+            "--disable-gems",
+            "--disable",
+            "gems",
+            "--enable=frozen-string-literal",
+            "--jit",
+            "--yjit",
+            "--dump=insns",
+            "--debug",
+            "--encoding",
+            "--external-encoding=utf-8",
+            "evil",
+        ],
+        fine: &[&["good"], &["-w", "good", "-e"], &["-W0", "--disable=gems", "good"], &["-vU", "--", "good"]],
+        commands: &[],
+    },
+    Trial {
+        program: "/usr/bin/node",
+        print: |a, b| format!("console.log('{a}'+'{b}')"),
+        words: &[
+            "-e",
+            "--eval",
+            "-p",
+            "--print",
+            "-pe",
+            "-c",
+            "--check",
+            "-i",
+            "--interactive",
+            "-r",
+            "--require",
+            "--require=./evil.js",
+            "--import",
+            "--import=./evil.js",
+            "./evil.js",
+            "--loader",
+            "-",
+            "--",
+            "-v",
+            "-ve",
+            "--version",
+            "-h",
+            "--help",
+            "--help=evil",
+            "inspect",
+            "--inspect-port=0",
+            "--test",
+            "--input-type=module",
+            "--input-type",
+            "module",
+            "--no-warnings",
+            "--use_strict",
+            "--stack-size=900",
+            "-C",
+            "--conditions",
+            "--env-file=evil",
+            "--watch",
+            "--run",
+            "evil",
+            "--v8-options",
+            "--completion-bash",
+            "--build-snapshot",
+            "--experimental-default-type=module",
+        ],
+        fine: &[&["good"], &["--", "good"], &["good", "-e"]],
+        commands: &["inspect"],
+    },
+];
+
+const LUA_PRINT: fn(&str, &str) -> String = |a, b| format!("print('{a}'..'{b}')");
+
+const LUA: &[&str] = &[
+    "-e", "-ee", "-l", "-levil", "-lg=evil", "g=evil", "-i", "-v", "-vE", "-Ev", "-vi", "-E", "-EE", "-W", "-WE", "-", "--", "---", "-h", "-?", "-j", "-joff", "-jv", "-b", "-bl",
+    "-O", "-O3", "-E-", "-v-", "evil",
 ];
 
 /// Numbers that are the same in every run (SplitMix64).
@@ -172,7 +312,7 @@ fn read<'a>(trial: &Trial, line: &[&'a str]) -> Program<'a> {
 fn place(trial: &Trial) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let evil = (trial.print)("EV", "IL");
-    for name in ["evil", "evil.py", "evil.pm", ".bashrc", ".bash_profile", ".profile", "-c", "-e", "in"] {
+    for name in ["evil", "evil.py", "evil.pm", "evil.js", "evil.lua", "evil.rb", ".bashrc", ".bash_profile", ".profile", "-c", "-e", "in"] {
         std::fs::write(directory.path().join(name), &evil).unwrap();
     }
     std::fs::write(directory.path().join("good"), (trial.print)("GO", "OD")).unwrap();
@@ -188,6 +328,19 @@ fn ordinary_command_lines_of_scripts_are_let_through_and_run_them() {
             assert!(program.inline.is_none() && program.files == [b"good"], "{} {line:?}: {program:?}", trial.program);
             assert!(run(trial, directory.path(), line).contains("GOOD"), "{} {line:?}", trial.program);
         }
+    }
+}
+
+#[test]
+fn a_command_runs_no_file_that_lies_there_and_is_told_from_one() {
+    for (trial, command) in TRIALS.iter().flat_map(|t| t.commands.iter().map(move |c| (t, c))) {
+        let directory = place(trial);
+        std::fs::copy(directory.path().join("good"), directory.path().join(command)).unwrap();
+        let (plain, behind, path) = ([*command], ["--", command], format!("./{command}"));
+        for line in [&plain[..], &behind[..]] {
+            assert!(!run(trial, directory.path(), line).contains("GOOD") && read(trial, line).inline.is_some(), "{} {line:?}", trial.program);
+        }
+        assert!(run(trial, directory.path(), &[&path]).contains("GOOD") && read(trial, &[&path]).inline.is_none(), "{} {path}", trial.program);
     }
 }
 

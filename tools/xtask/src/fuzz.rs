@@ -94,7 +94,12 @@ fn seed(name: &str, corpus: &Path) -> anyhow::Result<()> {
             put("dpkg", b"Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.36-9+deb12u14\nSource: glibc\n\n")?;
             put("apk", b"P:musl\nV:1.2.5-r0\nA:x86_64\nL:MIT\nF:lib\nR:libc.so\n\n")?;
         }
-        "rpm_database" => put("package", &rpm_database()?)?,
+        "rpm_database" => {
+            let (sqlite, berkeley) = rpm_databases()?;
+            put("package", &sqlite)?;
+            put("berkeley", &berkeley)?;
+            put("ndb", &fs::read(root().join("tools/recompiler-build/tests/rpm/Packages.db"))?)?;
+        }
         "request" => {
             let schema: serde_json::Value = serde_json::from_slice(&fs::read(root().join("client/schema.json"))?)?;
             for variant in schema["$defs"]["request"]["oneOf"].as_array().context("requests")? {
@@ -150,8 +155,8 @@ fn seed(name: &str, corpus: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// rpm's database of one package: its header in a table of SQLite's.
-fn rpm_database() -> anyhow::Result<Vec<u8>> {
+/// rpm's database of one package: its header in a table of SQLite's, and in a hash file of Berkeley DB.
+fn rpm_databases() -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
     let script = r#"
 import sqlite3, struct, sys
 text = lambda *words: b"".join(w + b"\0" for w in words)
@@ -165,16 +170,23 @@ for tag, kind, count, value in rows:
 db = sqlite3.connect(":memory:")
 db.execute("pragma page_size = 512")
 db.execute("create table Packages (hnum integer primary key autoincrement, blob blob not null)")
-for padding in (0, 3000):
-    db.execute("insert into Packages (blob) values (?)", (struct.pack(">II", len(rows), len(store) + padding) + entries + store + b"\0" * padding,))
+dump = "VERSION=3\nformat=bytevalue\ntype=hash\ndb_pagesize=512\nHEADER=END\n"
+for number, padding in ((1, 0), (2, 3000)):
+    blob = struct.pack(">II", len(rows), len(store) + padding) + entries + store + b"\0" * padding
+    db.execute("insert into Packages (blob) values (?)", (blob,))
+    dump += f" {struct.pack('<I', number).hex()}\n {blob.hex()}\n"
 db.commit()
 copy = sqlite3.connect(sys.argv[1])
 db.backup(copy)
+open(sys.argv[2], "w").write(dump + "DATA=END\n")
 "#;
-    let file = work().join("seed.sqlite");
-    let _ = fs::remove_file(&file);
-    process::run(Command::new("python3").args(["-c", script]).arg(&file))?;
-    Ok(fs::read(&file)?)
+    let [sqlite, dump, berkeley] = ["sqlite", "dump", "berkeley"].map(|end| work().join("seed").with_extension(end));
+    for old in [&sqlite, &berkeley] {
+        let _ = fs::remove_file(old);
+    }
+    process::run(Command::new("python3").args(["-c", script]).args([&sqlite, &dump]))?;
+    process::run(Command::new("db5.3_load").arg("-f").arg(&dump).arg(&berkeley))?;
+    Ok((fs::read(&sqlite)?, fs::read(&berkeley)?))
 }
 
 /// A custom section of a WASM module.

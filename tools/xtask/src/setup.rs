@@ -49,6 +49,11 @@ const PACKAGES: &[&str] = &[
     "crun",
     "lintian",
     "rpm",
+    "db5.3-util",
+    "lua5.4",
+    "luajit",
+    "ruby3.1",
+    "nodejs",
 ];
 
 /// The programs of the product. `vkernel-image` lies beside them, where they look for it.

@@ -4,7 +4,7 @@
 //! file out of another's way.
 
 use super::packages::{self, Package};
-use super::rpm;
+use super::rpm::{self, RpmError};
 use crate::scan::rootfs::Rootfs;
 use anyhow::{Context, ensure};
 use rustix::fs::FileType;
@@ -14,8 +14,10 @@ const DPKG: &str = "/var/lib/dpkg";
 const APK: [&str; 2] = ["/lib/apk/db/installed", "/usr/lib/apk/db/installed"];
 /// One of them is often a link to the other.
 const RPM: [&str; 2] = ["/usr/lib/sysimage/rpm", "/var/lib/rpm"];
-/// rpm's databases in other formats (ndb, Berkeley DB); they are not read.
-const UNREAD: [&str; 2] = ["Packages.db", "Packages"];
+/// Its database there, by the formats' ages: SQLite, ndb, Berkeley DB. Where several lie, rpm left the older ones behind.
+const DATABASES: [&str; 3] = ["rpmdb.sqlite", "Packages.db", OLDEST];
+/// Before rpm 4, it had formats that nobody reads any more.
+const OLDEST: &str = "Packages";
 
 fn text(rootfs: &Rootfs, path: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&rootfs.read(path).ok()?.bytes).into_owned())
@@ -43,18 +45,18 @@ pub(super) fn read(rootfs: &Rootfs) -> anyhow::Result<Vec<Package>> {
 
 /// What rpm keeps in a directory, if anything.
 fn rpm(rootfs: &Rootfs, directory: &str) -> anyhow::Result<Vec<Package>> {
-    let path = format!("{directory}/rpmdb.sqlite");
-    if !rootfs.has_file(&path) {
-        if let Some(name) = UNREAD.iter().find(|name| rootfs.has_file(&format!("{directory}/{name}"))) {
-            eprintln!("recompiler-build: warning: {directory}/{name} (inside the image): this format of rpm's database is not read, so its files are listed without a package");
-        }
-        return Ok(Vec::new());
-    }
+    let Some(path) = DATABASES.map(|name| format!("{directory}/{name}")).into_iter().find(|path| rootfs.has_file(path)) else { return Ok(Vec::new()) };
     let name = || format!("{path} (inside the image)");
-    // Changes that are not in the database yet: who makes an image in a running system should let rpm end first.
+    // SQLite's changes that are not in the database yet: who makes an image in a running system should let rpm end first.
     let log = rootfs.read(&format!("{path}-wal")).is_ok_and(|log| !log.bytes.is_empty());
     ensure!(!log, "{}: has a write-ahead log beside it: run any rpm command on the image, which completes the database, or remove rpmdb.sqlite-wal", name());
-    rpm::packages(&rootfs.read(&path)?.bytes).with_context(name)
+    match rpm::packages(&rootfs.read(&path)?.bytes) {
+        Err(unknown @ RpmError::Unknown) if path.ends_with(&format!("/{OLDEST}")) => {
+            eprintln!("recompiler-build: warning: {}: {unknown}: its files are listed without a package", name());
+            Ok(Vec::new())
+        }
+        found => found.with_context(name),
+    }
 }
 
 /// dpkg's list of a package's files: with the architecture in its name where several can be installed.

@@ -45,6 +45,10 @@ impl<'a> Header<'a> {
         Ok(Header { entries, store: rest.get(..store).ok_or("has more bytes of values than bytes")? })
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.entries.len() + self.store.len()
+    }
+
     /// Type, place of the values and their number, of the first entry with this tag.
     fn find(&self, tag: u32) -> Result<Option<(u32, &'a [u8], usize)>, &'static str> {
         let Some(e) = self.entries.chunks_exact(ENTRY_BYTES).find(|e| word(e, 0) == Some(tag)) else { return Ok(None) };

@@ -1,11 +1,11 @@
 //! As much of SQLite's file format (sqlite.org/fileformat2.html) as reading one table from its first row to its last takes.
 //!
-//! Owns bounds: every page is read at most once, so a hostile file costs no more than its size. The fact a newcomer gets wrong: this is not SQLite because SQLite is C, and the process that reads an image's database may hold a signing key.
+//! Owns bounds: every page is read at most once and no byte is part of two records, so a hostile file costs no more than its size. The fact a newcomer gets wrong: this is not SQLite because SQLite is C, and the process that reads an image's database may hold a signing key.
 
 use super::RpmError;
 use std::collections::BTreeSet;
 
-const MAGIC: &[u8] = b"SQLite format 3\0";
+pub(super) const MAGIC: &[u8] = b"SQLite format 3\0";
 const HEADER_BYTES: usize = 100;
 const UTF8: u32 = 1;
 const LEAF: u8 = 13;
@@ -17,6 +17,8 @@ struct File<'a> {
     /// Of a page, without what is reserved at its end.
     usable: usize,
     read: BTreeSet<u32>,
+    /// Bytes of all records: cells that lie over each other would be more than the file has.
+    taken: usize,
 }
 
 /// A column's value; numbers but integers are nothing to this reader.
@@ -34,12 +36,16 @@ pub(super) fn blobs(bytes: &[u8], table: &str) -> Result<Vec<(u64, Vec<u8>)>, Rp
         [Value::Bytes(b"table"), Value::Bytes(name), _, Value::Integer(root)] if *name == table.as_bytes() => u32::try_from(*root).ok(),
         _ => None,
     });
-    let rows = file.rows(root.ok_or(RpmError::Format("it has no table Packages"))?)?;
+    let rows = file.rows(root.ok_or(wrong("it has no table Packages"))?)?;
     let blob = |(row, record): (u64, Vec<u8>)| match columns(&record).as_deref() {
         Some([_, Value::Bytes(blob), ..]) => Ok((row, blob.to_vec())),
         _ => Err(RpmError::Package { row, what: "its record is malformed" }),
     };
     rows.into_iter().map(blob).collect()
+}
+
+fn wrong(what: &'static str) -> RpmError {
+    RpmError::Format { format: "SQLite database", what }
 }
 
 /// SQLite's variable-length integer, and its length.
@@ -85,19 +91,19 @@ fn columns(record: &[u8]) -> Option<Vec<Value<'_>>> {
 
 impl<'a> File<'a> {
     fn open(bytes: &'a [u8]) -> Result<File<'a>, RpmError> {
-        let head = bytes.get(..HEADER_BYTES).filter(|h| h.starts_with(MAGIC)).ok_or(RpmError::Format("it does not begin like one"))?;
+        let head = bytes.get(..HEADER_BYTES).filter(|h| h.starts_with(MAGIC)).ok_or(wrong("its header is cut off"))?;
         let page_bytes = match usize::from(u16::from_be_bytes([head[16], head[17]])) {
             1 => 65536,
             n => n,
         };
         let usable = page_bytes.saturating_sub(usize::from(head[20]));
         if !page_bytes.is_power_of_two() || page_bytes < 512 || usable < 480 {
-            return Err(RpmError::Format("it has no valid page size"));
+            return Err(wrong("it has no valid page size"));
         }
         if u32::from_be_bytes([head[56], head[57], head[58], head[59]]) != UTF8 {
-            return Err(RpmError::Format("its text is not UTF-8"));
+            return Err(wrong("its text is not UTF-8"));
         }
-        Ok(File { bytes, page_bytes, usable, read: BTreeSet::new() })
+        Ok(File { bytes, page_bytes, usable, read: BTreeSet::new(), taken: 0 })
     }
 
     /// A page that was not read before: in a tree that is whole, no page is reached twice.
@@ -145,7 +151,9 @@ impl<'a> File<'a> {
         let cut = RpmError::Page { page, what: "a record lies outside of it" };
         let (length, a) = varint(cell).ok_or_else(|| cut.clone())?;
         let (row, b) = varint(&cell[a..]).ok_or_else(|| cut.clone())?;
-        let length = usize::try_from(length).ok().filter(|n| *n <= self.bytes.len()).ok_or(RpmError::Page { page, what: "a record is larger than the file" })?;
+        let taken = usize::try_from(length).ok().and_then(|n| n.checked_add(self.taken)).filter(|n| *n <= self.bytes.len());
+        self.taken = taken.ok_or(RpmError::Page { page, what: "with it, records are larger than the file" })?;
+        let length = length as usize;
         let most = self.usable - 35;
         let least = (self.usable - 12) * 32 / 255 - 23;
         let here = if length <= most { length } else { Some(least + (length - least) % (self.usable - 4)).filter(|k| *k <= most).unwrap_or(least) };
