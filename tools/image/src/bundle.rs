@@ -5,7 +5,7 @@
 
 use crate::blob::{Blob, Blobs};
 use crate::document::{self, describe};
-use crate::image;
+use crate::image::{self, NotThere};
 use crate::reference::Reference;
 use crate::registry::Access;
 use crate::release::TITLE;
@@ -29,9 +29,12 @@ fn titles(manifest: &OciImageManifest) -> BTreeMap<&str, &OciDescriptor> {
     manifest.layers.iter().filter_map(|l| title(l).map(|_| (l.annotations.as_ref().expect("it has a title")[TITLE].as_str(), l))).collect()
 }
 
-/// Fetches the named files of an artifact into a directory; names it lacks are passed over.
+/// Fetches the named files of an artifact into a directory; names it lacks are passed over, and one that is not there yet lacks all.
 pub fn get(from: &Reference, names: &BTreeSet<String>, into: &Path, access: &Access, blobs: &Blobs) -> anyhow::Result<usize> {
-    let found = image::find(from, access, blobs)?;
+    let found = match image::find(from, access, blobs) {
+        Err(e) if e.is::<NotThere>() => return Ok(0),
+        found => found?,
+    };
     ensure!(found.manifest.artifact_type.as_deref() == Some(TYPE), "{from}: is no build cache");
     let mut fetched = 0;
     for (name, descriptor) in titles(&found.manifest).into_iter().filter(|(n, _)| names.contains(*n)) {

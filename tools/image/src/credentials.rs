@@ -3,6 +3,7 @@
 //! Owns the order of files (podman's, then Docker's) and of keys in them. Reading a file and asking credential helpers is the `docker_credential` crate's. The fact a newcomer gets wrong: podman may store credentials for a part of a
 //! registry, and the longest matching name wins.
 
+use anyhow::{Context, bail};
 use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential_from_reader};
 use oci_client::Reference;
 use oci_client::secrets::RegistryAuth;
@@ -42,14 +43,19 @@ pub fn lookup(reference: &Reference) -> anyhow::Result<RegistryAuth> {
 
 fn in_file(file: &Path, reference: &Reference) -> anyhow::Result<Option<RegistryAuth>> {
     let Ok(bytes) = std::fs::read(file) else { return Ok(None) };
+    of(&bytes, reference).with_context(|| file.display().to_string())
+}
+
+/// What the text of such a file says of a reference. A file may name a program that knows, which is then started.
+pub fn of(file: &[u8], reference: &Reference) -> anyhow::Result<Option<RegistryAuth>> {
     for key in keys(reference) {
-        match get_credential_from_reader(&bytes[..], &key) {
+        match get_credential_from_reader(file, &key) {
             Ok(DockerCredential::UsernamePassword(user, password)) => return Ok(Some(RegistryAuth::Basic(user, password))),
             // The name that token services expect beside an identity token.
             Ok(DockerCredential::IdentityToken(token)) => return Ok(Some(RegistryAuth::Basic("<token>".into(), token))),
             Err(CredentialRetrievalError::NoCredentialConfigured) => {}
             Err(CredentialRetrievalError::HelperFailure { stdout, .. }) if stdout.contains("credentials not found") => {}
-            Err(e) => anyhow::bail!("credentials for {key} in {}: {}: log in again with podman login or docker login", file.display(), e.to_string().replace('\n', " ")),
+            Err(e) => bail!("credentials for {key}: {}: log in again with podman login or docker login", e.to_string().replace('\n', " ")),
         }
     }
     Ok(None)
@@ -71,6 +77,6 @@ mod tests {
         assert_eq!(of("s.example/team/x"), None);
         assert_eq!(in_file(&dir.path().join("none"), &"x".parse().unwrap()).unwrap(), None);
         std::fs::write(&file, "{").unwrap();
-        assert!(in_file(&file, &"r.example/x".parse().unwrap()).unwrap_err().to_string().contains("log in again"));
+        assert!(in_file(&file, &"r.example/x".parse().unwrap()).is_err_and(|e| format!("{e:#}").contains("log in again")));
     }
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, bail, ensure};
 use oci_client::manifest::{ImageIndexEntry, OciDescriptor, OciImageIndex, OciImageManifest};
 use policy::Digest;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -47,6 +48,11 @@ pub struct Rootfs {
     pub diff_ids: Vec<Digest>,
 }
 
+/// Whether bytes can be a document at all. Serde alone would take a list of values in the right order for one, too.
+pub fn is_object(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().first() == Some(&b'{')
+}
+
 /// Reads a manifest or an index.
 pub fn read(bytes: &[u8]) -> anyhow::Result<Document> {
     #[derive(Deserialize)]
@@ -54,9 +60,10 @@ pub fn read(bytes: &[u8]) -> anyhow::Result<Document> {
     struct Probe {
         media_type: Option<String>,
         schema_version: Option<u64>,
-        manifests: Option<serde_json::Value>,
+        manifests: Option<Value>,
     }
-    let probe: Probe = serde_json::from_slice(bytes).context("the image's manifest is no JSON object")?;
+    ensure!(is_object(bytes), "the image's manifest is no JSON object");
+    let probe: Probe = serde_json::from_slice(bytes).context("the image's manifest is malformed")?;
     ensure!(
         probe.schema_version == Some(2),
         "the image's manifest has schema version {}, only 2 is supported: push the image again with a current tool",
@@ -93,7 +100,11 @@ pub fn descriptor(d: &OciDescriptor) -> anyhow::Result<(Digest, u64)> {
 pub fn config(manifest: &OciImageManifest, bytes: &[u8]) -> anyhow::Result<Config> {
     let kind = &manifest.config.media_type;
     ensure!(kind == CONFIG || kind == DOCKER_CONFIG, "this is not a container image but an artifact of type {}", manifest.artifact_type.as_ref().unwrap_or(kind));
-    let config: Config = serde_json::from_slice(bytes).context("the image's configuration is malformed")?;
+    let malformed = "the image's configuration is malformed";
+    let config: Config = serde_json::from_slice(bytes).context(malformed)?;
+    // Serde takes lists of values for objects, too; whoever adds a layer does not.
+    let value: Value = serde_json::from_slice(bytes).context(malformed)?;
+    ensure!(value.pointer("/rootfs/diff_ids").is_some_and(Value::is_array), malformed);
     ensure!(config.os == "linux" && config.architecture == "amd64", "the image is made for {}/{}, not linux/amd64", config.os, config.architecture);
     ensure!(
         config.rootfs.diff_ids.len() == manifest.layers.len(),
@@ -105,6 +116,27 @@ pub fn config(manifest: &OciImageManifest, bytes: &[u8]) -> anyhow::Result<Confi
         layer_type(&layer.media_type)?;
     }
     Ok(config)
+}
+
+/// A configuration with one more layer, and a line of history where it keeps any.
+pub fn with_layer(config: &[u8], diff_id: &Digest, history: Value) -> anyhow::Result<Vec<u8>> {
+    let mut config: Value = serde_json::from_slice(config).context("the image's configuration is malformed")?;
+    let diff_ids = config.pointer_mut("/rootfs/diff_ids").and_then(Value::as_array_mut).context("the image's configuration is malformed")?;
+    diff_ids.push(json!(diff_id));
+    if let Some(lines) = config.get_mut("history").and_then(Value::as_array_mut) {
+        lines.push(history);
+    }
+    Ok(self::bytes(&config))
+}
+
+/// An index to begin with.
+pub fn empty_index() -> Value {
+    json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [] })
+}
+
+/// The entries of an index that is to be changed; what else stands in it stays.
+pub fn entries(index: &mut Value) -> anyhow::Result<&mut Vec<Value>> {
+    index.get_mut("manifests").and_then(Value::as_array_mut).context("it is no index")
 }
 
 /// OCI's name of a layer's media type.
@@ -142,6 +174,27 @@ mod tests {
         assert_eq!(choose(&both).unwrap().digest, "sha256:amd64");
         assert!(choose(&index(&entry("arm64"))).unwrap_err().to_string().contains("linux/arm64"));
         assert_eq!(choose(&index(&format!(r#"{{"mediaType":"{MANIFEST}","digest":"d","size":1}}"#))).unwrap().digest, "d");
+    }
+
+    #[test]
+    fn lists_in_the_places_of_objects_are_refused_and_nothing_is_added_to_them() {
+        let digest = format!("sha256:{:064}", 0);
+        let manifest = OciImageManifest { config: describe(CONFIG, b""), layers: vec![describe(LAYER_PLAIN, b"")], ..OciImageManifest::default() };
+        let good = format!(r#"{{"architecture":"amd64","os":"linux","rootfs":{{"diff_ids":["{digest}"]}},"history":[]}}"#);
+        assert_eq!(config(&manifest, good.as_bytes()).unwrap().rootfs.diff_ids.len(), 1);
+        let more = with_layer(good.as_bytes(), &Digest::sha256(b""), json!("line")).unwrap();
+        let two = OciImageManifest { layers: vec![describe(LAYER_PLAIN, b""); 2], ..manifest.clone() };
+        assert_eq!(config(&two, &more).unwrap().rootfs.diff_ids[1], Digest::sha256(b""));
+        assert!(String::from_utf8(more).unwrap().contains(r#""history":["line"]"#));
+        for bad in [format!(r#"["amd64","linux",[["{digest}"]]]"#), format!(r#"{{"architecture":"amd64","os":"linux","rootfs":[["{digest}"]]}}"#)] {
+            assert!(config(&manifest, bad.as_bytes()).unwrap_err().to_string().contains("malformed"), "{bad}");
+            assert!(with_layer(bad.as_bytes(), &Digest::sha256(b""), json!({})).is_err(), "{bad}");
+        }
+        for bad in [json!([]), json!({ "manifests": {} }), json!(1), Value::Null] {
+            assert!(entries(&mut bad.clone()).is_err() && read(bad.to_string().as_bytes()).is_err(), "{bad}");
+        }
+        assert!(read(format!(r#"["{MANIFEST}",2,null]"#).as_bytes()).is_err_and(|e| e.to_string().contains("no JSON object")));
+        assert_eq!(entries(&mut empty_index()).unwrap().len(), 0);
     }
 
     #[test]

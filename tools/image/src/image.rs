@@ -7,7 +7,7 @@ use crate::blob::{self, Blob, Blobs};
 use crate::document::{self, Config, Document};
 use crate::reference::{Reference, Wanted};
 use crate::registry::{Access, Registry};
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use oci_client::manifest::{OciDescriptor, OciImageIndex, OciImageManifest};
 use policy::Digest;
 use std::collections::BTreeMap;
@@ -15,6 +15,11 @@ use std::path::Path;
 
 /// An index may name an index; a chain of them must end.
 const MAX_INDEXES: usize = 4;
+
+/// There is nothing of the name that was asked for. The text says where, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotThere(pub String);
 
 /// A manifest with the source its blobs come from.
 pub struct Found {
@@ -82,7 +87,10 @@ pub fn find(reference: &Reference, access: &Access, blobs: &Blobs) -> anyhow::Re
             found(Source::Registry(Box::new(registry)), bytes).with_context(name)
         }
         Reference::Layout { directory, wanted } => {
-            let index = std::fs::read(directory.join("index.json")).with_context(|| format!("{} is no OCI layout", directory.display()))?;
+            let index = std::fs::read(directory.join("index.json")).map_err(|e| {
+                let line = format!("{} is no OCI layout: {e}", directory.display());
+                if e.kind() == std::io::ErrorKind::NotFound { NotThere(line).into() } else { anyhow!(line) }
+            })?;
             in_layout(Source::Layout(directory.clone()), &index, wanted).with_context(name)
         }
         Reference::OciArchive { file, wanted } => {
@@ -104,7 +112,7 @@ fn in_layout(source: Source, index: &[u8], wanted: &Wanted) -> anyhow::Result<Fo
         Wanted::Digest(d) => index.manifests.iter().find(|e| e.digest == *d),
     };
     let all = || index.manifests.iter().map(|e| tag(e).unwrap_or_else(|| e.digest.clone())).collect::<Vec<_>>().join(", ");
-    let entry = entry.with_context(|| format!("name one of its images: {}", all()))?;
+    let entry = entry.ok_or_else(|| NotThere(format!("name one of its images: {}", all())))?;
     let descriptor = OciDescriptor { digest: entry.digest.clone(), size: entry.size, ..OciDescriptor::default() };
     let bytes = source.document(&descriptor)?;
     found(source, bytes)

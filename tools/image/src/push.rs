@@ -17,7 +17,7 @@ use anyhow::Context;
 use oci_client::manifest::{OciDescriptor, OciImageManifest};
 use policy::Digest;
 use policy::digest::Algorithm;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -130,13 +130,8 @@ fn push_image(base: &Image, layer: &Written, compression: Compression, release: 
     target.blob(&layer.blob, &layer.blob.digest.context("a written layer has a digest")?)?;
     let annotations = release.annotations();
     layers.push(OciDescriptor { annotations: Some(annotations.clone()), ..layer_descriptor(&layer.blob, compression.media_type())? });
-    let mut config: Value = serde_json::from_slice(&base.config_bytes).context("the image's configuration is malformed")?;
-    let diff_ids = config["rootfs"]["diff_ids"].as_array_mut().context("the image's configuration is malformed")?;
-    diff_ids.push(json!(layer.diff_id));
-    if let Some(history) = config["history"].as_array_mut() {
-        history.push(json!({ "created_by": "recompiler-build push", "comment": format!("{} serial {}", release.manifest.name, release.manifest.serial) }));
-    }
-    let config = document::bytes(&config);
+    let line = json!({ "created_by": "recompiler-build push", "comment": format!("{} serial {}", release.manifest.name, release.manifest.serial) });
+    let config = document::with_layer(&base.config_bytes, &layer.diff_id, line)?;
     target.bytes(&config)?;
     let manifest = OciImageManifest {
         media_type: Some(document::MANIFEST.into()),

@@ -71,13 +71,13 @@ impl Target {
                 let path = directory.join("index.json");
                 let mut index: Value = match fs::read(&path) {
                     Ok(old) => serde_json::from_slice(&old).with_context(|| format!("{} is malformed", path.display()))?,
-                    Err(_) => json!({ "schemaVersion": 2, "mediaType": document::INDEX, "manifests": [] }),
+                    Err(_) => document::empty_index(),
                 };
                 let mut entry = serde_json::to_value(descriptor).context("a descriptor is plain JSON")?;
                 if tagged {
                     entry["annotations"][REF_NAME] = json!(tag);
                 }
-                let list = index["manifests"].as_array_mut().with_context(|| format!("{} is malformed", path.display()))?;
+                let list = document::entries(&mut index).with_context(|| path.display().to_string())?;
                 list.retain(|e| if tagged { e["annotations"][REF_NAME] != json!(tag) } else { e["digest"] != entry["digest"] || !e["annotations"][REF_NAME].is_null() });
                 list.push(entry);
                 replace(&path, &document::bytes(&index))

@@ -2,32 +2,11 @@
 
 mod support;
 
-use policy::{Digest, canonical};
+use policy::Digest;
 use serde_json::{Value, json};
 use std::fs;
-use std::path::{Path, PathBuf};
-use support::{Registry, Work};
-
-/// A release in a directory: a manifest of policy's own tests with digests of made-up files.
-fn release(w: &Work, directory: &str, serial: u64, changed_code: &str) -> PathBuf {
-    let text = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policy/tests/manifests/accept/minimal.json")).unwrap();
-    let mut m: Value = serde_json::from_slice(&text).unwrap();
-    let put = |name: &str, bytes: &[u8]| {
-        let path = w.at(directory).join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, bytes).unwrap();
-        json!(Digest::blake3(bytes).to_string())
-    };
-    m["serial"] = serial.into();
-    m["megabinary_digest"] = put("container.wasm", format!("wasm {serial}").as_bytes());
-    for (i, a) in m["artifacts"].as_array_mut().unwrap().iter_mut().enumerate() {
-        let code = if i == 0 { format!("{changed_code} {}", "x".repeat(100_000)) } else { format!("code {i} {}", "y".repeat(500_000)) };
-        a["digest"] = put(a["file"].as_str().unwrap(), code.as_bytes());
-    }
-    let path = w.at(directory).join("manifest.json");
-    fs::write(&path, canonical::to_bytes(&m)).unwrap();
-    path
-}
+use std::path::Path;
+use support::{Registry, Work, release};
 
 fn same_release(a: &Path, b: &Path) {
     let names = |d: &Path| {

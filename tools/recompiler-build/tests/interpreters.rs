@@ -346,27 +346,29 @@ fn a_command_runs_no_file_that_lies_there_and_is_told_from_one() {
 
 #[test]
 fn what_a_row_takes_for_a_file_runs_that_file_and_nothing_else() {
-    for trial in TRIALS {
-        let directory = place(trial);
-        let evil = (trial.print)("EV", "IL");
-        let (mut numbers, mut let_through) = (Numbers(1), 0);
-        for _ in 0..1500 {
-            let line: Vec<&str> = (0..1 + numbers.below(5))
-                .map(|_| match numbers.below(8) {
-                    0 | 1 => "good",
-                    2 => evil.as_str(),
-                    _ => trial.words[numbers.below(trial.words.len())],
-                })
-                .collect();
-            let program = read(trial, &line);
-            // Files other than the one that is listed are refused.
-            if program.inline.is_some() || program.files.iter().any(|f| f != b"good") {
-                continue;
-            }
-            let_through += 1;
-            let out = run(trial, directory.path(), &line);
-            assert!(!out.contains("EVIL"), "{} {line:?} is taken for {program:?}, and prints\n{out}", trial.program);
+    std::thread::scope(|threads| TRIALS.iter().for_each(|trial| drop(threads.spawn(move || random_lines(trial)))));
+}
+
+fn random_lines(trial: &Trial) {
+    let directory = place(trial);
+    let evil = (trial.print)("EV", "IL");
+    let (mut numbers, mut let_through) = (Numbers(1), 0);
+    for _ in 0..1500 {
+        let line: Vec<&str> = (0..1 + numbers.below(5))
+            .map(|_| match numbers.below(8) {
+                0 | 1 => "good",
+                2 => evil.as_str(),
+                _ => trial.words[numbers.below(trial.words.len())],
+            })
+            .collect();
+        let program = read(trial, &line);
+        // Files other than the one that is listed are refused.
+        if program.inline.is_some() || program.files.iter().any(|f| f != b"good") {
+            continue;
         }
-        assert!(let_through > 50, "{}: only {let_through} lines were tried", trial.program);
+        let_through += 1;
+        let out = run(trial, directory.path(), &line);
+        assert!(!out.contains("EVIL"), "{} {line:?} is taken for {program:?}, and prints\n{out}", trial.program);
     }
+    assert!(let_through > 50, "{}: only {let_through} lines were tried", trial.program);
 }

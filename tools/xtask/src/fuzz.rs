@@ -19,6 +19,8 @@ const TARGETS: &[(&str, u32)] = &[
     ("command_line", 1 << 10),
     ("elf_discover", 1 << 16),
     ("elf_scan", 1 << 16),
+    ("image_documents", 1 << 13),
+    ("layer", 1 << 15),
     ("lift_code", 1 << 9),
     ("manifest", 1 << 14),
     ("megabinary", 1 << 14),
@@ -57,6 +59,8 @@ fn target(name: &str, longest: u32, corpus: &Path, seconds: u32) -> anyhow::Resu
     let mut c = Command::new(work().join("fuzz").join(TRIPLE).join("release").join(name));
     c.arg(format!("-max_total_time={seconds}")).arg(format!("-max_len={longest}")).arg(format!("-artifact_prefix={}/{name}-", found.display()));
     c.args(["-timeout=20", "-rss_limit_mb=3000", "-print_final_stats=1", "-verbosity=0"]).arg(corpus);
+    // Two targets unpack every input.
+    c.env("TMPDIR", "/dev/shm");
     let regressions = root().join("fuzz/regressions").join(name);
     if regressions.exists() {
         c.arg(regressions);
@@ -121,6 +125,8 @@ fn seed(name: &str, corpus: &Path) -> anyhow::Result<()> {
             let calls = r#"{"name":"openat","args":[-1,"/a"]},{"name":"read","args":[{"result":0},{"out":9},9]},{"name":"write","args":[1,{"text":"b"},1]}"#;
             put("calls", format!("A{{\"type\":\"syscall\",\"container\":\"a\",\"calls\":[{calls}]}}\n").as_bytes())?;
         }
+        "image_documents" => image_documents(corpus)?,
+        "layer" => layers(corpus)?,
         "lift_code" => {
             let text = work().join("seed-text");
             process::run(Command::new("objcopy").args(["-O", "binary", "-j", ".text", "/usr/bin/true"]).arg(&text))?;
@@ -187,6 +193,64 @@ open(sys.argv[2], "w").write(dump + "DATA=END\n")
     process::run(Command::new("python3").args(["-c", script]).args([&sqlite, &dump]))?;
     process::run(Command::new("db5.3_load").arg("-f").arg(&dump).arg(&berkeley))?;
     Ok((fs::read(&sqlite)?, fs::read(&berkeley)?))
+}
+
+/// Images in all their forms, as `fuzz/targets/image_documents.rs` spells them.
+fn image_documents(corpus: &Path) -> anyhow::Result<()> {
+    let digest = format!("sha256:{:064}", 0);
+    let config =
+        |digest: &str| format!(r#"{{"architecture":"amd64","os":"linux","config":{{}},"rootfs":{{"type":"layers","diff_ids":["{digest}"]}},"history":[{{"created_by":"x"}}]}}"#);
+    let manifest = |kinds: [&str; 3], config: (&str, &str), layer: (&str, &str)| {
+        let [own, of_config, of_layer] = kinds;
+        let listed = |kind: &str, (digest, size): (&str, &str)| format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":{size}}}"#);
+        format!(r#"{{"schemaVersion":2,"mediaType":"{own}","config":{},"layers":[{}],"annotations":{{"a":"b"}}}}"#, listed(of_config, config), listed(of_layer, layer))
+    };
+    const OCI: [&str; 3] = ["application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.layer.v1.tar+gzip"];
+    const DOCKER: [&str; 3] =
+        ["application/vnd.docker.distribution.manifest.v2+json", "application/vnd.docker.container.image.v1+json", "application/vnd.docker.image.rootfs.diff.tar.gzip"];
+    let index = "application/vnd.oci.image.index.v1+json";
+    let put = |file: &str, parts: &[&str]| fs::write(corpus.join(file), parts.join("\0"));
+    for (file, kinds) in [("oci", OCI), ("docker", DOCKER)] {
+        put(file, &[&format!("J{}", manifest(kinds, (&digest, "9"), (&digest, "9"))), &config(&digest)])?;
+    }
+    let entry = |more: &str| format!(r#"{{"mediaType":"{}","digest":"{digest}","size":9,{more}}}"#, OCI[0]);
+    let platform = |arch: &str| entry(&format!(r#""platform":{{"os":"linux","architecture":"{arch}","variant":"v8"}}"#));
+    put("index", &[&format!(r#"J{{"schemaVersion":2,"mediaType":"{index}","manifests":[{},{}]}}"#, platform("arm64"), platform("amd64"))])?;
+    let referrer = entry(r#""artifactType":"application/vnd.vkernel.release.v1+json","annotations":{"io.vkernel.serial":"3"}"#);
+    put("referrers", &[&format!(r#"J{{"schemaVersion":2,"mediaType":"{index}","manifests":[{referrer}]}}"#)])?;
+    // A layer, a configuration, an image, and an artifact that refers to it.
+    let image = manifest(OCI, ("$1", "#1"), ("$0", "#0"));
+    let subject = format!(r#","artifactType":"a/b","subject":{{"mediaType":"{}","digest":"$2","size":#2}}}}"#, OCI[0]);
+    let artifact = format!("{}{subject}", image.trim_end_matches('}').to_owned() + "}");
+    let listed = |n: u32, more: &str| format!(r#"{{"mediaType":"{}","digest":"${n}","size":#{n},{more}}}"#, OCI[0]);
+    let both = [listed(2, r#""annotations":{"org.opencontainers.image.ref.name":"x"}"#), listed(3, r#""artifactType":"a/b""#)].join(",");
+    put("layout", &["Llayer", &config("$0"), &image, &artifact, &format!(r#"{{"schemaVersion":2,"manifests":[{both}]}}"#)])?;
+    let nested = format!(r#"{{"schemaVersion":2,"mediaType":"{index}","manifests":[{}]}}"#, listed(2, r#""platform":{"os":"linux","architecture":"amd64"}"#));
+    let outer = format!(r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{index}","digest":"$3","size":#3}}]}}"#);
+    put("nested", &["Llayer", &config("$0"), &image, &nested, &outer])?;
+    let saved = |layer: &str| format!(r#"[{{"Config":"c.json","RepoTags":["shop/front:1"],"Layers":["{layer}"]}}]"#);
+    put("saved", &["Da/layer.tar", "layer", "c.json", &config(&digest), "manifest.json", &saved("a/layer.tar")])?;
+    put("saved-link", &["Da/layer.tar", "layer", "b/layer.tar -> ../a/layer.tar", "", "c.json", &config(&digest), "manifest.json", &saved("b/layer.tar")])?;
+    put("auths", &[r#"C{"auths":{"r.example":{"auth":"dTpw"},"r.example/team":{"auth":"djpx","username":"v","password":"q"},"s.example":{"identitytoken":"t"}}}"#])?;
+    let place = work().join("seed-archive");
+    let script = r#"rm -rf "$0"; mkdir -p "$0/blobs/sha256"; cd "$0"; echo '{"schemaVersion":2,"manifests":[]}' > index.json; echo x > blobs/sha256/0; ln -s 0 blobs/sha256/1; (printf A; tar -cf - index.json blobs)"#;
+    Ok(fs::write(corpus.join("archive"), output(Command::new("sh").args(["-ec", script]).arg(&place))?.stdout)?)
+}
+
+/// A small tree as tar writes it, with what a layer above it removes, in every compression.
+fn layers(corpus: &Path) -> anyhow::Result<()> {
+    let place = work().join("seed-layer");
+    let script = r#"
+rm -rf "$0"; mkdir -p "$0/a/b" "$0/c"; cd "$0"
+echo one > a/one; ln a/one a/two; ln -s ../c a/out; mkfifo c/p; mknod c/null c 1 3; chmod 2750 c; touch a/.wh.gone c/.wh..wh..opq
+touch "a/b/$(printf '%0120d' 7)"
+for format in gnu pax; do tar --format=$format -b 1 -cf - a c > "$1/$format"; done
+tar --format=ustar -b 1 -cf - c > "$1/ustar"
+truncate -s 20000 c/hole; echo end >> c/hole
+tar --format=pax --pax-option=SCHILY.xattr.user.a:=b -S -b 1 -cf - a c > "$1/sparse"; tar --format=gnu -S -b 1 -cf - c > "$1/sparse-gnu"
+gzip -c "$1/pax" > "$1/gzip"; zstd -qc "$1/pax" > "$1/zstd"
+"#;
+    process::run(Command::new("sh").args(["-ec", script]).arg(&place).arg(corpus))
 }
 
 /// A custom section of a WASM module.

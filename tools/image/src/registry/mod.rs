@@ -7,10 +7,11 @@ mod failure;
 
 use crate::blob::{Blob, Blobs};
 use crate::document;
+use crate::image::NotThere;
 use crate::layer::{Hashed, INTERRUPTED};
 use crate::{credentials, progress};
-use anyhow::{Context, bail, ensure};
-use failure::{chain, may_pass, remedy};
+use anyhow::{Context, anyhow, bail, ensure};
+use failure::{Act, Cause, chain, shown};
 use futures_util::StreamExt;
 use oci_client::client::{BlobResponse, Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError as RegistryError;
@@ -49,6 +50,7 @@ pub struct Registry {
     reference: Reference,
     auth: RegistryAuth,
     blobs: Blobs,
+    scheme: &'static str,
 }
 
 impl Registry {
@@ -65,6 +67,7 @@ impl Registry {
             let data = std::fs::read(path).with_context(|| format!("cannot read the certificate {}", path.display()))?;
             Ok::<_, anyhow::Error>(Certificate { encoding: CertificateEncoding::Pem, data })
         };
+        let scheme = if plain.iter().any(|h| h == reference.resolve_registry()) { "http" } else { "https" };
         let config = ClientConfig {
             protocol: ClientProtocol::HttpsExcept(plain),
             extra_root_certificates: access.authorities.iter().map(read).collect::<Result<_, _>>()?,
@@ -76,7 +79,7 @@ impl Registry {
         };
         let client = Client::try_from(config).with_context(|| format!("cannot make a client for {}", reference.registry()))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot make a runtime")?;
-        Ok(Registry { client, runtime, reference, auth, blobs })
+        Ok(Registry { client, runtime, reference, auth, blobs, scheme })
     }
 
     pub fn reference(&self) -> &Reference {
@@ -86,23 +89,40 @@ impl Registry {
     /// The manifest of the reference; of exactly the pinned digest if there is one.
     pub fn manifest(&self) -> anyhow::Result<Vec<u8>> {
         match self.reference.digest() {
-            Some(digest) => self.manifest_by_digest(&crate::blob::digest(digest)?),
-            None => self.fetch(&self.reference),
+            Some(digest) => self.checked(&crate::blob::digest(digest)?, Act::Named),
+            None => self.fetch(&self.reference, Act::Named),
         }
     }
 
+    /// A manifest that another one names.
     pub fn manifest_by_digest(&self, digest: &Digest) -> anyhow::Result<Vec<u8>> {
-        let bytes = self.fetch(&self.reference.clone_with_digest(digest.to_string()))?;
+        self.checked(digest, Act::Part)
+    }
+
+    fn checked(&self, digest: &Digest, act: Act) -> anyhow::Result<Vec<u8>> {
+        let bytes = self.fetch(&self.reference.clone_with_digest(digest.to_string()), act)?;
         let found = Digest::sha256(&bytes);
         ensure!(found == *digest, "{}: the registry sent a manifest with digest {found}, not {digest}: do not trust it", self.reference);
         Ok(bytes)
     }
 
-    fn fetch(&self, reference: &Reference) -> anyhow::Result<Vec<u8>> {
+    fn fetch(&self, reference: &Reference, act: Act) -> anyhow::Result<Vec<u8>> {
         let what = format!("get the manifest of {reference}");
-        let (bytes, _) = self.retried(&what, || self.runtime.block_on(self.client.pull_manifest_raw(reference, &self.auth, &document::ACCEPTED)))?;
+        let (bytes, _) = self.retried(act, &what, || {
+            let answer = self.runtime.block_on(self.client.pull_manifest_raw(reference, &self.auth, &document::ACCEPTED))?;
+            // A login page comes with status 200, too.
+            if document::is_object(&answer.0) { Ok(answer) } else { Err(self.no_manifest(reference, &answer.0)) }
+        })?;
         ensure!(bytes.len() as u64 <= crate::blob::MAX_DOCUMENT_BYTES, "{reference}: its manifest has {} bytes, no manifest is that large", bytes.len());
         Ok(bytes.to_vec())
+    }
+
+    /// What was asked and what came, which are all there is to find out who answers.
+    fn no_manifest(&self, reference: &Reference, answer: &[u8]) -> RegistryError {
+        let wanted = reference.digest().or(reference.tag()).unwrap_or("latest");
+        let (host, name) = (reference.resolve_registry(), reference.repository());
+        let came = shown(&String::from_utf8_lossy(&answer[..answer.len().min(80)]));
+        RegistryError::SpecViolationError(format!("{}://{host}/v2/{name}/manifests/{wanted} is no JSON object but {came:?}", self.scheme))
     }
 
     /// A blob, downloaded unless it is here, whole and with its digest.
@@ -121,7 +141,7 @@ impl Registry {
         let bar = progress::bytes("pull", bytes, &digest.hex()[..12]);
         let descriptor = OciDescriptor { digest: digest.to_string(), size: bytes as i64, ..OciDescriptor::default() };
         let what = format!("get {digest} of {}", self.reference);
-        self.retried(&what, || self.runtime.block_on(self.download(&descriptor, &file, bytes, &bar)))?;
+        self.retried(Act::Part, &what, || self.runtime.block_on(self.download(&descriptor, &file, bytes, &bar)))?;
         bar.finish_and_clear();
         let mut hashed = Hashed::new(&file);
         (&file).seek(SeekFrom::Start(0)).and_then(|_| std::io::copy(&mut hashed, &mut std::io::sink())).with_context(|| format!("cannot read {}", part.display()))?;
@@ -146,10 +166,17 @@ impl Registry {
         if have == bytes {
             return Ok(());
         }
-        let response = if have == 0 {
-            BlobResponse::Full(self.client.pull_blob_stream(&self.reference, descriptor).await?)
-        } else {
-            self.client.pull_blob_stream_partial(&self.reference, descriptor, have, None).await?
+        let rest = match have {
+            0 => None,
+            _ => match self.client.pull_blob_stream_partial(&self.reference, descriptor, have, None).await {
+                // It would say so at every try and every run.
+                Err(e) if Cause::of(&e).refuses_range() => None,
+                answer => Some(answer?),
+            },
+        };
+        let response = match rest {
+            Some(response) => response,
+            None => BlobResponse::Full(self.client.pull_blob_stream(&self.reference, descriptor).await?),
         };
         let mut stream = match response {
             BlobResponse::Partial(stream) => stream.stream,
@@ -168,8 +195,13 @@ impl Registry {
                 Ok(Some(piece)) => piece?,
             };
             have += piece.len() as u64;
-            if have > bytes || INTERRUPTED.load(Ordering::Relaxed) {
-                return Err(if have > bytes { RegistryError::GenericError(Some(format!("more than the {bytes} bytes announced arrive"))) } else { interrupted() });
+            if have > bytes {
+                // Whatever it is, the next one must not go on with it.
+                file.set_len(0)?;
+                return Err(RegistryError::SpecViolationError(format!("more than the {bytes} bytes announced arrive")));
+            }
+            if INTERRUPTED.load(Ordering::Relaxed) {
+                return Err(interrupted());
             }
             file.write_all(&piece)?;
             bar.set_position(have);
@@ -183,7 +215,7 @@ impl Registry {
         let client = &self.client;
         let name = digest.to_string();
         let bar = progress::bytes("push", blob.bytes, &digest.hex()[..12]);
-        self.retried(&what, || {
+        self.retried(Act::Push, &what, || {
             self.runtime.block_on(async {
                 client.auth(&self.reference, &self.auth, RegistryOperation::Push).await?;
                 if client.blob_exists(&self.reference, &name).await? {
@@ -224,7 +256,7 @@ impl Registry {
                 self.client.push_manifest_raw(reference, bytes.to_vec(), Clone::clone(&kind)).await
             })
         };
-        self.retried(&what, push).map(drop)
+        self.retried(Act::Push, &what, push).map(drop)
     }
 
     /// What refers to a manifest of this repository, by the referrers API or, where a registry lacks it, its tag.
@@ -236,7 +268,7 @@ impl Registry {
                 self.client.pull_referrers(&reference, None).await
             })
         };
-        Ok(self.retried(&format!("list what refers to {reference}"), ask)?.manifests)
+        Ok(self.retried(Act::Part, &format!("list what refers to {reference}"), ask)?.manifests)
     }
 
     /// Makes a manifest known as referring to its subject, for registries without the referrers API.
@@ -245,27 +277,31 @@ impl Registry {
             return Ok(());
         }
         let tag = Reference::with_tag(self.reference.registry().into(), self.reference.repository().into(), subject.to_string().replace(':', "-"));
-        let mut all: serde_json::Value = match self.fetch(&tag) {
+        let mut all = match self.fetch(&tag, Act::Named) {
             Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("{tag} is malformed"))?,
-            Err(_) => serde_json::json!({ "schemaVersion": 2, "mediaType": document::INDEX, "manifests": [] }),
+            Err(e) if e.is::<NotThere>() => document::empty_index(),
+            // It may well be there: a new one in its place would lose what it lists.
+            Err(e) => return Err(e),
         };
-        let list = all["manifests"].as_array_mut().with_context(|| format!("{tag} is no index"))?;
-        list.push(serde_json::to_value(descriptor).context("a descriptor is plain JSON")?);
+        document::entries(&mut all).with_context(|| tag.to_string())?.push(serde_json::to_value(descriptor).context("a descriptor is plain JSON")?);
         self.push_manifest(&document::bytes(&all), document::INDEX, &tag)
     }
 
     /// Tries again after what may pass: broken connections, overload, trouble inside the registry.
-    fn retried<T>(&self, what: &str, mut act: impl FnMut() -> Result<T, RegistryError>) -> anyhow::Result<T> {
+    fn retried<T>(&self, act: Act, what: &str, mut once: impl FnMut() -> Result<T, RegistryError>) -> anyhow::Result<T> {
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
-            let error = match act() {
+            let error = match once() {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
             ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
-            if attempt == ATTEMPTS || !may_pass(&error) {
+            let cause = Cause::of(&error);
+            if attempt == ATTEMPTS || !cause.may_pass() {
                 let tries = if attempt > 1 { format!(" ({attempt} tries)") } else { String::new() };
-                bail!("cannot {what}{tries}: {}: {}", chain(&error), remedy(&error, &self.auth));
+                let remedy = cause.remedy(act, matches!(self.auth, RegistryAuth::Anonymous));
+                let line = format!("cannot {what}{tries}: {}: {remedy}", chain(&error));
+                return Err(if (cause, act) == (Cause::Status(404), Act::Named) { NotThere(line).into() } else { anyhow!(line) });
             }
             std::thread::sleep(pause);
             pause *= 2;

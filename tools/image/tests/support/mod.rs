@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use policy::{Digest, canonical};
+use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -231,41 +233,77 @@ fn down(mut server: TcpStream, mut client: TcpStream, cut_after: u64, cuts: &Ato
     let _ = server.shutdown(std::net::Shutdown::Both);
 }
 
-/// A registry in front of a registry: answers one path itself, passes everything else on, one request a connection. Its port.
-pub(crate) fn answering(to: u16, path: &str, body: &str) -> u16 {
+/// A registry in front of a registry: `answer` sees the head of each request, and gives the whole response or None, whereupon the request is passed on. One request a connection. Its port.
+pub(crate) fn intercepting(to: u16, answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (asked, answer) = (
-        format!("GET {path}"),
-        format!("HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.index.v1+json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()),
-    );
+    let answer = Arc::new(answer);
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            let (asked, answer) = (asked.clone(), answer.clone());
-            std::thread::spawn(move || {
-                let mut client = client;
-                let mut head = Vec::new();
-                let mut byte = [0];
-                while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|n| n == 1) {
-                    head.push(byte[0]);
-                }
-                if head.starts_with(asked.as_bytes()) {
-                    let _ = client.write_all(answer.as_bytes());
-                    return;
-                }
-                let Ok(mut server) = TcpStream::connect(("127.0.0.1", to)) else { return };
-                head.truncate(head.len().saturating_sub(2));
-                head.extend_from_slice(b"Connection: close\r\n\r\n");
-                let _ = server.write_all(&head);
-                let _ = std::io::copy(&mut server, &mut client);
-            });
+            let answer = answer.clone();
+            std::thread::spawn(move || intercept(client, to, &*answer));
         }
     });
     port
+}
+
+fn intercept(mut client: TcpStream, to: u16, answer: &dyn Fn(&str) -> Option<String>) {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|n| n == 1) {
+        head.push(byte[0]);
+    }
+    if let Some(response) = answer(std::str::from_utf8(&head).unwrap()) {
+        let _ = client.write_all(response.as_bytes());
+        let _ = client.shutdown(std::net::Shutdown::Write);
+        // Closed with a request's body unread, the connection would be reset and the answer lost.
+        let _ = std::io::copy(&mut client, &mut std::io::sink());
+        return;
+    }
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", to)) else { return };
+    head.truncate(head.len().saturating_sub(2));
+    head.extend_from_slice(b"Connection: close\r\n\r\n");
+    let _ = server.write_all(&head);
+    let (mut body_from, mut body_to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    std::thread::spawn(move || std::io::copy(&mut body_from, &mut body_to));
+    let _ = std::io::copy(&mut server, &mut client);
+    let _ = client.shutdown(std::net::Shutdown::Both);
+}
+
+/// A response with a body.
+pub(crate) fn response(status: &str, kind: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+}
+
+/// A registry in front of a registry that answers one path itself.
+pub(crate) fn answering(to: u16, path: &str, body: &str) -> u16 {
+    let (asked, answer) = (format!("GET {path}"), response("200 OK", "application/vnd.oci.image.index.v1+json", body));
+    intercepting(to, move |head| head.starts_with(&asked).then(|| answer.clone()))
 }
 
 /// Leaves credentials as `podman login` does.
 pub(crate) fn log_in(work: &Work, host: &str) {
     fs::create_dir_all(work.at(".config/containers")).unwrap();
     fs::write(work.at(".config/containers/auth.json"), format!(r#"{{"auths":{{"{host}":{{"auth":"{AUTH}"}}}}}}"#)).unwrap();
+}
+
+/// A release in a directory: a manifest of policy's own tests with digests of made-up files.
+pub(crate) fn release(w: &Work, directory: &str, serial: u64, changed_code: &str) -> PathBuf {
+    let text = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policy/tests/manifests/accept/minimal.json")).unwrap();
+    let mut m: Value = serde_json::from_slice(&text).unwrap();
+    let put = |name: &str, bytes: &[u8]| {
+        let path = w.at(directory).join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+        json!(Digest::blake3(bytes).to_string())
+    };
+    m["serial"] = serial.into();
+    m["megabinary_digest"] = put("container.wasm", format!("wasm {serial}").as_bytes());
+    for (i, a) in m["artifacts"].as_array_mut().unwrap().iter_mut().enumerate() {
+        let code = if i == 0 { format!("{changed_code} {}", "x".repeat(100_000)) } else { format!("code {i} {}", "y".repeat(500_000)) };
+        a["digest"] = put(a["file"].as_str().unwrap(), code.as_bytes());
+    }
+    let path = w.at(directory).join("manifest.json");
+    fs::write(&path, canonical::to_bytes(&m)).unwrap();
+    path
 }
