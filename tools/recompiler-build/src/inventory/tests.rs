@@ -3,6 +3,7 @@
 use super::*;
 use crate::scan::Scripts;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -148,4 +149,18 @@ fn lists_scripts_bits_formats_and_why_something_is_not_taken() {
     assert!(named("/usr/bin/luajit").contains("jit:") && named("/opt/lost").contains("asks env for nothing"));
     let found = crate::scan::scan(&rootfs, &["/usr/bin".into(), "/opt/ok".into()], Scripts::Included, Default::default()).unwrap();
     assert!(found.omitted.iter().any(|o| o.path == "/usr/bin/luajit" && o.reason.starts_with("jit:")), "{:?}", found.omitted.iter().map(|o| &o.reason).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_program_over_a_gibibyte_has_a_row_with_its_digests_and_why_it_is_not_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut file = fs::File::create(dir.path().join("large")).unwrap();
+    file.write_all(b"\x7fELF").unwrap();
+    file.set_len((1 << 30) + 1).unwrap();
+    let inventory = survey(&Rootfs::open(dir.path()).unwrap(), &[]).unwrap();
+    let [row] = &inventory.files[..] else { panic!("{inventory:?}") };
+    assert_eq!((row.path.as_str(), row.format, row.size), ("/large", Format::Elf, (1 << 30) + 1));
+    assert_eq!(row.refused.as_deref(), Some("has 1073741825 bytes, more than the 1 GiB a program may have"));
+    let sum = Command::new("sha256sum").arg(dir.path().join("large")).output().unwrap().stdout;
+    assert_eq!(row.sha256.hex().as_bytes(), &sum[..64]);
 }

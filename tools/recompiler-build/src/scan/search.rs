@@ -14,6 +14,9 @@ const OTHER_DEFAULT: [&str; 2] = ["/lib64", "/usr/lib64"];
 /// `include` lines of ld.so.conf nest; a cycle must end.
 const MAX_INCLUDES: usize = 64;
 
+/// Class and machine of an ELF file are within these.
+const HEAD_BYTES: usize = 20;
+
 pub struct Search {
     system: Vec<String>,
 }
@@ -84,9 +87,10 @@ impl Loaded {
 
 /// ld.so skips files of another class or machine and goes on searching.
 fn fits(rootfs: &Rootfs, path: &str) -> Option<String> {
-    let content = rootfs.has_file(path).then(|| rootfs.read(path).ok()).flatten()?;
-    let (class, machine) = (content.bytes.get(4)?, content.bytes.get(18..20)?);
-    (elf::is_elf(&content.bytes) && *class == 2 && machine == [62, 0]).then_some(content.path)
+    let (path, _) = rootfs.resolve(path).ok()?;
+    let head = rootfs.head(&path, HEAD_BYTES).ok()?.bytes;
+    let (class, machine) = (head.get(4)?, head.get(18..20)?);
+    (elf::is_elf(&head) && *class == 2 && machine == [62, 0]).then_some(path)
 }
 
 /// Dynamic string tokens, with and without braces.

@@ -4,7 +4,7 @@
 //! `env -S` exists; and `env` looks the program up in PATH, so what runs is decided in the image, not in the script.
 
 /// BINPRM_BUF_SIZE: what the kernel reads of a `#!` line.
-const MAX_BYTES: usize = 256;
+pub(super) const MAX_BYTES: usize = 256;
 
 /// The PATH a container's program gets.
 pub const PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
