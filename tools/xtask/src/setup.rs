@@ -49,6 +49,8 @@ const PACKAGES: &[&str] = &[
     "crun",
     "lintian",
     "rpm",
+    "musl-tools",
+    "graphviz",
 ];
 
 /// The programs of the product. `vkernel-image` lies beside them, where they look for it.

@@ -4,11 +4,13 @@
 //! would refuse is said beside the file. The fact a newcomer gets wrong: a file need not be marked executable to matter; libraries are not, and `ld.so FILE` starts what is not.
 
 mod format;
+mod picture;
 mod show;
 #[cfg(test)]
 mod tests;
 
 pub use format::Format;
+pub use picture::svg;
 pub use show::{dot, table};
 
 use crate::scan::elf::{self, ElfFacts};

@@ -5,11 +5,14 @@
 
 pub mod elf;
 pub mod jit;
+mod musl;
 mod opened;
 pub mod rootfs;
 mod scripts;
 pub mod search;
 pub mod shebang;
+
+pub use scripts::unlisted;
 
 use crate::interpreter;
 use elf::{ElfError, ElfFacts};
@@ -356,18 +359,18 @@ mod tests {
         std::io::Write::write_all(&mut gcc.stdin.take().unwrap(), b".globl _start\n_start: ret\n").unwrap();
         assert!(gcc.wait().unwrap().success());
         std::fs::create_dir(root.path().join("bin")).unwrap();
-        for (name, head) in [("data", "text"), ("elf", "\x7fELF"), ("script", "#!/sh\n"), ("foreign", "#!/bin/perl\n")] {
+        for (name, head) in [("data", "text"), ("elf", "\x7fELF"), ("../script", "#!/sh\n"), ("../foreign", "#!/bin/perl\n")] {
             std::fs::write(root.path().join("bin").join(name), head).unwrap();
             std::fs::OpenOptions::new().write(true).open(root.path().join("bin").join(name)).unwrap().set_len((1 << 30) + 1).unwrap();
         }
         let rootfs = Rootfs::open(root.path()).unwrap();
         let scan = |include: &[&str], scripts| scan(&rootfs, &include.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>(), scripts, BTreeSet::new());
         let omitted = |found: Inventory| found.omitted.into_iter().map(|o| format!("{} {}", o.path, o.reason)).collect::<Vec<_>>();
-        let row = |name: &str| format!("/bin/{name} has 1073741825 bytes, more than the 1 GiB a program may have");
-        assert_eq!(omitted(scan(&["/sh", "/bin"], Scripts::Included).unwrap()), ["elf", "foreign", "script"].map(row));
-        assert_eq!(omitted(scan(&["/sh"], Scripts::All).unwrap()), ["script"].map(row));
-        for name in ["data", "elf", "script"] {
-            let error = scan(&["/sh", &format!("/bin/{name}")], Scripts::Included).err().unwrap().to_string();
+        let row = |path: &str| format!("{path} has 1073741825 bytes, more than the 1 GiB a program may have");
+        assert_eq!(omitted(scan(&["/sh", "/bin"], Scripts::Included).unwrap()), [row("/bin/elf")]);
+        assert_eq!(omitted(scan(&["/sh"], Scripts::All).unwrap()), [row("/script")]);
+        for path in ["/bin/data", "/bin/elf", "/script"] {
+            let error = scan(&["/sh", path], Scripts::Included).err().unwrap().to_string();
             assert!(error.contains("more than the 1 GiB"), "{error}");
         }
     }
