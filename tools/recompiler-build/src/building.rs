@@ -108,6 +108,12 @@ fn described(release: &ReleaseArgs) -> anyhow::Result<Release> {
 
 /// The figures of a build.
 fn tell(summary: &Summary, json: bool, start: Instant) -> anyhow::Result<()> {
+    if let Some(first) = summary.unlisted_scripts.first() {
+        let count = summary.unlisted_scripts.len();
+        eprintln!(
+            "recompiler-build: note: the policy has listed scripts run only, and {count} of the image that its programs could run are not listed, {first} the first: name them with --include, or list all with --scripts all"
+        );
+    }
     if json {
         return print(&format!("{:#}\n", serde_json::to_value(summary).context("figures are plain JSON")?));
     }

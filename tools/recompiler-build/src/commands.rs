@@ -55,9 +55,10 @@ pub fn run(request: Request) -> anyhow::Result<()> {
 fn list(args: &ScanArgs) -> anyhow::Result<()> {
     let rootfs = fetching::rootfs(&args.source, args.cache.as_deref())?;
     let found = inventory::survey(&Rootfs::open(&rootfs)?, &args.include)?;
-    let text = match (args.json, args.dot) {
-        (true, _) => format!("{}\n", serde_json::to_string_pretty(&found).context("an inventory is plain JSON")?),
-        (_, true) => inventory::dot(&found),
+    let text = match args {
+        ScanArgs { json: true, .. } => format!("{}\n", serde_json::to_string_pretty(&found).context("an inventory is plain JSON")?),
+        ScanArgs { dot: true, .. } => inventory::dot(&found),
+        ScanArgs { svg: true, .. } => inventory::svg(&found)?,
         _ => inventory::table(&found),
     };
     print(&text)

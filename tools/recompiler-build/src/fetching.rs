@@ -10,9 +10,15 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use thiserror::Error;
 
 const PROGRAM: &str = "vkernel-image";
 const INSTALLED: &str = "/usr/libexec/vkernel";
+
+/// `vkernel-image` has printed what was wrong, on this program's standard error, where its progress is shown too: nothing is left to say.
+#[derive(Debug, Error)]
+#[error("{PROGRAM} has said why")]
+pub struct Told;
 
 fn program() -> anyhow::Result<Command> {
     let own = std::env::current_exe().context("cannot find out where this program is")?;
@@ -32,7 +38,7 @@ pub fn rootfs(source: &SourceArgs, cache: Option<&Path>) -> anyhow::Result<PathB
         (Some(rootfs), _) => return Ok(rootfs.clone()),
         (None, image) => image.as_deref().context("name the image with --rootfs DIR or --image IMAGE")?,
     };
-    fetched(&["unpack"], image, source, cache)?.with_context(|| format!("image {image} could not be unpacked"))
+    fetched(&["unpack"], image, source, cache)
 }
 
 /// Whether something is named as an image is, and no file: by its scheme, so that a mistyped path never becomes a question to a registry.
@@ -42,17 +48,18 @@ pub fn is_image(text: &str) -> bool {
 
 /// The manifest of the release that an image carries, or that refers to it: as it is now, whatever was pulled before.
 pub fn release(image: &str, source: &SourceArgs, cache: Option<&Path>) -> anyhow::Result<PathBuf> {
-    let place = fetched(&["pull", "--pull", "always"], image, source, cache)?.with_context(|| format!("the release of {image} could not be fetched"))?;
-    Ok(place.join("manifest.json"))
+    Ok(fetched(&["pull", "--pull", "always"], image, source, cache)?.join("manifest.json"))
 }
 
-/// The directory that a command of `vkernel-image` made. None: it has said itself what was wrong, on this program's standard error, where its progress is shown too.
-fn fetched(how: &[&str], image: &str, source: &SourceArgs, cache: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+/// The directory that a command of `vkernel-image` made.
+fn fetched(how: &[&str], image: &str, source: &SourceArgs, cache: Option<&Path>) -> anyhow::Result<PathBuf> {
     let mut command = program()?;
     command.args(access(source, cache)).args(how).arg("--").arg(image);
     let out = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().with_context(|| format!("cannot start {PROGRAM}"))?;
+    ensure!(out.status.code().is_some(), "{PROGRAM} was ended ({}) while it fetched {image}", out.status);
+    ensure!(out.status.success(), Told);
     let line = out.stdout.strip_suffix(b"\n").unwrap_or(&out.stdout);
-    Ok(out.status.success().then(|| OsString::from_vec(line.to_vec()).into()))
+    Ok(OsString::from_vec(line.to_vec()).into())
 }
 
 /// The digest by which an unpacked image's directory is called.

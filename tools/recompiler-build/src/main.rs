@@ -1,6 +1,8 @@
 //! The `recompiler-build` program: parses the command line, prints one line on failure. Everything else is in the library beside it.
 
-use recompiler_build::{cli::Request, commands};
+use recompiler_build::cli::Request;
+use recompiler_build::commands;
+use recompiler_build::fetching::Told;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     end_with_the_reader();
     match commands::run(Request::parse()) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Told>() => ExitCode::FAILURE,
         Err(error) => {
             let line = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
             eprintln!("recompiler-build: {}", line.replace('\n', " "));

@@ -60,6 +60,9 @@ and
 .BR \-\-include ;
 the latter also takes program text without a #! line, by its suffix
 .RB ( "\-\-include /app/main.py" ).
+A build without
+.B \-\-scripts all
+says how many scripts its programs could run and have no row.
 A row names the interpreter's hash, too: replaced by another file, even a listed one, it does not run the script.
 .TP
 .BR inline ": allow | audit | deny"

@@ -22,7 +22,7 @@ use crate::{attest, progress};
 use anyhow::Context;
 use megabinary::slots;
 use megabinary::{ImageSegment, Megabinary, Program, ShardInput};
-use policy::manifest::Form;
+use policy::manifest::{Form, Scripts};
 use policy::signature::Kind;
 use policy::{Digest, Manifest, canonical};
 use serde::Serialize;
@@ -61,6 +61,8 @@ pub struct Summary {
     pub objects: usize,
     pub scripts: usize,
     pub omitted: usize,
+    /// Paths of scripts that the programs could run and the release refuses, because its policy has listed ones run only.
+    pub unlisted_scripts: Vec<String>,
     /// Modules of WASI programs.
     pub programs: usize,
     pub lifted: usize,
@@ -121,6 +123,7 @@ pub fn build(b: &Build) -> anyhow::Result<Summary> {
         objects: placed.len(),
         scripts: found.scripts.len(),
         omitted: found.omitted.len(),
+        unlisted_scripts: unlisted(b, &found)?,
         programs: b.wasi.iter().count(),
         lifted,
         compiled: native.fresh,
@@ -137,6 +140,15 @@ fn find(b: &Build) -> anyhow::Result<Inventory> {
     match &b.rootfs {
         Some(rootfs) if !b.include.is_empty() => Ok(scan::scan(&Rootfs::open(rootfs)?, &b.include, b.scripts, b.wasi.replaced())?),
         _ => Ok(Inventory::default()),
+    }
+}
+
+fn unlisted(b: &Build, found: &Inventory) -> anyhow::Result<Vec<String>> {
+    match &b.rootfs {
+        Some(rootfs) if b.release.policy.scripts == Scripts::Listed && b.scripts == scan::Scripts::Included => {
+            Ok(scan::unlisted(&Rootfs::open(rootfs)?, found, &b.wasi.replaced())?)
+        }
+        _ => Ok(Vec::new()),
     }
 }
 

@@ -102,6 +102,52 @@ fn the_manifest_says_where_every_object_lies() {
 }
 
 #[test]
+fn a_build_says_which_scripts_its_policy_leaves_out() {
+    let image = image();
+    fs::write(image.at("root/tool"), "#!/bin/moving\n").unwrap();
+    fs::copy(image.at("root/bin/script"), image.at("root/copy")).unwrap();
+    fs::write(image.at("p.json"), r#"{"scripts": "listed"}"#).unwrap();
+    let merge = |extra: &[&str]| {
+        let out = image.run(&[&["merge", "--rootfs", "root", "--include", "/bin", "--output", "m/c.wasm", "--manifest", "m/m.json"], extra].concat());
+        assert!(out.status.success());
+        String::from_utf8(out.stderr).unwrap()
+    };
+    let note = "recompiler-build: note: the policy has listed scripts run only, and 1 of the image that its programs could run are not listed, /tool the first: name them with --include, or list all with --scripts all\n";
+    assert_eq!(merge(&["--policy", "p.json"]), note);
+    for quiet in [&["--policy", "p.json", "--scripts", "all"][..], &["--policy", "p.json", "--include", "/tool"], &[]] {
+        assert_eq!(merge(quiet), "", "{quiet:?}");
+    }
+}
+
+#[test]
+fn a_picture_without_graphviz_is_one_line_that_says_what_to_install() {
+    let image = image();
+    assert!(image.ok(&["scan", "--rootfs", "root", "--svg"]).contains("<svg "), "graphviz is installed");
+    let program = env!("CARGO_BIN_EXE_recompiler-build");
+    let out = Command::new(program).args(["scan", "--rootfs", "root", "--svg"]).current_dir(image.dir.path()).env("PATH", image.at("root/bin")).output().unwrap();
+    let text = String::from_utf8(out.stderr).unwrap();
+    assert!(!out.status.success() && text.lines().count() == 1 && text.contains("apt-get install graphviz"), "{text}");
+}
+
+/// `vkernel-image` stands in for itself: a program beside a copy of this one.
+#[test]
+fn what_vkernel_image_has_said_is_not_said_again() {
+    let image = image();
+    let program = image.at("recompiler-build");
+    fs::hard_link(env!("CARGO_BIN_EXE_recompiler-build"), &program).or_else(|_| fs::copy(env!("CARGO_BIN_EXE_recompiler-build"), &program).map(drop)).unwrap();
+    for (script, line) in [
+        ("echo 'vkernel-image: no such image' >&2; exit 1", "vkernel-image: no such image\n"),
+        ("kill -9 $$", "recompiler-build: vkernel-image was ended (signal: 9 (SIGKILL)) while it fetched oci:x\n"),
+    ] {
+        fs::write(image.at("vkernel-image"), format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(image.at("vkernel-image"), PermissionsExt::from_mode(0o755)).unwrap();
+        let out = Command::new(&program).args(["scan", "--image", "oci:x"]).current_dir(image.dir.path()).output().unwrap();
+        assert!(!out.status.success());
+        assert_eq!(String::from_utf8(out.stderr).unwrap(), line);
+    }
+}
+
+#[test]
 fn merge_lift_compile_and_sign_work_one_by_one() {
     let image = image();
     image.ok(&["merge", "--rootfs", "root", "--include", "/bin/fixed", "--output", "m/container.wasm", "--manifest", "m/manifest.json"]);

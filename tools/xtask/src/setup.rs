@@ -54,6 +54,8 @@ const PACKAGES: &[&str] = &[
     "luajit",
     "ruby3.1",
     "nodejs",
+    "musl-tools",
+    "graphviz",
 ];
 
 /// The programs of the product. `vkernel-image` lies beside them, where they look for it.

@@ -29,6 +29,8 @@ pub enum LayerError {
     Unsupported { path: String, reason: String },
     #[error("the layers unpack to more than {limit} bytes: allow more with --max-bytes if this image is really that large")]
     TooManyBytes { limit: u64 },
+    #[error("the layers' sparse files have more than {limit} bytes, {times} times what --max-bytes allows: allow more if this image is really that large")]
+    TooManySparseBytes { limit: u64, times: u64 },
     #[error("the layers hold more than {limit} entries, no sensible image does")]
     TooManyEntries { limit: u64 },
     #[error("interrupted")]

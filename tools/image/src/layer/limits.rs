@@ -1,6 +1,7 @@
 //! How much a whole image may cost. One budget is spent by all layers of an image, so that a bomb cannot hide in many small ones.
 //!
-//! The fact a newcomer gets wrong: what is counted are bytes after decompression, headers and skipped data included, so that every loop of the reader spends something.
+//! The fact a newcomer gets wrong: what is counted are bytes after decompression, headers and skipped data included, so that every loop of the reader spends something; and holes of sparse files, which no layer pays for,
+//! are counted apart.
 
 use super::LayerError;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Enough for every image seen; large machine-learning images have about 30 GB.
 pub const DEFAULT_BYTES: u64 = 64 << 30;
 const ENTRIES: u64 = 5_000_000;
+/// Sizes of sparse files together, in limits: holes take no space, but the time of whoever reads them.
+const SPARSE_LIMITS: u64 = 4;
 
 /// Deeper trees exist in no package; each level costs the remover a descriptor.
 pub(super) const MAX_DEPTH: usize = 200;
@@ -26,12 +29,13 @@ pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 pub struct Budget {
     limit: u64,
     bytes: u64,
+    sparse_bytes: u64,
     entries: u64,
 }
 
 impl Budget {
     pub fn new(limit: u64) -> Budget {
-        Budget { limit, bytes: limit, entries: ENTRIES }
+        Budget { limit, bytes: limit, sparse_bytes: limit.saturating_mul(SPARSE_LIMITS), entries: ENTRIES }
     }
 
     pub(super) fn bytes(&mut self, n: u64) -> Result<(), LayerError> {
@@ -45,6 +49,13 @@ impl Budget {
     /// Whether a size that an entry claims could be paid at all.
     pub(super) fn affords(&self, n: u64) -> Result<(), LayerError> {
         if n > self.bytes { Err(LayerError::TooManyBytes { limit: self.limit }) } else { Ok(()) }
+    }
+
+    /// The size of a sparse file.
+    pub(super) fn sparse(&mut self, size: u64) -> Result<(), LayerError> {
+        let limit = self.limit.saturating_mul(SPARSE_LIMITS);
+        self.sparse_bytes = self.sparse_bytes.checked_sub(size).ok_or(LayerError::TooManySparseBytes { limit, times: SPARSE_LIMITS })?;
+        Ok(())
     }
 
     pub(super) fn entry(&mut self) -> Result<(), LayerError> {

@@ -211,8 +211,9 @@ impl<R: Read> Layer<'_, R> {
 
     fn write(&mut self, file: File, member: &Member, path: &Inside) -> Result<(), LayerError> {
         let failed = |source| LayerError::Host { path: path.show(), what: "cannot write it", source };
-        if member.sparse.is_none() {
-            self.members.budget.affords(member.size)?;
+        match member.sparse {
+            None => self.members.budget.affords(member.size)?,
+            Some(_) => self.members.budget.sparse(member.size)?,
         }
         let whole = [member::Extent { offset: 0, bytes: member.stored }];
         let mut piece = vec![0; PIECE_BYTES.min(usize::try_from(member.stored).unwrap_or(PIECE_BYTES).max(1))];

@@ -43,6 +43,7 @@ const EXAMPLES: &str = "Examples:
   recompiler-build --image docker://registry.example/shop:1 --include /usr/bin/shop --output out/container.wasm --manifest out/manifest.json --key build.key
   recompiler-build --rootfs /srv/app --include /usr/bin/app --polyfill /usr/bin/node=qjs.wasm --output out/container.wasm --manifest out/manifest.json --key build.key
   recompiler-build scan --image oci-archive:shop.tar --json
+  recompiler-build scan --rootfs /srv/debian --include /usr/bin/ls --svg > ls.svg
   recompiler-build bundle hello.wasm sum.wasm --output out/container.wasm --manifest out/manifest.json --key build.key --install root
   recompiler-build push out/manifest.json docker://registry.example/shop:1-signed --image docker://registry.example/shop:1";
 
@@ -151,6 +152,9 @@ pub struct ScanArgs {
     /// As a graph of who needs whom, for Graphviz.
     #[arg(long, conflicts_with = "json")]
     pub dot: bool,
+    /// The same graph as a picture, which Graphviz draws; of more than some hundred files that takes minutes: choose with --include.
+    #[arg(long, conflicts_with_all = ["json", "dot"])]
+    pub svg: bool,
     /// Directory for unpacked images [default: $XDG_CACHE_HOME/vkernel].
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,

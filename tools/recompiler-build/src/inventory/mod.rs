@@ -4,26 +4,27 @@
 //! would refuse is said beside the file. The fact a newcomer gets wrong: a file need not be marked executable to matter; libraries are not, and `ld.so FILE` starts what is not.
 
 mod format;
+mod picture;
 mod show;
 #[cfg(test)]
 mod tests;
 
 pub use format::Format;
+pub use picture::svg;
 pub use show::{dot, table};
 
 use crate::scan::elf::{self, ElfFacts};
 use crate::scan::jit::{self, Jit, Need};
 use crate::scan::rootfs::{Content, Kind, Rootfs, RootfsError};
 use crate::scan::search::{Loaded, Own, Search};
-use crate::scan::shebang;
-use policy::Digest;
+use crate::scan::{self, shebang};
+use policy::{Algorithm, Digest};
 use rustix::fs::FileType;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Enough of a file to know its format by.
 const HEAD_BYTES: usize = 512;
-/// Files that may be executable and are larger than what is read whole have no digests here.
 const MAX_SCRIPT_DEPTH: usize = 4;
 const PRELOAD: &str = "/etc/ld.so.preload";
 
@@ -134,29 +135,28 @@ pub fn survey(rootfs: &Rootfs, include: &[String]) -> Result<Inventory, RootfsEr
 
 impl Surveyor<'_> {
     fn file(&mut self, path: &str) -> Result<Option<File>, RootfsError> {
-        let (head, size, mode) = self.rootfs.head(path, HEAD_BYTES)?;
-        let Some(format) = format::detect(&head, path, mode & 0o111 != 0) else { return Ok(None) };
-        let content = match self.rootfs.read(path) {
-            Ok(content) => content,
-            Err(RootfsError::TooLarge { .. }) => return Ok(None),
-            Err(e) => return Err(e),
-        };
+        let head = self.rootfs.head(path, HEAD_BYTES)?;
+        let Some(format) = format::detect(&head.bytes, path, head.mode & 0o111 != 0) else { return Ok(None) };
         let (elf, script, refused) = match format {
-            Format::Elf => self.elf(&content),
-            Format::Script => self.script(&content),
+            Format::Elf | Format::Script => match self.rootfs.read(path) {
+                Ok(content) if format == Format::Elf => self.elf(&content),
+                Ok(content) => self.script(&content),
+                Err(e @ RootfsError::TooLarge { .. }) => (None, None, Some(scan::reason(&e, path))),
+                Err(e) => return Err(e),
+            },
             other => (None, None, Some(other.refusal().to_owned())),
         };
         Ok(Some(File {
-            path: content.path,
-            blake3: Digest::blake3(&content.bytes),
-            sha256: Digest::sha256(&content.bytes),
-            size,
-            mode: format!("{mode:04o}"),
-            uid: content.uid,
-            gid: content.gid,
-            setuid: mode & 0o4000 != 0,
-            setgid: mode & 0o2000 != 0,
-            capabilities: content.capabilities,
+            path: path.into(),
+            blake3: self.rootfs.digest(Algorithm::Blake3, path)?,
+            sha256: self.rootfs.digest(Algorithm::Sha256, path)?,
+            size: head.size,
+            mode: format!("{:04o}", head.mode),
+            uid: head.uid,
+            gid: head.gid,
+            setuid: head.mode & 0o4000 != 0,
+            setgid: head.mode & 0o2000 != 0,
+            capabilities: head.capabilities,
             format,
             elf,
             script,

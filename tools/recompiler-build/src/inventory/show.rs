@@ -56,8 +56,9 @@ pub fn table(inventory: &Inventory) -> String {
     out
 }
 
+/// Graphviz reads entities in names, too.
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", clean(text).replace('\\', "\\\\").replace('"', "\\\""))
+    format!("\"{}\"", clean(text).replace('&', "&amp;").replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Solid edges are DT_NEEDED, dashed ones interpreters, dotted ones what scripts ask for; red is missing or not taken.

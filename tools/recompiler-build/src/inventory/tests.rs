@@ -3,19 +3,21 @@
 use super::*;
 use crate::scan::Scripts;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
 const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+const MUSL: &str = "/lib/ld-musl-x86_64.so.1";
 
 fn surveyor(rootfs: &Rootfs) -> Surveyor<'_> {
     Surveyor { rootfs, search: Search::of(rootfs), facts: BTreeMap::new() }
 }
 
 /// What ld.so says it would map, links resolved; `None` for programs it does not load.
-fn listed(program: &Path) -> Option<BTreeSet<String>> {
-    let out = Command::new(LOADER).arg("--list").arg(program).env_remove("LD_LIBRARY_PATH").output().unwrap();
+fn listed(loader: &str, program: &Path) -> Option<BTreeSet<String>> {
+    let out = Command::new(loader).arg("--list").arg(program).env_remove("LD_LIBRARY_PATH").output().unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
     if !out.status.success() || text.contains("statically linked") {
         return None;
@@ -26,15 +28,15 @@ fn listed(program: &Path) -> Option<BTreeSet<String>> {
         paths.insert(fs::canonicalize(name).unwrap_or_else(|e| panic!("{line}: {e}")).to_str().unwrap().to_owned());
     }
     // The list shows the interpreter always, a closure only if something needs it.
-    paths.remove(fs::canonicalize(LOADER).unwrap().to_str().unwrap());
+    paths.remove(fs::canonicalize(loader).unwrap().to_str().unwrap());
     Some(paths)
 }
 
-fn agrees(s: &mut Surveyor<'_>, program: &Path) -> bool {
-    let Some(expected) = listed(program) else { return false };
+fn agrees(s: &mut Surveyor<'_>, loader: &str, program: &Path) -> bool {
+    let Some(expected) = listed(loader, program) else { return false };
     let file = s.file(program.to_str().unwrap()).unwrap().expect("an executable");
     let elf = file.elf.unwrap_or_else(|| panic!("{}: {:?}", program.display(), file.refused));
-    let loader = fs::canonicalize(LOADER).unwrap().to_str().unwrap().to_owned();
+    let loader = fs::canonicalize(loader).unwrap().to_str().unwrap().to_owned();
     let found: BTreeSet<String> = elf.closure.into_iter().filter(|p| *p != loader).collect();
     assert_eq!(found, expected, "{}", program.display());
     true
@@ -49,7 +51,7 @@ fn closures_are_what_ld_so_lists_for_programs_of_this_machine() {
     let plain = |p: &&std::path::PathBuf| {
         fs::symlink_metadata(p).is_ok_and(|m| m.is_file() && m.len() < 2 << 20) && fs::read(p).is_ok_and(|b| elf::facts("p", &b).is_ok_and(|f| f.interpreter.is_some()))
     };
-    let compared = programs.iter().filter(plain).step_by(3).take(80).filter(|p| agrees(&mut s, p)).count();
+    let compared = programs.iter().filter(plain).step_by(3).take(80).filter(|p| agrees(&mut s, LOADER, p)).count();
     assert!(compared >= 30, "only {compared} programs were compared");
 }
 
@@ -79,18 +81,50 @@ fn rpath_runpath_origin_and_loaded_names_are_followed_as_ld_so_does() {
     program("bin/runpath_of_the_library", &[&link[..], &["-ly", new]].concat());
     program("bin/rpath_of_the_program_does_not_beat_runpath", &[&link[..], &["-ly", old]].concat());
     program("bin/rpath_is_inherited", &[&link[..], &["-lz", old]].concat());
+    program("bin/no_default_directories", &["-La", "-lx", "-Wl,-z,nodefaultlib", "-Wl,--enable-new-dtags,-rpath,$ORIGIN/../a:/lib/x86_64-linux-gnu"]);
+    library("b/libw.so", &["-Lc", "-lx", "-Wl,-z,nodefaultlib"]);
+    program("bin/no_default_directories_of_a_library", &[&link[..], &["-lw", old]].concat());
     program("bin/a_name_loaded_first_counts_for_all", &[&link[..], &["-lx", "-ly", new]].concat());
     let rootfs = Rootfs::open(Path::new("/")).unwrap();
     let mut s = surveyor(&rootfs);
     for entry in fs::read_dir(at("bin")).unwrap() {
-        assert!(agrees(&mut s, &fs::canonicalize(entry.unwrap().path()).unwrap()));
+        assert!(agrees(&mut s, LOADER, &fs::canonicalize(entry.unwrap().path()).unwrap()));
     }
+    // Without default directories libc is nowhere, and ld.so fails, too.
+    program("bin/lost", &["-Wl,-z,nodefaultlib"]);
+    let lost = fs::canonicalize(at("bin/lost")).unwrap();
+    assert_eq!(listed(LOADER, &lost), None);
+    assert_eq!(s.file(lost.to_str().unwrap()).unwrap().unwrap().elf.unwrap().missing, ["libc.so.6"]);
     // RUNPATH is not inherited: libz does not find libx. ld.so fails, the inventory names it.
     program("bin/z", &[&link[..], &["-lz", new, "-Wl,--unresolved-symbols=ignore-all"]].concat());
     fs::remove_file(at("a/libx.so")).unwrap();
     let file = s.file(fs::canonicalize(at("bin/z")).unwrap().to_str().unwrap()).unwrap().unwrap();
     assert_eq!(file.elf.unwrap().missing, ["libx.so"]);
     assert!(file.refused.unwrap().contains("needs libx.so"));
+}
+
+/// musl's own linker as the oracle.
+#[test]
+fn closures_of_programs_made_for_musl_are_what_its_linker_lists() {
+    let dir = tempfile::tempdir().unwrap();
+    let gcc = |args: &[&str]| assert!(Command::new("musl-gcc").args(args).current_dir(dir.path()).status().expect("musl-tools is installed").success(), "{args:?}");
+    for d in ["a", "b"] {
+        fs::create_dir(dir.path().join(d)).unwrap();
+    }
+    fs::write(dir.path().join("l.c"), "int NAME(void) { return 0; }\n").unwrap();
+    fs::write(dir.path().join("m.c"), "int main(void) { return 0; }\n").unwrap();
+    let always = ["-Wl,--no-as-needed", "-Wl,-rpath-link,b", "-La", "-Lb"];
+    let library = |out: &str, extra: &[&str]| gcc(&[&["-shared", "-fPIC", "-DNAME=f", "-o", out, "l.c"][..], &always, extra].concat());
+    library("b/libx.so", &["-Wl,-soname,libx.so"]);
+    library("a/libz.so", &["-lx"]);
+    // RUNPATH is inherited; names of libc's parts are the linker.
+    gcc(&[&["-o", "program", "m.c"][..], &always, &["-lz", "-lm", "-Wl,--enable-new-dtags,-rpath,$ORIGIN/a:${ORIGIN}/b"]].concat());
+    gcc(&[&["-o", "plain", "m.c"][..], &always].concat());
+    let rootfs = Rootfs::open(Path::new("/")).unwrap();
+    let mut s = surveyor(&rootfs);
+    for name in ["program", "plain"] {
+        assert!(agrees(&mut s, MUSL, &fs::canonicalize(dir.path().join(name)).unwrap()), "{name}");
+    }
 }
 
 /// A small image: scripts, bits, formats.
@@ -148,4 +182,53 @@ fn lists_scripts_bits_formats_and_why_something_is_not_taken() {
     assert!(named("/usr/bin/luajit").contains("jit:") && named("/opt/lost").contains("asks env for nothing"));
     let found = crate::scan::scan(&rootfs, &["/usr/bin".into(), "/opt/ok".into()], Scripts::Included, Default::default()).unwrap();
     assert!(found.omitted.iter().any(|o| o.path == "/usr/bin/luajit" && o.reason.starts_with("jit:")), "{:?}", found.omitted.iter().map(|o| &o.reason).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_program_over_a_gibibyte_has_a_row_with_its_digests_and_why_it_is_not_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut file = fs::File::create(dir.path().join("large")).unwrap();
+    file.write_all(b"\x7fELF").unwrap();
+    file.set_len((1 << 30) + 1).unwrap();
+    let inventory = survey(&Rootfs::open(dir.path()).unwrap(), &[]).unwrap();
+    let [row] = &inventory.files[..] else { panic!("{inventory:?}") };
+    assert_eq!((row.path.as_str(), row.format, row.size), ("/large", Format::Elf, (1 << 30) + 1));
+    assert_eq!(row.refused.as_deref(), Some("has 1073741825 bytes, more than the 1 GiB a program may have"));
+    // sha256sum's.
+    assert_eq!(row.sha256.hex(), "eef004ac9e1b316dde40383be7ea43d0c141c3d09834901aa7d6e115e437d4a3");
+}
+
+/// A name that Graphviz and XML could misread, drawn and read again by a parser of XML.
+#[test]
+fn the_picture_has_every_node_and_edge() {
+    let dir = tempfile::tempdir().unwrap();
+    let odd = "a\"<b>&amp;\\N";
+    fs::write(dir.path().join(odd), "#!/sh\n").unwrap();
+    fs::write(dir.path().join("lost"), "#!/nowhere\n").unwrap();
+    fs::copy("/bin/sh", dir.path().join("sh")).unwrap();
+    let inventory = survey(&Rootfs::open(dir.path()).unwrap(), &[]).unwrap();
+    fs::write(dir.path().join("picture"), svg(&inventory).unwrap()).unwrap();
+    let script = "import sys, xml.etree.ElementTree as e\nfor g in e.parse(sys.argv[1]).findall('.//{*}g'):\n  print(g.get('class'), *[t.text for t in g if t.tag.endswith('}text') or g.get('class') == 'edge' and t.tag.endswith('}title')])\n";
+    let out = Command::new("python3").args(["-c", script]).arg(dir.path().join("picture")).output().unwrap();
+    let mut lines: Vec<_> = std::str::from_utf8(&out.stdout).unwrap().lines().collect();
+    lines.sort_unstable();
+    // A title spells a backslash twice.
+    let edge = format!("edge /{}->/sh", odd.replace('\\', "\\\\"));
+    let node = format!("node /{odd}");
+    assert_eq!(
+        lines,
+        [
+            &edge,
+            "edge /lost->/nowhere",
+            "edge /sh->/lib64/ld-linux-x86-64.so.2",
+            "edge /sh->libc.so.6",
+            "graph",
+            &node,
+            "node /lib64/ld-linux-x86-64.so.2",
+            "node /lost",
+            "node /nowhere",
+            "node /sh",
+            "node libc.so.6"
+        ]
+    );
 }

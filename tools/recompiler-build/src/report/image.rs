@@ -61,7 +61,7 @@ fn kind(o: &Object) -> Kind {
 }
 
 fn privileges(rootfs: &Rootfs, path: &str) -> Vec<&'static str> {
-    let mode = rootfs.head(path, 0).map_or(0, |(_, _, mode)| mode);
+    let mode = rootfs.head(path, 0).map_or(0, |head| head.mode);
     [(0o4000, "setuid"), (0o2000, "setgid")].into_iter().filter(|(bit, _)| mode & bit != 0).map(|(_, name)| name).collect()
 }
 

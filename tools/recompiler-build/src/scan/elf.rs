@@ -47,6 +47,8 @@ pub struct ElfFacts {
     pub soname: Option<String>,
     pub rpath: Vec<String>,
     pub runpath: Vec<String>,
+    /// DF_1_NODEFLIB: what it needs is not looked for in the default directories.
+    pub no_default_directories: bool,
     pie: bool,
 }
 
@@ -219,7 +221,10 @@ fn tag(d: &elf::Dyn64<LE>, strings: &[u8], facts: &mut ElfFacts) -> Result<(), S
         elf::DT_SONAME => facts.soname = Some(text()?),
         elf::DT_RPATH => facts.rpath = list(text()?),
         elf::DT_RUNPATH => facts.runpath = list(text()?),
-        elf::DT_FLAGS_1 => facts.pie = d.d_val(LE) & elf::DF_1_PIE.0 != 0,
+        elf::DT_FLAGS_1 => {
+            facts.pie = d.d_val(LE) & elf::DF_1_PIE.0 != 0;
+            facts.no_default_directories = d.d_val(LE) & elf::DF_1_NODEFLIB.0 != 0;
+        }
         _ => {}
     }
     Ok(())

@@ -5,19 +5,23 @@
 
 pub mod elf;
 pub mod jit;
+mod musl;
 mod opened;
 pub mod rootfs;
 mod scripts;
 pub mod search;
 pub mod shebang;
 
+pub use scripts::unlisted;
+
 use crate::interpreter;
 use elf::{ElfError, ElfFacts};
-use policy::Digest;
-use rootfs::{Kind, Rootfs, RootfsError};
+use policy::{Algorithm, Digest};
+use rootfs::{Kind, MAGIC_BYTES, Rootfs, RootfsError};
 use rustix::fs::FileType;
 use search::{Own, Search};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::error::Error;
 use thiserror::Error;
 
 /// Linux follows four interpreters of interpreters.
@@ -133,6 +137,26 @@ pub fn scan(rootfs: &Rootfs, include: &[String], scripts: Scripts, replaced: BTr
     Ok(s.found)
 }
 
+/// Whether a file that begins like this may be a program or a script.
+fn may_run(head: &[u8]) -> bool {
+    elf::is_elf(head) || head.starts_with(b"#!")
+}
+
+/// The row of a file that cannot be used. What cannot be read stays an error, but for its size.
+fn omitted(rootfs: &Rootfs, path: &str, error: ScanError) -> Result<Omitted, ScanError> {
+    match error {
+        ScanError::Rootfs(e) if !matches!(e, RootfsError::TooLarge { .. }) => Err(e.into()),
+        e => Ok(Omitted { path: path.into(), digest: rootfs.digest(Algorithm::Blake3, path)?, reason: reason(&e, path) }),
+    }
+}
+
+/// What an error says, for a line that begins with the path.
+pub(crate) fn reason(error: &dyn Error, path: &str) -> String {
+    let text = error.to_string();
+    let said = text.strip_prefix(path).and_then(|said| said.strip_prefix(": ").or_else(|| said.strip_prefix(" (inside the image) ")));
+    said.unwrap_or(&text).to_owned()
+}
+
 impl Scanner<'_> {
     fn directory(&mut self, path: &str) -> Result<(), ScanError> {
         for (path, kind) in self.rootfs.list(path)? {
@@ -142,24 +166,19 @@ impl Scanner<'_> {
                 _ => {}
             }
         }
-        let unnamed = self.rootfs.not_utf8(path)?;
-        let runs = unnamed.into_iter().filter(|(_, bytes)| elf::is_elf(bytes) || bytes.starts_with(b"#!"));
-        self.found.omitted.extend(runs.map(|(path, bytes)| Omitted { path, digest: Digest::blake3(&bytes), reason: "its name is not UTF-8: rename it".into() }));
+        let unnamed = self.rootfs.not_utf8(path, may_run)?;
+        self.found.omitted.extend(unnamed.into_iter().map(|(path, digest)| Omitted { path, digest, reason: "its name is not UTF-8: rename it".into() }));
         Ok(())
     }
 
-    /// A file nobody asked for by name: what cannot be used is noted, what is no program is ignored.
+    /// A file nobody asked for by name: what cannot be used is noted, what is no program is ignored, whatever its size.
     fn found_in_directory(&mut self, path: &str) -> Result<(), ScanError> {
+        if !may_run(&self.rootfs.head(path, MAGIC_BYTES)?.bytes) {
+            return Ok(());
+        }
         match self.program(path, 0) {
             Ok(()) | Err(ScanError::NotExecutable { .. }) => Ok(()),
-            Err(ScanError::Rootfs(e)) => Err(e.into()),
-            Err(e) => {
-                let content = self.rootfs.read(path)?;
-                let reason = e.to_string();
-                let reason = reason.strip_prefix(&format!("{path}: ")).unwrap_or(&reason).to_owned();
-                self.found.omitted.push(Omitted { path: content.path, digest: Digest::blake3(&content.bytes), reason });
-                Ok(())
-            }
+            Err(e) => Ok(self.found.omitted.push(omitted(self.rootfs, path, e)?)),
         }
     }
 
@@ -187,12 +206,9 @@ impl Scanner<'_> {
                 return Ok(());
             }
             for object in new.iter().map(|digest| &self.found.objects[digest]).flat_map(|o| self.named(o)).collect::<BTreeSet<_>>() {
-                let content = self.rootfs.read(&object)?;
-                let (path, digest) = (content.path.clone(), Digest::blake3(&content.bytes));
-                match self.closure(content, Role::Library) {
-                    Ok(()) => {}
-                    Err(ScanError::Rootfs(e)) => return Err(e.into()),
-                    Err(e) => self.found.omitted.push(Omitted { path, digest, reason: e.to_string() }),
+                let content = self.rootfs.read(&object);
+                if let Err(e) = content.map_err(ScanError::from).and_then(|content| self.closure(content, Role::Library)) {
+                    self.found.omitted.push(omitted(self.rootfs, &object, e)?);
                 }
             }
         }
@@ -329,6 +345,34 @@ mod tests {
         let rootfs = Rootfs::open(root.path()).unwrap();
         let error = scan(&rootfs, &["/ls".into()], Scripts::Included, BTreeSet::new()).err().unwrap().to_string();
         assert!(error.starts_with("/ls: needs lib"), "{error}");
+    }
+
+    #[test]
+    fn a_file_over_a_gibibyte_is_an_error_by_name_omitted_in_a_directory_and_ignored_if_it_is_data() {
+        let root = tempfile::tempdir().unwrap();
+        let out = std::process::Command::new("gcc")
+            .args(["-nostdlib", "-static-pie", "-o", "sh", "-x", "assembler", "-"])
+            .current_dir(root.path())
+            .stdin(std::process::Stdio::piped())
+            .spawn();
+        let mut gcc = out.expect("gcc is installed");
+        std::io::Write::write_all(&mut gcc.stdin.take().unwrap(), b".globl _start\n_start: ret\n").unwrap();
+        assert!(gcc.wait().unwrap().success());
+        std::fs::create_dir(root.path().join("bin")).unwrap();
+        for (name, head) in [("data", "text"), ("elf", "\x7fELF"), ("../script", "#!/sh\n"), ("../foreign", "#!/bin/perl\n")] {
+            std::fs::write(root.path().join("bin").join(name), head).unwrap();
+            std::fs::OpenOptions::new().write(true).open(root.path().join("bin").join(name)).unwrap().set_len((1 << 30) + 1).unwrap();
+        }
+        let rootfs = Rootfs::open(root.path()).unwrap();
+        let scan = |include: &[&str], scripts| scan(&rootfs, &include.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>(), scripts, BTreeSet::new());
+        let omitted = |found: Inventory| found.omitted.into_iter().map(|o| format!("{} {}", o.path, o.reason)).collect::<Vec<_>>();
+        let row = |path: &str| format!("{path} has 1073741825 bytes, more than the 1 GiB a program may have");
+        assert_eq!(omitted(scan(&["/sh", "/bin"], Scripts::Included).unwrap()), [row("/bin/elf")]);
+        assert_eq!(omitted(scan(&["/sh"], Scripts::All).unwrap()), [row("/script")]);
+        for path in ["/bin/data", "/bin/elf", "/script"] {
+            let error = scan(&["/sh", path], Scripts::Included).err().unwrap().to_string();
+            assert!(error.contains("more than the 1 GiB"), "{error}");
+        }
     }
 
     #[test]

@@ -3,12 +3,16 @@
 //! Owns the boundary: the kernel resolves every path with RESOLVE_IN_ROOT, so no symlink of a hostile image leads out. The fact a newcomer gets wrong: a file's path in the manifest is the one
 //! *after* all symlinks (`/usr/lib/…/libc.so.6` for `/lib/…`), because that is the one name every user of the file shares.
 
+use policy::{Algorithm, Digest};
 use rustix::fs::{self, FileType, Mode, OFlags, ResolveFlags};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
+
+/// What tells a program or a script from data.
+pub const MAGIC_BYTES: usize = 4;
 
 /// Larger files are no programs, or hostile ones.
 const MAX_FILE_BYTES: u64 = 1 << 30;
@@ -36,6 +40,13 @@ pub struct Content {
     /// Absolute, without symlinks.
     pub path: String,
     pub bytes: Vec<u8>,
+}
+
+/// What can be known of a regular file without reading it whole.
+pub struct Head {
+    /// Its first bytes.
+    pub bytes: Vec<u8>,
+    pub size: u64,
     /// Permission bits with setuid, setgid and sticky.
     pub mode: u32,
     pub uid: u32,
@@ -96,23 +107,30 @@ impl Rootfs {
             return Err(RootfsError::TooLarge { path: path.into(), bytes: size });
         }
         let inside = self.inside(&fd).map_err(open)?;
-        let capabilities = fs::fgetxattr(&fd, "security.capability", &mut [0_u8; 64][..]).is_ok();
         let mut bytes = Vec::with_capacity(size as usize);
         File::from(fd).take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(open)?;
-        Ok(Content { path: inside, bytes, mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid, capabilities })
+        Ok(Content { path: inside, bytes })
     }
 
-    /// The first bytes of a regular file, its size and its permission bits.
-    pub fn head(&self, path: &str, bytes: usize) -> Result<(Vec<u8>, u64, u32), RootfsError> {
+    /// The first bytes of a regular file that is no symlink, and what its inode says.
+    pub fn head(&self, path: &str, bytes: usize) -> Result<Head, RootfsError> {
         let open = |source: io::Error| RootfsError::Open { path: path.into(), source };
         let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW).map_err(open)?;
         let stat = fs::fstat(&fd).map_err(|e| open(e.into()))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(RootfsError::NotAFile { path: path.into() });
         }
+        let capabilities = fs::fgetxattr(&fd, "security.capability", &mut [0_u8; 64][..]).is_ok();
         let mut head = Vec::new();
         File::from(fd).take(bytes as u64).read_to_end(&mut head).map_err(open)?;
-        Ok((head, stat.st_size as u64, stat.st_mode & 0o7777))
+        Ok(Head { bytes: head, size: stat.st_size as u64, mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid, capabilities })
+    }
+
+    /// Digest of a regular file of any size.
+    pub fn digest(&self, algorithm: Algorithm, path: &str) -> Result<Digest, RootfsError> {
+        let open = |source: io::Error| RootfsError::Open { path: path.into(), source };
+        let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW).map_err(open)?;
+        Digest::of_reader(algorithm, &mut File::from(fd)).map_err(open)
     }
 
     /// Where a program is found by its name, as `execvp` does: a name with a slash as it is.
@@ -144,9 +162,9 @@ impl Rootfs {
         Ok(entries)
     }
 
-    /// What `list` leaves out, since no manifest can name it: the regular files of a directory whose names are not UTF-8, and those below directories with such names.
-    /// Their paths are spelled with escapes.
-    pub fn not_utf8(&self, directory: &str) -> Result<Vec<(String, Vec<u8>)>, RootfsError> {
+    /// What `list` leaves out, since no manifest can name it: the regular files of a directory whose names are not UTF-8, and those below directories with such names;
+    /// of these, the ones that begin as wanted. Their paths are spelled with escapes.
+    pub fn not_utf8(&self, directory: &str, wanted: fn(&[u8]) -> bool) -> Result<Vec<(String, Digest)>, RootfsError> {
         let mut found = Vec::new();
         let mut directories = vec![directory.trim_end_matches('/').as_bytes().to_vec()];
         while let Some(directory) = directories.pop() {
@@ -162,10 +180,13 @@ impl Rootfs {
                 match entry.file_type() {
                     FileType::Directory => directories.push(path),
                     FileType::RegularFile => {
-                        let file = self.open_at(&path[..], OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW).map_err(open)?;
-                        let mut bytes = Vec::new();
-                        File::from(file).take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(open)?;
-                        found.push((path.escape_ascii().to_string(), bytes));
+                        let mut file = File::from(self.open_at(&path[..], OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW).map_err(open)?);
+                        let mut head = Vec::new();
+                        (&file).take(MAGIC_BYTES as u64).read_to_end(&mut head).map_err(open)?;
+                        if wanted(&head) {
+                            let digest = file.rewind().and_then(|()| Digest::of_reader(Algorithm::Blake3, &mut file)).map_err(open)?;
+                            found.push((path.escape_ascii().to_string(), digest));
+                        }
                     }
                     _ => {}
                 }

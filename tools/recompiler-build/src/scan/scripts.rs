@@ -4,31 +4,66 @@
 //! interpreters that are not included are not missing, they cannot run.
 
 use super::rootfs::{Content, Rootfs};
-use super::{Inventory, ScanError, Script, shebang};
+use super::{Inventory, ScanError, Script, omitted, shebang};
 use crate::interpreter;
-use policy::Digest;
+use policy::{Algorithm, Digest};
 use rustix::fs::FileType;
 use std::collections::BTreeSet;
 
 /// Adds the scripts that are not yet in `found`.
 pub(super) fn all(rootfs: &Rootfs, found: &mut Inventory, replaced: &BTreeSet<String>) -> Result<(), ScanError> {
-    let mut directories = vec!["/".to_owned()];
-    while let Some(directory) = directories.pop() {
-        for (path, kind) in rootfs.list(&directory)? {
-            match kind {
-                FileType::Directory => directories.push(path),
-                FileType::RegularFile if is_script(rootfs, &path)? => add(rootfs, found, replaced, rootfs.read(&path)?),
-                _ => {}
+    for (path, interpreter, argument) in runnable(rootfs, found, replaced)? {
+        match rootfs.read(&path) {
+            Ok(content) => {
+                let interpreter_digest = digest_at(rootfs, found, replaced, &interpreter);
+                keep(found, content, interpreter, interpreter_digest, argument);
             }
+            Err(e) => found.omitted.push(omitted(rootfs, &path, e.into())?),
         }
     }
     Ok(())
 }
 
-/// Also one that cannot be executed: its interpreter may be given it by name.
-fn is_script(rootfs: &Rootfs, path: &str) -> Result<bool, ScanError> {
-    let (head, ..) = rootfs.head(path, 2)?;
-    Ok(head == b"#!")
+/// Paths of scripts that `all` would add: what a release refuses where only listed ones run.
+pub fn unlisted(rootfs: &Rootfs, found: &Inventory, replaced: &BTreeSet<String>) -> Result<Vec<String>, ScanError> {
+    let mut paths = Vec::new();
+    for (path, ..) in runnable(rootfs, found, replaced)? {
+        if !found.scripts.contains_key(&rootfs.digest(Algorithm::Blake3, &path)?) {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+/// Every script of the image that an included program can run, with its interpreter and that one's argument; also one that cannot be executed: its interpreter may be given it by name.
+fn runnable(rootfs: &Rootfs, found: &Inventory, replaced: &BTreeSet<String>) -> Result<Vec<(String, String, Option<String>)>, ScanError> {
+    let is_program = |path: &str| found.paths.get(path).and_then(|d| found.objects.get(d)).is_some_and(|o| o.program);
+    let runs = |path: &str| rootfs.resolve(path).is_ok_and(|(path, _)| is_program(&path) || replaced.contains(&path));
+    let mut scripts = Vec::new();
+    let mut directories = vec!["/".to_owned()];
+    while let Some(directory) = directories.pop() {
+        for (path, kind) in rootfs.list(&directory)? {
+            match kind {
+                FileType::Directory => directories.push(path),
+                FileType::RegularFile => {
+                    let head = rootfs.head(&path, shebang::MAX_BYTES)?.bytes;
+                    if let Some((interpreter, argument)) = asked(&head).filter(|(interpreter, _)| runs(interpreter))
+                        && let Ok(env) = shebang::env_program(&interpreter, argument.as_deref())
+                        && env.is_none_or(|name| rootfs.in_path(&name).is_some_and(|program| runs(&program)))
+                    {
+                        scripts.push((path, interpreter, argument));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(scripts)
+}
+
+/// What the `#!` line at the beginning of a file asks for.
+fn asked(head: &[u8]) -> Option<(String, Option<String>)> {
+    head.starts_with(b"#!").then(|| shebang::cut(head).ok()).flatten()
 }
 
 /// Digest of the file that a path leads to, if it is one of the programs or scripts, or something else runs in its place.
@@ -49,18 +84,6 @@ pub(super) fn text(rootfs: &Rootfs, found: &mut Inventory, replaced: &BTreeSet<S
     let interpreter_digest = digest_at(rootfs, found, replaced, &interpreter);
     keep(found, rootfs.read(path)?, interpreter, interpreter_digest, None);
     Ok(())
-}
-
-fn add(rootfs: &Rootfs, found: &mut Inventory, replaced: &BTreeSet<String>, content: Content) {
-    let Ok((interpreter, argument)) = shebang::cut(&content.bytes) else { return };
-    let Ok(env) = shebang::env_program(&interpreter, argument.as_deref()) else { return };
-    let is_program = |path: &str| found.paths.get(path).and_then(|d| found.objects.get(d)).is_some_and(|o| o.program);
-    let runs = |path: &str| rootfs.resolve(path).is_ok_and(|(path, _)| is_program(&path) || replaced.contains(&path));
-    if !runs(&interpreter) || env.is_some_and(|name| rootfs.in_path(&name).is_none_or(|p| !runs(&p))) {
-        return;
-    }
-    let interpreter_digest = digest_at(rootfs, found, replaced, &interpreter);
-    keep(found, content, interpreter, interpreter_digest, argument);
 }
 
 fn keep(found: &mut Inventory, content: Content, interpreter: String, interpreter_digest: Option<Digest>, argument: Option<String>) {

@@ -1,11 +1,12 @@
 //! Where the dynamic linker would find a library.
 //!
 //! Owns ld.so(8)'s search order: a name with a slash as it is; DT_RPATH of the object and its loaders unless the object has DT_RUNPATH; DT_RUNPATH; the directories of /etc/ld.so.conf; the default
-//! directories. LD_LIBRARY_PATH is a matter of the run, not of the image. The fact a newcomer gets wrong: in each directory `glibc-hwcaps/x86-64-v2` comes first, because that is the CPU lifted programs see.
+//! directories, unless the object was linked with `-z nodefaultlib`. What musl does is `musl`'s. LD_LIBRARY_PATH is a matter of the run, not of the image. The fact a newcomer gets wrong: in each directory `glibc-hwcaps/x86-64-v2` comes first, because that is the CPU lifted programs see.
 
-use super::elf;
 use super::rootfs::Rootfs;
+use super::{elf, musl};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Debian's defaults, after ld.so.conf.
 const DEFAULT: [&str; 4] = ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib", "/usr/lib"];
@@ -14,23 +15,33 @@ const OTHER_DEFAULT: [&str; 2] = ["/lib64", "/usr/lib64"];
 /// `include` lines of ld.so.conf nest; a cycle must end.
 const MAX_INCLUDES: usize = 64;
 
+/// Class and machine of an ELF file are within these.
+const HEAD_BYTES: usize = 20;
+
 pub struct Search {
     system: Vec<String>,
 }
 
-/// The directories one object names itself.
+/// What one object says itself of where to look.
 #[derive(Clone, Debug, Default)]
 pub struct Own {
     /// Directory of the object, for $ORIGIN.
     pub origin: String,
     pub rpath: Vec<String>,
     pub runpath: Vec<String>,
+    pub no_default_directories: bool,
+    /// Path of musl's dynamic linker, if that is its.
+    pub musl: Option<String>,
 }
 
 impl Own {
     pub fn of(path: &str, facts: &elf::ElfFacts) -> Self {
         let origin = path.rsplit_once('/').map_or("", |(directory, _)| directory).to_owned();
-        Self { origin, rpath: facts.rpath.clone(), runpath: facts.runpath.clone() }
+        Self { origin, rpath: facts.rpath.clone(), runpath: facts.runpath.clone(), no_default_directories: facts.no_default_directories, musl: musl::linker(facts) }
+    }
+
+    fn expanded<'a>(&'a self, list: &'a [String]) -> impl Iterator<Item = String> + 'a {
+        list.iter().map(|directory| expand(directory, &self.origin))
     }
 }
 
@@ -45,22 +56,36 @@ impl Search {
 
     /// Path of the first fitting file. `chain` is the object that needs `name`, then its loader, up to the program.
     pub fn find(&self, rootfs: &Rootfs, name: &str, chain: &[&Own]) -> Option<String> {
+        let own = chain.first()?;
         if name.contains('/') {
-            let own = chain.first()?;
             return fits(rootfs, &expand(name, &own.origin));
         }
-        let mut directories = Vec::new();
-        let first = chain.first();
-        if first.is_some_and(|o| o.runpath.is_empty()) {
-            directories.extend(chain.iter().filter(|o| o.runpath.is_empty()).flat_map(|o| o.rpath.iter().map(|d| expand(d, &o.origin))));
+        if let Some(linker) = linker(chain) {
+            return if musl::is_own(name) { fits(rootfs, linker) } else { with_musl(rootfs, name, chain, linker) };
         }
-        directories.extend(first.iter().flat_map(|o| o.runpath.iter().map(|d| expand(d, &o.origin))));
-        directories.extend(self.system.iter().cloned());
-        directories.iter().find_map(|d| {
-            let plain = format!("{d}/{name}");
-            fits(rootfs, &format!("{d}/glibc-hwcaps/x86-64-v2/{name}")).or_else(|| fits(rootfs, &plain))
-        })
+        let mut directories = Vec::new();
+        if own.runpath.is_empty() {
+            directories.extend(chain.iter().filter(|o| o.runpath.is_empty()).flat_map(|o| o.expanded(&o.rpath)));
+        }
+        directories.extend(own.expanded(&own.runpath));
+        directories.extend(self.system.iter().filter(|d| !own.no_default_directories || !is_default(d)).cloned());
+        directories.iter().find_map(|d| fits(rootfs, &format!("{d}/glibc-hwcaps/x86-64-v2/{name}")).or_else(|| fits(rootfs, &format!("{d}/{name}"))))
     }
+}
+
+/// musl's, of the program at the end of a chain.
+fn linker<'a>(chain: &[&'a Own]) -> Option<&'a str> {
+    chain.last()?.musl.as_deref()
+}
+
+fn with_musl(rootfs: &Rootfs, name: &str, chain: &[&Own], linker: &str) -> Option<String> {
+    let own = chain.iter().flat_map(|o| o.expanded(if o.runpath.is_empty() { &o.rpath } else { &o.runpath }));
+    own.chain(musl::directories(rootfs, linker)).find_map(|d| fits(rootfs, &format!("{d}/{name}")))
+}
+
+/// Whether a directory is a default one or lies in one: ld.so compares beginnings.
+fn is_default(directory: &str) -> bool {
+    DEFAULT.iter().chain(&OTHER_DEFAULT).any(|d| Path::new(directory).starts_with(d))
 }
 
 /// Names that are loaded already: ld.so compares them, and DT_SONAMEs, before it searches; so one program has one libx.so, whoever needs it.
@@ -73,7 +98,8 @@ impl Loaded {
             return Some(path.clone());
         }
         let path = search.find(rootfs, name, chain)?;
-        let soname = rootfs.read(&path).ok().and_then(|c| elf::facts(&c.path, &c.bytes).ok()?.soname);
+        let soname = || rootfs.read(&path).ok().and_then(|c| elf::facts(&c.path, &c.bytes).ok()?.soname);
+        let soname = if linker(chain).is_none() { soname() } else { None };
         // Only the program's own needs and those of its libraries come here, in ld.so's order: breadth first.
         for known in soname.into_iter().chain([name.to_owned()]) {
             self.0.entry(known).or_insert_with(|| path.clone());
@@ -84,9 +110,10 @@ impl Loaded {
 
 /// ld.so skips files of another class or machine and goes on searching.
 fn fits(rootfs: &Rootfs, path: &str) -> Option<String> {
-    let content = rootfs.has_file(path).then(|| rootfs.read(path).ok()).flatten()?;
-    let (class, machine) = (content.bytes.get(4)?, content.bytes.get(18..20)?);
-    (elf::is_elf(&content.bytes) && *class == 2 && machine == [62, 0]).then_some(content.path)
+    let (path, _) = rootfs.resolve(path).ok()?;
+    let head = rootfs.head(&path, HEAD_BYTES).ok()?.bytes;
+    let (class, machine) = (head.get(4)?, head.get(18..20)?);
+    (elf::is_elf(&head) && *class == 2 && machine == [62, 0]).then_some(path)
 }
 
 /// Dynamic string tokens, with and without braces.
@@ -176,6 +203,41 @@ mod tests {
         bytes[18] = 183;
         write(&host, bytes).unwrap();
         assert_eq!(Search::of(&r).find(&r, "l", &[&Own::default()]).as_deref(), Some("/usr/lib/l"));
+    }
+
+    #[test]
+    fn of_hwcaps_the_one_of_the_cpu_that_lifted_programs_see_is_taken() {
+        let (dir, r) = image(&["/usr/lib/glibc-hwcaps/x86-64-v3/l", "/usr/lib/glibc-hwcaps/x86-64-v2/l", "/usr/lib/l"], &[]);
+        let find = || Search::of(&r).find(&r, "l", &[&Own::default()]);
+        assert_eq!(find().as_deref(), Some("/usr/lib/glibc-hwcaps/x86-64-v2/l"));
+        std::fs::remove_file(dir.path().join("usr/lib/glibc-hwcaps/x86-64-v2/l")).unwrap();
+        assert_eq!(find().as_deref(), Some("/usr/lib/l"));
+    }
+
+    #[test]
+    fn an_object_without_default_directories_still_has_those_of_the_conf() {
+        let (dir, r) = image(&["/opt/conf/l", "/usr/lib/deep/l", "/usr/lib/l"], &[("/etc/ld.so.conf", "/usr/lib/deep\n/opt/conf\n")]);
+        let s = Search::of(&r);
+        let find = |no_default_directories| s.find(&r, "l", &[&Own { no_default_directories, ..Own::default() }]);
+        assert_eq!(find(false).as_deref(), Some("/usr/lib/deep/l"));
+        assert_eq!(find(true).as_deref(), Some("/opt/conf/l"));
+        std::fs::remove_file(dir.path().join("opt/conf/l")).unwrap();
+        assert_eq!(find(true), None);
+    }
+
+    #[test]
+    fn musl_has_directories_a_path_file_and_names_of_its_own() {
+        let (dir, r) = image(&["/lib/ld-musl-x86_64.so.1", "/usr/local/lib/l", "/usr/lib/l", "/opt/l", "/lib/glibc-hwcaps/x86-64-v2/l"], &[("/etc/ld.so.conf", "/opt\n")]);
+        let program = Own { musl: Some("/lib/ld-musl-x86_64.so.1".into()), ..Own::default() };
+        let s = Search::of(&r);
+        let find = |name| s.find(&r, name, &[&Own::default(), &program]);
+        assert_eq!(find("l").as_deref(), Some("/usr/local/lib/l"));
+        assert_eq!(find("libc.musl-x86_64.so.1").as_deref(), Some("/lib/ld-musl-x86_64.so.1"));
+        assert_eq!(find("libm.so.6").as_deref(), Some("/lib/ld-musl-x86_64.so.1"));
+        write(dir.path().join("etc/ld-musl-x86_64.path"), "/nowhere:/opt\n/usr/lib\n").unwrap();
+        assert_eq!(find("l").as_deref(), Some("/opt/l"));
+        write(dir.path().join("etc/ld-musl-x86_64.path"), "").unwrap();
+        assert_eq!(find("l"), None);
     }
 
     #[test]
