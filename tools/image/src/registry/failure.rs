@@ -86,7 +86,7 @@ impl Cause {
             (Cause::Status(429), _) => "the registry has had too many requests: try again later",
             (Cause::Status(507), _) => "the registry's disk is full: have room made on it",
             (Cause::Status(code), _) if (400..500).contains(&code) && code != 408 => "the registry will not do this, ask whoever runs it",
-            (Cause::Status(300..400), _) | (Cause::Redirects, _) => "the host sends requests elsewhere and never answers: check its name, or ask whoever runs it",
+            (Cause::Status(300..=399), _) | (Cause::Redirects, _) => "the host sends requests elsewhere and never answers: check its name, or ask whoever runs it",
             (Cause::Certificate, _) => "name the registry's certificate authority with --registry-ca FILE",
             (Cause::NoTls, _) => "if the registry speaks plain HTTP, say so with --plain-http HOST",
             (Cause::Unreachable, _) => "check the host's name and that it can be reached",
@@ -129,7 +129,7 @@ pub(super) fn shown(text: &str) -> String {
 
 /// What is behind an error. Unlike its own text these name no URL, in which any word or number may stand.
 fn behind(error: &RegistryError) -> impl Iterator<Item = String> {
-    std::iter::successors(error.source(), |e| e.source()).map(ToString::to_string)
+    std::iter::successors(error.source(), |e| (*e).source()).map(ToString::to_string)
 }
 
 #[cfg(test)]
