@@ -16,7 +16,6 @@ use crate::{code, keys, verify};
 use policy::Verified;
 use policy::manifest::Networking;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use syscalls::Watch;

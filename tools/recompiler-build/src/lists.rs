@@ -50,9 +50,9 @@ impl Lists {
         let all = self.own.len() + self.default.len();
         let mut out = format!("{} of {all} programs have lists of their own{range}, {} the default one (of {})\n", self.own.len(), self.default.len(), self.default_calls);
         for (path, why) in &self.default {
-            let unknown = (why.unknown_sites > 0).then(|| format!("the call is not known at {} places", why.unknown_sites));
+            let unknown = (why.unknown_sites > 0).then(|| format!("places whose call is not known: {}", why.unknown_sites));
             let opens = why.opens_objects.then(|| "it opens more objects".to_owned());
-            let why = unknown.into_iter().chain(opens).collect::<Vec<_>>().join(", ");
+            let why = unknown.into_iter().chain(opens).collect::<Vec<_>>().join("; ");
             // Paths come from the image: no control characters for the terminal.
             let _ = writeln!(out, "  {}: {why}", path.escape_debug());
         }
@@ -69,7 +69,7 @@ mod tests {
         let own = BTreeMap::from([("/bin/a".to_owned(), 7), ("/bin/b".to_owned(), 30)]);
         let default = BTreeMap::from([("/bin/c\n".to_owned(), Unbounded { unknown_sites: 2, opens_objects: true })]);
         let text = Lists { own, default_calls: 267, default }.table();
-        let expected = "2 of 3 programs have lists of their own (of 7 to 30 system calls), 1 the default one (of 267)\n  /bin/c\\n: the call is not known at 2 places, it opens more objects\n";
+        let expected = "2 of 3 programs have lists of their own (of 7 to 30 system calls), 1 the default one (of 267)\n  /bin/c\\n: places whose call is not known: 2; it opens more objects\n";
         assert_eq!(text, expected);
     }
 }
