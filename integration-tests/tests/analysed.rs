@@ -157,6 +157,18 @@ impl Analysed {
         serde_json::from_slice(&fs::read(self.at("manifest.json")).expect("readable")).expect("JSON")
     }
 
+    /// Another manifest of the same files, made by `change`.
+    fn signed(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut manifest = self.manifest();
+        manifest.as_object_mut().expect("an object").remove("signatures");
+        change(&mut manifest);
+        fs::write(self.at(name), manifest.to_string()).expect("room");
+        let mut sign = Command::new(&self.setup.recompiler);
+        sign.arg("sign").arg(self.at(name)).arg("--key").arg(self.setup.key.with_extension("key"));
+        let signed = finish(sign);
+        assert!(signed.status.success(), "{}", show(&signed));
+    }
+
     /// Runs it with an audit log of this name.
     fn run(&self, manifest: &str, log: &str, command: &[&str]) -> Output {
         let mut c = Command::new(&self.setup.vkernel);
@@ -202,19 +214,28 @@ fn programs_with_lists_from_their_code_do_what_they_do_natively() {
     }
 }
 
+/// What the runtime and the rows do on the host besides the guest's calls must not need somebody else's list.
+#[test]
+fn programs_with_a_bound_run_in_a_container_whose_kernel_filter_has_their_lists_alone() {
+    let release = &*ANALYSED;
+    for (i, (programs, command)) in CASES.iter().take(6).enumerate() {
+        let (manifest, log) = (format!("alone{i}.json"), format!("alone{i}.jsonl"));
+        release.signed(&manifest, |m| {
+            let others = m["binaries"].as_object_mut().expect("a map").values_mut().filter(|b| b["path"] != programs[0]);
+            others.for_each(|b| b["overrides"] = json!({ "without_default": true }));
+        });
+        let (native, guest) = (finish(release.setup.native(command)), release.run(&manifest, &log, command));
+        assert_eq!(show(&guest), show(&native), "{command:?}");
+        let other = release.run(&manifest, &log, &["/usr/bin/env"]);
+        assert!(!other.status.success() && other.stdout.is_empty(), "a program whose list is empty: {}", show(&other));
+    }
+}
+
 #[test]
 fn a_call_that_is_taken_out_of_the_list_is_refused_and_audited_and_only_there() {
     let release = &*ANALYSED;
-    let mut manifest = release.manifest();
-    let digest = row(&manifest, "/usr/bin/ls").0.clone();
-    manifest.as_object_mut().expect("an object").remove("signatures");
-    let list = manifest["binaries"][&digest]["overrides"]["syscalls"].as_array_mut().expect("a list");
-    list.retain(|n| n != "getdents64");
-    fs::write(release.at("tight.json"), manifest.to_string()).expect("room");
-    let mut sign = Command::new(&release.setup.recompiler);
-    sign.arg("sign").arg(release.at("tight.json")).arg("--key").arg(release.setup.key.with_extension("key"));
-    let signed = finish(sign);
-    assert!(signed.status.success(), "{}", show(&signed));
+    let digest = row(&release.manifest(), "/usr/bin/ls").0.clone();
+    release.signed("tight.json", |m| m["binaries"][&digest]["overrides"]["syscalls"].as_array_mut().expect("a list").retain(|n| n != "getdents64"));
     let out = release.run("tight.json", "tight.jsonl", &["/usr/bin/ls", "/etc"]);
     assert!(!out.status.success() && out.stdout.is_empty(), "{}", show(&out));
     let refused = release.refused("tight.jsonl");
