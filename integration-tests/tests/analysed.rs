@@ -109,13 +109,13 @@ fn no_program_makes_a_call_that_the_manifest_does_not_know_of_it() {
         let out = finish(setup.vkernel_run(&["--strace"], command));
         assert!(out.status.success(), "{command:?}: {}", show(&out));
         let used = used(&out);
-        assert!(used.len() > 10 && used.contains("exit_group"), "{command:?}: {used:?}");
+        assert!(used.len() > 10 && used.contains("mmap"), "{command:?}: {used:?}");
         let known: BTreeSet<String> = programs.iter().flat_map(|p| known(row(&manifest, p).1)).collect();
         let missing = |known: &BTreeSet<String>| used.difference(known).cloned().collect::<Vec<_>>();
         assert_eq!(missing(&known), Vec::<String>::new(), "{command:?}");
         // The comparison can fail: a list without one of the calls is seen to lack it.
-        let less = known.iter().filter(|n| *n != "exit_group").cloned().collect();
-        assert_eq!(missing(&less), ["exit_group"]);
+        let less = known.iter().filter(|n| *n != "mmap").cloned().collect();
+        assert_eq!(missing(&less), ["mmap"]);
         for program in *programs {
             let row = row(&manifest, program).1;
             assert_eq!(is_bounded(row), BOUNDED.contains(&name(program)), "{program}");
@@ -247,24 +247,23 @@ fn a_call_that_is_taken_out_of_the_list_is_refused_and_audited_and_only_there() 
     }
 }
 
-/// Calls a function that nothing names: its address is computed. It exits with 1 if getuid is refused.
-const HIDDEN: &str = ".globl _start\n.type _start,@function\n_start: .cfi_startproc\n lea _start(%rip),%rax\n add delta(%rip),%rax\n call *%rax\n and $1,%eax\n mov %eax,%edi\n mov $60,%eax\n syscall\n .cfi_endproc\n\
-.size _start,.-_start\n.type hidden,@function\nhidden: .cfi_startproc\n mov $102,%eax\n syscall\n ret\n .cfi_endproc\n.size hidden,.-hidden\n\
-.data\ndelta: .quad hidden-_start\n.section .note.GNU-stack,\"\",@progbits\n";
+/// The number is 60 for an analysis that believes that a call keeps rbx, and getuid's in truth. It exits with 1 if that is refused.
+const MISLEADING: &str = ".globl _start\n.type _start,@function\n_start: .cfi_startproc\n mov $60,%ebx\n call f\n mov %ebx,%eax\n syscall\n and $1,%eax\n mov %eax,%edi\n mov $60,%eax\n syscall\n .cfi_endproc\n\
+.size _start,.-_start\n.type f,@function\nf: .cfi_startproc\n mov $102,%ebx\n ret\n .cfi_endproc\n.size f,.-f\n.section .note.GNU-stack,\"\",@progbits\n";
 
 #[test]
 fn a_call_that_the_analysis_does_not_find_is_refused_and_audited_where_lists_come_from_code() {
     let setup = Setup::get();
     let image = Image::made(&setup.recompiler);
-    fs::write(image.at("hidden.s"), HIDDEN).expect("room");
-    let gcc = Command::new("gcc").args(["-nostdlib", "-static-pie", "-o"]).arg(image.at("root/bin/hidden")).arg(image.at("hidden.s")).status();
+    fs::write(image.at("misleading.s"), MISLEADING).expect("room");
+    let gcc = Command::new("gcc").args(["-nostdlib", "-static-pie", "-o"]).arg(image.at("root/bin/misleading")).arg(image.at("misleading.s")).status();
     assert!(gcc.expect("gcc is installed").success());
     fs::write(image.at("analysed.json"), r#"{"syscalls": "analysed"}"#).expect("room");
     let run = |release: &str| {
         let mut c = Command::new(&setup.vkernel);
         c.arg("run").arg(image.at(release).join("manifest.json")).arg("--rootfs").arg(image.at("root")).arg("--key").arg(image.at("k.pub"));
         c.arg("--store").arg(image.at("store")).arg("--serials").arg(image.at(&format!("{release}.serials"))).arg("--audit").arg(image.at(&format!("{release}.jsonl")));
-        c.args(["--", "/bin/hidden"]);
+        c.args(["--", "/bin/misleading"]);
         (finish(c).status.code(), refused(&image.at(&format!("{release}.jsonl"))))
     };
     let told = image.build("plain", &["--tier", "fast"]);
@@ -273,8 +272,8 @@ fn a_call_that_the_analysis_does_not_find_is_refused_and_audited_where_lists_com
     let told = image.build("own", &["--tier", "fast", "--policy", "analysed.json"]);
     assert!(told.contains("3 of 3 programs have lists of their own (of 1 to 1 system calls), 0 the default one"), "{told}");
     let manifest = image.manifest("own");
-    assert_eq!(row(&manifest, "hidden").1["overrides"], json!({ "syscalls": ["exit"], "without_default": true }));
+    assert_eq!(row(&manifest, "misleading").1["overrides"], json!({ "syscalls": ["exit"], "without_default": true }));
     let (code, refused) = run("own");
     let [one] = &refused[..] else { panic!("one call: {refused:?}") };
-    assert_eq!((code, &one["detail"], &one["path"]), (Some(1), &json!("getuid"), &json!("/bin/hidden")));
+    assert_eq!((code, &one["detail"], &one["path"]), (Some(1), &json!("getuid"), &json!("/bin/misleading")));
 }
