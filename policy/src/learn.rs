@@ -125,10 +125,12 @@ pub fn learn(manifest: &Manifest, recording: &Recording, tighten: bool, always: 
         needs.insert(*digest, need);
     }
     let default = &mut learned.manifest.global_policies.default_syscalls;
-    // What is for every program stays so only if every program needs it.
-    default.retain(|name| needs.values().all(|need| need.contains(name)));
+    // What is for every program stays so only if every program needs it; those with a list of their own have no say.
+    let takes_default = |digest: &Digest| !manifest.binaries[digest].overrides.without_default;
+    default.retain(|name| needs.iter().filter(|(digest, _)| takes_default(digest)).all(|(_, need)| need.contains(name)));
     for (digest, binary) in &mut learned.manifest.binaries {
-        binary.overrides.syscalls = needs[digest].difference(default).cloned().collect();
+        let need = &needs[digest];
+        binary.overrides.syscalls = if takes_default(digest) { need.difference(default).cloned().collect() } else { need.clone() };
     }
     learned.manifest.serial += 1;
     learned.manifest.signatures = None;
@@ -197,6 +199,18 @@ mod tests {
         crate::rules::check(&learned.manifest).unwrap();
         lines.push(line("d", "exec", "allowed", "listed", &a, ""));
         assert_eq!(lists(&learn(&m, &recording(&lines), true, &[], |_| true).unwrap().manifest, &a), lists(&m, &a));
+    }
+
+    #[test]
+    fn a_program_with_a_list_of_its_own_learns_into_that_and_takes_nothing_from_the_default_list() {
+        let mut m = manifest();
+        let [a, b] = m.binaries.keys().copied().collect::<Vec<_>>()[..] else { panic!("two programs") };
+        let own = &mut m.binaries.get_mut(&a).unwrap().overrides;
+        (own.without_default, own.syscalls) = (true, BTreeSet::from(["exit".into()]));
+        let learned = learn(&m, &recording(&[line("c", "syscall", "allowed", WOULD_REFUSE, &a, "uname")]), false, &[], |_| true).unwrap();
+        assert_eq!(lists(&learned.manifest, &a), ["exit", "uname"]);
+        assert_eq!((lists(&learned.manifest, &b), &learned.manifest.global_policies), (lists(&m, &b), &m.global_policies));
+        crate::rules::check(&learned.manifest).unwrap();
     }
 
     #[test]

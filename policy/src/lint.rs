@@ -44,8 +44,10 @@ pub fn lint(m: &Manifest, every: &BTreeSet<&str>, call: impl Fn(&str) -> Call) -
     let default = &m.global_policies.default_syscalls;
     let (members, policy) = ("global_policies.default_syscalls", "global_policies");
     let is_every = |list: &BTreeSet<&str>| every.is_subset(list);
-    if is_every(&default.iter().map(String::as_str).collect()) {
-        find(Level::Warning, "no-list", members, "every program may make every system call there is: write a policy, or learn one with `vkernel policy learn --tighten`".into());
+    let (takers, all) = (m.binaries.values().filter(|b| !b.overrides.without_default).count(), m.binaries.len());
+    if takers > 0 && is_every(&default.iter().map(String::as_str).collect()) {
+        let who = if takers == all { "every program".to_owned() } else { format!("{takers} of {all} programs") };
+        find(Level::Warning, "no-list", members, format!("{who} may make every system call there is: write a policy, or learn one with `vkernel policy learn --tighten`"));
     }
     if m.global_policies.networking == Networking::Host {
         find(Level::Warning, "host-network", policy, "programs share the host's network: every address that the host reaches".into());
@@ -177,5 +179,7 @@ mod tests {
         assert_eq!((has(&m, "no-list"), has(&m, "code-wants-more")), (Some(ls()), None));
         m.global_policies.default_syscalls.extend(["getuid".into(), "exit_group".into()]);
         assert_eq!(has(&m, "no-list"), Some("global_policies.default_syscalls".into()));
+        m.binaries.values_mut().for_each(|b| (b.overrides.without_default, b.overrides.syscalls) = (true, BTreeSet::new()));
+        assert_eq!(has(&m, "no-list"), None, "nobody has that list");
     }
 }

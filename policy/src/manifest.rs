@@ -69,7 +69,7 @@ pub enum Form {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GlobalPolicies {
-    /// Names of the system calls every binary may make.
+    /// Names of the system calls every binary may make that does not say otherwise.
     pub default_syscalls: BTreeSet<String>,
     pub networking: Networking,
     /// A host may not run it with lists of system calls that are not enforced (`vkernel run --permissive`).
@@ -221,6 +221,9 @@ pub struct Overrides {
     /// System calls this binary may make beyond the default ones.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub syscalls: BTreeSet<String>,
+    /// `syscalls` is the whole list: the default ones are not for this binary.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_default: bool,
     /// How its command line says what it is to run; absent for what is no interpreter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interpreter: Option<Interpreter>,
@@ -338,6 +341,14 @@ impl Signatures {
     }
 }
 
+impl ProgramSyscalls {
+    /// The calls that its code leads to, if that is all it can make: every one is known, and it opens no code besides.
+    pub fn bounded(&self) -> Option<BTreeSet<&str>> {
+        let is_bounded = self.reachable.unknown_sites == 0 && !self.opens_objects;
+        is_bounded.then(|| self.reachable.proved.union(&self.reachable.possible).map(String::as_str).collect())
+    }
+}
+
 impl Overrides {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -375,7 +386,15 @@ impl Manifest {
 
     /// The system calls a binary may make.
     pub fn allowed_syscalls<'a>(&'a self, binary: &'a Binary) -> BTreeSet<&'a str> {
-        self.global_policies.default_syscalls.iter().chain(&binary.overrides.syscalls).map(String::as_str).collect()
+        let default = Some(&self.global_policies.default_syscalls).filter(|_| !binary.overrides.without_default);
+        default.into_iter().flatten().chain(&binary.overrides.syscalls).map(String::as_str).collect()
+    }
+
+    /// The system calls that some binary may make.
+    pub fn syscalls_of_any(&self) -> BTreeSet<&str> {
+        let overrides = || self.binaries.values().map(|b| &b.overrides);
+        let default = Some(&self.global_policies.default_syscalls).filter(|_| overrides().any(|o| !o.without_default));
+        default.into_iter().flatten().chain(overrides().flat_map(|o| &o.syscalls)).map(String::as_str).collect()
     }
 
     /// Whether an exec of this binary depends on its command line.

@@ -94,6 +94,18 @@ fn the_shipped_schema_is_that_of_the_types() {
 }
 
 #[test]
+fn a_list_without_the_default_one_is_that_programs_alone() {
+    let read = |name: &str| -> Manifest { serde_json::from_value(self::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests/accept").join(name))).unwrap() };
+    let lists = |m: &Manifest| m.binaries.values().map(|b| m.allowed_syscalls(b).into_iter().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
+    assert_eq!(lists(&read("minimal.json")), ["close getdents64 read write", "close read write"], "without the member");
+    let mut m = read("list_without_the_default_one.json");
+    assert_eq!(lists(&m), ["getdents64", "close read write"]);
+    assert_eq!(m.syscalls_of_any().into_iter().collect::<Vec<_>>(), ["close", "getdents64", "read", "write"]);
+    m.binaries.values_mut().for_each(|b| b.overrides.without_default = true);
+    assert_eq!(m.syscalls_of_any().into_iter().collect::<Vec<_>>(), ["getdents64"], "nobody has the default list");
+}
+
+#[test]
 fn scripts_run_by_their_hash_and_program_text_by_the_programs_rule() {
     use policy::manifest::{Inline, Scripts};
     use policy::{Digest, Object, Reason, decide_inline, decide_script};

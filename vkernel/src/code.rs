@@ -159,7 +159,7 @@ fn entries(verified: &Verified) -> Vec<Entry<'_>> {
         let path = binary.map(|b| &b.path).or(library.map(|l| &l.path))?;
         let elf = binary.and_then(|b| b.elf.as_ref()).or(library.map(|l| &l.elf));
         let shard = binary.and_then(|b| b.shard).or(library.map(|l| l.shard))?;
-        let allow = binary.map_or(AllowList::NONE, |b| listed(default, &b.overrides.syscalls));
+        let allow = binary.map_or(AllowList::NONE, |b| listed(if b.overrides.without_default { AllowList::NONE } else { default }, &b.overrides.syscalls));
         Some(Entry { path, elf, shard, allow, binary })
     };
     m.entry_order().into_iter().filter_map(entry).collect()

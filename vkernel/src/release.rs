@@ -16,7 +16,6 @@ use crate::{code, keys, verify};
 use policy::Verified;
 use policy::manifest::Networking;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use syscalls::Watch;
@@ -112,17 +111,22 @@ impl Release {
         Ok(worker)
     }
 
-    /// The container's kernel filter: every syscall any of its binaries may make (07, S9: per-binary lists hold against guests, not against a worker that was taken over). A permissive
-    /// container's lets through what the table can answer at all, as that of a release without lists does.
+    /// The container's kernel filter: every syscall any of its binaries may make (07, S9: per-binary lists hold against guests, not against a worker that was taken over).
     pub fn allow(&self) -> Result<AllowList, Failure> {
+        self.allow_named(self.verified.manifest().syscalls_of_any())
+    }
+
+    /// That of a process which runs none of its binaries, under the default list; each binary may have a list of its own.
+    pub fn allow_default(&self) -> Result<AllowList, Failure> {
+        self.allow_named(self.verified.manifest().global_policies.default_syscalls.iter().map(String::as_str))
+    }
+
+    /// A permissive container's lets through what the table can answer at all, as that of a release without lists does.
+    fn allow_named<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<AllowList, Failure> {
         if self.source.permissive {
             return filter::allow_list(&table::rows().filter(|row| row.support != Support::Refuse).map(|row| i64::from(row.nr)).collect());
         }
-        let m = self.verified.manifest();
-        let overrides = m.binaries.values().flat_map(|b| &b.overrides.syscalls);
-        let names = m.global_policies.default_syscalls.iter().chain(overrides);
-        let union: BTreeSet<i64> = names.filter_map(|n| table::by_name(n)).map(|row| i64::from(row.nr)).collect();
-        filter::allow_list(&union)
+        filter::allow_list(&names.into_iter().filter_map(table::by_name).map(|row| i64::from(row.nr)).collect())
     }
 
     /// The widest network the manifest allows. CIDR lists are not supported yet, so `restricted` gets no network.

@@ -35,6 +35,9 @@ pub struct PolicyFile {
     pub default_syscalls: BTreeSet<String>,
     #[serde(default = "no_network")]
     pub networking: Networking,
+    /// Where a program's list comes from if the file says nothing of it.
+    #[serde(default, skip_serializing_if = "Syscalls::is_default")]
+    pub syscalls: Syscalls,
     #[serde(default)]
     pub forbid_permissive: bool,
     #[serde(default)]
@@ -44,6 +47,23 @@ pub struct PolicyFile {
     /// Guest path → what is different there.
     #[serde(default)]
     pub overrides: BTreeMap<String, Overrides>,
+}
+
+/// Where programs' lists come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Syscalls {
+    /// Each has the default one.
+    #[default]
+    Default,
+    /// From its code, where that is bounded; the default one elsewhere.
+    Analysed,
+}
+
+impl Syscalls {
+    fn is_default(&self) -> bool {
+        *self == Syscalls::Default
+    }
 }
 
 fn every_call() -> BTreeSet<String> {
@@ -73,9 +93,14 @@ impl PolicyFile {
         Ok(policy)
     }
 
-    /// Of the program at this path: what the file says, and what the catalogue of interpreters says where the file is silent.
-    pub fn overrides_of(&self, path: &str) -> Overrides {
+    /// Of the program at this path whose code can make these calls: what the file says, and what the catalogue of interpreters and the analysis say where the file is silent.
+    pub fn overrides_of(&self, path: &str, code: Option<&ProgramSyscalls>) -> Overrides {
         let mut overrides = self.overrides.get(path).cloned().unwrap_or_default();
+        if let Some(calls) = code.filter(|_| self.syscalls == Syscalls::Analysed && !overrides.without_default).and_then(ProgramSyscalls::bounded) {
+            // Code that can make more than the file allows anybody is no reason to allow it.
+            overrides.syscalls.extend(self.default_syscalls.iter().filter(|name| calls.contains(name.as_str())).cloned());
+            overrides.without_default = true;
+        }
         if let Some(row) = interpreter::of(path) {
             overrides.interpreter.get_or_insert_with(|| row.line.clone());
             let ruled = self.scripts == Scripts::Listed || overrides.inline.unwrap_or(self.inline) != Inline::Allow;
@@ -185,7 +210,7 @@ fn binary(b: &Built<'_>, release: &Release) -> Binary {
         entry_point: format!("{name}_start"),
         shard: Some(b.row.shard),
         elf: Some(elf(b)),
-        overrides: release.policy.overrides_of(&b.object.path),
+        overrides: release.policy.overrides_of(&b.object.path, b.syscalls.as_ref()),
         coverage: Some(Unread::of(&b.coverage)),
         syscalls: b.syscalls.as_ref().map(Unread::of),
         args: Vec::new(),
@@ -226,6 +251,7 @@ fn elf(b: &Built<'_>) -> Elf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use policy::manifest::SyscallEvidence;
 
     #[test]
     fn a_policy_that_breaks_a_rule_is_refused_before_anything_is_built() {
@@ -237,8 +263,34 @@ mod tests {
         let wrong = read(r#"{"overrides": {"/bin/sh": {"strip": ["*"]}}}"#).unwrap_err();
         assert!(wrong.contains("overrides[\"/bin/sh\"].strip: \"*\" is no variable's name"), "{wrong}");
         let policy = read(r#"{"inline": "deny", "overrides": {"/bin/dash": {"strip": []}, "/bin/bash": {"inline": "allow"}}}"#).unwrap();
-        assert_eq!(policy.overrides_of("/bin/dash").strip, Some(BTreeSet::new()), "the signer's word");
-        assert_eq!(policy.overrides_of("/bin/bash").strip, None, "no rule holds for it");
-        assert!(policy.overrides_of("/usr/bin/perl").strip.is_some_and(|s| s.contains("PERL*")) && policy.overrides_of("/bin/ls").is_empty());
+        let of = |path| policy.overrides_of(path, None);
+        assert_eq!(of("/bin/dash").strip, Some(BTreeSet::new()), "the signer's word");
+        assert_eq!(of("/bin/bash").strip, None, "no rule holds for it");
+        assert!(of("/usr/bin/perl").strip.is_some_and(|s| s.contains("PERL*")) && of("/bin/ls").is_empty());
+    }
+
+    #[test]
+    fn a_list_comes_from_code_that_is_bounded_and_holds_no_call_that_the_policy_allows_nobody() {
+        let names = |list: &[&str]| list.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
+        let policy = |syscalls| -> PolicyFile {
+            let overrides = serde_json::json!({ "/more": {"syscalls": ["uname"]}, "/own": {"syscalls": ["uname"], "without_default": true} });
+            serde_json::from_value(serde_json::json!({ "syscalls": syscalls, "default_syscalls": ["exit", "read", "write"], "overrides": overrides })).unwrap()
+        };
+        let mut code = ProgramSyscalls::default();
+        (code.reachable.proved, code.reachable.possible) = (names(&["exit", "ptrace"]), names(&["read"]));
+        let analysed = policy("analysed");
+        let of = |path, code: &ProgramSyscalls| {
+            let overrides = analysed.overrides_of(path, Some(code));
+            (overrides.without_default, overrides.syscalls)
+        };
+        assert_eq!(of("/p", &code), (true, names(&["exit", "read"])));
+        assert_eq!(of("/more", &code), (true, names(&["exit", "read", "uname"])), "what the file adds");
+        assert_eq!(of("/own", &code), (true, names(&["uname"])), "what the file says alone");
+        assert!(policy("default").overrides_of("/p", Some(&code)).is_empty() && analysed.overrides_of("/p", None).is_empty());
+        let unknown = ProgramSyscalls { reachable: SyscallEvidence { unknown_sites: 1, ..code.reachable.clone() }, ..code.clone() };
+        let opens = ProgramSyscalls { opens_objects: true, ..code.clone() };
+        for unbounded in [unknown, opens] {
+            assert_eq!((of("/p", &unbounded), of("/more", &unbounded)), ((false, names(&[])), (false, names(&["uname"]))));
+        }
     }
 }

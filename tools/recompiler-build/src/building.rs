@@ -128,5 +128,8 @@ fn tell(summary: &Summary, json: bool, start: Instant) -> anyhow::Result<()> {
         summary.compiled,
         start.elapsed().as_secs_f64()
     );
+    if let Some(lists) = &summary.lists {
+        print(&lists.table())?;
+    }
     print(&summary.cost.table())
 }

@@ -5,6 +5,7 @@
 
 mod reach;
 mod show;
+mod vsyscall;
 
 pub use show::{gaps, json, table};
 
@@ -102,10 +103,14 @@ pub fn name(number: u32) -> String {
 /// What each program can do, by the program's digest.
 pub fn programs(found: &Inventory, objects: &[Certified<'_>]) -> BTreeMap<Digest, ProgramSyscalls> {
     let by_digest: BTreeMap<Digest, &Certificate> = objects.iter().map(|o| (o.digest, o.certificate)).collect();
-    let of = |loaded: &BTreeSet<Digest>| {
-        let loaded: Vec<&Certificate> = loaded.iter().filter_map(|d| by_digest.get(d).copied()).collect();
+    let of = |digests: &BTreeSet<Digest>| {
+        let loaded: Vec<&Certificate> = digests.iter().filter_map(|d| by_digest.get(d).copied()).collect();
         let reached = reach::reach(&loaded);
-        ProgramSyscalls { linked: evidence(loaded.iter().flat_map(|c| &c.sites)), reachable: evidence(reached.sites), opens_objects: reached.opens_objects }
+        let mut syscalls = ProgramSyscalls { linked: evidence(loaded.iter().flat_map(|c| &c.sites)), reachable: evidence(reached.sites), opens_objects: reached.opens_objects };
+        if digests.iter().filter_map(|d| found.objects.get(d)).any(|o| vsyscall::is_named(&o.bytes)) {
+            [&mut syscalls.linked, &mut syscalls.reachable].into_iter().for_each(vsyscall::add);
+        }
+        syscalls
     };
     found.closures.iter().map(|(&digest, loaded)| (digest, of(loaded))).collect()
 }

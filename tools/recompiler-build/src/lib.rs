@@ -20,6 +20,7 @@ pub mod interpreter;
 pub mod inventory;
 pub mod lifting;
 pub mod link;
+pub mod lists;
 pub mod manual;
 pub mod output;
 pub mod pipeline;

@@ -46,7 +46,16 @@ asks the proof again.
 is a JSON object; what it leaves out is as without a file.
 .TP
 .B default_syscalls
-names of system calls that every program may make
+names of system calls that every program may make whose row does not say otherwise
+.TP
+.BR syscalls ": default | analysed"
+With analysed, a program whose code is bounded may make the calls that this code and the libraries it is linked with can make, as far as
+.B default_syscalls
+has them, and no other. Its row has
+.BR without_default .
+A program is bounded if the analysis knows the call at every place and the program opens no more objects (dlopen). The others have the default list; the build names them, each with its number of unknown places. Threads, plugins and shells are among them.
+What libc opens on its own (name services, character sets) and what LD_PRELOAD names is in no list: calls that only such libraries make are refused; add them by
+.BR overrides .
 .TP
 .BR networking ", " forbid_permissive
 none, loopback, restricted or host; true if no host may run the release with \-\-permissive
@@ -73,7 +82,9 @@ or reads from standard input, another descriptor, or the caller's home (login an
 .B overrides
 from a program's path to what is different for it:
 .B syscalls
-(added to the default ones),
+(added to the default ones, or to those from its code),
+.B without_default
+(true if syscalls is its whole list, whatever its code says),
 .B inline
 (instead of the global one),
 .B strip

@@ -3,7 +3,7 @@
 //! Owns the order of stages and their parallelism. Each stage's work is its own file's. The fact a newcomer gets wrong: everything is made, signed and written before any
 //! name changes, and the manifest's changes last: a build that fails leaves the release that was there as it was.
 
-use crate::assemble::{self, Built, Made, Release};
+use crate::assemble::{self, Built, Made, Release, Syscalls};
 use crate::attest::provenance::{self, Source};
 use crate::cache::Cache;
 use crate::compile::Tier;
@@ -11,6 +11,7 @@ use crate::compiling::{self, MadeCode, Native};
 use crate::cost::{Cost, Work};
 use crate::coverage::{self, Certified};
 use crate::lifting::{self, Shard};
+use crate::lists::Lists;
 use crate::output::{self, Together};
 use crate::processor::{Architecture, Processor};
 use crate::remote_cache::{Entry, Remote};
@@ -70,6 +71,9 @@ pub struct Summary {
     /// Instructions that stop the guest; those behind cpuid bits that it is not shown.
     pub gaps: u64,
     pub gated: u64,
+    /// Where the policy wants lists from code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lists: Option<Lists>,
     pub wasm_bytes: usize,
     pub aot_bytes: usize,
     #[serde(flatten)]
@@ -105,7 +109,7 @@ pub fn build(b: &Build) -> anyhow::Result<Summary> {
         let work = native.work;
         Ok((native, work))
     })?;
-    let wasm_bytes = cost.stage("assemble", || {
+    let (wasm_bytes, lists) = cost.stage("assemble", || {
         let merged = merge(b, &found, &placed, &shards)?;
         let (manifest, bytes) = manifest(b, &found, &placed, &shards, &merged, &native.code, megabinary_name)?;
         let mut files = Together::new();
@@ -115,7 +119,8 @@ pub fn build(b: &Build) -> anyhow::Result<Summary> {
         files.commit()?;
         Architecture::ALL.iter().for_each(|a| forget_old(&directory.join("aot").join(a.triple()), &native.code));
         let text_bytes = placed.iter().map(|p| p.object.facts.text_bytes()).sum();
-        Ok((merged.wasm.len(), Work { text_bytes, made_bytes: (merged.wasm.len() + bytes.len()) as u64 }))
+        let lists = (b.release.policy.syscalls == Syscalls::Analysed).then(|| Lists::of(&manifest));
+        Ok(((merged.wasm.len(), lists), Work { text_bytes, made_bytes: (merged.wasm.len() + bytes.len()) as u64 }))
     })?;
     let used: Vec<Entry> = lifted_entries(&placed, b.tier.structured()).into_iter().chain(native.entries).collect();
     b.remote.publish(&b.cache, &used, b.signer.as_ref());
@@ -129,6 +134,7 @@ pub fn build(b: &Build) -> anyhow::Result<Summary> {
         compiled: native.fresh,
         gaps: shards.iter().map(|s| s.certificate.gap_count()).sum(),
         gated: shards.iter().map(|s| s.certificate.gated_count()).sum(),
+        lists,
         wasm_bytes,
         aot_bytes: native.code.iter().map(|(_, c)| c.bytes.len()).sum(),
         cost,

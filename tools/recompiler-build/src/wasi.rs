@@ -141,6 +141,7 @@ impl Programs {
     pub fn binaries<'a>(&'a self, policy: &'a PolicyFile) -> impl Iterator<Item = (Digest, Binary)> + 'a {
         self.rows().map(|(program, row)| {
             let evidence = SyscallEvidence { possible: program.syscalls.clone(), ..SyscallEvidence::default() };
+            let syscalls = ProgramSyscalls { linked: evidence.clone(), reachable: evidence, opens_objects: false };
             let binary = Binary {
                 path: row.path.clone(),
                 size: row.size,
@@ -149,9 +150,9 @@ impl Programs {
                 entry_point: format!("{}_start", program.name),
                 shard: Some(program.shard()),
                 elf: None,
-                overrides: policy.overrides_of(&row.path),
+                overrides: policy.overrides_of(&row.path, Some(&syscalls)),
                 coverage: None,
-                syscalls: Some(Unread::of(&ProgramSyscalls { linked: evidence.clone(), reachable: evidence, opens_objects: false })),
+                syscalls: Some(Unread::of(&syscalls)),
                 args: row.args.clone(),
                 options: row.options.clone(),
                 directories: row.directories.clone(),

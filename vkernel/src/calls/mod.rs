@@ -81,6 +81,9 @@ pub(crate) fn make(options: &Exec, entry: &Entry) -> Result<i32, Failure> {
     let home = Home { subject, place: Place::Of(Pid::from_raw(entry.record.init.pid)), cgroup: entry.record.cgroup.clone() };
     let mut launch = Launch::new(release, spec, home, &signals, Manner { tied: true, ..Manner::default() })?;
     launch.container.session = Session::Own;
+    if order.program.is_none() {
+        launch.container.allow = launch.release.allow_default()?;
+    }
     let board: &'static Board = Box::leak(Box::new(Board::new().map_err(failure)?));
     let started = launch.start_as(&audit, move |ring| perform::prepare(plan, rules, ring, board))?;
     let code = launch.serve(started.go()?, &launch.journal(entry.root(), Until::End)?, &mut audit, &signals)?;

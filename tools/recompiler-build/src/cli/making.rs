@@ -44,7 +44,7 @@ pub struct ReleaseArgs {
     pub builder_id: String,
     #[command(flatten)]
     pub processor: ProcessorArgs,
-    /// JSON file with default_syscalls, networking, forbid_permissive, scripts, inline and per-path overrides; see POLICY in the manual page [default: every call vkernel has, no network, any script].
+    /// JSON file with default_syscalls, syscalls, networking, forbid_permissive, scripts, inline and per-path overrides; see POLICY in the manual page [default: every call vkernel has, no network, any script].
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
     /// Print the build's figures as JSON.
