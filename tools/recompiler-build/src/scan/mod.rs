@@ -178,7 +178,10 @@ impl Scanner<'_> {
         }
         match self.program(path, 0) {
             Ok(()) | Err(ScanError::NotExecutable { .. }) => Ok(()),
-            Err(e) => Ok(self.found.omitted.push(omitted(self.rootfs, path, e)?)),
+            Err(e) => {
+                self.found.omitted.push(omitted(self.rootfs, path, e)?);
+                Ok(())
+            }
         }
     }
 
