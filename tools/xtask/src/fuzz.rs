@@ -233,7 +233,7 @@ fn image_documents(corpus: &Path) -> anyhow::Result<()> {
     put("saved-link", &["Da/layer.tar", "layer", "b/layer.tar -> ../a/layer.tar", "", "c.json", &config(&digest), "manifest.json", &saved("b/layer.tar")])?;
     put("auths", &[r#"C{"auths":{"r.example":{"auth":"dTpw"},"r.example/team":{"auth":"djpx","username":"v","password":"q"},"s.example":{"identitytoken":"t"}}}"#])?;
     let place = work().join("seed-archive");
-    let script = r#"rm -rf "$0"; mkdir -p "$0/blobs/sha256"; cd "$0"; echo '{"schemaVersion":2,"manifests":[]}' > index.json; echo x > blobs/sha256/0; ln -s 0 blobs/sha256/1; (printf A; tar -cf - index.json blobs)"#;
+    let script = r#"rm -rf "$0"; mkdir -p "$0/blobs/sha256"; cd "$0"; echo '{"schemaVersion":2,"manifests":[]}' > index.json; echo x > blobs/sha256/0; ln -s 0 blobs/sha256/1; (printf A; tar -b 1 -cf - index.json blobs)"#;
     Ok(fs::write(corpus.join("archive"), output(Command::new("sh").args(["-ec", script]).arg(&place))?.stdout)?)
 }
 
