@@ -164,6 +164,48 @@ fn a_release_built_from_a_registrys_image_runs() {
     assert_eq!(show(&guest), show(&finish(setup.vkernel_run(&[], &["/usr/bin/ls", "/usr"]))));
 }
 
+/// The tests' root directory is mmdebstrap's; umoci makes an image of it, in two layers.
+#[test]
+fn an_image_of_mmdebstrap_and_umoci_holds_what_its_root_directory_holds() {
+    let setup = Setup::get();
+    let host = place();
+    let umoci = |args: &[&str]| {
+        let mut c = Command::new("umoci");
+        c.args(args).current_dir(host.path());
+        let out = c.output().expect("umoci is installed");
+        assert!(out.status.success(), "{args:?}: {}", show(&out));
+    };
+    // Programs, libraries and what names them; documents and data are most of it, and nothing that could run.
+    let root = host.path().join("root");
+    fs::create_dir_all(root.join("usr")).expect("writable");
+    let copy = |names: &[&str], to: &Path| {
+        let mut c = Command::new("cp");
+        c.args(["--archive", "--link"]).args(names.iter().map(|n| setup.rootfs.join(n))).arg(to);
+        assert!(finish(c).status.success(), "{names:?}");
+    };
+    copy(&["bin", "etc", "lib", "lib64", "sbin"], &root);
+    copy(&["usr/bin", "usr/sbin", "usr/lib"], &root.join("usr"));
+    for large in ["perl", "perl-base", "gconv"] {
+        fs::remove_dir_all(root.join("usr/lib/x86_64-linux-gnu").join(large)).expect("the image has it");
+    }
+    umoci(&["init", "--layout", "lay"]);
+    umoci(&["new", "--image", "lay:debian"]);
+    umoci(&["insert", "--image", "lay:debian", &root.to_string_lossy(), "/"]);
+    fs::write(host.path().join("tool"), "#!/bin/bash\n").expect("writable");
+    umoci(&["insert", "--image", "lay:debian", "tool", "/usr/bin/tool"]);
+    fs::copy(host.path().join("tool"), root.join("usr/bin/tool")).expect("writable");
+    let layout = format!("oci:{}:debian", host.path().join("lay").display());
+    let scanned = |from: &[&str]| recompiler(host.path(), &[&["scan"], from, &["--json"]].concat());
+    let (of_image, of_root) = (scanned(&["--image", &layout]), scanned(&["--rootfs", &root.to_string_lossy()]));
+    assert!(of_image == of_root, "{:?}", of_image.lines().zip(of_root.lines()).find(|(a, b)| a != b));
+    let found: serde_json::Value = serde_json::from_str(&of_image).expect("JSON");
+    let files = found["files"].as_array().expect("a list");
+    for path in ["/usr/bin/bash", "/usr/bin/perl", "/usr/lib/x86_64-linux-gnu/libc.so.6", "/usr/bin/tool"] {
+        assert!(files.iter().any(|f| f["path"] == path), "{path} is not among {} files", files.len());
+    }
+    assert!(files.iter().any(|f| f["path"] == "/usr/bin/su" || f["path"] == "/usr/bin/passwd"), "setuid programs among them");
+}
+
 /// Two machines that share nothing but a registry: the second compiles nothing, and gets the same bytes.
 #[test]
 fn a_build_takes_what_another_machine_compiled_and_signed() {

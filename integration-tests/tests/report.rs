@@ -152,6 +152,49 @@ fn a_release_that_an_image_carries_has_the_page_that_it_has_on_disk() {
     assert!(!image.at("none.html").exists());
 }
 
+/// Two bytes of fourteen are an instruction that nobody translates (`mov ss, edi`).
+const GAP: &str = ".globl _start\n.type _start,@function\n_start:\n cmp $9,%edi\n jne 1f\n mov %edi,%ss\n1: mov $60,%eax\n syscall\n.size _start,.-_start\n.section .note.GNU-stack,\"\",@progbits\n";
+
+#[test]
+fn a_page_names_what_was_left_out_and_why_and_how_much_of_the_rest_is_translated() {
+    let image = Image::made(Setup::recompiler());
+    let (elements, text) = tree(&page(&image, &["--rootfs", "root", "--include", "/bin"]));
+    assert_harmless(&elements);
+    for wanted in ["100.000 %of the code translated", "0instructions not translated", "0files left out", "Nothing was left out.", "/bin/moving 100.000 %21900"] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    // A program of another processor, one with an engine that makes code, and one that is not translated whole.
+    let mut arm = fs::read(image.at("root/bin/moving")).unwrap();
+    arm[18] = 183;
+    fs::write(image.at("root/bin/arm"), arm).unwrap();
+    for (name, source) in [
+        ("gap", GAP.to_owned()),
+        ("engine", TINY.replace("f:", "_ZN2v88internal5Flush:\nf:").replace("f,@function", "f,@function\n.globl _ZN2v88internal5Flush\n.type _ZN2v88internal5Flush,@function")),
+    ] {
+        fs::write(image.at("p.s"), source).unwrap();
+        let gcc = Command::new("gcc").args(["-nostdlib", "-static-pie", "-o"]).arg(image.at("root/bin").join(name)).arg(image.at("p.s")).status();
+        assert!(gcc.unwrap().success());
+    }
+    image.build("out", &["--tier", "fast"]);
+    for args in [&["out/manifest.json"][..], &["--rootfs", "root", "--include", "/bin"]] {
+        let (elements, text) = tree(&page(&image, args));
+        assert_harmless(&elements);
+        assert!(text.contains("2files left out") && text.contains("1instructions not translated"), "{text}");
+        // 57 bytes of code, of which 55 are translated; one function, fourteen bytes, one gap.
+        assert!(text.contains("/bin/gap 85.714 %11410") && text.contains("/bin/moving 100.000 %21900"), "{text}");
+        let part = text.split("Left out").nth(1).unwrap().split("Sizes").next().unwrap();
+        for (path, reason) in [("/bin/arm", "is an aarch64 program"), ("/bin/engine", "jit: /bin/engine contains V8")] {
+            assert!(part.contains(&format!("{path}{reason}")), "{path} {reason}: {part}");
+        }
+        for row in image.manifest("out")["omitted"].as_array().unwrap() {
+            let words = ["path", "reason", "digest"].map(|key| row[key].as_str().unwrap());
+            assert!(part.contains(&words.concat()), "{words:?}: {part}");
+        }
+        // What is left out stands nowhere else, least of all in the inventory.
+        assert_eq!(text.matches("/bin/arm").count(), 1, "{text}");
+    }
+}
+
 #[test]
 fn what_a_release_does_not_allow_is_not_newly_possible() {
     let image = Image::made(Setup::recompiler());

@@ -166,6 +166,73 @@ fn older_databases_of_rpm_are_found_where_they_lie_and_what_is_none_is_a_warning
     assert!(show(&image.run(&sbom)).contains("\"tiny\""));
 }
 
+/// An image as Alpine's are, with records of its own database: what they say that no SBOM needs included.
+fn alpine(database: &str) -> Image {
+    let image = Image::made(Setup::recompiler());
+    let text = "C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:alpine-baselayout-data\nV:3.6.5-r0\nA:x86_64\nS:11650\nI:77824\nT:Alpine base dir structure and init scripts\n\
+        U:https://git.alpinelinux.org/cgit/aports/tree/main/alpine-baselayout\nL:GPL-2.0-only\no:alpine-baselayout\nm:Natanael Copa <ncopa@alpinelinux.org>\nt:1714981135\n\
+        c:66187892e05b03a41d08e9acabd19b7576a1c875\nr:alpine-baselayout\nq:1000\nF:etc\nR:fstab\nZ:Q11Q7hNe8QpDS531guqCdrXBzoA/o=\nR:profile\nZ:Q1F3DgXUP+jNZDknmQPPb5t9FSfDg=\n\n\
+        C:Q1gXXXXXXXXXXXXXXXXXXXXXXXXXX=\nP:busybox\nV:1.36.1-r29\nA:x86_64\nS:509600\nI:950272\nT:Size optimized toolbox of many common UNIX utilities\nU:https://busybox.net/\n\
+        L:GPL-2.0-only\no:busybox\nm:Sören Tempel <soeren+alpine@soeren-tempel.net>\nt:1718119264\nc:1747c01fb96905f101c25609011589d28e01cbb8\nk:100\nD:so:libc.musl-x86_64.so.1\n\
+        p:cmd:busybox=1.36.1-r29\nr:busybox-initscripts\nF:bin\nR:busybox\na:0:0:755\nZ:Q1CEmcT8TB7BWi0rJXIvDkUbhpbVc=\nF:etc\nR:securetty\nF:usr\nF:usr/sbin\n\n\
+        C:Q1dYYYYYYYYYYYYYYYYYYYYYYYYYY=\nP:musl\nV:1.2.5-r0\nA:x86_64\nS:411149\nI:667648\nT:the musl c library (libc) implementation\nU:https://musl.libc.org/\nL:MIT\no:musl\n\
+        m:Timo Teräs <timo.teras@iki.fi>\nt:1715015302\nc:ba51e4d6d7e6b2bc4c0f8e5ce5d5c9e8f2e4c4a4\nF:lib\nR:ld-musl-x86_64.so.1\na:0:0:755\nZ:Q1PNEwWbVqjnQHaxUuyMGYOnRNfLQ=\nR:libc.musl-x86_64.so.1\na:0:0:777\n\n";
+    let put = |path: &str, bytes: &[u8]| {
+        fs::create_dir_all(image.at("root").join(path).parent().unwrap()).unwrap();
+        fs::write(image.at("root").join(path), bytes).unwrap();
+    };
+    put(database, text.as_bytes());
+    put("etc/os-release", b"NAME=\"Alpine Linux\"\nID=alpine\nVERSION_ID=3.20.3\nPRETTY_NAME=\"Alpine Linux v3.20\"\n");
+    // Each with other bytes, or they were one file with several names.
+    let program = fs::read(image.at("root/bin/moving")).unwrap();
+    for path in ["bin/busybox", "lib/ld-musl-x86_64.so.1"] {
+        put(path, &[&program[..], path.as_bytes()].concat());
+    }
+    std::os::unix::fs::symlink("ld-musl-x86_64.so.1", image.at("root/lib/libc.musl-x86_64.so.1")).unwrap();
+    std::os::unix::fs::symlink("/bin/busybox", image.at("root/bin/sh")).unwrap();
+    image
+}
+
+#[test]
+fn files_of_an_alpine_image_have_the_packages_that_apks_database_gives_them() {
+    for database in ["lib/apk/db/installed", "usr/lib/apk/db/installed"] {
+        let image = alpine(database);
+        let made = |format: &str| -> Value { serde_json::from_str(&image.ok(&["sbom", "--rootfs", "root", "--format", format])).unwrap() };
+        let bom = made("cyclonedx");
+        let components = bom["components"].as_array().unwrap();
+        let packages: Vec<[&str; 6]> = components
+            .iter()
+            .filter(|c| c["type"] != "file")
+            .map(|c| ["/name", "/version", "/purl", "/publisher", "/licenses/0/license/name", "/components/0/name"].map(|p| text(c, p)))
+            .collect();
+        let purl = |package: &str| format!("pkg:apk/alpine/{package}?arch=x86_64&distro=alpine-3.20.3");
+        assert_eq!(
+            packages,
+            [
+                ["busybox", "1.36.1-r29", &purl("busybox@1.36.1-r29"), "Sören Tempel <soeren+alpine@soeren-tempel.net>", "GPL-2.0-only", "/bin/busybox"],
+                ["musl", "1.2.5-r0", &purl("musl@1.2.5-r0"), "Timo Teräs <timo.teras@iki.fi>", "MIT", "/lib/ld-musl-x86_64.so.1"],
+            ],
+            "{database}: those with files in it"
+        );
+        let alone: Vec<&str> = components.iter().filter(|c| c["type"] == "file").map(|c| text(c, "/name")).collect();
+        assert_eq!(alone, ["/bin/fixed", "/bin/moving", "/bin/script"], "of no package");
+        // The same says SPDX, in its own words.
+        let spdx = made("spdx");
+        let row = |list: &str, key: &str, name: &str| spdx[list].as_array().unwrap().iter().find(|e| e[key] == name).unwrap_or_else(|| panic!("no {name} in {spdx:#}"));
+        let related = |from: &Value, to: &Value| {
+            let ids = [text(from, "/SPDXID"), text(to, "/SPDXID")];
+            spdx["relationships"].as_array().unwrap().iter().any(|r| r["relationshipType"] == "OTHER" && [text(r, "/spdxElementId"), text(r, "/relatedSpdxElement")] == ids)
+        };
+        let (busybox, musl) = (row("packages", "name", "busybox"), row("packages", "name", "musl"));
+        for (file, owner, other) in [("./bin/busybox", busybox, musl), ("./lib/ld-musl-x86_64.so.1", musl, busybox)] {
+            let file = row("files", "fileName", file);
+            assert!(related(file, owner) && !related(file, other), "{spdx:#}");
+        }
+        assert_eq!((text(musl, "/versionInfo"), text(musl, "/externalRefs/0/referenceLocator")), ("1.2.5-r0", &*purl("musl@1.2.5-r0")));
+        assert_eq!(spdx["packages"].as_array().unwrap().len(), 3, "the image itself, and two");
+    }
+}
+
 /// Everywhere: a database has old pages that are no longer part of anything.
 fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let mut changed = bytes.to_vec();
@@ -204,5 +271,20 @@ fn the_projects_of_both_formats_find_sboms_valid_and_broken_ones_not() {
         assert!(checked.status.success(), "{format}: {}", show(&checked));
         fs::write(&path, fs::read_to_string(&path).unwrap().replace(from, to)).unwrap();
         assert!(!verifier("sbom.py", &[Path::new(format), &path]).status.success(), "{format}");
+    }
+    // Packages of the other kinds: fields that dpkg does not know, and purls of their own.
+    let fedora = Image::made(Setup::recompiler());
+    fs::create_dir_all(fedora.at("root/var/lib/rpm")).unwrap();
+    fs::create_dir_all(fedora.at("root/etc")).unwrap();
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/recompiler-build/tests/rpm/Packages.db"), fedora.at("root/var/lib/rpm/Packages.db")).unwrap();
+    fs::write(fedora.at("root/etc/os-release"), "ID=fedora\nVERSION_ID=41\n").unwrap();
+    for (image, purl) in [(alpine("lib/apk/db/installed"), "pkg:apk/alpine/musl@"), (fedora, "pkg:rpm/fedora/tiny@")] {
+        for format in ["cyclonedx", "spdx"] {
+            let bom = image.ok(&["sbom", "--rootfs", "root", "--format", format]);
+            assert!(bom.contains(purl), "{bom}");
+            fs::write(image.at("bom.json"), bom).unwrap();
+            let checked = verifier("sbom.py", &[Path::new(format), &image.at("bom.json")]);
+            assert!(checked.status.success(), "{format} of {purl}: {}", show(&checked));
+        }
     }
 }

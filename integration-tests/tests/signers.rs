@@ -51,6 +51,50 @@ fn a_key_is_rotated_as_the_manual_says() {
     }
 }
 
+/// What hosts do, as `verify` of the builder above: both commands ask for two signers, and count keys, not signatures.
+#[test]
+fn a_host_that_wants_two_signers_runs_nothing_that_one_signed() {
+    let image = Image::made(Setup::recompiler());
+    for directory in ["dev", "etc", "proc", "sys", "tmp"] {
+        fs::create_dir_all(image.at("root").join(directory)).unwrap();
+    }
+    image.build("out", &["--tier", "fast"]);
+    image.ok(&["keygen", "new.key"]);
+    image.ok(&["keygen", "stranger.key"]);
+    fs::copy(image.at("k.pub"), image.at("copy.pub")).unwrap();
+    let vkernel = |command: &[&str], threshold: &str, keys: &[&str], program: &[&str]| {
+        let mut c = Command::new(Setup::get().vkernel);
+        c.args(command).args(["--threshold", threshold]).args(keys.iter().flat_map(|k| ["--key", k])).args(program);
+        c.current_dir(image.dir.path()).output().expect("it starts")
+    };
+    let run = |threshold: &str, keys: &[&str]| vkernel(&["run", "out/manifest.json", "--rootfs", "root", "--store", "store"], threshold, keys, &["--", "/bin/moving"]);
+    let verify = |threshold: &str, keys: &[&str]| vkernel(&["verify", "out/manifest.json"], threshold, keys, &[]);
+    let accepted = |threshold: &str, keys: &[&str]| {
+        for out in [verify(threshold, keys), run(threshold, keys)] {
+            assert!(out.status.success(), "{threshold} of {keys:?}: {}", show(&out));
+        }
+    };
+    let refused = |threshold: &str, keys: &[&str], why: &str| {
+        for (out, code) in [(verify(threshold, keys), 1), (run(threshold, keys), 125)] {
+            assert!(out.status.code() == Some(code) && show(&out).contains(why), "{threshold} of {keys:?}: {}", show(&out));
+        }
+    };
+    let both = ["k.pub", "new.pub"];
+    // Run once, the host remembers that it verified the release; that one had signed is no answer to the next question.
+    accepted("1", &both);
+    refused("2", &both, "1 of 2 required");
+    // The same key under another name, and trusted twice, is one signer.
+    image.ok(&["sign", "out/manifest.json", "--key", "k.pem", "--key-id", "again"]);
+    refused("2", &["k.pub", "copy.pub", "new.pub"], "1 of 2 required");
+    image.ok(&["sign", "out/manifest.json", "--key", "stranger.key"]);
+    refused("2", &both, "1 of 2 required");
+    image.ok(&["sign", "out/manifest.json", "--key", "new.key"]);
+    accepted("2", &both);
+    accepted("2", &both);
+    refused("3", &both, "2 of 3 required");
+    refused("2", &["k.pub"], "1 of 2 required");
+}
+
 /// A program that signs, and how it misbehaves.
 fn signer(image: &Image, name: &str, script: &str) -> String {
     let path = image.at(name);

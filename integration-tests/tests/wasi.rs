@@ -272,6 +272,102 @@ fn a_polyfill_is_given_the_directories_of_its_row_and_told_where_a_script_lies()
     assert_eq!(printed(&[], &["/usr/bin/tool"]), "3 /\n4 /usr/bin\n5 /usr/share\nargument /usr/bin/tool: is there\n");
 }
 
+/// Prints arguments and environment as they were given, each with its terminating zero.
+const GIVEN: &str = r#"(module
+    (import "wasi_snapshot_preview1" "args_sizes_get" (func $args_sizes (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "environ_sizes_get" (func $environ_sizes (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "environ_get" (func $environ (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 4)
+    (func $print (param $length i32)
+        (i32.store (i32.const 8) (i32.const 0x10000))
+        (i32.store (i32.const 12) (local.get $length))
+        (drop (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 16))))
+    (func (export "_start")
+        (drop (call $args_sizes (i32.const 0) (i32.const 4)))
+        (drop (call $args (i32.const 0x100) (i32.const 0x10000)))
+        (call $print (i32.load (i32.const 4)))
+        (drop (call $environ_sizes (i32.const 0) (i32.const 4)))
+        (drop (call $environ (i32.const 0x100) (i32.const 0x10000)))
+        (call $print (i32.load (i32.const 4)))))"#;
+
+/// What stands in an interpreter's place is told what to run as the interpreter is, so the rules are the same: by name, by hash, before the module's own arguments are put first.
+#[test]
+fn a_polyfill_runs_listed_scripts_and_no_program_text_where_the_release_says_so() {
+    let (dir, strict, free) = (root(), Release::empty(), Release::empty());
+    let at = |name: &str| dir.path().join(name);
+    let put = |name: &str, text: &str| {
+        std::fs::create_dir_all(at(name).parent().expect("in the root")).expect("made");
+        std::fs::write(at("tmp/text"), text).expect("written");
+        install(&at("tmp/text"), &at(name));
+    };
+    put("usr/bin/node", "stands for an interpreter\n");
+    put("usr/bin/tool", "#!/usr/bin/node\n1\n");
+    put("app/listed.js", "1\n");
+    std::fs::write(strict.at("given.wat"), GIVEN).expect("written");
+    let module = strict.at("given.wasm");
+    assert!(Command::new("wat2wasm").arg(strict.at("given.wat")).arg("-o").arg(&module).status().expect("wabt is installed").success());
+    std::fs::write(strict.at("policy.json"), r#"{"scripts": "listed", "inline": "deny"}"#).expect("written");
+    let build = |release: &Release, policy: &[&str]| {
+        let mut c = release.command("");
+        c.arg("--rootfs").arg(dir.path()).args(["--include", "/usr/bin/node", "/usr/bin/tool", "/app/listed.js"]);
+        c.arg("--polyfill").arg(format!("/usr/bin/node={}", module.display())).args(policy);
+        let out = finish(c);
+        assert!(out.status.success(), "{}", show(&out));
+    };
+    build(&strict, &["--policy", strict.at("policy.json").to_str().expect("UTF-8")]);
+    build(&free, &[]);
+    // These came after the build: one byte differs, or the name.
+    put("usr/bin/other", "#!/usr/bin/node\n2\n");
+    put("app/other.js", "2\n");
+    put("app/copy.js", "1\n");
+    let run = |release: &Release, program: &[&str]| {
+        let audit = release.at("audit.jsonl");
+        let options = ["--env", "NODE_OPTIONS=--require /app/other.js", "--env", "NODE_PATH=/app", "--audit", audit.to_str().expect("UTF-8")];
+        let out = fed(release.run(dir.path(), &options, program), "2\n");
+        let records = std::fs::read_to_string(&audit).expect("written");
+        let _ = std::fs::remove_file(audit);
+        (out.status.code(), String::from_utf8_lossy(&out.stdout).replace('\0', "|"), records)
+    };
+    let listed: [(&[&str], &str); 5] = [
+        (&["/usr/bin/tool", "x"], "--std|/usr/bin/tool|x|"),
+        (&["node", "/app/listed.js", "x"], "--std|/app/listed.js|x|"),
+        (&["node", "/app/copy.js", "-e", "2"], "--std|/app/copy.js|-e|2|"),
+        (&["node", "--", "/app/listed.js"], "--std|--|/app/listed.js|"),
+        (&["node", "--version"], "--std|--version|"),
+    ];
+    for (program, arguments) in listed {
+        let (code, text, records) = run(&strict, program);
+        assert!(code == Some(0) && text.contains(arguments) && text.contains("GREETING=hello|"), "{program:?}: {code:?} {text}\n{records}");
+        assert!(!text.contains("NODE_") && records.contains(r#""stripped":["NODE_OPTIONS","NODE_PATH"]"#), "{program:?}: {text}\n{records}");
+        let (code, text, records) = run(&free, program);
+        assert!(
+            code == Some(0) && text.contains(arguments) && text.contains("NODE_OPTIONS=--require /app/other.js|") && !records.contains("stripped"),
+            "{program:?}: {text}\n{records}"
+        );
+    }
+    let refused: [(&[&str], &str); 11] = [
+        (&["/usr/bin/other"], "script-not-listed"),
+        (&["node", "/app/other.js"], "script-not-listed"),
+        (&["node", "--", "/app/other.js"], "script-not-listed"),
+        (&["node", "-e", "2"], "inline-denied"),
+        (&["node", "--eval", "2", "/app/listed.js"], "inline-denied"),
+        (&["node", "-p", "2"], "inline-denied"),
+        (&["node", "--require", "/app/other.js", "/app/listed.js"], "inline-denied"),
+        (&["node", "inspect", "/app/listed.js"], "inline-denied"),
+        (&["node", "-"], "inline-denied"),
+        (&["node", "/dev/stdin"], "inline-denied"),
+        (&["node"], "inline-denied"),
+    ];
+    for (program, reason) in refused {
+        let (code, text, records) = run(&strict, program);
+        assert!(code == Some(126) && text.is_empty() && records.contains(&format!(r#""reason":"{reason}""#)), "{program:?}: {code:?} {text}\n{records}");
+        let (code, text, records) = run(&free, program);
+        assert!(code == Some(0) && text.contains("--std|"), "{program:?}, where no rule is kept: {code:?} {text}\n{records}");
+    }
+}
+
 impl Release {
     fn verify(&self) -> Command {
         let mut c = Command::new(Setup::get().recompiler);

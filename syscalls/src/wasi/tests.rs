@@ -3,7 +3,10 @@
 use super::*;
 use crate::process::AllowList;
 use crate::testing::{Double, guest};
+use std::io::{Read, Write};
+use std::os::fd::IntoRawFd;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::PathBuf;
 
 struct Guest {
@@ -68,6 +71,16 @@ impl Guest {
             0 => Ok(self.out()),
             code => Err(code),
         }
+    }
+
+    /// Gives the program what is usually there from the start: the number of a host descriptor.
+    fn give(&mut self, host: impl IntoRawFd, kind: table::Kind) -> u64 {
+        self.program.table.add(table::Descriptor::new(host.into_raw_fd(), kind)).unwrap().into()
+    }
+
+    /// A vector at `TEXT` of these ranges.
+    fn ranges(&self, ranges: &[[u32; 2]]) {
+        ranges.iter().zip((TEXT..).step_by(8)).for_each(|(range, at)| self.program.memory.store(at, *range).unwrap());
     }
 
     fn out(&self) -> u64 {
@@ -229,4 +242,125 @@ fn memory_grows_up_to_the_stack_and_is_zero() {
     assert_eq!(memory.load::<u64>(before + 3 * PAGE_BYTES - 8), Ok(0));
     assert_eq!(memory.load::<u64>(before + 3 * PAGE_BYTES - 4).err(), Some(Code::INVAL));
     assert_eq!(memory.load::<u64>(before + 3 * PAGE_BYTES).err(), Some(Code::FAULT));
+}
+
+/// Results of `sock_recv`: how much, and whether the rest of a message was thrown away.
+const FLAGS: u64 = OUT + 8;
+
+#[test]
+fn a_socket_that_was_given_sends_and_receives_until_it_is_shut() {
+    let mut g = program("sockets");
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let fd = g.give(ours, table::Kind::SocketStream);
+    // Two ranges are one message, and what comes is spread over two.
+    g.at(0x2000, "one, two");
+    g.ranges(&[[0x2000, 5], [0x2005, 3]]);
+    assert_eq!((g.call("sock_send", &[fd, TEXT, 2, 0, OUT]), g.out()), (0, 8));
+    let mut bytes = [0; 8];
+    theirs.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"one, two");
+    theirs.write_all(b"answer").unwrap();
+    g.ranges(&[[0x3000, 2], [0x3100, 16]]);
+    let mut received = |flags: u64| {
+        g.program.memory.put(0x3000, &[0; 0x110]).unwrap();
+        assert_eq!(g.call("sock_recv", &[fd, TEXT, 2, flags, OUT, FLAGS]), 0);
+        assert_eq!(g.program.memory.load::<u16>(FLAGS), Ok(0), "a stream cuts no message");
+        let n = g.out();
+        [g.program.memory.bytes_at(0x3000, n.min(2)).unwrap(), g.program.memory.bytes_at(0x3100, n.saturating_sub(2)).unwrap()]
+    };
+    let answer = [b"an".to_vec(), b"swer".to_vec()];
+    assert_eq!(received(1), answer, "peeked at");
+    assert_eq!(received(0), answer, "and still there");
+    // Waits until both ranges are full, or nothing more can come.
+    let slow = std::thread::spawn(move || {
+        theirs.write_all(b"0123").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        theirs.write_all(b"456789abcdefgh").unwrap();
+        theirs
+    });
+    assert_eq!(received(2), [b"01".to_vec(), b"23456789abcdefgh".to_vec()]);
+    let mut theirs = slow.join().unwrap();
+    // Shut for writing: the other side sees the end, this one still receives.
+    for how in [0, 4] {
+        assert_eq!(g.call("sock_shutdown", &[fd, how]), Code::INVAL.0);
+    }
+    assert_eq!(g.call("sock_shutdown", &[fd, 2]), 0);
+    assert_eq!(theirs.read(&mut bytes).unwrap(), 0);
+    assert_eq!(g.call("sock_send", &[fd, TEXT, 1, 0, OUT]), Code::PIPE.0, "an errno and no signal");
+    theirs.write_all(b"z").unwrap();
+    assert_eq!((g.call("sock_recv", &[fd, TEXT, 2, 0, OUT, FLAGS]), g.out()), (0, 1));
+    assert_eq!(g.call("sock_shutdown", &[fd, 1]), 0);
+    assert_eq!((g.call("sock_recv", &[fd, TEXT, 2, 0, OUT, FLAGS]), g.out()), (0, 0), "the end");
+}
+
+#[test]
+fn a_message_that_is_longer_than_its_ranges_is_said_to_be_cut() {
+    let mut g = program("datagrams");
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let fd = g.give(ours, table::Kind::SocketDgram);
+    g.ranges(&[[0x3000, 4]]);
+    for (message, cut) in [("four", 0), ("longer", 1)] {
+        theirs.send(message.as_bytes()).unwrap();
+        assert_eq!((g.call("sock_recv", &[fd, TEXT, 1, 0, OUT, FLAGS]), g.out(), g.program.memory.load::<u16>(FLAGS)), (0, 4, Ok(cut)), "{message}");
+        assert_eq!(g.program.memory.bytes_at(0x3000, 4).unwrap(), message.as_bytes()[..4]);
+    }
+    // Flags that no function has.
+    assert_eq!(g.call("sock_recv", &[fd, TEXT, 1, 4, OUT, FLAGS]), Code::INVAL.0);
+    assert_eq!(g.call("sock_send", &[fd, TEXT, 1, 1, OUT]), Code::INVAL.0);
+    // What is no socket, and what was never opened.
+    let file = g.open("file", 0, 0).unwrap();
+    for (number, expected) in [(file, Code::NOTSOCK.0), (99, Code::BADF.0)] {
+        assert_eq!(g.call("sock_recv", &[number, TEXT, 1, 0, OUT, FLAGS]), expected);
+        assert_eq!([g.call("sock_send", &[number, TEXT, 1, 0, OUT]), g.call("sock_shutdown", &[number, 1]), g.call("sock_accept", &[number, 0, OUT])], [expected; 3]);
+    }
+}
+
+#[test]
+fn a_listening_socket_gives_connections_numbers_of_their_own() {
+    let mut g = program("accepts");
+    let path = g.dir.join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let fd = g.give(listener, table::Kind::SocketStream);
+    assert_eq!(g.call("sock_accept", &[fd, 0, OUT]), Code::AGAIN.0, "nobody is there");
+    let mut client = UnixStream::connect(&path).unwrap();
+    // APPEND: a socket has no end to append to. The connection is lost neither by that nor by an address that is none.
+    let end = g.program.memory.bytes();
+    assert_eq!([g.call("sock_accept", &[fd, 1, OUT]), g.call("sock_accept", &[fd, 0, end])], [Code::INVAL.0, Code::FAULT.0]);
+    assert_eq!(g.call("sock_accept", &[fd, 4, OUT]), 0);
+    let accepted = g.out();
+    assert!(accepted > fd, "{accepted}");
+    g.ranges(&[[0x3000, 4]]);
+    assert_eq!(g.call("sock_recv", &[accepted, TEXT, 1, 0, OUT, FLAGS]), Code::AGAIN.0, "it does not wait, as was asked");
+    client.write_all(b"ping").unwrap();
+    assert_eq!((g.call("sock_recv", &[accepted, TEXT, 1, 0, OUT, FLAGS]), g.out()), (0, 4));
+    assert_eq!((g.call("sock_send", &[accepted, TEXT, 1, 0, OUT]), g.out()), (0, 4));
+    let mut bytes = [0; 4];
+    client.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"ping");
+    assert_eq!([g.call("fd_close", &[accepted]), g.call("sock_shutdown", &[accepted, 3])], [0, Code::BADF.0]);
+    assert_eq!(client.read(&mut bytes).unwrap(), 0);
+}
+
+#[test]
+fn space_is_allocated_for_files_that_may_be_written() {
+    let mut g = program("allocates");
+    let path = g.dir.join("in/file");
+    let size = || std::fs::metadata(&path).unwrap().len();
+    let fd = g.open("file", 0, 0).unwrap();
+    assert_eq!((g.call("fd_allocate", &[fd, 4, 3]), size()), (0, 7), "it had as much already");
+    assert_eq!((g.call("fd_allocate", &[fd, 4096, 4096]), size()), (0, 8192));
+    assert_eq!(&std::fs::read(&path).unwrap()[..8], b"content\0");
+    assert_eq!((g.call("fd_allocate", &[fd, 0, 0]), size()), (Code::INVAL.0, 8192), "nothing, says the kernel");
+    assert_eq!((g.call("fd_allocate", &[fd, u64::MAX, 1]), size()), (Code::INVAL.0, 8192));
+    assert_eq!((g.call("fd_allocate", &[fd, i64::MAX as u64, 1]), size()), (Code::FBIG.0, 8192));
+    // A directory's number has no such right, a file's may have given it up, and none is open.
+    assert_eq!([g.call("fd_allocate", &[3, 0, 1]), g.call("fd_allocate", &[99, 0, 1])], [Code::BADF.0; 2]);
+    let without = table::Kind::RegularFile.rights() & !table::right::FD_ALLOCATE;
+    assert_eq!(g.call("fd_fdstat_set_rights", &[fd, without, 0]), 0);
+    assert_eq!((g.call("fd_allocate", &[fd, 0, 10_000]), size()), (Code::NOTCAPABLE.0, 8192));
+    let [p, n] = g.text("file");
+    assert_eq!(g.call("path_open", &[3, 0, p, n, 0, table::right::FD_READ, 0, 0, OUT]), 0);
+    let reader = g.out();
+    assert_eq!((g.call("fd_allocate", &[reader, 0, 10_000]), size()), (Code::BADF.0, 8192), "not opened for it");
 }

@@ -300,10 +300,13 @@ fn devices_owners_and_capabilities_are_made_for_root() {
         }
     };
     let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let tar = Tar::default().raw(EntryType::Char, b"null", b"", b"", device(1, 3)).raw(EntryType::Fifo, b"fifo", b"", b"", device(0, 0));
+    let tar = Tar::default().raw(EntryType::Char, b"null", b"", b"", device(1, 3)).raw(EntryType::Block, b"disk", b"", b"", device(259, 70_000));
+    let tar = tar.raw(EntryType::Fifo, b"fifo", b"", b"", device(0, 0));
     p.apply(tar.pax(&[("SCHILY.xattr.security.capability", &capability), ("uid", b"77777")]).file("cap", b"x")).unwrap();
     let null = fs::symlink_metadata(p.at("null")).unwrap();
     assert!(null.file_type().is_char_device() && null.rdev() == rustix::fs::makedev(1, 3) && null.uid() == 1234);
+    let disk = fs::symlink_metadata(p.at("disk")).unwrap();
+    assert!(disk.file_type().is_block_device() && disk.rdev() == rustix::fs::makedev(259, 70_000) && disk.uid() == 1234);
     assert!(fs::symlink_metadata(p.at("fifo")).unwrap().file_type().is_fifo());
     assert_eq!(fs::metadata(p.at("cap")).unwrap().uid(), 77777);
     let mut value = [0; 64];
@@ -336,6 +339,55 @@ fn sparse_files_of_gnu_tar_keep_their_bytes_and_holes() {
     for text in [&b"0,2,50,4"[..], b"0,2,1,3", b"0,2,98,3", b"0,2,18446744073709551615,3", b"0,5,7"] {
         assert!(Place::new().apply(map(text)).is_err(), "{}", text.escape_ascii());
     }
+}
+
+/// Past 8 GiB a size has no place in a header's eleven octal digits. Only holes are that large here.
+#[test]
+fn files_of_more_than_8_gib_keep_their_size_however_it_is_written() {
+    const SIZE: u64 = (9 << 30) + 5;
+    let source = tempfile::tempdir().unwrap();
+    let file = fs::File::create(source.path().join("huge")).unwrap();
+    file.set_len(SIZE).unwrap();
+    let text = |file: &fs::File, at: u64| {
+        let mut bytes = [0; 3];
+        std::os::unix::fs::FileExt::read_exact_at(file, &mut bytes, at).unwrap();
+        bytes
+    };
+    for (at, bytes) in [(0, b"one"), (5 << 30, b"two"), (SIZE - 3, b"end")] {
+        std::os::unix::fs::FileExt::write_all_at(&file, bytes, at).unwrap();
+    }
+    // GNU's own format has the size in base 256, the others in a PAX record.
+    for format in [&["--format=gnu"][..], &["--format=posix", "--sparse-version=1.0"], &["--format=posix", "--sparse-version=0.1"]] {
+        let out = Command::new("tar").args(format).args(["--sparse", "-cf", "-", "-C"]).arg(source.path()).arg("huge").output().unwrap();
+        assert!(out.status.success() && out.stdout.len() < 1 << 20, "{}", String::from_utf8_lossy(&out.stderr));
+        let p = Place::new();
+        apply(&out.stdout[..], &p.root(), &mut Budget::default()).unwrap();
+        let got = fs::File::open(p.at("huge")).unwrap();
+        assert_eq!(got.metadata().unwrap().len(), SIZE, "{format:?}");
+        assert_eq!([0, 4 << 30, 5 << 30, SIZE - 3].map(|at| text(&got, at)), [*b"one", [0; 3], *b"two", *b"end"], "{format:?}");
+        assert!(got.metadata().unwrap().blocks() * 512 < 1 << 20, "{format:?}: holes stay holes");
+    }
+}
+
+/// A plain file's size in base 256, which the fields of uid and gid share.
+#[test]
+fn numbers_in_base_256_are_what_their_octal_twins_are() {
+    let base_256 = |field: &mut [u8], value: u64| {
+        field.fill(0);
+        field[0] = 0x80;
+        let at = field.len() - 4;
+        field[at..].copy_from_slice(&u32::try_from(value).unwrap().to_be_bytes());
+    };
+    let p = Place::new();
+    let other = |h: &mut Header| {
+        base_256(&mut h.as_old_mut().size, 5);
+        base_256(&mut h.as_old_mut().uid, 3_000_000);
+    };
+    p.apply(Tar::default().raw(EntryType::Regular, b"binary", b"", b"12345", other).raw(EntryType::Regular, b"octal", b"", b"12345", |h| h.set_uid(7))).unwrap();
+    assert_eq!((p.text("binary"), p.text("octal")), ("12345".into(), "12345".into()));
+    assert_eq!((fs::metadata(p.at("binary")).unwrap().uid(), fs::metadata(p.at("octal")).unwrap().uid()), (3_000_000, 7));
+    // Nine GiB that do not follow.
+    p.refused(Tar::default().raw(EntryType::Regular, b"g", b"", b"12345", |h| h.as_old_mut().size = [0x80, 0, 0, 0, 0, 0, 0, 2, 0x40, 0, 0, 0]), "cut off");
 }
 
 /// Every file with its facts, as one comparable value.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// "u", "secret".
 const HTPASSWD: &str = "u:$2b$04$p6X6un/KAsLNyF4Y5GKH.uC7x6AOL0CsfK/9bXDF/3TaxgXZ1Lcjy\n";
-const AUTH: &str = "dTpzZWNyZXQ=";
+pub(crate) const AUTH: &str = "dTpzZWNyZXQ=";
 
 pub(crate) struct Work {
     pub(crate) dir: tempfile::TempDir,
