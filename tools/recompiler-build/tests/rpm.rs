@@ -31,7 +31,7 @@ fn same(found: &BTreeSet<String>, listed: &BTreeSet<String>, what: &str) {
 }
 
 fn wrong(database: &[u8]) -> String {
-    rpm::packages(database).err().expect("it does not fit").to_string()
+    rpm::packages(database).expect_err("it does not fit").to_string()
 }
 
 fn done(out: Output) -> String {
