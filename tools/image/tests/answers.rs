@@ -31,8 +31,9 @@ fn a_pull_says_what_to_do_about_what_was_answered() {
     let page: Answer = |head| head.starts_with("GET /v2/a/manifests/1 ").then(|| response("200 OK", "text/html", "<html>\n<title>Log in</title>"));
     let list: Answer = |head| head.starts_with("GET /v2/a/manifests/1 ").then(|| response("200 OK", "application/json", "[2]"));
     let lost: Answer = |head| head.starts_with("GET /v2/a/blobs/").then(|| response("404 Not Found", "text/plain", "404 page not found"));
-    let round: Answer =
-        |head| head.starts_with("GET /v2/a/manifests/").then(|| "HTTP/1.1 307 Temporary Redirect\r\nLocation: /v2/a/manifests/1\r\nContent-Length: 0\r\n\r\n".into());
+    let round: Answer = |head| {
+        head.starts_with("GET /v2/a/manifests/").then(|| "HTTP/1.1 307 Temporary Redirect\r\nLocation: /v2/a/manifests/1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".into())
+    };
     for (answer, words) in [
         (page, ["/v2/a/manifests/1 is no JSON object but \"<html> <title>Log in</title>\"", "whether a proxy or a login page"]),
         (list, ["/v2/a/manifests/1 is no JSON object but \"[2]\"", "whether a proxy or a login page"]),
