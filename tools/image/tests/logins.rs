@@ -211,9 +211,7 @@ fn a_token_service_that_was_away_for_a_moment_is_asked_again() {
     fs::create_dir(w.at("files")).unwrap();
     fs::write(w.at("none"), "").unwrap();
     let [overloaded, busy] = ["503 Service Unavailable", "429 Too Many Requests"].map(|status| response(status, "text/plain", "slowly"));
-    for (n, (what, answer)) in
-        [("GET /token", &overloaded), ("GET /token", &busy), ("GET /token", &String::new()), ("GET /v2/ ", &overloaded), ("GET /v2/ ", &String::new())].into_iter().enumerate()
-    {
+    for (what, answer) in [("GET /token", &overloaded), ("GET /token", &busy), ("GET /token", &String::new()), ("GET /v2/ ", &overloaded)] {
         let failing_once = || {
             let (failed, answer) = (Arc::new(AtomicBool::new(false)), answer.clone());
             let hub = Hub::before(registry.port, {
@@ -227,8 +225,11 @@ fn a_token_service_that_was_away_for_a_moment_is_asked_again() {
         w.forget_everything();
         w.ok(&["unpack", &hub.reference("private:1")]);
         assert!(failed.load(Ordering::Relaxed), "{what}{answer}");
+        if answer != &overloaded {
+            continue;
+        }
         let (hub, failed) = failing_once();
-        fs::write(w.at("files/x"), n.to_string()).unwrap();
+        fs::write(w.at("files/x"), what).unwrap();
         w.ok(&["bundle-put", "files", &hub.reference("private:c"), "--keep", "none"]);
         assert!(failed.load(Ordering::Relaxed), "{what}{answer}");
     }
