@@ -1,4 +1,4 @@
-//! Who we are to a registry: what `docker login` leaves behind, helper programs included, and registries that send to a token service, as Docker Hub and ghcr.io do.
+//! Who we are to a registry: what `docker login` leaves behind, helper programs included, and registries that send to a token service, as those of Docker and GitHub do.
 
 mod support;
 
