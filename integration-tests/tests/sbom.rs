@@ -166,17 +166,17 @@ fn older_databases_of_rpm_are_found_where_they_lie_and_what_is_none_is_a_warning
     assert!(show(&image.run(&sbom)).contains("\"tiny\""));
 }
 
-/// An image as Alpine's are, with records of its own database: what they say that no SBOM needs included.
+/// An image as Alpine's are, with records as apk writes them, with what no SBOM needs; the people are made up.
 fn alpine(database: &str) -> Image {
     let image = Image::made(Setup::recompiler());
     let text = "C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:alpine-baselayout-data\nV:3.6.5-r0\nA:x86_64\nS:11650\nI:77824\nT:Alpine base dir structure and init scripts\n\
-        U:https://git.alpinelinux.org/cgit/aports/tree/main/alpine-baselayout\nL:GPL-2.0-only\no:alpine-baselayout\nm:Natanael Copa <ncopa@alpinelinux.org>\nt:1714981135\n\
+        U:https://git.alpinelinux.org/cgit/aports/tree/main/alpine-baselayout\nL:GPL-2.0-only\no:alpine-baselayout\nm:Ann Example <ann@alpine.invalid>\nt:1714981135\n\
         c:66187892e05b03a41d08e9acabd19b7576a1c875\nr:alpine-baselayout\nq:1000\nF:etc\nR:fstab\nZ:Q11Q7hNe8QpDS531guqCdrXBzoA/o=\nR:profile\nZ:Q1F3DgXUP+jNZDknmQPPb5t9FSfDg=\n\n\
         C:Q1gXXXXXXXXXXXXXXXXXXXXXXXXXX=\nP:busybox\nV:1.36.1-r29\nA:x86_64\nS:509600\nI:950272\nT:Size optimized toolbox of many common UNIX utilities\nU:https://busybox.net/\n\
-        L:GPL-2.0-only\no:busybox\nm:Sören Tempel <soeren+alpine@soeren-tempel.net>\nt:1718119264\nc:1747c01fb96905f101c25609011589d28e01cbb8\nk:100\nD:so:libc.musl-x86_64.so.1\n\
+        L:GPL-2.0-only\no:busybox\nm:Jörg Example <joerg+alpine@alpine.invalid>\nt:1718119264\nc:1747c01fb96905f101c25609011589d28e01cbb8\nk:100\nD:so:libc.musl-x86_64.so.1\n\
         p:cmd:busybox=1.36.1-r29\nr:busybox-initscripts\nF:bin\nR:busybox\na:0:0:755\nZ:Q1CEmcT8TB7BWi0rJXIvDkUbhpbVc=\nF:etc\nR:securetty\nF:usr\nF:usr/sbin\n\n\
         C:Q1dYYYYYYYYYYYYYYYYYYYYYYYYYY=\nP:musl\nV:1.2.5-r0\nA:x86_64\nS:411149\nI:667648\nT:the musl c library (libc) implementation\nU:https://musl.libc.org/\nL:MIT\no:musl\n\
-        m:Timo Teräs <timo.teras@iki.fi>\nt:1715015302\nc:ba51e4d6d7e6b2bc4c0f8e5ce5d5c9e8f2e4c4a4\nF:lib\nR:ld-musl-x86_64.so.1\na:0:0:755\nZ:Q1PNEwWbVqjnQHaxUuyMGYOnRNfLQ=\nR:libc.musl-x86_64.so.1\na:0:0:777\n\n";
+        m:Päivi Example <paivi@alpine.invalid>\nt:1715015302\nc:ba51e4d6d7e6b2bc4c0f8e5ce5d5c9e8f2e4c4a4\nF:lib\nR:ld-musl-x86_64.so.1\na:0:0:755\nZ:Q1PNEwWbVqjnQHaxUuyMGYOnRNfLQ=\nR:libc.musl-x86_64.so.1\na:0:0:777\n\n";
     let put = |path: &str, bytes: &[u8]| {
         fs::create_dir_all(image.at("root").join(path).parent().unwrap()).unwrap();
         fs::write(image.at("root").join(path), bytes).unwrap();
@@ -209,8 +209,8 @@ fn files_of_an_alpine_image_have_the_packages_that_apks_database_gives_them() {
         assert_eq!(
             packages,
             [
-                ["busybox", "1.36.1-r29", &purl("busybox@1.36.1-r29"), "Sören Tempel <soeren+alpine@soeren-tempel.net>", "GPL-2.0-only", "/bin/busybox"],
-                ["musl", "1.2.5-r0", &purl("musl@1.2.5-r0"), "Timo Teräs <timo.teras@iki.fi>", "MIT", "/lib/ld-musl-x86_64.so.1"],
+                ["busybox", "1.36.1-r29", &purl("busybox@1.36.1-r29"), "Jörg Example <joerg+alpine@alpine.invalid>", "GPL-2.0-only", "/bin/busybox"],
+                ["musl", "1.2.5-r0", &purl("musl@1.2.5-r0"), "Päivi Example <paivi@alpine.invalid>", "MIT", "/lib/ld-musl-x86_64.so.1"],
             ],
             "{database}: those with files in it"
         );

@@ -22,6 +22,9 @@ impl Scratch {
     /// A private directory in `parent`: setuid files and devices of an image must not be reachable by other users while it is unpacked, or ever.
     pub fn new(parent: &Path) -> anyhow::Result<Scratch> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        // One at a time: between its making and its lock, a directory looks like one that a killed run left.
+        let turn = open(parent, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).with_context(|| format!("cannot open {}", parent.display()))?;
+        flock(&turn, FlockOperation::LockExclusive).with_context(|| format!("cannot lock {}", parent.display()))?;
         sweep(parent);
         let path = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent).with_context(|| format!("cannot write into {}", parent.display()))?.keep();
         let lock = lock(&path).with_context(|| format!("cannot lock {}", path.display()))?;
@@ -84,5 +87,23 @@ mod tests {
         drop(second);
         first.publish(&dir.path().join("done")).unwrap();
         assert_eq!((names(), fs::read(dir.path().join("done/f")).unwrap()), (1, b"1".to_vec()));
+    }
+
+    #[test]
+    fn nobody_sweeps_what_another_one_is_making() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|threads| {
+            for _ in 0..8 {
+                threads.spawn(|| {
+                    for _ in 0..100 {
+                        let mine = Scratch::new(dir.path()).unwrap();
+                        fs::write(mine.path().join("f"), "1").unwrap();
+                        std::thread::yield_now();
+                        assert!(mine.path().join("f").exists());
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

@@ -1,8 +1,9 @@
-//! Who we are to a registry: what `docker login` leaves behind, helper programs included, and registries that send to a token service, as Docker Hub and ghcr.io do.
+//! Who we are to a registry: what `docker login` leaves behind, helper programs included, and registries that send to a token service, as those of Docker and GitHub do.
 
 mod support;
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use support::{AUTH, Registry, Work, error_of, intercepting, log_in, response};
 
@@ -102,11 +103,15 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 impl Hub {
-    fn before(to: u16) -> Hub {
+    /// `trouble` sees the head of each request first.
+    fn before(to: u16, trouble: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static) -> Hub {
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = asked.clone();
+        let (log, first) = (asked.clone(), trouble.clone());
         // Everybody may pull from `public`, who has the password does anything.
         let service = intercepting(to, move |head| {
+            if let Some(answer) = first(head) {
+                return Some(answer);
+            }
             let query = head.split(' ').nth(1).unwrap_or_default().replace("%3A", ":").replace("%2C", ",").replace("%2F", "/");
             let value = |name: &str| query.split(['?', '&']).find_map(|p| p.strip_prefix(name)).unwrap_or_default().to_owned();
             let (scope, who) = (value("scope="), header(head, "authorization").unwrap_or("nobody"));
@@ -121,6 +126,9 @@ impl Hub {
         // A token that went there would be known to a stranger.
         let blobs = intercepting(to, |head| header(head, "authorization").map(|_| response("400 Bad Request", "text/plain", "Only one auth mechanism allowed")));
         let port = intercepting(to, move |head| {
+            if let Some(answer) = trouble(head) {
+                return Some(answer);
+            }
             let mut words = head.split(' ');
             let (method, path) = (words.next()?, words.next()?);
             let name = path.strip_prefix("/v2/")?.split("/blobs/").next()?.split("/manifests/").next()?.split("/referrers/").next()?;
@@ -161,7 +169,7 @@ fn a_registry_that_believes_tokens_gets_one_of_its_token_service() {
         w.tool("skopeo", &["copy", "-q", "--dest-tls-verify=false", "oci:lay:img", &registry.reference(name)]);
     }
     let expected = w.tree(&w.ok(&["unpack", "oci:lay:img"]));
-    let hub = Hub::before(registry.port);
+    let hub = Hub::before(registry.port, |_| None);
     let pulled = |name: &str| {
         w.forget_everything();
         w.tree(&w.ok(&["unpack", &hub.reference(name)]))
@@ -171,7 +179,7 @@ fn a_registry_that_believes_tokens_gets_one_of_its_token_service() {
     assert!(hub.asked().iter().all(|a| a == "repository:public:pull nobody"));
     w.forget_everything();
     let text = w.refused(&["unpack", &hub.reference("private:1")]);
-    assert!(text.contains("log in with podman login or docker login") && !text.contains("tries"), "{text}");
+    assert!(text.contains("log in with podman login or docker login"), "{text}");
     fs::create_dir(w.at("files")).unwrap();
     fs::write(w.at("files/x"), "x").unwrap();
     fs::write(w.at("none"), "").unwrap();
@@ -191,4 +199,38 @@ fn a_registry_that_believes_tokens_gets_one_of_its_token_service() {
     w.forget_everything();
     let text = w.refused(&["unpack", &hub.reference("private:1")]);
     assert!(text.contains("the stored credentials were not accepted, log in again"), "{text}");
+}
+
+/// A client that gets no token asks on without one, and is refused: what passes must not end as advice to log in again.
+#[test]
+fn a_token_service_that_was_away_for_a_moment_is_asked_again() {
+    let w = Work::new();
+    w.umoci_image();
+    let registry = Registry::start();
+    w.tool("skopeo", &["copy", "-q", "--dest-tls-verify=false", "oci:lay:img", &registry.reference("private:1")]);
+    fs::create_dir(w.at("files")).unwrap();
+    fs::write(w.at("none"), "").unwrap();
+    let [overloaded, busy] = ["503 Service Unavailable", "429 Too Many Requests"].map(|status| response(status, "text/plain", "slowly"));
+    for (what, answer) in [("GET /token", &overloaded), ("GET /token", &busy), ("GET /token", &String::new()), ("GET /v2/ ", &overloaded)] {
+        let failing_once = || {
+            let (failed, answer) = (Arc::new(AtomicBool::new(false)), answer.clone());
+            let hub = Hub::before(registry.port, {
+                let failed = failed.clone();
+                move |head| (head.starts_with(what) && !failed.swap(true, Ordering::Relaxed)).then(|| answer.clone())
+            });
+            log_in(&w, &format!("127.0.0.1:{}", hub.port));
+            (hub, failed)
+        };
+        let (hub, failed) = failing_once();
+        w.forget_everything();
+        w.ok(&["unpack", &hub.reference("private:1")]);
+        assert!(failed.load(Ordering::Relaxed), "{what}{answer}");
+        if answer != &overloaded {
+            continue;
+        }
+        let (hub, failed) = failing_once();
+        fs::write(w.at("files/x"), what).unwrap();
+        w.ok(&["bundle-put", "files", &hub.reference("private:c"), "--keep", "none"]);
+        assert!(failed.load(Ordering::Relaxed), "{what}{answer}");
+    }
 }

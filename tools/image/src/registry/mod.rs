@@ -297,7 +297,9 @@ impl Registry {
             };
             ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
             let cause = Cause::of(&error);
-            if attempt == ATTEMPTS || !cause.may_pass() {
+            // A client that got no token asks on without one: a token service that was away for a moment looks like a refusal.
+            let tokenless = cause == Cause::Status(401) && attempt == 1;
+            if attempt == ATTEMPTS || !(cause.may_pass() || tokenless) {
                 let tries = if attempt > 1 { format!(" ({attempt} tries)") } else { String::new() };
                 let remedy = cause.remedy(act, matches!(self.auth, RegistryAuth::Anonymous));
                 let line = format!("cannot {what}{tries}: {}: {remedy}", chain(&error));
