@@ -13,7 +13,7 @@ use support::{Proxy, Registry, Work, intercepting, response};
 fn served(w: &Work) -> Registry {
     w.umoci_image();
     let registry = Registry::start();
-    w.tool("skopeo", &["copy", "-q", "--dest-tls-verify=false", "oci:lay:img", &registry.reference("a:1")]);
+    registry.put(w, "a:1");
     registry
 }
 

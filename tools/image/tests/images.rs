@@ -15,10 +15,9 @@ fn layouts_archives_and_registries_give_the_tree_that_umoci_unpacks() {
     let expected = w.tree(&w.at("bundle/rootfs"));
     assert!(expected.contains("usr/bin/one f 4755 0 0  4 1 ") && expected.contains("null c") && expected.contains("etc/d/w") && !expected.contains("etc/y"), "{expected}");
     let registry = Registry::start();
-    let remote = registry.reference("a/b:1");
+    let remote = registry.put(&w, "a/b:1");
     w.tool("skopeo", &["copy", "-q", "oci:lay:img", "oci-archive:img.oci.tar:img"]);
     w.tool("skopeo", &["copy", "-q", "oci:lay:img", "docker-archive:img.docker.tar:shop/front:1"]);
-    w.tool("skopeo", &["copy", "-q", "--dest-tls-verify=false", "oci:lay:img", &remote]);
     let docker = registry.reference("v2s2:1");
     w.tool("skopeo", &["copy", "-q", "--format", "v2s2", "--dest-tls-verify=false", "oci:lay:img", &docker]);
     let zstd = registry.reference("zstd:1");
@@ -59,8 +58,7 @@ fn a_pinned_digest_is_what_comes_or_nothing() {
     let w = Work::new();
     w.umoci_image();
     let registry = Registry::start();
-    let remote = registry.reference("a:1");
-    w.tool("skopeo", &["copy", "-q", "--dest-tls-verify=false", "oci:lay:img", &remote]);
+    let remote = registry.put(&w, "a:1");
     let digest = w.tool("skopeo", &["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &remote]);
     let pinned = format!("{}/a@{}", registry.host(), digest.trim());
     let root = w.ok(&["unpack", &pinned]);
@@ -79,8 +77,7 @@ fn what_a_registry_changed_is_refused() {
     let w = Work::new();
     w.umoci_image();
     let registry = Registry::start();
-    let remote = registry.reference("a:1");
-    w.tool("skopeo", &["copy", "-q", "--dest-tls-verify=false", "oci:lay:img", &remote]);
+    let remote = registry.put(&w, "a:1");
     let (large, _) = registry.blobs().into_iter().max_by_key(|b| b.1).unwrap();
     let good = fs::read(&large).unwrap();
     let mut bad = good.clone();
@@ -120,7 +117,7 @@ fn a_download_that_is_cut_off_goes_on_where_it_stopped() {
     let w = Work::new();
     w.umoci_image();
     let registry = Registry::start();
-    w.tool("skopeo", &["copy", "-q", "--dest-tls-verify=false", "oci:lay:img", &registry.reference("a:1")]);
+    registry.put(&w, "a:1");
     // Three connections end after 800 KB; the large layer has 3 MB.
     let proxy = Proxy::start(registry.port, 800_000, 3, Duration::ZERO);
     let root = w.ok(&["unpack", &format!("127.0.0.1:{}/a:1", proxy.port)]);
@@ -134,7 +131,7 @@ fn ctrl_c_removes_what_is_half_made_and_keeps_what_can_be_continued() {
     let w = Work::new();
     w.umoci_image();
     let registry = Registry::start();
-    w.tool("skopeo", &["copy", "-q", "--dest-tls-verify=false", "oci:lay:img", &registry.reference("a:1")]);
+    registry.put(&w, "a:1");
     let proxy = Proxy::start(registry.port, u64::MAX, 0, Duration::from_millis(30));
     let child = w.command(&["unpack", &format!("127.0.0.1:{}/a:1", proxy.port)]).stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
     while proxy.sent.load(Ordering::Relaxed) < 600_000 {

@@ -166,7 +166,7 @@ fn a_registry_that_believes_tokens_gets_one_of_its_token_service() {
     w.umoci_image();
     let registry = Registry::start();
     for name in ["public:1", "private:1"] {
-        w.tool("skopeo", &["copy", "-q", "--dest-tls-verify=false", "oci:lay:img", &registry.reference(name)]);
+        registry.put(&w, name);
     }
     let expected = w.tree(&w.ok(&["unpack", "oci:lay:img"]));
     let hub = Hub::before(registry.port, |_| None);
@@ -207,7 +207,7 @@ fn a_token_service_that_was_away_for_a_moment_is_asked_again() {
     let w = Work::new();
     w.umoci_image();
     let registry = Registry::start();
-    w.tool("skopeo", &["copy", "-q", "--dest-tls-verify=false", "oci:lay:img", &registry.reference("private:1")]);
+    registry.put(&w, "private:1");
     fs::create_dir(w.at("files")).unwrap();
     fs::write(w.at("none"), "").unwrap();
     let [overloaded, busy] = ["503 Service Unavailable", "429 Too Many Requests"].map(|status| response(status, "text/plain", "slowly"));

@@ -52,8 +52,7 @@ fn an_artifact_is_found_from_its_image_and_code_is_shared_between_releases() {
     let w = Work::new();
     w.umoci_image();
     let registry = Registry::start();
-    let image = registry.reference("shop:1");
-    w.tool("skopeo", &["copy", "-q", "--dest-tls-verify=false", "oci:lay:img", &image]);
+    let image = registry.put(&w, "shop:1");
     assert!(w.refused(&["pull", &image]).contains("carries no release"));
     release(&w, "one", 1, "first");
     w.ok(&["push", "--form", "artifact", "one/manifest.json", &registry.reference("shop:1-r1"), "--image", &image]);
@@ -257,8 +256,7 @@ fn a_registry_with_the_referrers_api_is_asked() {
     let w = Work::new();
     w.umoci_image();
     let registry = Registry::start();
-    let image = registry.reference("shop:1");
-    w.tool("skopeo", &["copy", "-q", "--dest-tls-verify=false", "oci:lay:img", &image]);
+    let image = registry.put(&w, "shop:1");
     release(&w, "one", 1, "first");
     release(&w, "two", 2, "second");
     w.ok(&["push", "--form", "artifact", "one/manifest.json", "oci:aside:one", "--image", "oci:lay:img"]);

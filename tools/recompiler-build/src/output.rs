@@ -21,9 +21,7 @@ pub enum OutputError {
 
 /// Replaces `path` by these bytes, wholly or not at all.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
-    let mut files = Together::new();
-    files.replace(path, bytes)?;
-    files.commit()
+    Written::new(path, bytes)?.give(path)
 }
 
 /// Makes a directory and its parents.
@@ -53,8 +51,7 @@ impl Together {
     }
 
     pub fn replace(&mut self, path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
-        let written = write(path, bytes).map_err(|source| OutputError::Write { path: path.into(), source })?;
-        self.written.push((path.into(), written));
+        self.written.push((path.into(), Written::new(path, bytes)?));
         Ok(())
     }
 
@@ -70,21 +67,28 @@ impl Together {
                 _ => {}
             }
         }
-        self.written.into_iter().try_for_each(|(path, written)| written.give(&path).map_err(|source| OutputError::Rename { path, source }))
+        self.written.into_iter().try_for_each(|(path, written)| written.give(&path))
     }
 }
 
 impl Written {
-    fn give(self, path: &Path) -> io::Result<()> {
-        match self {
-            Written::Named(file) => file.persist(path).map(drop).map_err(|e| e.error),
-            Written::Unnamed(file) => {
-                let fd = format!("/proc/self/fd/{}", file.as_raw_fd());
-                let directory = parent(path);
-                let link = |temporary: &Path| Ok(linkat(CWD, &fd, CWD, temporary, AtFlags::SYMLINK_FOLLOW)?);
-                // It tries other names while one is taken.
-                tempfile::Builder::new().make_in(directory, link)?.into_temp_path().persist(path).map_err(|e| e.error)
-            }
+    fn new(path: &Path, bytes: &[u8]) -> Result<Written, OutputError> {
+        write(path, bytes).map_err(|source| OutputError::Write { path: path.into(), source })
+    }
+
+    fn give(self, path: &Path) -> Result<(), OutputError> {
+        rename(self, path).map_err(|source| OutputError::Rename { path: path.into(), source })
+    }
+}
+
+fn rename(written: Written, path: &Path) -> io::Result<()> {
+    match written {
+        Written::Named(file) => file.persist(path).map(drop).map_err(|e| e.error),
+        Written::Unnamed(file) => {
+            let fd = format!("/proc/self/fd/{}", file.as_raw_fd());
+            let link = |temporary: &Path| Ok(linkat(CWD, &fd, CWD, temporary, AtFlags::SYMLINK_FOLLOW)?);
+            // It tries other names while one is taken.
+            tempfile::Builder::new().make_in(parent(path), link)?.into_temp_path().persist(path).map_err(|e| e.error)
         }
     }
 }

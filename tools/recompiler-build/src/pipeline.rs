@@ -284,10 +284,11 @@ fn attest(b: &Build, files: &mut Together, found: &Inventory, m: &Manifest, merg
     let mut old = attest::all(&b.manifest)?;
     if !b.merge_only {
         let named = code.iter().map(|(made, code)| (made.file.as_str(), code.bytes.as_slice())).chain([(m.megabinary.as_str(), merged.wasm.as_slice())]);
-        let made = attest::made(m, &attest::Files::Made(named.collect()))?;
+        let named: BTreeMap<&str, &[u8]> = named.collect();
+        let made = attest::made(m, |name, _| named.get(name).map(|bytes| Digest::sha256(bytes)).with_context(|| format!("{name} was not made")))?;
         let provenance = provenance::of(b, found, m, &made);
         files.replace(&attest::provenance_path(&b.manifest), &provenance)?;
-        let bundles = b.signer.as_ref().map(|signer| attest::first(&b.manifest, m, &made, &provenance, signer)).transpose()?;
+        let bundles = b.signer.as_ref().map(|signer| attest::first(&b.manifest, m, &made, provenance, signer)).transpose()?;
         for (path, bytes) in bundles.into_iter().flatten() {
             old.retain(|o| o.file_name() != path.file_name());
             files.replace(&path, &bytes)?;

@@ -166,6 +166,13 @@ impl Registry {
         format!("docker://{}/{name}", self.host())
     }
 
+    /// Puts the image `lay:img` there by skopeo; its reference.
+    pub(crate) fn put(&self, work: &Work, name: &str) -> String {
+        let reference = self.reference(name);
+        work.tool("skopeo", &["copy", "-q", "--dest-tls-verify=false", "oci:lay:img", &reference]);
+        reference
+    }
+
     /// Stored blobs with their sizes, manifests included.
     pub(crate) fn blobs(&self) -> Vec<(PathBuf, u64)> {
         let root = self.dir.path().join("data/docker/registry/v2/blobs/sha256");

@@ -38,32 +38,20 @@ fn digests(all: impl IntoIterator<Item = Digest>) -> BTreeMap<&'static str, Stri
     all.into_iter().map(|d| (name(d.algorithm), d.hex())).collect()
 }
 
-/// Where the files of a release are.
-pub(crate) enum Files<'a> {
-    /// In this directory.
-    Written(&'a Path),
-    /// Not there yet: by name.
-    Made(BTreeMap<&'a str, &'a [u8]>),
-}
-
-impl Files<'_> {
-    /// A file's SHA-256, where its listed digest is right.
-    fn sha256(&self, name: &str, listed: &Digest) -> anyhow::Result<Digest> {
-        match self {
-            Files::Made(files) => files.get(name).map(|bytes| Digest::sha256(bytes)).with_context(|| format!("{name} was not made")),
-            Files::Written(directory) => {
-                let path = directory.join(name);
-                check_digest(&path, listed)?;
-                File::open(&path).and_then(|mut f| Digest::of_reader(Algorithm::Sha256, &mut f)).with_context(|| format!("cannot read {}", path.display()))
-            }
-        }
-    }
-}
-
-/// Megabinary and native code, with the digests the manifest gives them and their SHA-256.
-pub(crate) fn made(m: &Manifest, files: &Files<'_>) -> anyhow::Result<Subjects> {
+/// Megabinary and native code, with the digests the manifest gives them and their SHA-256, which `sha256` tells of a name and its listed digest.
+pub(crate) fn made(m: &Manifest, sha256: impl Fn(&str, &Digest) -> anyhow::Result<Digest>) -> anyhow::Result<Subjects> {
     let named: BTreeMap<&str, Digest> = m.artifacts.iter().map(|a| (a.file.as_str(), a.digest)).chain([(m.megabinary.as_str(), m.megabinary_digest)]).collect();
-    named.into_iter().map(|(name, listed)| Ok((name.to_owned(), digests([listed, files.sha256(name, &listed)?])))).collect()
+    named.into_iter().map(|(name, listed)| Ok((name.to_owned(), digests([listed, sha256(name, &listed)?])))).collect()
+}
+
+/// The same of files that lie beside the manifest, whose listed digests are checked.
+fn written(manifest: &Path, m: &Manifest) -> anyhow::Result<Subjects> {
+    let directory = manifest.parent().unwrap_or(Path::new(""));
+    made(m, |name, listed| {
+        let path = directory.join(name);
+        check_digest(&path, listed)?;
+        File::open(&path).and_then(|mut f| Digest::of_reader(Algorithm::Sha256, &mut f)).with_context(|| format!("cannot read {}", path.display()))
+    })
 }
 
 /// What the release is: everything made, and every file of the image that it may run.
@@ -94,6 +82,11 @@ fn stem(manifest: &Path) -> PathBuf {
     manifest.with_extension("")
 }
 
+/// What the names of its own files begin with.
+fn prefix(manifest: &Path) -> String {
+    format!("{}.", stem(manifest).file_name().unwrap_or_default().to_string_lossy())
+}
+
 fn beside(manifest: &Path, end: &str) -> PathBuf {
     let mut name = stem(manifest).into_os_string();
     name.push(format!(".{end}"));
@@ -105,49 +98,57 @@ pub fn provenance_path(manifest: &Path) -> PathBuf {
     beside(manifest, "provenance.json")
 }
 
-/// Everything that is said of a release: what it may be called in a bundle's name, and the payload.
+/// What is said of a release: what it is called in a bundle's name, and the payload.
 type Statements = Vec<(String, Vec<u8>)>;
 
-fn statements(manifest: &Path, m: &Manifest, made: &Subjects, provenance: Option<Vec<u8>>) -> anyhow::Result<Statements> {
+/// What a build says.
+fn own_statements(m: &Manifest, made: &Subjects, provenance: Option<Vec<u8>>) -> Statements {
     let mut statements = vec![(String::new(), canonical::to_bytes(&release(m, made)))];
     statements.extend(provenance.map(|bytes| ("provenance.".to_owned(), bytes)));
+    statements
+}
+
+/// What lies beside a manifest, of files that lie there, too.
+fn statements(manifest: &Path, m: &Manifest) -> anyhow::Result<Statements> {
+    let made = written(manifest, m)?;
+    let path = provenance_path(manifest);
+    let provenance = path.exists().then(|| crate::verifying::read_manifest(&path)).transpose()?;
+    if let Some(bytes) = &provenance {
+        provenance::check(bytes, &made).with_context(|| path.display().to_string())?;
+    }
+    let mut statements = own_statements(m, &made, provenance);
     for (path, predicate_type) in sboms(manifest)? {
         let document = canonical::parse(&crate::verifying::read_manifest(&path)?).with_context(|| path.display().to_string())?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let own = format!("{}.", stem(manifest).file_name().unwrap_or_default().to_string_lossy());
-        let kind = name.strip_prefix(&own).unwrap_or(&name).trim_end_matches("json").to_owned();
-        statements.push((kind, canonical::to_bytes(&statement(made, predicate_type, document))));
+        let kind = name.strip_prefix(&prefix(manifest)).unwrap_or(&name).trim_end_matches("json").to_owned();
+        statements.push((kind, canonical::to_bytes(&statement(&made, predicate_type, document))));
     }
     Ok(statements)
 }
 
-/// The provenance beside a manifest, if it is of these files.
-fn written_provenance(manifest: &Path, made: &Subjects) -> anyhow::Result<Option<Vec<u8>>> {
-    let path = provenance_path(manifest);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let bytes = crate::verifying::read_manifest(&path)?;
-    provenance::check(&bytes, made).with_context(|| path.display().to_string())?;
-    Ok(Some(bytes))
+/// Bundles: files, and what is to be in them.
+fn bundles(statements: &Statements, signer: &Signer, place: impl Fn(&str, &[u8]) -> PathBuf) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
+    statements.iter().map(|(kind, payload)| Ok((place(kind, payload), Bundle::sign(payload, signer)?.to_bytes()))).collect()
 }
 
-/// The bundles of a new release: files, and what is to be in them. What lies beside its manifest is not of it.
-pub(crate) fn first(manifest: &Path, m: &Manifest, made: &Subjects, provenance: &[u8], signer: &Signer) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
-    let statements = [("", canonical::to_bytes(&release(m, made))), ("provenance.", provenance.to_vec())];
-    statements.iter().map(|(kind, payload)| Ok((beside(manifest, &format!("{kind}{SUFFIX}")), Bundle::sign(payload, signer)?.to_bytes()))).collect()
+/// The bundles of a new release. What lies beside its manifest is not of it.
+pub(crate) fn first(manifest: &Path, m: &Manifest, made: &Subjects, provenance: Vec<u8>, signer: &Signer) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
+    bundles(&own_statements(m, made, Some(provenance)), signer, |kind, _| plain(manifest, kind))
 }
 
-/// The bundles that a signer adds to a release, of which all is written: files, and what is to be in them.
+/// The bundles that a signer adds to a release, of which all is written.
 pub fn sign(manifest: &Path, m: &Manifest, signer: &Signer) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
-    let made = made(m, &Files::Written(manifest.parent().unwrap_or(Path::new(""))))?;
-    let statements = statements(manifest, m, &made, written_provenance(manifest, &made)?)?;
-    statements.iter().map(|(kind, payload)| Ok((place(manifest, kind, payload, &signer.key_id), Bundle::sign(payload, signer)?.to_bytes()))).collect()
+    bundles(&statements(manifest, m)?, signer, |kind, payload| place(manifest, kind, payload, &signer.key_id))
+}
+
+/// Where the first signer's bundle lies.
+fn plain(manifest: &Path, kind: &str) -> PathBuf {
+    beside(manifest, &format!("{kind}{SUFFIX}"))
 }
 
 /// The first signer's file has the plain name; who signs the same thing beside another gets one with the key's name.
 fn place(manifest: &Path, kind: &str, payload: &[u8], key_id: &str) -> PathBuf {
-    let plain = beside(manifest, &format!("{kind}{SUFFIX}"));
+    let plain = plain(manifest, kind);
     let other = std::fs::read(&plain).ok().and_then(|bytes| Bundle::parse(&bytes).ok()).is_some_and(|b| b.payload == payload && b.key_id != key_id);
     let safe: String = key_id.chars().map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' }).collect();
     if other { beside(manifest, &format!("{kind}{safe}.{SUFFIX}")) } else { plain }
@@ -169,8 +170,7 @@ fn listed(manifest: &Path, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<
 
 /// All bundles beside a manifest.
 pub(crate) fn all(manifest: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let begin = format!("{}.", stem(manifest).file_name().unwrap_or_default().to_string_lossy());
-    listed(manifest, |name| name.starts_with(&begin) && name.ends_with(&format!(".{SUFFIX}")))
+    listed(manifest, |name| name.starts_with(&prefix(manifest)) && name.ends_with(&format!(".{SUFFIX}")))
 }
 
 /// All SBOMs beside a manifest, with the types that in-toto's predicates of them have.
@@ -189,8 +189,7 @@ pub struct Beside {
 
 /// Checks what lies beside a manifest, as far as it is there: each bundle says what the release says, and a bundle that names a trusted key is signed by it.
 pub fn verify(manifest: &Path, m: &Manifest, keys: &TrustedKeys) -> anyhow::Result<Beside> {
-    let made = made(m, &Files::Written(manifest.parent().unwrap_or(Path::new(""))))?;
-    let statements = statements(manifest, m, &made, written_provenance(manifest, &made)?)?;
+    let statements = statements(manifest, m)?;
     let paths = all(manifest)?;
     let mut signed = BTreeSet::new();
     for path in &paths {

@@ -137,19 +137,28 @@ impl Surveyor<'_> {
     fn file(&mut self, path: &str) -> Result<Option<File>, RootfsError> {
         let head = self.rootfs.head(path, HEAD_BYTES)?;
         let Some(format) = format::detect(&head.bytes, path, head.mode & 0o111 != 0) else { return Ok(None) };
-        let (elf, script, refused) = match format {
+        let (mut content, mut refused) = (None, None);
+        match format {
             Format::Elf | Format::Script => match self.rootfs.read(path) {
-                Ok(content) if format == Format::Elf => self.elf(&content),
-                Ok(content) => self.script(&content),
-                Err(e @ RootfsError::TooLarge { .. }) => (None, None, Some(scan::reason(&e, path))),
+                Ok(whole) => content = Some(whole),
+                Err(e @ RootfsError::TooLarge { .. }) => refused = Some(scan::reason(&e, path)),
                 Err(e) => return Err(e),
             },
-            other => (None, None, Some(other.refusal().to_owned())),
+            other => refused = Some(other.refusal().to_owned()),
+        }
+        let (elf, script, refused) = match &content {
+            Some(content) if format == Format::Elf => self.elf(content),
+            Some(content) => self.script(content),
+            None => (None, None, refused),
+        };
+        let [blake3, sha256] = match &content {
+            Some(content) => [Digest::blake3(&content.bytes), Digest::sha256(&content.bytes)],
+            None => [self.rootfs.digest(Algorithm::Blake3, path)?, self.rootfs.digest(Algorithm::Sha256, path)?],
         };
         Ok(Some(File {
             path: path.into(),
-            blake3: self.rootfs.digest(Algorithm::Blake3, path)?,
-            sha256: self.rootfs.digest(Algorithm::Sha256, path)?,
+            blake3,
+            sha256,
             size: head.size,
             mode: format!("{:04o}", head.mode),
             uid: head.uid,

@@ -1,10 +1,10 @@
 //! As much of Berkeley DB's files (the structures in its `db_page.h`) as reading a hash table from its first bucket to its last takes: rpm's database before SQLite, on RHEL up to 8.
 //!
-//! Owns bounds: every page is read at most once, so a hostile file costs no more than its size. Refuses to own trees: rpm had only its indices in them. The fact a newcomer gets wrong: a bucket's page is not found by its number alone.
+//! Owns bounds: every page is read at most once (`pages`), so a hostile file costs no more than its size. Refuses to own trees: rpm had only its indices in them. The fact a newcomer gets wrong: a bucket's page is not found by its number alone.
 //! Each time the table doubled, its new half was put behind the pages of values that lay there by then, and `spares` says by how many.
 
 use super::RpmError;
-use std::collections::BTreeSet;
+use super::pages::Pages;
 
 /// At byte 12, in the byte order of the machine that made the file.
 const MAGIC: u32 = 0x0006_1561;
@@ -31,10 +31,8 @@ const HERE: u8 = 1;
 const ON_OTHER_PAGES: u8 = 3;
 
 struct File<'a> {
-    bytes: &'a [u8],
+    pages: Pages<'a>,
     is_big: bool,
-    page_bytes: usize,
-    read: BTreeSet<u32>,
 }
 
 /// Whether a file begins like a hash table, and in which byte order: big-endian?
@@ -73,21 +71,22 @@ impl<'a> File<'a> {
     fn open(bytes: &'a [u8]) -> Result<File<'a>, RpmError> {
         let wrong = |what| RpmError::Format { format: "hash file of Berkeley DB", what };
         let is_big = order(bytes).ok_or(wrong("it does not begin like one"))?;
-        let mut file = File { bytes, is_big, page_bytes: METADATA_BYTES, read: BTreeSet::new() };
+        let mut file = File { pages: Pages::new(bytes, METADATA_BYTES, 0), is_big };
         let head = bytes.get(..METADATA_BYTES).ok_or(wrong("its metadata are cut off"))?;
         if !VERSIONS.contains(&file.long(head, 16)) || head[25] != page::HASH_METADATA {
             return Err(wrong("its version is not known"));
         }
-        file.page_bytes = file.long(head, 20) as usize;
-        if !file.page_bytes.is_power_of_two() || !(512..=65536).contains(&file.page_bytes) {
+        let page_bytes = file.long(head, 20) as usize;
+        if !page_bytes.is_power_of_two() || !(512..=65536).contains(&page_bytes) {
             return Err(wrong("it has no valid page size"));
         }
         // Headers of its pages would be longer.
         if head[24] != 0 || head[26] & 1 != 0 {
             return Err(wrong("it is encrypted or has checksums"));
         }
+        file.pages.page_bytes = page_bytes;
         // Page 0 is what was read here.
-        file.read.insert(0);
+        file.pages.take(0);
         Ok(file)
     }
 
@@ -104,17 +103,13 @@ impl<'a> File<'a> {
     /// Page 0, which is no bucket's, where there is none.
     fn first_page(&self, bucket: u32) -> u32 {
         let doublings = (u32::BITS - bucket.leading_zeros()) as usize;
-        if doublings < DOUBLINGS { bucket.checked_add(self.long(self.bytes, 96 + 4 * doublings)).unwrap_or(0) } else { 0 }
+        if doublings < DOUBLINGS { bucket.checked_add(self.long(self.pages.bytes, 96 + 4 * doublings)).unwrap_or(0) } else { 0 }
     }
 
-    /// A page of one of these kinds that was not read before: in a file that is whole, no page is reached twice.
+    /// A page of one of these kinds.
     fn page(&mut self, number: u32, kinds: &[u8]) -> Result<&'a [u8], RpmError> {
         let wrong = |what| RpmError::Page { page: number, what };
-        let page = (number as usize).checked_mul(self.page_bytes).and_then(|begin| self.bytes.get(begin..begin.checked_add(self.page_bytes)?));
-        let page = page.ok_or(wrong("lies past the end: the file is cut off"))?;
-        if !self.read.insert(number) {
-            return Err(wrong("is part of two things at once"));
-        }
+        let page = self.pages.page(number)?;
         // Where nothing was ever written, not even a page's own number is.
         let is_its_own = self.long(page, 8) == number || page[25] == page::UNUSED;
         if kinds.contains(&page[25]) && is_its_own { Ok(page) } else { Err(wrong("is not of the kind that belongs there")) }
@@ -146,7 +141,7 @@ impl<'a> File<'a> {
 
     /// A key or value: they are put on a page from its end, so each ends where the one before begins.
     fn item(&self, page: &'a [u8], i: usize) -> Option<&'a [u8]> {
-        let end = if i == 0 { self.page_bytes } else { self.short(page, HEADER_BYTES + 2 * (i - 1))? };
+        let end = if i == 0 { self.pages.page_bytes } else { self.short(page, HEADER_BYTES + 2 * (i - 1))? };
         page.get(self.short(page, HEADER_BYTES + 2 * i)?..end)
     }
 

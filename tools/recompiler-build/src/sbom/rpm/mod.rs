@@ -5,6 +5,7 @@
 mod berkeley;
 mod header;
 mod ndb;
+mod pages;
 mod sqlite;
 
 use super::packages::Package;

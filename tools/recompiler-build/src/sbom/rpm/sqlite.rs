@@ -1,9 +1,9 @@
 //! As much of SQLite's file format (sqlite.org/fileformat2.html) as reading one table from its first row to its last takes.
 //!
-//! Owns bounds: every page is read at most once and no byte is part of two records, so a hostile file costs no more than its size. The fact a newcomer gets wrong: this is not SQLite because SQLite is C, and the process that reads an image's database may hold a signing key.
+//! Owns bounds: every page is read at most once (`pages`) and no byte is part of two records, so a hostile file costs no more than its size. The fact a newcomer gets wrong: this is not SQLite because SQLite is C, and the process that reads an image's database may hold a signing key.
 
 use super::RpmError;
-use std::collections::BTreeSet;
+use super::pages::Pages;
 
 pub(super) const MAGIC: &[u8] = b"SQLite format 3\0";
 const HEADER_BYTES: usize = 100;
@@ -12,11 +12,9 @@ const LEAF: u8 = 13;
 const INTERIOR: u8 = 5;
 
 struct File<'a> {
-    bytes: &'a [u8],
-    page_bytes: usize,
+    pages: Pages<'a>,
     /// Of a page, without what is reserved at its end.
     usable: usize,
-    read: BTreeSet<u32>,
     /// Bytes of all records: cells that lie over each other would be more than the file has.
     taken: usize,
 }
@@ -103,15 +101,11 @@ impl<'a> File<'a> {
         if u32::from_be_bytes([head[56], head[57], head[58], head[59]]) != UTF8 {
             return Err(wrong("its text is not UTF-8"));
         }
-        Ok(File { bytes, page_bytes, usable, read: BTreeSet::new(), taken: 0 })
+        Ok(File { pages: Pages::new(bytes, page_bytes, 1), usable, taken: 0 })
     }
 
-    /// A page that was not read before: in a tree that is whole, no page is reached twice.
     fn page(&mut self, page: u32) -> Result<&'a [u8], RpmError> {
-        let wrong = |what| RpmError::Page { page, what };
-        let begin = (page as usize).checked_sub(1).and_then(|n| n.checked_mul(self.page_bytes)).ok_or(wrong("there is no such page"))?;
-        let bytes = self.bytes.get(begin..begin + self.page_bytes).ok_or(wrong("lies past the end: the file is cut off"))?;
-        if self.read.insert(page) { Ok(&bytes[..self.usable]) } else { Err(wrong("is part of two things at once")) }
+        Ok(&self.pages.page(page)?[..self.usable])
     }
 
     /// All rows of the table whose tree begins at a page, with their numbers.
@@ -151,7 +145,7 @@ impl<'a> File<'a> {
         let cut = RpmError::Page { page, what: "a record lies outside of it" };
         let (length, a) = varint(cell).ok_or_else(|| cut.clone())?;
         let (row, b) = varint(&cell[a..]).ok_or_else(|| cut.clone())?;
-        let taken = usize::try_from(length).ok().and_then(|n| n.checked_add(self.taken)).filter(|n| *n <= self.bytes.len());
+        let taken = usize::try_from(length).ok().and_then(|n| n.checked_add(self.taken)).filter(|n| *n <= self.pages.bytes.len());
         self.taken = taken.ok_or(RpmError::Page { page, what: "with it, records are larger than the file" })?;
         let length = length as usize;
         let most = self.usable - 35;
