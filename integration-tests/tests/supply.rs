@@ -163,6 +163,44 @@ fn verify_says_how_fast_a_release_starts_and_fails_over_the_limit() {
     assert!(image.refused(&["verify", "out/manifest.json", "--key", "k.pub", "--rootfs", "root", "--start", "/bin/none"]).contains("/bin/none does not start"));
 }
 
+/// Signs as FILE.NAME with keys of its own, and checks what it signed.
+const DETACHED: [(&str, &str, &str); 3] = [
+    (
+        "minisig",
+        "printf '\\n\\n' | minisign -G -p mini.pub -s mini.key > /dev/null; printf '\\n' | minisign -S -s mini.key -m $1 -x $1.minisig > /dev/null",
+        "minisign -V -q -p mini.pub -m $1 -x $1.minisig",
+    ),
+    (
+        "signify",
+        "signify-openbsd -G -n -p signify.pub -s signify.sec; signify-openbsd -S -s signify.sec -m $1 -x $1.signify",
+        "signify-openbsd -V -q -p signify.pub -m $1 -x $1.signify",
+    ),
+    (
+        "sig",
+        "ssh-keygen -q -t ed25519 -N '' -f ssh; echo release@example $(cat ssh.pub) > signers; ssh-keygen -q -Y sign -f ssh -n vkernel $1",
+        "ssh-keygen -q -Y verify -f signers -I release@example -n vkernel -s $1.sig < $1",
+    ),
+];
+
+#[test]
+#[ignore = "needs minisign and signify: cargo xtask suite signatures"]
+fn detached_signatures_of_a_manifest_by_other_tools_hold_until_it_changes() {
+    let image = Image::made(Setup::recompiler());
+    image.build("out", &["--tier", "fast"]);
+    let manifest = image.at("out/manifest.json");
+    let good = fs::read(&manifest).unwrap();
+    let sh = |script: &str| Command::new("sh").args(["-ec", script, "-", "out/manifest.json"]).current_dir(image.dir.path()).output().expect("sh starts");
+    for (name, sign, check) in DETACHED {
+        let signed = sh(sign);
+        assert!(signed.status.success() && image.at("out").join(format!("manifest.json.{name}")).exists(), "{name}: {}", show(&signed));
+        assert!(sh(check).status.success(), "{name}: {}", show(&sh(check)));
+        fs::write(&manifest, [&good[..], b"\n"].concat()).unwrap();
+        assert!(!sh(check).status.success(), "{name} did not notice a change");
+        fs::write(&manifest, &good).unwrap();
+    }
+    assert!(image.ok(&["verify", "out/manifest.json", "--key", "k.pub"]).contains("Sigstore bundles say the same"));
+}
+
 #[test]
 #[ignore = "needs packages of PyPI and npm: cargo xtask suite signatures"]
 fn other_projects_verify_bundles_and_refuse_changed_ones() {

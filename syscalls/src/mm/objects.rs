@@ -39,22 +39,30 @@ impl Memory {
         if !self.areas.is_free(object.start, object.end) && !r.is_fixed() {
             return Err(Errno::ENOMEM);
         }
-        self.place_object(host, id, file_identity(r.fd))?;
+        // What is mapped to be read alone is not copied before it is mapped to be written, segment by segment.
+        let allowed = if r.prot & libc::PROT_WRITE == 0 { r.prot } else { !0 };
+        self.place_allowed(host, id, file_identity(r.fd), allowed)?;
         self.fill_gaps(object, id);
         Ok(Some(object.start))
     }
 
     /// Maps all segments of an object at its slot and binds its code.
     pub fn place_object(&mut self, host: &dyn Host, id: ObjectId, identity: (u64, u64)) -> Result<(), Errno> {
+        self.place_allowed(host, id, identity, !0)
+    }
+
+    /// `allowed`: what of the segments' protection they get for now.
+    fn place_allowed(&mut self, host: &dyn Host, id: ObjectId, identity: (u64, u64), allowed: i32) -> Result<(), Errno> {
         let object = host.object(id);
         check_fixed(object.start, object.end - object.start)?;
         self.host_clear(object.start, object.end - object.start)?;
         self.forget(host, object.start, object.end);
         let path: Arc<str> = object.path.to_string_lossy().into();
         for segment in &object.segments {
-            self.place_segment(host, segment, segment.prot)?;
+            let prot = segment.prot & allowed;
+            self.place_segment(host, segment, prot)?;
             let backing = Backing::Object { id, path: path.clone() };
-            let area = Area { end: segment.start + segment.mem_len, prot: segment.prot, shared: false, offset: segment.file_offset, backing };
+            let area = Area { end: segment.start + segment.mem_len, prot, shared: false, offset: segment.file_offset, backing };
             self.areas.insert(segment.start, area);
         }
         self.loaded.insert(id, identity);

@@ -152,4 +152,19 @@ call a program in the place of reading a private key. Each call gets the bytes t
 .nf
 exec openssl pkeyutl \-sign \-rawin \-inkey "$KEY" \-in /dev/stdin
 .fi
+.SH "DETACHED SIGNATURES"
+The manifest names every other file by its hash, so a signature of
+.I manifest.json
+by minisign, signify or
+.B ssh\-keygen \-Y sign
+is one of the whole release. Make it last, since
+.B sign
+changes the file:
+.PP
+.nf
+minisign \-S \-m out/manifest.json
+ssh\-keygen \-Y sign \-f KEY \-n vkernel out/manifest.json
+.fi
+.PP
+Hosts do not ask for such signatures: they are for people.
 "#;

@@ -3,6 +3,8 @@
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
+use std::time::Instant;
 
 /// The checkout's root.
 pub(crate) fn root() -> PathBuf {
@@ -57,15 +59,17 @@ pub(crate) fn emptied(dir: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))
 }
 
-/// One explaining line, so that a reader of the output can follow.
+/// One explaining line, so that a reader of the output can follow, with the minutes and seconds since the first.
 pub(crate) fn say(text: &str) {
-    println!("\n== {text}");
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let seconds = FIRST.get_or_init(Instant::now).elapsed().as_secs();
+    println!("\n== {:02}:{:02} {text}", seconds / 60, seconds % 60);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     /// Whether a process runs whose last argument is `word`.
     fn runs(word: &str) -> bool {

@@ -98,6 +98,7 @@ pub(crate) fn binaries() -> anyhow::Result<Binaries> {
     // Each apart. Together, `vkernel` would link the compiler that `recompiler-build` asks wasmer for; and what TLS and HTTP want of shared crates would
     // build the compiler stack anew.
     for package in ["recompiler-build", "vkernel", "image"] {
+        say(&format!("building {package}"));
         run(cargo().args(["build", "--release", "-p", package]))?;
     }
     let at = |name: &str| root().join("target/release").join(name);

@@ -29,12 +29,12 @@ const RPM_NEEDS: &[&str] = &[
 ];
 /// They have the interface of Debian's, so its `rpm` runs with them.
 const RPM: &str = "autoreconf --install --force > autoreconf.log 2>&1; \
-                   LUA_CFLAGS=-I/usr/include/lua5.3 LUA_LIBS=-llua5.3 ./configure --enable-ndb --disable-plugins --disable-nls --disable-openmp --without-selinux --without-audit > configure.log; \
-                   make --jobs 2 -C rpmio > make.log 2>&1; make --jobs 2 -C lib >> make.log 2>&1";
+                   LUA_CFLAGS=-I/usr/include/lua5.3 LUA_LIBS=-llua5.3 ./configure --prefix=/usr --localstatedir=/var --enable-ndb --disable-plugins --disable-nls --disable-openmp --without-selinux --without-audit > configure.log; \
+                   for part in misc rpmio lib; do make --jobs 2 -C $part >> make.log 2>&1; done";
 
 pub(crate) fn run() -> anyhow::Result<()> {
     let binaries = setup::binaries()?;
-    setup::install(&["python3-venv"])?;
+    setup::install(&["python3-venv", "minisign", "signify-openbsd", "openssh-client"])?;
     if process::output(Command::new("npm").arg("--version")).map_or(true, |o| !o.status.success()) {
         setup::install(&["nodejs", "npm"])?;
     }
