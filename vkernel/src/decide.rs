@@ -97,11 +97,11 @@ impl Decider {
         let paths = entries.iter().filter_map(|entry| CString::new(self.entry_path(*entry).or_else(|| library(*entry))?).ok());
         for path in paths.collect::<Vec<_>>() {
             let Ok(file) = sys::open_in_root(self.root.as_fd(), &path, libc::O_PATH) else { continue };
-            let Ok(size) = stat(file.as_fd()).map(|st| st.st_size as u64) else { continue };
-            if let Some(rest) = left.checked_sub(size) {
+            let Ok(st) = stat(file.as_fd()) else { continue };
+            if let Some(rest) = left.checked_sub(st.st_size as u64) {
                 left = rest;
-                let _ = self.interpreter(file.as_fd());
-                let _ = self.digests(file.as_fd(), None);
+                let _ = self.interpreter(file.as_fd(), &st);
+                let _ = self.digests(file.as_fd(), &st, None);
             }
         }
     }
@@ -146,7 +146,10 @@ impl Decider {
         if self.verified.is_none() {
             return Verdict::refused(libc::EACCES, NOT_BELIEVED);
         }
-        self.object(file, Wanted::Library, None)
+        match stat(file) {
+            Ok(st) => self.object(file, &st, Wanted::Library, None),
+            Err(refusal) => Verdict::of(Err(refusal), None),
+        }
     }
 
     /// A program or a script. `copies`: where scripts have to be listed, the text of one goes with the verdict.
@@ -159,17 +162,20 @@ impl Decider {
         let mut text = None;
         for scripts in 0..=SCRIPT_DEPTH {
             let file = owned.as_ref().map_or(file, AsFd::as_fd);
-            let (next, head) = match self.interpreter(file) {
+            let (st, found) = match stat(file).and_then(|st| Ok((st, self.interpreter(file, &st)?))) {
                 Err(refusal) => return Verdict::of(Err(refusal), None),
-                Ok(None) => {
-                    let mut verdict = self.object(file, Wanted::Program, expected);
+                Ok(found) => found,
+            };
+            let (next, head) = match found {
+                None => {
+                    let mut verdict = self.object(file, &st, Wanted::Program, expected);
                     if let Ok(grant) = &mut verdict.result {
                         grant.scripts = scripts;
                         verdict.text = text;
                     }
                     return verdict;
                 }
-                Ok(Some(found)) => found,
+                Some(found) => found,
             };
             // The others are asked about by themselves, when it is their turn.
             let judged = self.script(file, copies && scripts == 0 && self.listed_only());
@@ -195,7 +201,7 @@ impl Decider {
         if self.listed_only() && !self.believed().has_size(size) {
             return Err((Refusal { errno: libc::EACCES, reason: Reason::ScriptNotListed.code() }, None));
         }
-        let script = if copy { self.copied(file, &st) } else { self.digests(file, Some(LARGEST_SCRIPT_BYTES)).map(|digests| Script { digests, text: None }) };
+        let script = if copy { self.copied(file, &st) } else { self.digests(file, &st, Some(LARGEST_SCRIPT_BYTES)).map(|digests| Script { digests, text: None }) };
         let script = script.map_err(|refusal| (refusal, None))?;
         let digests = script.digests;
         let decision = policy::decide_script(self.believed(), &digests.all(), size);
@@ -216,9 +222,8 @@ impl Decider {
     }
 
     /// The interpreter named by a script's first line, opened inside the container's root, and what was read to find it.
-    fn interpreter(&mut self, file: BorrowedFd<'_>) -> Result<Option<(OwnedFd, Vec<u8>)>, Refusal> {
-        let st = stat(file)?;
-        if self.files.is_no_script(&st) {
+    fn interpreter(&mut self, file: BorrowedFd<'_>, st: &libc::stat) -> Result<Option<(OwnedFd, Vec<u8>)>, Refusal> {
+        if self.files.is_no_script(st) {
             return Ok(None);
         }
         let file = opened(file)?;
@@ -233,7 +238,7 @@ impl Decider {
         }
         let (name, _) = match protocol::interpreter(&head[..length]) {
             None => {
-                self.files.keep_no_script(&st);
+                self.files.keep_no_script(st);
                 return Ok(None);
             }
             // A shell would run it itself, and ask nobody.
@@ -252,10 +257,11 @@ impl Decider {
     }
 
     /// `expected`: the only file that may be meant, because a script's row says so.
-    fn object(&mut self, file: BorrowedFd<'_>, wanted: Wanted, expected: Option<Digest>) -> Verdict {
-        let (size, digests) = match stat(file).and_then(|st| Ok((st.st_size as u64, self.digests(file, None)?))) {
+    fn object(&mut self, file: BorrowedFd<'_>, st: &libc::stat, wanted: Wanted, expected: Option<Digest>) -> Verdict {
+        let size = st.st_size as u64;
+        let digests = match self.digests(file, st, None) {
             Err(refusal) => return Verdict::of(Err(refusal), None),
-            Ok(found) => found,
+            Ok(digests) => digests,
         };
         if !digests.is(expected) {
             return Verdict::of(refuse(libc::EACCES, Reason::OtherInterpreter.code()), Some(digests.blake3));
@@ -289,9 +295,8 @@ impl Decider {
     }
 
     /// `largest`: hash whatever the manifest says about sizes, up to this; otherwise only sizes the manifest lists are hashed (07, S17).
-    fn digests(&mut self, file: BorrowedFd<'_>, largest: Option<u64>) -> Result<Digests, Refusal> {
-        let st = stat(file)?;
-        if let Some(digests) = self.files.digests(&st) {
+    fn digests(&mut self, file: BorrowedFd<'_>, st: &libc::stat, largest: Option<u64>) -> Result<Digests, Refusal> {
+        if let Some(digests) = self.files.digests(st) {
             return Ok(digests);
         }
         let file = opened(file)?;
@@ -302,7 +307,7 @@ impl Decider {
             _ => {}
         }
         let digests = files::digest(&file, size, self.believed().uses_sha256())?;
-        self.files.keep_digests(&st, digests);
+        self.files.keep_digests(st, digests);
         Ok(digests)
     }
 
