@@ -23,7 +23,7 @@ struct Release {
     dir: tempfile::TempDir,
 }
 
-const ALL: [&str; 4] = ["hello", "files", "functions", "traps"];
+const ALL: [&str; 6] = ["hello", "files", "functions", "traps", "jumps-legacy", "jumps-standard"];
 
 impl Release {
     /// Of these modules, with more options for `recompiler-build`.
@@ -162,6 +162,31 @@ fn traps_end_the_program_with_a_line_and_a_record_and_what_is_no_trap_goes_on() 
     assert_eq!(out.status.code(), Some(134));
     let records = std::fs::read_to_string(log.path()).expect("written");
     assert_eq!(records.matches("\"wasi-trap\"").count(), 1, "{records}");
+}
+
+/// wasmtime has the standard form of exceptions only; natively the program was compiled by gcc.
+#[test]
+fn jumps_land_where_they_do_natively_and_one_that_nobody_waits_for_is_the_end() {
+    let native = |arguments: &[&str]| {
+        let mut c = Command::new(module("jumps").with_extension(""));
+        c.args(arguments);
+        finish(c)
+    };
+    for arguments in [&[][..], &["exit"]] {
+        twin("jumps-standard", arguments, "");
+        let dir = root();
+        for program in ["jumps-legacy.wasm", "jumps-standard.wasm"] {
+            let (native, ours) = (native(arguments), finish(shared().run(dir.path(), &[], &[&[program], arguments].concat())));
+            assert!(native.status.code().is_some_and(|code| code == 3 || code == 6));
+            assert_eq!(show(&native), show(&ours), "{program} {arguments:?}");
+        }
+    }
+    let [theirs, ours] = both("jumps-standard", &["nobody"], "");
+    assert_eq!((theirs.status.code(), &theirs.stdout), (Some(134), &ours.stdout), "{}", show(&theirs));
+    for ours in [ours, finish(shared().run(root().path(), &[], &["jumps-legacy.wasm", "nobody"]))] {
+        assert_eq!(ours.status.code(), Some(134), "{}", show(&ours));
+        assert_eq!(ours.stdout, theirs.stdout);
+    }
 }
 
 #[test]

@@ -11,18 +11,52 @@ use std::process::Command;
 /// The oracle's version: what it answers is what the tests expect.
 const WASMTIME: &str = "wasmtime==50.0.1";
 
+/// Programs that are compiled with either form of exceptions, and natively.
+const JUMPING: [&str; 1] = ["jumps.c"];
+
+/// Which instructions clang makes of longjmp and of exceptions.
+#[derive(Clone, Copy)]
+pub(crate) enum Form {
+    Legacy,
+    Standard,
+}
+
+/// clang for WASI. Debian's C library lies where clang looks with this older name of the target.
+pub(crate) fn clang() -> Command {
+    let mut clang = Command::new("clang-22");
+    clang.args(["--target=wasm32-wasi", "--sysroot=/usr", "-w", "-Wno-deprecated"]);
+    clang
+}
+
+/// The same for programs that use setjmp, with what the C library lacks of it.
+pub(crate) fn clang_with_jumps(form: Form) -> Command {
+    let mut clang = clang();
+    clang.args(["-mexception-handling", "-mllvm", "-wasm-enable-sjlj", "-mllvm"]);
+    clang.arg(match form {
+        Form::Legacy => "-wasm-use-legacy-eh=true",
+        Form::Standard => "-wasm-use-legacy-eh=false",
+    });
+    let ours = root().join("integration-tests/programs/wasi/sjlj");
+    clang.arg("-I").arg(&ours).arg(ours.join("setjmp.c"));
+    clang
+}
+
 /// The modules, compiled from `integration-tests/programs/wasi`.
 pub(crate) fn modules() -> anyhow::Result<PathBuf> {
     let into = work().join("wasi");
     fs::create_dir_all(&into)?;
     for entry in fs::read_dir(root().join("integration-tests/programs/wasi"))? {
         let source = entry?.path();
-        if source.extension().is_some_and(|e| e == "c") {
-            let name = source.file_stem().context("sources have names")?;
-            // Debian's C library lies where clang looks with this older name of the target.
-            let mut clang = Command::new("clang-22");
-            clang.args(["--target=wasm32-wasi", "--sysroot=/usr", "-O1", "-w", "-Wno-deprecated", "-o"]).arg(into.join(name).with_extension("wasm")).arg(&source);
-            run(&mut clang)?;
+        let name = source.file_stem().context("a file has a name")?.to_string_lossy().into_owned();
+        let made = |mut compiler: Command, name: &str| run(compiler.arg("-O1").arg(&source).arg("-o").arg(into.join(name)));
+        if JUMPING.iter().any(|jumping| source.ends_with(jumping)) {
+            made(clang_with_jumps(Form::Legacy), &format!("{name}-legacy.wasm"))?;
+            made(clang_with_jumps(Form::Standard), &format!("{name}-standard.wasm"))?;
+            let mut gcc = Command::new("gcc");
+            gcc.arg("-w");
+            made(gcc, &name)?;
+        } else if source.extension().is_some_and(|e| e == "c") {
+            made(clang(), &format!("{name}.wasm"))?;
         }
     }
     Ok(into)
