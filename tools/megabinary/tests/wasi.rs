@@ -51,7 +51,10 @@ fn module(marker: u8, imports: &[&str]) -> Vec<u8> {
 }
 
 fn merged(modules: &[(&str, &[u8])]) -> Megabinary {
-    let inputs: Vec<_> = modules.iter().map(|(name, module)| WasiInput { name, module, shard: wasi_digest(module), sources: vec![Digest::blake3(name.as_bytes()), Digest::blake3(module)] }).collect();
+    let inputs: Vec<_> = modules
+        .iter()
+        .map(|(name, module)| WasiInput { name, module, shard: wasi_digest(module), sources: vec![Digest::blake3(name.as_bytes()), Digest::blake3(module)] })
+        .collect();
     merge(Digest::blake3(b"c"), BTreeMap::new(), &[], &[], &inputs).unwrap()
 }
 

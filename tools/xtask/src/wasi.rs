@@ -11,14 +11,22 @@ use std::process::Command;
 /// The oracle's version: what it answers is what the tests expect.
 const WASMTIME: &str = "wasmtime==50.0.1";
 
-/// Programs that are compiled with either form of exceptions, and natively.
-const JUMPING: [&str; 1] = ["jumps.c"];
-
 /// Which instructions clang makes of longjmp and of exceptions.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     Legacy,
     Standard,
+}
+
+/// Programs that are compiled with either, and natively; what makes them of each, and what their C library lacks for it.
+const THROWING: [(&str, Throw); 2] = [("jumps.c", Throw::Jump), ("throwing.cpp", Throw::Exception)];
+
+#[derive(Clone, Copy)]
+pub(crate) enum Throw {
+    /// setjmp and longjmp.
+    Jump,
+    /// C++.
+    Exception,
 }
 
 /// clang for WASI. Debian's C library lies where clang looks with this older name of the target.
@@ -28,16 +36,15 @@ pub(crate) fn clang() -> Command {
     clang
 }
 
-/// The same for programs that use setjmp, with what the C library lacks of it.
-pub(crate) fn clang_with_jumps(form: Form) -> Command {
+/// The same for programs that throw, with what the C library lacks for it.
+pub(crate) fn clang_that_throws(throw: Throw, form: Form) -> Command {
     let mut clang = clang();
-    clang.args(["-mexception-handling", "-mllvm", "-wasm-enable-sjlj", "-mllvm"]);
-    clang.arg(match form {
-        Form::Legacy => "-wasm-use-legacy-eh=true",
-        Form::Standard => "-wasm-use-legacy-eh=false",
-    });
-    let ours = root().join("integration-tests/programs/wasi/sjlj");
-    clang.arg("-I").arg(&ours).arg(ours.join("setjmp.c"));
+    let ours = root().join("integration-tests/programs/wasi/exceptions");
+    match throw {
+        Throw::Jump => clang.args(["-mexception-handling", "-mllvm", "-wasm-enable-sjlj", "-I"]).arg(&ours).arg(ours.join("setjmp.c")),
+        Throw::Exception => clang.arg("-fwasm-exceptions").arg(ours.join("unwind.c")),
+    };
+    clang.args(["-mllvm", if form == Form::Legacy { "-wasm-use-legacy-eh=true" } else { "-wasm-use-legacy-eh=false" }]);
     clang
 }
 
@@ -49,12 +56,12 @@ pub(crate) fn modules() -> anyhow::Result<PathBuf> {
         let source = entry?.path();
         let name = source.file_stem().context("a file has a name")?.to_string_lossy().into_owned();
         let made = |mut compiler: Command, name: &str| run(compiler.arg("-O1").arg(&source).arg("-o").arg(into.join(name)));
-        if JUMPING.iter().any(|jumping| source.ends_with(jumping)) {
-            made(clang_with_jumps(Form::Legacy), &format!("{name}-legacy.wasm"))?;
-            made(clang_with_jumps(Form::Standard), &format!("{name}-standard.wasm"))?;
-            let mut gcc = Command::new("gcc");
-            gcc.arg("-w");
-            made(gcc, &name)?;
+        if let Some((_, throw)) = THROWING.iter().find(|(file, _)| source.ends_with(file)) {
+            made(clang_that_throws(*throw, Form::Legacy), &format!("{name}-legacy.wasm"))?;
+            made(clang_that_throws(*throw, Form::Standard), &format!("{name}-standard.wasm"))?;
+            let mut native = Command::new(if source.extension().is_some_and(|e| e == "c") { "gcc" } else { "g++" });
+            native.arg("-w");
+            made(native, &name)?;
         } else if source.extension().is_some_and(|e| e == "c") {
             made(clang(), &format!("{name}.wasm"))?;
         }

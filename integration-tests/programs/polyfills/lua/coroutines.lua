@@ -35,7 +35,7 @@ end
 local n = nested(3)
 print(n()) print(pcall(n)) print(pcall(n))
 local function down(k) if k == 0 then error({bottom = true}) end return coroutine.wrap(down)(k - 1) end
-print(pcall(down, 0)) 
+print((pcall(down, 0)))
 print(type(select(2, pcall(down, 20))))
 print(select(2, pcall(down, 20)).bottom)
 local function endless(k) return coroutine.wrap(endless)(k + 1) end

@@ -27,14 +27,16 @@ print(io.type(out), out:write("one\n", 2, "\n", 3.5, "\nlast"), out:seek("cur"),
 for line in io.lines(name) do io.write("[", line, "]") end print()
 local f = assert(io.open(name, "r+"))
 print(f:read("l", "n", "l", "n", "a")) print(f:read("a"), f:read("l"), f:read(0))
-print(f:seek("set", 4), f:read(1), f:seek("end"), f:write("\nmore"), f:seek("set"), #f:read("a"))
+print(f:seek("set", 4), f:read(1), f:seek("end"), f:write("\nmore") == f, f:seek("set"), #f:read("a"))
 f:close()
 print(pcall(f.read, f))
-print(io.open("/data/none/x", "w"))
-print(io.open("/no such file"))
+-- Numbers of errors are WASI's own; their texts are not.
+local function text(...) return (select(2, ...)) end
+print(text(io.open("/data/none/x", "w")))
+print(text(io.open("/no such file")))
 print(pcall(io.lines, "/no such file"))
 print(pcall(io.open, name, "rz"))
-print(os.rename(name, "/data/other"), io.open(name), os.remove("/data/other"), os.remove("/data/other"))
+print(os.rename(name, "/data/other"), text(io.open(name)), os.remove("/data/other"), text(os.remove("/data/other")))
 do local g = assert(io.open("relative", "w")) g:write("here") g:close() print(io.open("/data/relative"):read("a"), os.remove("relative")) end
 io.stdout:setvbuf("full") io.write("buffered ") io.stdout:flush() print(io.write("") == io.stdout)
 

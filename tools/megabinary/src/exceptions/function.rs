@@ -57,8 +57,15 @@ struct Frame {
 enum Kind {
     Plain,
     /// A `try` with clauses: `outer` is the handler of what is thrown in those; `saved`: the first of two locals that keep what was caught.
-    Try { outer: Handler, saved: u32, state: State },
-    Table { outer: Handler, catches: Vec<(Catch, Label)> },
+    Try {
+        outer: Handler,
+        saved: u32,
+        state: State,
+    },
+    Table {
+        outer: Handler,
+        catches: Vec<(Catch, Label)>,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! One function looked through before it is written: how each of its old `try` blocks ends, and what can throw out of it.
 
-use super::types::{self, Lowered};
 use super::Result;
+use super::types::{self, Lowered};
 use std::collections::BTreeSet;
 use wasmparser::{Catch, FuncValidator, FunctionBody, Operator, ValidatorResources};
 

@@ -100,7 +100,8 @@ fn standard(texts: &[String]) {
 /// Of the older form, whose blocks only wabt reads.
 fn legacy(texts: &[String]) {
     let module = |text: &String| {
-        let mut wabt = Command::new("wat2wasm").args(["--enable-exceptions", "-", "--output=/dev/stdout"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("wabt is installed");
+        let mut wabt =
+            Command::new("wat2wasm").args(["--enable-exceptions", "-", "--output=/dev/stdout"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("wabt is installed");
         wabt.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
         let out = wabt.wait_with_output().unwrap();
         assert!(out.status.success(), "{text}");

@@ -91,11 +91,17 @@ fn what_is_delegated_is_thrown_where_the_label_is() {
             (do (try (result i32) (do (try (result i32) (do (call $throws (local.get 0))) (delegate $far))) (catch_all (i32.const 1))))
             (catch $e (i32.add (i32.const 300))))"),
         // To the caller.
-        module(r#"(func $g (param i32) (result i32) (try (result i32) (do (try (result i32) (do (call $throws (local.get 0))) (delegate 1))) (catch_all (i32.const 1))))
-            (func (export "f") (param i32) (result i32) (try (result i32) (do (call $g (local.get 0))) (catch $e (i32.add (i32.const 2))) (catch $g)))"#),
+        module(
+            r#"(func $g (param i32) (result i32) (try (result i32) (do (try (result i32) (do (call $throws (local.get 0))) (delegate 1))) (catch_all (i32.const 1))))
+            (func (export "f") (param i32) (result i32) (try (result i32) (do (call $g (local.get 0))) (catch $e (i32.add (i32.const 2))) (catch $g)))"#,
+        ),
         // To a block, and to a clause: that is, outside of them.
-        f("(try (result i32) (do (block $b (result i32) (try (result i32) (do (try (result i32) (do (call $throws (local.get 0))) (delegate $b))) (catch_all (i32.const 1))))) (catch $e) (catch_all (i32.const 2)))"),
-        f("(try (result i32) (do (try $c (result i32) (do (throw $n)) (catch $n (try (result i32) (do (call $throws (local.get 0))) (delegate $c))) (catch_all (i32.const 1)))) (catch_all (i32.const 2)))"),
+        f(
+            "(try (result i32) (do (block $b (result i32) (try (result i32) (do (try (result i32) (do (call $throws (local.get 0))) (delegate $b))) (catch_all (i32.const 1))))) (catch $e) (catch_all (i32.const 2)))",
+        ),
+        f(
+            "(try (result i32) (do (try $c (result i32) (do (throw $n)) (catch $n (try (result i32) (do (call $throws (local.get 0))) (delegate $c))) (catch_all (i32.const 1)))) (catch_all (i32.const 2)))",
+        ),
         // A delegate that delegates.
         f("(try $a (result i32) (do (try $b (result i32) (do (try (result i32) (do (call $throws (local.get 0))) (delegate $b))) (delegate $a))) (catch $g))"),
     ]);
@@ -154,21 +160,27 @@ fn a_try_table_goes_to_the_first_clause_that_fits() {
 #[test]
 fn caught_exceptions_are_values_that_can_be_kept_and_thrown_again() {
     standard(&[
-        f("(local $y exnref) (block $r (result exnref) (return (try_table (result i32) (catch_all_ref $r) (call $throws (local.get 0))))) (local.set $y) (call $note (i32.const 3)) (throw_ref (local.get $y))"),
+        f(
+            "(local $y exnref) (block $r (result exnref) (return (try_table (result i32) (catch_all_ref $r) (call $throws (local.get 0))))) (local.set $y) (call $note (i32.const 3)) (throw_ref (local.get $y))",
+        ),
         // Caught again by its tag, the payload being the same.
         f("(local $y exnref) (block $r (result i32 exnref) (return (try_table (result i32) (catch_ref $e $r) (catch_ref $g $r) (call $throws (local.get 0)))))
             (local.set $y) (call $note)
             (block $g (result i32) (try_table (catch $g $g) (throw_ref (local.get $y))) (i32.const 1)) (i32.add (i32.const 1))"),
         f("(throw_ref (ref.null exn))"),
-        f("(local $y exnref) (if (local.get 0) (then (block $r (result exnref) (try_table (catch_all_ref $r) (throw $n)) (ref.null exn)) (local.set $y))) (ref.is_null (local.get $y))"),
+        f(
+            "(local $y exnref) (if (local.get 0) (then (block $r (result exnref) (try_table (catch_all_ref $r) (throw $n)) (ref.null exn)) (local.set $y))) (ref.is_null (local.get $y))",
+        ),
         f("(i32.add (ref.is_null (ref.null func)) (i32.add (ref.is_null (ref.null exn)) (ref.is_null (ref.func $f))))"),
         // In globals, parameters, results and selections.
-        module(r#"(global $kept (mut exnref) (ref.null exn))
+        module(
+            r#"(global $kept (mut exnref) (ref.null exn))
             (func $keep (param exnref i32) (result exnref) (global.set $kept (local.get 0)) (select (result exnref) (global.get $kept) (ref.null exn) (local.get 1)))
             (func (export "f") (param i32) (result i32) (local $y exnref)
                 (block $r (result exnref) (return (try_table (result i32) (catch_all_ref $r) (call $throws (local.get 0)))))
                 (local.set $y (call $keep (i32.and (local.get 0) (i32.const 1))))
-                (block $e (result i32 exnref) (try_table (result i32 exnref) (catch_ref $e $e) (throw_ref (local.get $y)))) (ref.is_null) (i32.add))"#),
+                (block $e (result i32 exnref) (try_table (result i32 exnref) (catch_ref $e $e) (throw_ref (local.get $y)))) (ref.is_null) (i32.add))"#,
+        ),
     ]);
 }
 

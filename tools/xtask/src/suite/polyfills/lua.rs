@@ -7,8 +7,8 @@ use crate::process::{self, output, root, run, say, work};
 use crate::release::{self, Release};
 use crate::setup::Binaries;
 use crate::sources;
-use crate::wasi::{self, Form};
-use anyhow::{Context, ensure};
+use crate::wasi::{self, Form, Throw};
+use anyhow::ensure;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -136,7 +136,8 @@ fn module(form: Form) -> anyhow::Result<PathBuf> {
         return Ok(module);
     }
     say("compiling Lua");
-    let path = output(Command::new(LUA).args(["-E", "-e", "io.write(string.format('-DLUA_PATH_DEFAULT=%q', package.path))"]))?;
+    let places = "io.write(string.format('-DLUA_PATH_DEFAULT=%q\\n-DLUA_CPATH_DEFAULT=%q', package.path, package.cpath))";
+    let places = String::from_utf8(output(Command::new(LUA).args(["-E", "-e", places]))?.stdout)?;
     let mut files = Vec::new();
     for entry in fs::read_dir(sources.join("src"))? {
         let file = entry?.path();
@@ -145,10 +146,10 @@ fn module(form: Form) -> anyhow::Result<PathBuf> {
         }
     }
     files.sort();
-    let mut clang = wasi::clang_with_jumps(form);
+    let mut clang = wasi::clang_that_throws(Throw::Jump, form);
     clang.args(["-O2", "-DLUA_COMPAT_5_3", "-DL_tmpnam=20", "-include", "unistd.h"]).args(EMULATED);
     // A program that is piped in is no conversation.
-    clang.arg("-Dlua_stdin_is_tty()=isatty(0)").arg(String::from_utf8(path.stdout).context("a path")?);
+    clang.arg("-Dlua_stdin_is_tty()=isatty(0)").args(places.lines());
     clang.args(files).arg(root().join("integration-tests/programs/polyfills/lua_wasi.c")).arg("-o").arg(&module);
     run(&mut clang)?;
     Ok(module)
