@@ -54,7 +54,6 @@ const CASES: &[Case] = &[
     case(&[LUA, "/usr/bin/no such script"], "", 1),
     case(&[LUA, "-v"], "", 0),
     case(&[LUA, "-x"], "", 1),
-    case(&[LUA, "-i"], "print(1)\n= 5\nerror('in conversation')\n1 +\n2\nos.exit(9)\n", 9),
 ];
 
 /// Two root directories alike, but for the interpreter: in one it is there, in the other something stands in its place.
