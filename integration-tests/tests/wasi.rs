@@ -23,7 +23,7 @@ struct Release {
     dir: tempfile::TempDir,
 }
 
-const ALL: [&str; 4] = ["hello", "files", "functions", "traps"];
+const ALL: [&str; 8] = ["hello", "files", "functions", "traps", "jumps-legacy", "jumps-standard", "throwing-legacy", "throwing-standard"];
 
 impl Release {
     /// Of these modules, with more options for `recompiler-build`.
@@ -162,6 +162,39 @@ fn traps_end_the_program_with_a_line_and_a_record_and_what_is_no_trap_goes_on() 
     assert_eq!(out.status.code(), Some(134));
     let records = std::fs::read_to_string(log.path()).expect("written");
     assert_eq!(records.matches("\"wasi-trap\"").count(), 1, "{records}");
+}
+
+/// wasmtime has the standard form only; natively the program was compiled by gcc.
+fn throws_alike(program: &str, ways: &[&[&str]], deaths: &[&str]) {
+    let names = ["legacy", "standard"].map(|form| format!("{program}-{form}"));
+    for arguments in ways {
+        twin(&names[1], arguments, "");
+        let mut native = Command::new(module(program).with_extension(""));
+        native.args(*arguments);
+        let native = finish(native);
+        assert!(native.status.code().is_some_and(|code| code != 0 && code < 10), "{}", show(&native));
+        for name in &names {
+            let ours = finish(shared().run(root().path(), &[], &[&[format!("{name}.wasm").as_str()], *arguments].concat()));
+            assert_eq!(show(&native), show(&ours), "{name} {arguments:?}");
+        }
+    }
+    for death in deaths {
+        let [theirs, ours] = both(&names[1], &[death], "");
+        for ours in [ours, finish(shared().run(root().path(), &[], &[&format!("{}.wasm", names[0]), death]))] {
+            assert_eq!((theirs.status.code(), ours.status.code()), (Some(134), Some(134)), "{death}: {}{}", show(&theirs), show(&ours));
+            assert_eq!(ours.stdout, theirs.stdout);
+        }
+    }
+}
+
+#[test]
+fn jumps_land_where_they_do_natively_and_one_that_nobody_waits_for_is_the_end() {
+    throws_alike("jumps", &[&[], &["exit"]], &["nobody"]);
+}
+
+#[test]
+fn exceptions_of_cpp_are_caught_where_they_are_natively_and_one_that_nobody_catches_is_the_end() {
+    throws_alike("throwing", &[&[]], &["nobody", "terminate"]);
 }
 
 #[test]

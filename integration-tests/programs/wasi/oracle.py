@@ -8,7 +8,9 @@ import sys
 import wasmtime
 
 root, module, *arguments = sys.argv[1:]
-engine = wasmtime.Engine()
+features = wasmtime.Config()
+features.wasm_exceptions = True
+engine = wasmtime.Engine(features)
 store = wasmtime.Store(engine)
 config = wasmtime.WasiConfig()
 config.argv = [os.path.basename(module), *arguments]
@@ -29,8 +31,8 @@ except wasmtime.Trap as trap:
     status = 134
     sys.stderr.write(f"{trap}\n")
 except wasmtime.WasmtimeError as error:
-    # An access outside the memory is a trap with a cause.
-    status = 134 if "wasm trap" in str(error) else 125
+    # An access outside the memory is a trap with a cause; nobody caught the exception.
+    status = 134 if "wasm trap" in str(error) or "thrown Wasm exception" in str(error) else 125
     sys.stderr.write(f"{error}\n")
 sys.stderr.flush()
 os._exit(status)

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod dispatch;
+mod exceptions;
 mod image;
 mod merge;
 mod probe;
@@ -23,7 +24,7 @@ pub use dispatch::{DispatchError, check_dispatch};
 pub use image::{ImageSegment, PAGE_BYTES};
 pub use merge::{Megabinary, MergeError, Program, ShardInput, merge, shard_digest};
 pub use probe::{STARTED, dispatch_probe};
-pub use wasi::{WasiFacts, WasiInput, check_wasi, features as wasi_features, wasi_digest};
+pub use wasi::{WasiFacts, WasiInput, features as wasi_features, read_wasi, wasi_digest};
 
 /// Changes when the merged form changes: stands in `vkernel.meta` and is part of cache keys.
 pub const FORMAT_VERSION: u32 = 2;

@@ -143,7 +143,7 @@ impl Merged {
         for source in &input.sources {
             map.0.insert(*source, MapRow { pc: 0, slot: 0, start: Some(added.start) });
         }
-        Ok(ProgramRow { name: input.name.into(), shard: wasi::wasi_digest(input.module), first, functions: added.functions, memory: added.memory, sources: input.sources.clone() })
+        Ok(ProgramRow { name: input.name.into(), shard: input.shard, first, functions: added.functions, memory: added.memory, sources: input.sources.clone() })
     }
 
     fn form(&mut self, name: &str, module: &[u8]) -> Result<FormRow, MergeError> {

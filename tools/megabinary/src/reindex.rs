@@ -24,6 +24,10 @@ impl Types {
         at as u32
     }
 
+    pub(crate) fn get(&self, index: u32) -> &FuncType {
+        &self.list[index as usize]
+    }
+
     pub(crate) fn section(&self) -> TypeSection {
         let mut section = TypeSection::new();
         for ty in &self.list {

@@ -3,9 +3,11 @@
 //! Owns the demands on a WASI command: everything else is refused here, before a compiler sees it. The fact a newcomer gets wrong: unlike a lifted shard such a module shares nothing with the others but the imported functions: memory, tables,
 //! globals, data and elements are appended, and every index that code and segments name moves by as much.
 
+use crate::exceptions;
 use crate::merge::MergeError;
 use crate::reindex::Types;
 use policy::{Algorithm, Digest};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use syscalls::wasi::{Function, MODULE, by_name};
 use wasm_encoder as wasm;
@@ -15,7 +17,10 @@ use wasmparser::{ExternalKind, FuncType, Parser, Payload, TypeRef, ValType, Vali
 /// One WASI program of a release.
 pub struct WasiInput<'a> {
     pub name: &'a str,
+    /// What `read_wasi` gave.
     pub module: &'a [u8],
+    /// `wasi_digest` of the file.
+    pub shard: Digest,
     /// Digests of the files that are executed as it.
     pub sources: Vec<Digest>,
 }
@@ -37,25 +42,32 @@ impl WasiFacts {
     }
 }
 
-/// The digest of a WASI program's shard.
-pub fn wasi_digest(module: &[u8]) -> Digest {
+/// The digest of a WASI program's shard: of the file as it was given. What its exceptions are lowered to is, like what a compiler makes of it, found by the digest of the artifact.
+pub fn wasi_digest(file: &[u8]) -> Digest {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(b"vkernel wasi v1\0").update(module);
+    hasher.update(b"vkernel wasi v1\0").update(file);
     Digest { algorithm: Algorithm::Blake3, bytes: *hasher.finalize().as_bytes() }
 }
 
-/// What a WASI program may be made of: standard WebAssembly without threads, exceptions, 64-bit memories and garbage collection.
+/// What is compiled of a WASI program: standard WebAssembly without threads, exceptions, 64-bit memories and garbage collection.
 pub fn features() -> WasmFeatures {
     WasmFeatures::WASM2 | WasmFeatures::TAIL_CALL | WasmFeatures::EXTENDED_CONST
 }
 
-/// Looks at any bytes: a WASI command, or what is wrong.
-pub fn check_wasi(name: &str, module: &[u8]) -> Result<WasiFacts, MergeError> {
-    let wrong = |reason: String| MergeError::Wasi { name: name.into(), reason };
-    if !Parser::is_core_wasm(module) {
-        let component = Parser::is_component(module);
-        return Err(wrong(if component { "is a component: give the core module, of WASI preview 1".into() } else { "is no WebAssembly module".into() }));
+/// Any bytes: the WASI command that they are, with its exceptions lowered, or what is wrong. A file without exceptions is its own module.
+pub fn read_wasi<'a>(name: &str, file: &'a [u8]) -> Result<(Cow<'a, [u8]>, WasiFacts), MergeError> {
+    if !Parser::is_core_wasm(file) {
+        let reason = if Parser::is_component(file) { "is a component: give the core module, of WASI preview 1" } else { "is no WebAssembly module" };
+        return Err(MergeError::Wasi { name: name.into(), reason: reason.into() });
     }
+    let module = exceptions::lower(name, file)?;
+    let facts = check_wasi(name, &module)?;
+    Ok((module, facts))
+}
+
+/// Looks at what `read_wasi` gave.
+pub(crate) fn check_wasi(name: &str, module: &[u8]) -> Result<WasiFacts, MergeError> {
+    let wrong = |reason: String| MergeError::Wasi { name: name.into(), reason };
     let types = Validator::new_with_features(features()).validate_all(module).map_err(|e| wrong(format!("is not a valid module: {e}")))?;
     let types = types.as_ref();
     let (mut imports, mut start, mut memory, mut memories) = (Vec::new(), None, false, 0);
@@ -186,7 +198,7 @@ pub(crate) struct Into<'a> {
     pub elements: &'a mut wasm::ElementSection,
 }
 
-/// Appends a module that `check_wasi` accepted. `first`: merged index of its first own function; `imported`: those of WASI's functions.
+/// Appends a module that `read_wasi` gave. `first`: merged index of its first own function; `imported`: those of WASI's functions.
 pub(crate) fn append(input: &WasiInput<'_>, first: u32, imported: &BTreeMap<&str, u32>, parts: &mut Parts, into: &mut Into<'_>) -> Result<Appended, MergeError> {
     let shape = |reason: String| MergeError::Wasi { name: input.name.into(), reason };
     let facts = check_wasi(input.name, input.module)?;
@@ -226,7 +238,7 @@ pub(crate) fn append(input: &WasiInput<'_>, first: u32, imported: &BTreeMap<&str
                 shift.parse_data_section(&mut parts.data, section).map_err(failed)?;
             }
             Payload::CodeSectionEntry(body) => shift.parse_function_body(into.code, body).map_err(failed)?,
-            // Types, exports and names are the program's own business; what else there can be `check_wasi` refused.
+            // Types, exports and names are the program's own business; what else there can be `read_wasi` refused.
             _ => {}
         }
     }

@@ -1,6 +1,6 @@
 //! Merging WASI programs: with each other, and beside a shard.
 
-use megabinary::{Megabinary, WasiInput, check_dispatch, check_wasi, merge, section, wasi_digest};
+use megabinary::{Megabinary, WasiInput, check_dispatch, merge, read_wasi, section, wasi_digest};
 use policy::Digest;
 use std::collections::BTreeMap;
 use wasm_encoder::*;
@@ -51,7 +51,10 @@ fn module(marker: u8, imports: &[&str]) -> Vec<u8> {
 }
 
 fn merged(modules: &[(&str, &[u8])]) -> Megabinary {
-    let inputs: Vec<_> = modules.iter().map(|(name, module)| WasiInput { name, module, sources: vec![Digest::blake3(name.as_bytes()), Digest::blake3(module)] }).collect();
+    let inputs: Vec<_> = modules
+        .iter()
+        .map(|(name, module)| WasiInput { name, module, shard: wasi_digest(module), sources: vec![Digest::blake3(name.as_bytes()), Digest::blake3(module)] })
+        .collect();
     merge(Digest::blake3(b"c"), BTreeMap::new(), &[], &[], &inputs).unwrap()
 }
 
@@ -117,8 +120,8 @@ fn every_index_moves_by_as_much_as_there_was_before() {
 fn equal_inputs_give_equal_bytes_and_rows_say_which_calls_a_program_can_make() {
     let a = module(5, &["fd_close", "fd_read"]);
     assert_eq!(merged(&[("a", &a)]).wasm, merged(&[("a", &a)]).wasm);
-    let mut calls: Vec<_> = check_wasi("a", &a).unwrap().syscalls().collect();
+    let mut calls: Vec<_> = read_wasi("a", &a).unwrap().1.syscalls().collect();
     calls.sort_unstable();
     assert_eq!(calls, ["close", "exit_group", "openat", "readv"]);
-    assert!(check_wasi("a", &a[..a.len() - 1]).is_err());
+    assert!(read_wasi("a", &a[..a.len() - 1]).is_err());
 }

@@ -95,7 +95,7 @@ fn install(wasi: &Programs, root: &Path) -> anyhow::Result<()> {
     for (program, row) in wasi.rows() {
         let at = root.join(&row.path[1..]);
         output::directory(at.parent().unwrap_or(root))?;
-        output::replace(&at, &program.module)?;
+        output::replace(&at, &program.module.file)?;
         let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&at, executable).with_context(|| format!("cannot make {} executable", at.display()))?;
     }

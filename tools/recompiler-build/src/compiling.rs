@@ -40,7 +40,7 @@ pub fn compile(b: &Build, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Re
     let modules = shards.iter().flat_map(|s| [&s.structured[..], &s.resumable[..]]);
     // Executables at fixed addresses that differ in their data only have the same code: it is made, and stands in the manifest, once.
     let mut seen = BTreeSet::new();
-    let wasi = b.wasi.iter().map(|p| ((p.shard(), Form::Wasi, p.name.clone()), &p.module[..]));
+    let wasi = b.wasi.iter().map(|p| ((p.shard(), Form::Wasi, p.name.clone()), p.module.compiled()));
     let all = placed.iter().zip(shards).flat_map(forms).zip(modules).chain(wasi);
     let (names, modules): (Vec<_>, Vec<_>) = all.filter(|((digest, form, _), _)| seen.insert((*digest, *form))).unzip();
     let each: Vec<Job<'_>> = names.iter().zip(modules).map(|((_, form, name), module)| Job { name, form: *form, module }).collect();

@@ -7,10 +7,11 @@ use crate::assemble::PolicyFile;
 use crate::polyfill;
 use crate::scan::rootfs::Rootfs;
 use anyhow::{Context, ensure};
-use megabinary::{WasiFacts, WasiInput};
+use megabinary::WasiInput;
 use policy::Digest;
 use policy::manifest::{AgentTool, Binary, ProgramSyscalls, SyscallEvidence};
 use policy::unread::Unread;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -34,22 +35,37 @@ pub struct Row {
     pub polyfill: Option<String>,
 }
 
+/// A file that was found to be a program.
+#[derive(Clone, Debug)]
+pub struct Module {
+    /// As it was given: what has hashes, and lies in an image.
+    pub file: Vec<u8>,
+    /// What is compiled, where that is another one.
+    lowered: Option<Vec<u8>>,
+    syscalls: BTreeSet<String>,
+}
+
+impl Module {
+    pub fn compiled(&self) -> &[u8] {
+        self.lowered.as_deref().unwrap_or(&self.file)
+    }
+}
+
 /// One module, and everything that is executed as it.
 #[derive(Clone, Debug)]
 pub struct Program {
     pub name: String,
-    pub module: Vec<u8>,
+    pub module: Module,
     pub rows: Vec<Row>,
-    syscalls: BTreeSet<String>,
 }
 
 impl Program {
     pub fn shard(&self) -> Digest {
-        megabinary::wasi_digest(&self.module)
+        megabinary::wasi_digest(&self.module.file)
     }
 
     pub fn input(&self) -> WasiInput<'_> {
-        WasiInput { name: &self.name, module: &self.module, sources: self.rows.iter().map(|r| r.digest).collect() }
+        WasiInput { name: &self.name, module: self.module.compiled(), shard: self.shard(), sources: self.rows.iter().map(|r| r.digest).collect() }
     }
 }
 
@@ -81,27 +97,27 @@ impl Programs {
                 (file.file_name().unwrap_or_default().to_string_lossy().into_owned(), file)
             }
         };
-        let (module, facts) = read(file)?;
+        let module = read(file)?;
         let path = if name.starts_with('/') { name.clone() } else { format!("/usr/bin/{name}") };
         let is_normal = path[1..].split('/').all(|part| !matches!(part, "" | "." | ".."));
         ensure!(is_normal, "{text}: {path:?} is no place for a program: write NAME=FILE");
         let row = Row {
-            digest: Digest::blake3(&module),
-            sha256: Digest::sha256(&module),
+            digest: Digest::blake3(&module.file),
+            sha256: Digest::sha256(&module.file),
             path,
-            size: module.len() as u64,
+            size: module.file.len() as u64,
             args: Vec::new(),
             options: BTreeMap::new(),
             directories: Vec::new(),
             polyfill: None,
         };
-        self.add(name.rsplit('/').next().unwrap_or_default().to_owned(), module, &facts, row)
+        self.add(name.rsplit('/').next().unwrap_or_default().to_owned(), module, row)
     }
 
     /// Adds `FILE=MODULE`: where FILE of the image is executed, MODULE runs.
     pub fn add_polyfill(&mut self, text: &str, rootfs: &Rootfs) -> anyhow::Result<()> {
         let (file, module_file) = text.split_once('=').with_context(|| format!("--polyfill {text}: write FILE=MODULE, like /usr/bin/node=qjs.wasm"))?;
-        let (module, facts) = read(Path::new(module_file))?;
+        let module = read(Path::new(module_file))?;
         let replaced = rootfs.read(file)?;
         let known = [file, &replaced.path].into_iter().find_map(|path| polyfill::of(path.rsplit('/').next().unwrap_or_default()));
         let name = known.map_or_else(|| Path::new(module_file).file_stem().unwrap_or_default().to_string_lossy().into_owned(), |p| p.name.clone());
@@ -115,7 +131,7 @@ impl Programs {
             directories: known.map(|p| p.directories.clone()).unwrap_or_default(),
             polyfill: Some(name.clone()),
         };
-        self.add(name, module, &facts, row)
+        self.add(name, module, row)
     }
 
     /// Files of the image that are not looked into, because something else runs in their place.
@@ -124,15 +140,14 @@ impl Programs {
     }
 
     /// Adds a row to a module that `read` gave.
-    fn add(&mut self, name: String, module: Vec<u8>, facts: &WasiFacts, row: Row) -> anyhow::Result<()> {
+    fn add(&mut self, name: String, module: Module, row: Row) -> anyhow::Result<()> {
         if let Some((_, other)) = self.rows().find(|(_, r)| r.path == row.path) {
             ensure!(other.digest != row.digest, "{} is given twice: leave one out", row.path);
             anyhow::bail!("{} is the place of two programs: give one another name with NAME=FILE", row.path);
         }
         // The same bytes under two names are one file to execve.
         ensure!(self.rows().all(|(_, r)| r.digest != row.digest), "{}: the same file is there as another program: leave one out", row.path);
-        let syscalls = facts.syscalls().map(str::to_owned).collect();
-        let program = Program { name, module, rows: Vec::new(), syscalls };
+        let program = Program { name, module, rows: Vec::new() };
         self.by_shard.entry(program.shard()).or_insert(program).rows.push(row);
         Ok(())
     }
@@ -140,7 +155,7 @@ impl Programs {
     /// The rows of `binaries`.
     pub fn binaries<'a>(&'a self, policy: &'a PolicyFile) -> impl Iterator<Item = (Digest, Binary)> + 'a {
         self.rows().map(|(program, row)| {
-            let evidence = SyscallEvidence { possible: program.syscalls.clone(), ..SyscallEvidence::default() };
+            let evidence = SyscallEvidence { possible: program.module.syscalls.clone(), ..SyscallEvidence::default() };
             let syscalls = ProgramSyscalls { linked: evidence.clone(), reachable: evidence, opens_objects: false };
             let binary = Binary {
                 path: row.path.clone(),
@@ -173,11 +188,12 @@ impl Programs {
 }
 
 /// A module, read and checked.
-pub fn read(file: &Path) -> anyhow::Result<(Vec<u8>, WasiFacts)> {
-    let name = file.display().to_string();
-    let size = std::fs::metadata(file).with_context(|| format!("cannot read {name}"))?.len();
+pub fn read(path: &Path) -> anyhow::Result<Module> {
+    let name = path.display().to_string();
+    let size = std::fs::metadata(path).with_context(|| format!("cannot read {name}"))?.len();
     ensure!(size <= MAX_MODULE_BYTES, "{name}: has {size} bytes, more than the 1 GiB a program may have");
-    let module = std::fs::read(file).with_context(|| format!("cannot read {name}"))?;
-    let facts = megabinary::check_wasi(&name, &module)?;
-    Ok((module, facts))
+    let file = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
+    let (module, facts) = megabinary::read_wasi(&name, &file)?;
+    let lowered = matches!(module, Cow::Owned(_)).then(|| module.to_vec());
+    Ok(Module { syscalls: facts.syscalls().map(str::to_owned).collect(), lowered, file })
 }

