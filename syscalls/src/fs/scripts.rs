@@ -28,8 +28,8 @@ const LONGEST_NAME: usize = 249;
 #[derive(Clone, Debug)]
 pub struct Script {
     names: Vec<Name>,
-    /// Where it lay: a name is its directory and its last word, however they are written.
-    parent: Option<Identity>,
+    /// Where it lay, and by what last word: however both are written, they are a name.
+    places: Vec<(Identity, Vec<u8>)>,
     /// Of the file that was judged.
     identity: Identity,
     path: Vec<u8>,
@@ -87,7 +87,9 @@ impl Script {
         };
         let file = file.filter(may_read);
         let path = file.and_then(|file| own::name(file.as_raw_fd()).ok()).unwrap_or_default();
-        Some(Self { names: vec![Name::of(CWD, name)?], parent: parent(CWD, name), identity: text.identity, path, bytes: file.map(|_| text.bytes.clone()) })
+        let mut script = Self { names: Vec::new(), places: Vec::new(), identity: text.identity, path, bytes: file.map(|_| text.bytes.clone()) };
+        script.also(name);
+        Some(script).filter(|script| !script.names.is_empty())
     }
 
     /// As the kernel calls it.
@@ -97,16 +99,28 @@ impl Script {
 
     /// The program is told this name, too.
     pub(crate) fn also(&mut self, path: &CStr) {
-        self.names.extend(Name::of(CWD, path));
+        if let Some(name) = Name::of(CWD, path) {
+            self.places.extend(parent(CWD, path).map(|parent| (parent, last(&name.words).to_vec())));
+            self.names.push(name);
+        }
     }
 
-    fn last(&self) -> &[u8] {
-        last(&self.names[0].words)
+    /// The program's caller may mean it by this name.
+    pub(crate) fn is_called(&self, name: &CStr) -> bool {
+        Name::of(CWD, name).is_some_and(|name| self.names.contains(&name))
     }
 
-    /// With the same last word.
-    fn lies_at(&self, dirfd: u64, path: &CStr) -> bool {
-        self.parent.is_some() && parent(dirfd, path) == self.parent
+    /// Its path, where it has one.
+    pub(crate) fn path(&self) -> Option<CString> {
+        if self.path.starts_with(b"/") { CString::new(self.path.clone()).ok() } else { None }
+    }
+
+    fn may_be_called(&self, word: &[u8]) -> bool {
+        self.names.iter().any(|name| last(&name.words) == word)
+    }
+
+    fn lies_at(&self, parent: Identity, word: &[u8]) -> bool {
+        self.places.iter().any(|(place, name)| *place == parent && name == word)
     }
 
     /// Under a number of its own, closed at exec.
@@ -125,10 +139,11 @@ fn find(t: &Thread, dirfd: u64, path: &CStr) -> Option<Script> {
     let words = words(path.to_bytes())?;
     // Looking at directories may block, which nobody does who holds the lock.
     let exe = t.process.exe.lock().unwrap_or_else(PoisonError::into_inner);
-    let may_be: Vec<Script> = exe.iter().flat_map(|exe| &exe.scripts).filter(|script| script.last() == last(&words)).cloned().collect();
+    let may_be: Vec<Script> = exe.iter().flat_map(|exe| &exe.scripts).filter(|script| script.may_be_called(last(&words))).cloned().collect();
     drop(exe);
     let name = if may_be.is_empty() { None } else { Name::of(dirfd, path) };
-    may_be.into_iter().find(|script| name.as_ref().is_some_and(|name| script.names.contains(name)) || script.lies_at(dirfd, path))
+    let parent = if may_be.is_empty() { None } else { parent(dirfd, path) };
+    may_be.into_iter().find(|script| name.as_ref().is_some_and(|name| script.names.contains(name)) || parent.is_some_and(|parent| script.lies_at(parent, last(&words))))
 }
 
 /// Instead of the kernel's open. `None`: nothing of this is meant. What is opened to be written is the file.
