@@ -323,7 +323,11 @@ mod tests {
 
     /// One that says so itself, with letters.
     fn lenient() -> Arguments {
-        let options = vec![known(&["-c", "-m"], Some(Value::Text), None, Then::Nothing), known(&["-W", "--check"], Some(Value::Text), None, Then::Options), known(&["-V"], None, None, Then::Nothing)];
+        let options = vec![
+            known(&["-c", "-m"], Some(Value::Text), None, Then::Nothing),
+            known(&["-W", "--check"], Some(Value::Text), None, Then::Options),
+            known(&["-V"], None, None, Then::Nothing),
+        ];
         Arguments { options, letters: true, file: true, ..Arguments::default() }
     }
 

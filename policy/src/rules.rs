@@ -232,7 +232,11 @@ fn interpreter(at: &dyn Display, i: &Interpreter) -> Checked {
         }
         // What an option means must not depend on the order in which lists are asked.
         let letter = option.strip_prefix('-').filter(|l| l.len() == 1).is_some_and(|l| *l != *"-" && i.flags.contains(l));
-        if letter || lists.iter().any(|(other, list)| other != name && (list.contains(option) || list.iter().any(|o| begins(word, o.as_bytes()) || begins(word, format!("{o}=").as_bytes())))) {
+        if letter
+            || lists
+                .iter()
+                .any(|(other, list)| other != name && (list.contains(option) || list.iter().any(|o| begins(word, o.as_bytes()) || begins(word, format!("{o}=").as_bytes()))))
+        {
             broken(format_args!("{at}.{name}"), format!("{option:?} is also something else"))?;
         }
     }

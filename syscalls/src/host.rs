@@ -86,7 +86,10 @@ pub struct Object {
 pub enum Argument {
     Text(CString),
     /// The whole path of a file that the caller calls `name`, or `name` and one of the suffixes.
-    File { name: CString, suffixes: Vec<CString> },
+    File {
+        name: CString,
+        suffixes: Vec<CString>,
+    },
 }
 
 /// A program that ends as soon as it begins, with a line on standard error.

@@ -7,10 +7,10 @@ use policy::Verified;
 use policy::arguments::{self, Arguments};
 use policy::interpreter::{is_stripped, name_of};
 use policy::manifest::Scripts;
-use syscalls::{Argument, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use syscalls::{Argument, Refusal};
 
 /// No more is told: who has not named a program by then is taken for one that names none.
 const MOST_BYTES: usize = 64 << 10;
@@ -149,7 +149,13 @@ mod tests {
     }
 
     fn rules() -> Rules {
-        Rules { judged: true, listed: false, anywhere: BTreeSet::from(["LD_*".into(), "ENV".into()]), strip: vec![BTreeSet::new(), BTreeSet::from(["ENV".into()])], called: BTreeMap::new() }
+        Rules {
+            judged: true,
+            listed: false,
+            anywhere: BTreeSet::from(["LD_*".into(), "ENV".into()]),
+            strip: vec![BTreeSet::new(), BTreeSet::from(["ENV".into()])],
+            called: BTreeMap::new(),
+        }
     }
 
     #[test]

@@ -365,6 +365,28 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_the_program_is_told_means_it_too_whatever_its_last_word_is() {
+        let place = Place::new("told");
+        let (link, real) = (place.path("link"), place.path("script"));
+        symlink(&real, &link).unwrap();
+        let mut t = running(&link, Path::new(&link));
+        let told = |t: &mut Trial| t.thread.process.exe.lock().unwrap().as_mut().unwrap().scripts[0].also(&CString::new(real.as_str()).unwrap());
+        std::fs::write(&real, "echo evil\n").unwrap();
+        assert_eq!(read(&mut t, &real).unwrap(), b"echo evil\n", "nobody told it so");
+        told(&mut t);
+        assert_eq!((read(&mut t, &real).unwrap(), read(&mut t, &link).unwrap()), (GOOD.to_vec(), GOOD.to_vec()));
+        // From a directory that was opened before.
+        let (here, out) = (t.put_str(place.0.to_str().unwrap()), t.room(64));
+        let directory = t.call("open", &[here, (libc::O_PATH | libc::O_DIRECTORY) as u64]).unwrap();
+        for name in ["script", "link"] {
+            let p = t.put_str(name);
+            let fd = t.call("openat", &[directory, p, 0]).unwrap();
+            let n = t.call("read", &[fd, out, 64]).unwrap();
+            assert_eq!(t.get(out, n as usize), GOOD, "{name}");
+        }
+    }
+
+    #[test]
     fn directories_that_are_opened_first_lead_to_it_as_well() {
         let place = Place::new("beneath");
         let name = place.path("script");

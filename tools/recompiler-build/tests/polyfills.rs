@@ -60,7 +60,8 @@ fn what_is_judged_to_run_a_file_runs_it_and_nothing_else() {
             if program.inline.is_some() {
                 continue;
             }
-            let found = changed(file, &argv, numbers.below(2) == 0).unwrap_or_else(|r| panic!("{file} {line:?} is judged as {program:?}, and refused: {}", String::from_utf8_lossy(&r.line)));
+            let found = changed(file, &argv, numbers.below(2) == 0)
+                .unwrap_or_else(|r| panic!("{file} {line:?} is judged as {program:?}, and refused: {}", String::from_utf8_lossy(&r.line)));
             let place = found.iter().position(|a| matches!(a, Argument::File(_)));
             let before: Vec<&[u8]> = found[..place.unwrap_or(found.len())].iter().map(|a| if let Argument::Text(t) = a { &t[..] } else { unreachable!() }).collect();
             let Some(named) = program.files.first() else {
@@ -72,7 +73,6 @@ fn what_is_judged_to_run_a_file_runs_it_and_nothing_else() {
                 continue;
             };
             ran += 1;
-            // It may be what an option says: then it is the caller's own word.
             let Some(place) = place else { panic!("{file} {line:?} is judged as {program:?}, and becomes {found:?}") };
             assert_eq!(found[place], Argument::File(named.to_vec()), "{file} {line:?}");
             assert!(before[1..].iter().all(|word| own.iter().any(|o| o.as_bytes() == *word) || harmless(file, &argv, word)), "{file} {line:?}: {found:?}");
@@ -116,7 +116,33 @@ fn this_machines_interpreters_do_the_same_with_changed_arguments() {
             "/usr/bin/python3",
             "import sys; print(__name__, sys.argv[1:])\n",
             "import os, sys; print(os.path.basename(sys.argv[0]), sys.argv[1:], sys.flags.dont_write_bytecode, sys.flags.optimize, sys.warnoptions)\n",
-            &["-B", "-O", "-BO", "-c", "-Bc", "-m", "-W", "-Wignore", "-OW", "-X", "dev", "utf8", "-Xutf8", "--check-hash-based-pycs", "default", "--", "-", "-u", "-V", "--version", "-E", "ignore", "sub/app.py", "mod", "print(1)"],
+            &[
+                "-B",
+                "-O",
+                "-BO",
+                "-c",
+                "-Bc",
+                "-m",
+                "-W",
+                "-Wignore",
+                "-OW",
+                "-X",
+                "dev",
+                "utf8",
+                "-Xutf8",
+                "--check-hash-based-pycs",
+                "default",
+                "--",
+                "-",
+                "-u",
+                "-V",
+                "--version",
+                "-E",
+                "ignore",
+                "sub/app.py",
+                "mod",
+                "print(1)",
+            ],
         ),
         ("/usr/bin/lua5.4", "print('mod', ...)\n", "print('app', ...)\n", &["-e", "-eprint(3)", "-l", "-lmod", "-E", "-W", "-v", "--", "-", "mod", "print(1)", "-W", "sub/app.py"]),
     ];
