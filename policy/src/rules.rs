@@ -243,7 +243,8 @@ fn interpreter(at: &dyn Display, i: &Interpreter) -> Checked {
     Ok(())
 }
 
-fn arguments(at: &dyn Display, a: &Arguments) -> Checked {
+/// What rules about arguments must satisfy, in a manifest and in the catalogue of polyfills.
+pub fn arguments(at: &dyn Display, a: &Arguments) -> Checked {
     let lists = [("first", &a.first), ("suffixes", &a.suffixes), ("stdin", &a.stdin)];
     for (name, list) in lists {
         without_nul(&format_args!("{at}.{name}"), list)?;
@@ -261,11 +262,11 @@ fn known(at: &dyn Display, option: &Known, letters: bool) -> Checked {
     without_nul(&format_args!("{at}.becomes"), option.becomes.as_deref().unwrap_or_default())?;
     let is_option = |part: &str| part.starts_with('-') && !matches!(part, "-" | "--" | "-*" | "--*");
     let is_name = |name: &String| match name.split_once(' ') {
-        Some((first, second)) => is_option(first) && is_option(second) && !name.contains('*'),
+        Some((first, second)) => is_option(first) && !second.is_empty() && !second.contains(' ') && !name.contains('*'),
         None => is_option(name) && !name.trim_end_matches('*').contains('*') && !name.ends_with("**"),
     };
     if let Some(wrong) = option.names.iter().find(|name| !is_name(name) || name.contains('\0')) {
-        broken(format_args!("{at}.names"), format!("{wrong:?} is neither an option, nor two, nor the beginning of one followed by *"))?;
+        broken(format_args!("{at}.names"), format!("{wrong:?} is neither an option, nor one and another word, nor the beginning of one followed by *"))?;
     }
     let words = option.becomes.as_deref().unwrap_or_default();
     let values = |word: &String| word.matches(VALUE).count() + word.matches(JSON).count();

@@ -9,7 +9,7 @@ use crate::fs::scripts::Script;
 use crate::host::{Argument, Host, ObjectId, Refusal};
 use crate::pass::{at_mut, quick};
 use std::ffi::{CStr, CString};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// `scripts`: those that were judged.
 pub(super) fn arguments(host: &dyn Host, id: ObjectId, argv: Vec<CString>, scripts: &mut [Script]) -> Result<Vec<CString>, Refusal> {
@@ -30,25 +30,35 @@ fn path(name: CString, suffixes: &[CString], scripts: &mut [Script]) -> CString 
         script.also(&path);
         return path;
     }
-    let lies = |name: CString| {
-        let file = open_raw(&Room::default(), libc::AT_FDCWD, &name, libc::O_PATH | libc::O_CLOEXEC).ok()?;
-        let is_file = mode(&file).ok()? & libc::S_IFMT != libc::S_IFDIR;
-        let path = || if is_whole(&name) { name.clone() } else { whole(own::name(file.as_raw_fd()).ok()).unwrap_or_else(|| below_here(&name)) };
-        is_file.then(path)
+    let kind = |file: &OwnedFd| mode(file).map(|mode| mode & libc::S_IFMT);
+    let opened = |name: &CStr| open_raw(&Room::default(), libc::AT_FDCWD, name, libc::O_PATH | libc::O_CLOEXEC);
+    let lies = |name: &CStr| {
+        let file = opened(name).ok().filter(|file| kind(file).is_ok_and(|kind| kind != libc::S_IFDIR))?;
+        Some(if is_whole(name) { name.to_owned() } else { whole(own::name(file.as_raw_fd()).ok()).unwrap_or_else(|| below_here(name)) })
     };
-    let others = suffixes.iter().map(|suffix| joined(&[name.to_bytes(), suffix.to_bytes()]));
-    let found = std::iter::once(name.clone()).chain(others).find_map(lies);
-    found.unwrap_or_else(|| if is_whole(&name) { name } else { below_here(&name) })
+    let others: Vec<CString> = suffixes.iter().map(|suffix| joined(&[name.to_bytes(), suffix.to_bytes()])).collect();
+    if let Some(path) = std::iter::once(&name).chain(&others).find_map(|name| lies(name)) {
+        return path;
+    }
+    // A program that is given a directory may read nothing from it, and say nothing.
+    let is_directory = || opened(&name).is_ok_and(|file| kind(&file) == Ok(libc::S_IFDIR));
+    let name = others.last().filter(|_| is_directory()).unwrap_or(&name);
+    if is_whole(name) { name.clone() } else { below_here(name) }
 }
 
-/// Where the name leads that is no file, or none that has a path: it is said of that.
+/// The whole path of a name that is no file, or none that has a path: what is said of it is said of that. Behind a directory's name `..` is the kernel's to follow: that may be a link.
 fn below_here(name: &CStr) -> CString {
     let here = working_directory().unwrap_or_else(|| b"/".to_vec());
     let mut words: Vec<&[u8]> = Vec::new();
-    for word in here.split(|b| *b == b'/').chain(name.to_bytes().split(|b| *b == b'/')) {
+    let mut is_above = true;
+    for word in here.split(|b| *b == b'/') {
+        words.extend(Some(word).filter(|word| !word.is_empty()));
+    }
+    for word in name.to_bytes().split(|b| *b == b'/') {
+        is_above &= matches!(word, b"" | b"." | b"..");
         match word {
             b"" | b"." => {}
-            b".." => drop(words.pop()),
+            b".." if is_above => drop(words.pop()),
             _ => words.push(word),
         }
     }
@@ -108,9 +118,11 @@ mod tests {
                 ("sub/", "app/sub/index.js"),
                 ("main", "app/sub/index.js"),
                 ("../x", "x.js"),
-                ("../link/../x.js", "app/x.js"),
+                ("../link/../x.js", "link/../x.js"),
+                ("../nothing.js", "nothing.js"),
                 ("../link/../a.js", "app/a.js"),
                 ("nothing", "app/nothing"),
+                ("..", "index.js"),
                 ("/etc/passwd", "/etc/passwd"),
                 ("/nothing/../x", "/nothing/../x"),
                 ("../../../../../../../dev/null", "/dev/null"),

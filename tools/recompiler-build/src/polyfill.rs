@@ -37,6 +37,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn rows_keep_the_rules_of_manifests() {
+        let rows = toml::from_str::<Catalogue>(CATALOGUE).unwrap().polyfill;
+        rows.iter().for_each(|row| policy::rules::arguments(&row.name, &row.arguments).unwrap());
+    }
+
+    #[test]
     fn the_catalogue_is_read_and_finds_files_by_name() {
         assert_eq!(of("node").map(|p| &*p.name), Some("quickjs-ng"));
         assert_eq!(of("python3.11").map(|p| &*p.name), Some("cpython"));

@@ -53,7 +53,7 @@ fn words(file: &str) -> Vec<String> {
 fn what_is_judged_to_run_a_file_runs_it_and_nothing_else() {
     for (file, own) in ROWS {
         let (words, mut numbers, mut ran, mut ended) = (words(file), Numbers(1), 0, 0);
-        for _ in 0..400_000 {
+        for _ in 0..100_000 {
             let line: Vec<&str> = (0..1 + numbers.below(6)).map(|_| if numbers.below(4) == 0 { "good" } else { &words[numbers.below(words.len())] }).collect();
             let argv: Vec<&[u8]> = std::iter::once(file).chain(line.iter().copied()).map(str::as_bytes).collect();
             let program = judged(file, &argv);
@@ -80,7 +80,8 @@ fn what_is_judged_to_run_a_file_runs_it_and_nothing_else() {
             assert_eq!(found[place + 1..], rest, "{file} {line:?}: what follows the file is the caller's");
             assert_eq!(argv[argv.len() - rest.len() - 1], *named, "{file} {line:?}");
         }
-        assert!(ran > 1000 && ended > 50, "{file}: only {ran} lines ran a file, and {ended} nothing");
+        let has_ends = !interpreter::of(file).expect("a row").line.ends.is_empty();
+        assert!(ran > 1000 && (ended > 50 || !has_ends), "{file}: only {ran} lines ran a file, and {ended} nothing");
     }
 }
 

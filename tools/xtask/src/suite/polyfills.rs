@@ -38,7 +38,7 @@ const ORDERS_INPUT: &str = "item,count,price\n\"bolt, long\",3,0.10\nnut,7,1.05\
 const APP: &[(&str, &str)] = &[
     (
         "app/app.js",
-        "const words = typeof process === 'object' ? process.argv.slice(2) : scriptArgs.slice(1);\nconsole.log([3, 1, 2].sort().join(), 2n ** 70n, words.join('|'), globalThis.before);\n",
+        "const words = typeof process === 'object' ? process.argv.slice(2) : scriptArgs.slice(1);\nconsole.log([3, 1, 2].sort().join(), String(2n ** 70n), words.join('|'), globalThis.before);\n",
     ),
     ("app/before.js", "globalThis.before = 'before';\n"),
     ("app/bad.js", "console.log('it ran');\nlet x = ;\n"),
@@ -72,7 +72,7 @@ const LINES: &[(&[&str], &str)] = &[
     (&["node", "-e", "x = 'sloppy'; console.log(x)"], ""),
     (&["node", "--input-type=module", "-e", "console.log(this === undefined)"], ""),
     (&["node", "-p", "const a = 'it\\'s'; `${a} \"quoted\" \\\\ \u{e9}\n{value}{json}`", "app.js"], ""),
-    (&["node", "-pe", "2n ** 70n"], ""),
+    (&["node", "-pe", "`${2n ** 70n}`"], ""),
     (&["node", "-p", "-e", "'both'"], ""),
     (&["node", "-p", "undefined"], ""),
     (&["node", "-c", "app.js"], ""),
