@@ -274,9 +274,55 @@ fn a_file_that_makes_code_at_run_time_runs_as_its_polyfill_also_under_a_script()
     let (out, release) = build(&["--polyfill", &format!("/usr/bin/node={}", module("hello").display())]);
     assert!(out.status.success(), "{}", show(&out));
     let printed = |program: &[&str]| String::from_utf8_lossy(&finish(release.run(dir.path(), &[], program)).stdout).into_owned();
-    assert_eq!(printed(&["node", "--eval", "1", "--eval"]), "argument 1: --std\nargument 2: -e\nargument 3: 1\nargument 4: --eval\nGREETING=hello\n");
+    let called = |program: &[&str]| printed(program).lines().map(|line| line.split_once(": ").map_or(line, |(_, argument)| argument).to_owned() + "|").collect::<String>();
+    assert_eq!(called(&["node", "--no-warnings", "--eval", "1", "x", "--eval"]), "--std|-C|-e|1|x|--eval|GREETING=hello|");
+    assert_eq!(called(&["node", "-", "-e", "2"]), "--std|-C|-e|std.evalScript(std.in.readAsString())|--|-e|2|GREETING=hello|");
+    assert_eq!(called(&["node"]), "--std|-C|-e|std.evalScript(std.in.readAsString())|--|GREETING=hello|");
     assert_eq!(printed(&["tool", "x"]), "argument 1: --std\nargument 2: /usr/bin/tool\nargument 3: x\nGREETING=hello\n");
+    // By names that only the caller understands, and node's own.
+    let below = |directory: &str, file: &str| {
+        let out = finish(release.run(dir.path(), &["--workdir", directory], &["node", "--max-old-space-size=64", file, "./file"]));
+        String::from_utf8_lossy(&out.stdout).lines().nth(1).unwrap_or_default().to_owned()
+    };
+    std::fs::write(at("data/app.js"), "").expect("written");
+    std::fs::write(at("data/dir/index.js"), "").expect("written");
+    for (directory, file, path) in [
+        ("/data", "file", "/data/file"),
+        ("/data", "app", "/data/app.js"),
+        ("/data", "./dir", "/data/dir/index.js"),
+        ("/data/dir", "../inside", "/data/file"),
+        ("/data/dir", "../nothing.js", "/data/nothing.js"),
+        ("/", "data/app.js", "/data/app.js"),
+        ("/etc", "/data/app.js", "/data/app.js"),
+    ] {
+        assert_eq!(below(directory, file), format!("argument 2: {path}"), "{directory} {file}");
+    }
+    let refused = finish(release.run(dir.path(), &[], &["node", "--frob", "/usr/bin/tool"]));
+    assert_eq!((refused.status.code(), &refused.stdout[..], &refused.stderr[..]), (Some(9), &b""[..], &b"node: bad option: --frob\n"[..]), "{}", show(&refused));
     assert!(finish(release.verify()).status.success());
+}
+
+/// The example in the package, as a reader would run it.
+#[test]
+fn the_example_of_a_bundle_does_what_it_says() {
+    let setup = Setup::get();
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let example = || {
+        let mut c = Command::new("env");
+        c.arg("CC=clang-22").arg(format!("RECOMPILER={}", setup.recompiler.display())).arg(format!("VKERNEL={}", setup.vkernel.display()));
+        c.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/examples/bundle/bundle.sh")).arg(dir.path().join("made"));
+        c
+    };
+    let expected = "== sortlines -u\napple\npear\nquince\n== count /tmp/fruit\n      4       4      24 /tmp/fruit\n== crc32\n@\n== a copy by another name\n@\n== a changed byte\nrefused with status 126\n";
+    let expected = expected.replace('@', "f46485e3");
+    // Its own key stays where there is one.
+    for _ in 0..2 {
+        let out = finish(example());
+        let text = String::from_utf8_lossy(&out.stdout);
+        let shown = text.find("== ").map(|at| &text[at..]);
+        assert!(out.status.success() && shown == Some(expected.as_str()), "{}", show(&out));
+        assert!(String::from_utf8_lossy(&out.stderr).contains("refused (EACCES)"), "{}", show(&out));
+    }
 }
 
 #[test]
@@ -363,12 +409,16 @@ fn a_polyfill_runs_listed_scripts_and_no_program_text_where_the_release_says_so(
         let _ = std::fs::remove_file(audit);
         (out.status.code(), String::from_utf8_lossy(&out.stdout).replace('\0', "|"), records)
     };
-    let listed: [(&[&str], &str); 5] = [
+    let listed: [(&[&str], &str); 8] = [
         (&["/usr/bin/tool", "x"], "--std|/usr/bin/tool|x|"),
         (&["node", "/app/listed.js", "x"], "--std|/app/listed.js|x|"),
         (&["node", "/app/copy.js", "-e", "2"], "--std|/app/copy.js|-e|2|"),
         (&["node", "--", "/app/listed.js"], "--std|--|/app/listed.js|"),
         (&["node", "--version"], "--std|--version|"),
+        // The words are judged as they stand here, and by the whole path it is still the script that was judged.
+        (&["node", "--no-warnings", "--max-old-space-size=64", "/app/listed.js", "--frob"], "--std|/app/listed.js|--frob|"),
+        (&["node", "app/listed.js", "-"], "--std|/app/listed.js|-|"),
+        (&["node", "--trace-uncaught", "--", "./app/../app/listed.js"], "--std|--|/app/listed.js|"),
     ];
     for (program, arguments) in listed {
         let (code, text, records) = run(&strict, program);
@@ -380,7 +430,7 @@ fn a_polyfill_runs_listed_scripts_and_no_program_text_where_the_release_says_so(
             "{program:?}: {text}\n{records}"
         );
     }
-    let refused: [(&[&str], &str); 11] = [
+    let refused: [(&[&str], &str); 15] = [
         (&["/usr/bin/other"], "script-not-listed"),
         (&["node", "/app/other.js"], "script-not-listed"),
         (&["node", "--", "/app/other.js"], "script-not-listed"),
@@ -389,6 +439,10 @@ fn a_polyfill_runs_listed_scripts_and_no_program_text_where_the_release_says_so(
         (&["node", "-p", "2"], "inline-denied"),
         (&["node", "--require", "/app/other.js", "/app/listed.js"], "inline-denied"),
         (&["node", "inspect", "/app/listed.js"], "inline-denied"),
+        (&["node", "--no-warnings", "app/other.js"], "script-not-listed"),
+        (&["node", "--eval=2", "/app/listed.js"], "inline-denied"),
+        (&["node", "-pe", "2", "/app/listed.js"], "inline-denied"),
+        (&["node", "--no-warnings", "--", "-"], "inline-denied"),
         (&["node", "-"], "inline-denied"),
         (&["node", "/dev/stdin"], "inline-denied"),
         (&["node"], "inline-denied"),

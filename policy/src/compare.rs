@@ -112,7 +112,8 @@ impl Comparison {
                 no_longer: then.difference(&now).cloned().collect(),
                 inline: turn(decide::inline_rule(old, former), decide::inline_rule(new, b)),
                 strip: turn(former.overrides.strip.clone().unwrap_or_default(), b.overrides.strip.clone().unwrap_or_default()),
-                read_otherwise: (old.judges_command(former) || new.judges_command(b)) && former.overrides.interpreter != b.overrides.interpreter,
+                read_otherwise: (old.judges_command(former) || new.judges_command(b))
+                    && (&former.overrides.interpreter, &former.arguments) != (&b.overrides.interpreter, &b.arguments),
             };
             let is_other = change.rebuilt || now != then || change.inline.is_some() || change.strip.is_some() || change.read_otherwise;
             is_other.then_some(change)
@@ -222,6 +223,10 @@ mod tests {
         assert_eq!(told.scripts, Some(Turn { old: Scripts::Any, new: Scripts::Listed }));
         let [change] = &told.changed[..] else { panic!("{told:?}") };
         assert!(change.read_otherwise && change.inline.is_none() && change.strip.is_none());
+        let mut called = ruled.clone();
+        called.binaries.get_mut(&digest).unwrap().arguments.file = true;
+        assert!(Comparison::of(&ruled, &called).changed.iter().all(|c| c.read_otherwise && !c.rebuilt), "what becomes of arguments decides about what runs");
+        assert!(!Comparison::of(&ruled, &called).is_empty());
         let mut looser = ruled.clone();
         ruled.global_policies.inline = Inline::Deny;
         looser.binaries.get_mut(&digest).unwrap().overrides.strip = Some(BTreeSet::from(["ENV".into()]));

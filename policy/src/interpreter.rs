@@ -7,14 +7,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How an interpreter's command line says where its program comes from. Options are written with `-`; `*` stands nowhere.
+/// How an interpreter's command line says where its program comes from. Options are written with `-`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Interpreter {
     /// Letters of options that leave the named file in charge; several may share a word.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub flags: String,
-    /// Whole words of the same kind, and options with the one value they may have (`-o errexit`). `--` and `-` here end the options.
+    /// Whole words of the same kind, beginnings of such words followed by `*` (`--stack-size=*`), and options with the one value they may have (`-o errexit`). `--` and `-` here end the options.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub words: BTreeSet<String>,
     /// Options of the same kind with any value.
@@ -141,7 +141,7 @@ impl<'a> Line<'_, 'a> {
                 _ if !is_option => return Ok(Found::Operand(word)),
                 b"--" | b"-" if known(&self.row.words) => return self.take().map_or_else(|| self.end(), |word| Ok(Found::Operand(word))),
                 _ if known(&self.row.ends) => return Ok(Found::Nothing),
-                _ if known(&self.row.words) => {}
+                _ if self.row.words.iter().any(|known| begins(known, word)) || known(&self.row.words) => {}
                 _ => self.option(word)?,
             }
         }
@@ -194,6 +194,11 @@ impl<'a> Line<'_, 'a> {
         let pair = std::str::from_utf8(value).is_ok_and(|value| self.row.words.contains(&format!("{name} {value}")));
         if pair || self.row.values.contains(&name) { Ok(()) } else { Err(format!("option {name} with another value than those listed")) }
     }
+}
+
+/// Whether this word is one of those that a listed one with a `*` stands for.
+pub(crate) fn begins(listed: &str, word: &[u8]) -> bool {
+    listed.strip_suffix('*').is_some_and(|start| word.starts_with(start.as_bytes()))
 }
 
 /// Shells that are called so run files of the caller's home first.
@@ -323,6 +328,15 @@ mod tests {
         }
         for line in [&["node", "./inspect"][..], &["node", "a", "inspect"], &["node", "inspects"]] {
             assert_eq!(read(&row, line).1, None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_listed_beginning_stands_for_whole_words() {
+        let row = Interpreter { words: set(&["--", "--size=*"]), ..Interpreter::default() };
+        assert_eq!(read(&row, &["node", "--size=", "--size=-e", "a", "--size"]), ("a".into(), None));
+        for line in [&["node", "--size", "a"][..], &["node", "--siz=1", "a"], &["node", "--size=*", "-e"]] {
+            assert!(read(&row, line).1.is_some(), "{line:?}");
         }
     }
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_precision_loss, clippy::cast_sign_loss)]
 
+pub mod arguments;
 pub mod canonical;
 pub mod compare;
 pub mod decide;

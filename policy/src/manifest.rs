@@ -3,6 +3,7 @@
 //! Owns the types and their JSON form; the JSON Schema comes from them. Refuses to own trust (`verify`) and meaning (`rules`, `decide`). The fact a
 //! newcomer gets wrong: guest addresses of an ELF object are `elf.base + vaddr`; `vaddr` is what the file says, and `base` is 0 for non-PIE executables.
 
+use crate::arguments::Arguments;
 use crate::digest::Digest;
 use crate::interpreter::Interpreter;
 use crate::unread::Unread;
@@ -140,12 +141,9 @@ pub struct Binary {
     pub coverage: Option<Unread<Coverage>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub syscalls: Option<Unread<ProgramSyscalls>>,
-    /// Arguments put before the caller's.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub args: Vec<String>,
-    /// Options of a polyfilled file's callers, and what the program in its place calls them.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub options: BTreeMap<String, String>,
+    /// What becomes of the arguments that a caller means for a polyfilled file.
+    #[serde(default, skip_serializing_if = "Arguments::is_empty")]
+    pub arguments: Arguments,
     /// Directories of the image that a WASI program is given by name, besides the root: it would look for them in a file system that it brings along.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub directories: Vec<String>,

@@ -3,8 +3,9 @@
 //! Owns the checks between fields that types cannot express. Runs after the signature: a signed but senseless manifest is refused with the JSON path of the first
 //! broken rule. The fact a newcomer gets wrong: address ranges of two libraries must not touch, but two non-PIE executables may: they never coexist.
 
+use crate::arguments::{Arguments, JSON, Known, VALUE, Value};
 use crate::digest::{Algorithm, Digest};
-use crate::interpreter::Interpreter;
+use crate::interpreter::{Interpreter, begins};
 use crate::manifest::{Binary, Coverage, Elf, Form, Library, Manifest, Overrides, ProgramSyscalls, Segment, SyscallEvidence};
 use crate::unread::Unread;
 use serde::Serialize;
@@ -180,6 +181,10 @@ fn binary(at: &dyn Display, b: &Binary, shards: &Shards) -> Checked {
     }
     b.directories.iter().enumerate().try_for_each(|(i, d)| guest_path(&format_args!("{at}.directories[{i}]"), d))?;
     overrides(&format_args!("{at}.overrides"), &b.overrides)?;
+    arguments(&format_args!("{at}.arguments"), &b.arguments)?;
+    if b.elf.is_some() && !b.arguments.is_empty() {
+        broken(format_args!("{at}.arguments"), "are changed for WASI programs only")?;
+    }
     match (&b.shard, &b.elf, &b.polyfill) {
         (Some(shard), Some(e), None) => {
             elf(&format_args!("{at}.elf"), e, b.size)?;
@@ -221,13 +226,65 @@ fn interpreter(at: &dyn Display, i: &Interpreter) -> Checked {
         if !is_option || pair_elsewhere || word.contains('\0') {
             broken(format_args!("{at}.{name}"), format!("{word:?} is no option: write it with -"))?;
         }
+        let start = word.strip_suffix('*').unwrap_or(word);
+        if start.contains('*') || (start != word && (*name != "words" || option != word || !word.starts_with("--") || word == "--*")) {
+            broken(format_args!("{at}.{name}"), format!("{word:?} is no option: a * stands behind the beginning of one of the words that begin with --"))?;
+        }
         // What an option means must not depend on the order in which lists are asked.
         let letter = option.strip_prefix('-').filter(|l| l.len() == 1).is_some_and(|l| *l != *"-" && i.flags.contains(l));
-        if letter || lists.iter().any(|(other, list)| other != name && list.contains(option)) {
+        if letter
+            || lists
+                .iter()
+                .any(|(other, list)| other != name && (list.contains(option) || list.iter().any(|o| begins(word, o.as_bytes()) || begins(word, format!("{o}=").as_bytes()))))
+        {
             broken(format_args!("{at}.{name}"), format!("{option:?} is also something else"))?;
         }
     }
     Ok(())
+}
+
+/// What rules about arguments must satisfy, in a manifest and in the catalogue of polyfills.
+pub fn arguments(at: &dyn Display, a: &Arguments) -> Checked {
+    let lists = [("first", &a.first), ("suffixes", &a.suffixes), ("stdin", &a.stdin)];
+    for (name, list) in lists {
+        without_nul(&format_args!("{at}.{name}"), list)?;
+    }
+    for (i, option) in a.options.iter().enumerate() {
+        known(&format_args!("{at}.options[{i}]"), option, a.letters)?;
+    }
+    if a.refused.as_ref().is_some_and(|r| r.status == 0) {
+        broken(format_args!("{at}.refused.status"), "says that all went well")?;
+    }
+    Ok(())
+}
+
+fn known(at: &dyn Display, option: &Known, letters: bool) -> Checked {
+    without_nul(&format_args!("{at}.becomes"), option.becomes.as_deref().unwrap_or_default())?;
+    let is_option = |part: &str| part.starts_with('-') && !matches!(part, "-" | "--" | "-*" | "--*");
+    let is_name = |name: &String| match name.split_once(' ') {
+        Some((first, second)) => is_option(first) && !second.is_empty() && !second.contains(' ') && !name.contains('*'),
+        None => is_option(name) && !name.trim_end_matches('*').contains('*') && !name.ends_with("**"),
+    };
+    if let Some(wrong) = option.names.iter().find(|name| !is_name(name) || name.contains('\0')) {
+        broken(format_args!("{at}.names"), format!("{wrong:?} is neither an option, nor one and another word, nor the beginning of one followed by *"))?;
+    }
+    let words = option.becomes.as_deref().unwrap_or_default();
+    let values = |word: &String| word.matches(VALUE).count() + word.matches(JSON).count();
+    if words.iter().any(|word| values(word) > usize::from(option.value.is_some())) {
+        broken(format_args!("{at}.becomes"), "a word has one value at most, and none where there is none")?;
+    }
+    if option.value == Some(Value::File) && (option.becomes.is_none() || words.iter().any(|word| values(word) > 0 && word != VALUE)) {
+        broken(format_args!("{at}.becomes"), "a file's path stands alone, as {value}")?;
+    }
+    // Its letter may share a word with others.
+    if letters && option.becomes.is_some() {
+        broken(format_args!("{at}.becomes"), "where letters share words, options stay as they are")?;
+    }
+    Ok(())
+}
+
+fn without_nul(at: &dyn Display, words: &[String]) -> Checked {
+    if words.iter().any(|word| word.contains('\0')) { broken(at, "has a NUL") } else { Ok(()) }
 }
 
 fn variables(at: &dyn Display, patterns: &BTreeSet<String>) -> Checked {

@@ -79,31 +79,24 @@ pub struct Object {
     pub wasi: Option<usize>,
     /// Directories that a WASI program is given by name, besides its root.
     pub directories: Vec<CString>,
-    /// What becomes of the caller's arguments.
-    pub arguments: Arguments,
 }
 
-/// How a program is called that runs in the place of another.
-#[derive(Clone, Debug, Default)]
-pub struct Arguments {
-    /// Stand before the caller's.
-    pub first: Vec<CString>,
-    /// What the caller writes, and what the program calls it: up to the first argument that is no option.
-    pub options: Vec<(CString, CString)>,
+/// An argument as a program is to have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Argument {
+    Text(CString),
+    /// The whole path of a file that the caller calls `name`, or `name` and one of the suffixes.
+    File {
+        name: CString,
+        suffixes: Vec<CString>,
+    },
 }
 
-impl Arguments {
-    /// The caller's arguments as the program is to have them.
-    pub(crate) fn applied(&self, mut argv: Vec<CString>) -> Vec<CString> {
-        let is_option = |a: &&mut CString| a.to_bytes().starts_with(b"-") && a.to_bytes() != b"--";
-        for argument in argv.iter_mut().skip(1).take_while(is_option) {
-            if let Some((_, own)) = self.options.iter().find(|(theirs, _)| theirs == argument) {
-                argument.clone_from(own);
-            }
-        }
-        argv.splice(argv.len().min(1)..argv.len().min(1), self.first.iter().cloned());
-        argv
-    }
+/// A program that ends as soon as it begins, with a line on standard error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub line: String,
+    pub status: i32,
 }
 
 /// Something worth an audit record that originates in a worker.
@@ -140,6 +133,12 @@ pub struct Watch {
 pub trait Host: Send + Sync {
     /// Performs the real `execveat(fd, "", …, AT_EMPTY_PATH)` that the supervisor answers. EMFILE: nobody was asked yet.
     fn exec(&self, fd: BorrowedFd<'_>, argv: &[CString], envp: &[CString]) -> Result<Granted, Errno>;
+
+    /// The arguments that the program gets of those its caller gave. `on_terminal`: its standard input is one.
+    fn arguments(&self, id: ObjectId, argv: Vec<CString>, on_terminal: bool) -> Result<Vec<Argument>, Refusal> {
+        let _ = (id, on_terminal);
+        Ok(argv.into_iter().map(Argument::Text).collect())
+    }
 
     /// The environment that the program gets of the one its caller gave.
     fn environment(&self, id: ObjectId, envp: Vec<CString>) -> Vec<CString> {
@@ -188,21 +187,5 @@ pub trait Host: Send + Sync {
     /// The path the guest asked to execute was approved: the process is about to become `id` (host `comm` and `cmdline` may follow).
     fn becoming(&self, id: ObjectId, path: &CStr, argv: &[CString]) {
         let _ = (id, path, argv);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arguments_get_a_beginning_and_options_other_names_up_to_the_first_that_is_none() {
-        let c = |list: &[&str]| list.iter().map(|a| CString::new(*a).unwrap()).collect::<Vec<_>>();
-        let arguments = Arguments { first: c(&["--std"]), options: vec![(c"--eval".into(), c"-e".into())] };
-        assert_eq!(arguments.applied(c(&["node", "--eval", "1", "--eval"])), c(&["node", "--std", "-e", "1", "--eval"]));
-        assert_eq!(arguments.applied(c(&["node", "a.js", "--eval"])), c(&["node", "--std", "a.js", "--eval"]));
-        assert_eq!(arguments.applied(c(&["node", "--", "--eval"])), c(&["node", "--std", "--", "--eval"]));
-        assert_eq!(arguments.applied(Vec::new()), c(&["--std"]));
-        assert_eq!(Arguments::default().applied(c(&["a", "--eval"])), c(&["a", "--eval"]));
     }
 }

@@ -28,6 +28,6 @@ pub mod wasi;
 
 pub use blocking::host_call;
 pub use dispatch::dispatch;
-pub use host::{Arguments, Event, Granted, Host, Object, ObjectId, Segment, Text, Watch};
+pub use host::{Argument, Event, Granted, Host, Object, ObjectId, Refusal, Segment, Text, Watch};
 pub use process::Process;
 pub use thread::{NewThread, Next, Thread};

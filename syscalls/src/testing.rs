@@ -56,7 +56,6 @@ fn object(n: u64, start: u64, interpreter: Option<CString>) -> Object {
         allow: AllowList::ALL,
         wasi: None,
         directories: Vec::new(),
-        arguments: crate::host::Arguments::default(),
     }
 }
 

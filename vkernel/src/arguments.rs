@@ -1,14 +1,16 @@
-//! What a worker tells of an exec's arguments: packed beside the question, where rules depend on them, and read by the supervisor. Owns that form, and what a guest's program does not get of its environment; decides nothing.
+//! What a worker tells of an exec's arguments: packed beside the question, where rules depend on them, and read by the supervisor. Owns that form, and what a guest's program gets of arguments and environment; decides nothing.
 //!
-//! The fact a newcomer gets wrong: these are the worker's own copies, made once, and the very ones the program will get. The guest cannot change them between the decision and the start; a worker
+//! The fact a newcomer gets wrong: these are the worker's own copies, made once, and the very ones the program will get, or those they become by its own row. The guest cannot change them between the decision and the start; a worker
 //! that was taken over can tell what it likes, and then runs what it likes within its signed code anyway.
 
 use policy::Verified;
+use policy::arguments::{self, Arguments};
 use policy::interpreter::{is_stripped, name_of};
 use policy::manifest::Scripts;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use syscalls::{Argument, Refusal};
 
 /// No more is told: who has not named a program by then is taken for one that names none.
 const MOST_BYTES: usize = 64 << 10;
@@ -36,6 +38,8 @@ pub struct Rules {
     anywhere: BTreeSet<String>,
     /// By entry number, from 1.
     strip: Vec<BTreeSet<String>>,
+    /// What becomes of arguments, where something does. By entry number.
+    called: BTreeMap<u32, Arguments>,
 }
 
 impl Rules {
@@ -44,7 +48,8 @@ impl Rules {
         let anywhere = m.stripped_anywhere();
         let strip = |digest| m.binaries.get(&digest).and_then(|b| b.overrides.strip.clone()).unwrap_or_default();
         let strip = if anywhere.is_empty() { Vec::new() } else { m.entry_order().into_iter().map(strip).collect() };
-        Self { judged: m.binaries.values().any(|b| m.judges_command(b)), listed: m.global_policies.scripts == Scripts::Listed, anywhere, strip }
+        let called = m.binaries.values().filter(|b| !b.arguments.is_empty()).map(|b| (b.entry, b.arguments.clone())).collect();
+        Self { called, judged: m.binaries.values().any(|b| m.judges_command(b)), listed: m.global_policies.scripts == Scripts::Listed, anywhere, strip }
     }
 
     /// Whether an answer may bring copies of scripts.
@@ -58,6 +63,22 @@ impl Rules {
         match self.judge_scripts() || (!self.anywhere.is_empty() && names().next().is_some()) {
             true => Some(pack(argv, names(), place.map(|fd| fd.as_raw_fd() as u32))),
             false => None,
+        }
+    }
+
+    /// The arguments that the program of this entry number gets.
+    pub fn arguments(&self, entry: u32, argv: Vec<CString>, on_terminal: bool) -> Result<Vec<Argument>, Refusal> {
+        let Some(rules) = self.called.get(&entry) else { return Ok(argv.into_iter().map(Argument::Text).collect()) };
+        let c = |bytes: Vec<u8>| CString::new(bytes).expect("parts of C strings, and of a manifest whose strings have no NUL");
+        let suffixes = || rules.suffixes.iter().map(|suffix| c(suffix.clone().into_bytes())).collect();
+        let words: Vec<&[u8]> = argv.iter().map(|a| a.to_bytes()).collect();
+        let argument = |argument| match argument {
+            arguments::Argument::Text(text) => Argument::Text(c(text)),
+            arguments::Argument::File(name) => Argument::File { name: c(name), suffixes: suffixes() },
+        };
+        match rules.applied(&words, on_terminal) {
+            Ok(all) => Ok(all.into_iter().map(argument).collect()),
+            Err(refusal) => Err(Refusal { line: String::from_utf8_lossy(&refusal.line).into_owned(), status: refusal.status.into() }),
         }
     }
 
@@ -128,7 +149,13 @@ mod tests {
     }
 
     fn rules() -> Rules {
-        Rules { judged: true, listed: false, anywhere: BTreeSet::from(["LD_*".into(), "ENV".into()]), strip: vec![BTreeSet::new(), BTreeSet::from(["ENV".into()])] }
+        Rules {
+            judged: true,
+            listed: false,
+            anywhere: BTreeSet::from(["LD_*".into(), "ENV".into()]),
+            strip: vec![BTreeSet::new(), BTreeSet::from(["ENV".into()])],
+            called: BTreeMap::new(),
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use syscalls::process::AllowList;
-use syscalls::{Arguments, Object, Segment, table};
+use syscalls::{Object, Segment, table};
 
 /// Links the release, unless it is linked. In the command, before a container exists: what linking needs of memory is no container's, and no limit of one must end it.
 pub fn link_once(verified: &Verified, files: &[PathBuf], store: &Store) {
@@ -142,7 +142,7 @@ struct Entry<'a> {
     elf: Option<&'a Elf>,
     shard: Digest,
     allow: AllowList,
-    /// Only a program has a way of being called.
+    /// Only a program is given directories.
     binary: Option<&'a Binary>,
 }
 
@@ -188,10 +188,6 @@ impl Entry<'_> {
             allow: self.allow,
             wasi,
             directories: self.binary.iter().flat_map(|b| &b.directories).map(|d| c(d)).collect(),
-            arguments: self.binary.map_or_else(Arguments::default, |b| Arguments {
-                first: b.args.iter().map(|a| c(a)).collect(),
-                options: b.options.iter().map(|(theirs, own)| (c(theirs), c(own))).collect(),
-            }),
         }
     }
 }

@@ -12,6 +12,10 @@ const TRAPPED: i32 = 134;
 
 /// Runs a WASI program to the end of its process.
 pub(crate) fn run(machine: &mut Machine, thread: &mut Thread, start: &Start) -> Result<i32, LoadError> {
+    if let Some(refusal) = &start.refused {
+        thread.process.host.trace(&refusal.line);
+        return Ok(refusal.status);
+    }
     Ok(match machine.run_wasi(thread, start)? {
         Ended::Returned => 0,
         Ended::Trapped(why) => {

@@ -25,7 +25,7 @@ use syscalls::guest::Window;
 use syscalls::process::Process;
 use syscalls::signal::{self, Fault};
 use syscalls::thread::{NewThread, Thread};
-use syscalls::{Event, Granted, Host, Object, ObjectId, Watch};
+use syscalls::{Argument, Event, Granted, Host, Object, ObjectId, Refusal, Watch};
 
 /// `vkernel.image`: the whole megabinary, mapped shared and read-only, inherited by every fork.
 pub struct Image {
@@ -117,6 +117,10 @@ impl Host for Worker {
             _ => Vec::new(),
         };
         Ok(Granted { id: if grant.scripts == 0 { ObjectId(grant.entry) } else { ObjectId::SCRIPT }, texts })
+    }
+
+    fn arguments(&self, id: ObjectId, argv: Vec<CString>, on_terminal: bool) -> Result<Vec<Argument>, Refusal> {
+        self.rules.arguments(id.0, argv, on_terminal)
     }
 
     fn environment(&self, id: ObjectId, envp: Vec<CString>) -> Vec<CString> {

@@ -1,9 +1,10 @@
-//! Becoming a program: execve and execveat, the exec image and the reset rules of execve(2). `resolve` finds and asks, `stack` builds the new
+//! Becoming a program: execve and execveat, the exec image and the reset rules of execve(2). `resolve` finds and asks, `called` makes its arguments, `stack` builds the new
 //! stack, `shown` tells the kernel what to show of it, this file is the point of no return.
 //! Refuses to decide what may run: that is `Host::exec`'s answer.
 //!
 //! The fact a newcomer gets wrong: no ELF file is read here. Addresses, segments and program headers come from the signed object.
 
+mod called;
 mod files;
 mod resolve;
 mod shown;
@@ -20,6 +21,7 @@ use std::ffi::{CStr, CString};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+pub(crate) use called::working_directory;
 pub use shown::know_heap;
 
 /// Everything an exec needs, collected before anything is torn down: from here on nothing that can fail for the guest's reasons is left.
@@ -88,7 +90,13 @@ pub(crate) fn become_program(t: &mut Thread, mut p: Prepared) -> Result<(), Errn
     // Locks that the old program holds are given up, as at a thread's end.
     crate::thread::walk_robust_list(t);
     let object = host.object(p.id);
-    p.argv = object.arguments.applied(std::mem::take(&mut p.argv));
+    let refused = match called::arguments(host, p.id, p.argv.clone(), &mut p.scripts) {
+        Ok(argv) => {
+            p.argv = argv;
+            None
+        }
+        Err(refusal) => Some(refusal),
+    };
     p.envp = host.environment(p.id, std::mem::take(&mut p.envp));
     host.becoming(p.id, &p.path, &p.argv);
     host.unbind_all();
@@ -114,7 +122,7 @@ pub(crate) fn become_program(t: &mut Thread, mut p: Prepared) -> Result<(), Errn
     process.begin_list(&object.allow);
     let comm: Vec<u8> = p.path.to_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default().iter().copied().take(15).collect();
     set_name(&comm);
-    t.wasi = object.wasi.map(|module| crate::wasi::Start { module, argv: p.argv.clone(), envp: p.envp, directories: object.directories.clone() });
+    t.wasi = object.wasi.map(|module| crate::wasi::Start { module, argv: p.argv.clone(), envp: p.envp, directories: object.directories.clone(), refused });
     process.has_scripts.store(!p.scripts.is_empty(), Ordering::Relaxed);
     let exe = Exe { id: p.id, path: p.exe, argv: p.argv, comm, auxv: image.auxv, args: image.args, env: image.env, scripts: p.scripts };
     *process.exe.lock().unwrap_or_else(PoisonError::into_inner) = Some(exe);

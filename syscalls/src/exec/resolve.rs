@@ -153,7 +153,7 @@ fn open(t: &Thread, room: &Room, dir: i32, path: &CStr, flags: i32) -> Result<Ow
     Ok(file)
 }
 
-fn open_raw(room: &Room, dir: i32, path: &CStr, flags: i32) -> Result<OwnedFd, Errno> {
+pub(super) fn open_raw(room: &Room, dir: i32, path: &CStr, flags: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: a terminated path and plain numbers.
     room.descriptor(|| unsafe { libc::openat(dir, path.as_ptr(), flags) })
 }
@@ -224,7 +224,7 @@ fn stat(file: &OwnedFd) -> Result<libc::stat, Errno> {
     Ok(unsafe { stat.assume_init() })
 }
 
-fn mode(file: &OwnedFd) -> Result<u32, Errno> {
+pub(super) fn mode(file: &OwnedFd) -> Result<u32, Errno> {
     stat(file).map(|s| s.st_mode)
 }
 

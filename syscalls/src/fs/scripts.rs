@@ -28,8 +28,8 @@ const LONGEST_NAME: usize = 249;
 #[derive(Clone, Debug)]
 pub struct Script {
     names: Vec<Name>,
-    /// Where it lay: a name is its directory and its last word, however they are written.
-    parent: Option<Identity>,
+    /// Where it lay, and by what last word: however both are written, they are a name.
+    places: Vec<(Identity, Vec<u8>)>,
     /// Of the file that was judged.
     identity: Identity,
     path: Vec<u8>,
@@ -87,7 +87,9 @@ impl Script {
         };
         let file = file.filter(may_read);
         let path = file.and_then(|file| own::name(file.as_raw_fd()).ok()).unwrap_or_default();
-        Some(Self { names: vec![Name::of(CWD, name)?], parent: parent(CWD, name), identity: text.identity, path, bytes: file.map(|_| text.bytes.clone()) })
+        let mut script = Self { names: Vec::new(), places: Vec::new(), identity: text.identity, path, bytes: file.map(|_| text.bytes.clone()) };
+        script.also(name);
+        Some(script).filter(|script| !script.names.is_empty())
     }
 
     /// As the kernel calls it.
@@ -97,16 +99,28 @@ impl Script {
 
     /// The program is told this name, too.
     pub(crate) fn also(&mut self, path: &CStr) {
-        self.names.extend(Name::of(CWD, path));
+        if let Some(name) = Name::of(CWD, path) {
+            self.places.extend(parent(CWD, path).map(|parent| (parent, last(&name.words).to_vec())));
+            self.names.push(name);
+        }
     }
 
-    fn last(&self) -> &[u8] {
-        last(&self.names[0].words)
+    /// The program's caller may mean it by this name.
+    pub(crate) fn is_called(&self, name: &CStr) -> bool {
+        Name::of(CWD, name).is_some_and(|name| self.names.contains(&name))
     }
 
-    /// With the same last word.
-    fn lies_at(&self, dirfd: u64, path: &CStr) -> bool {
-        self.parent.is_some() && parent(dirfd, path) == self.parent
+    /// Its path, where it has one.
+    pub(crate) fn path(&self) -> Option<CString> {
+        if self.path.starts_with(b"/") { CString::new(self.path.clone()).ok() } else { None }
+    }
+
+    fn may_be_called(&self, word: &[u8]) -> bool {
+        self.names.iter().any(|name| last(&name.words) == word)
+    }
+
+    fn lies_at(&self, parent: Identity, word: &[u8]) -> bool {
+        self.places.iter().any(|(place, name)| *place == parent && name == word)
     }
 
     /// Under a number of its own, closed at exec.
@@ -125,10 +139,11 @@ fn find(t: &Thread, dirfd: u64, path: &CStr) -> Option<Script> {
     let words = words(path.to_bytes())?;
     // Looking at directories may block, which nobody does who holds the lock.
     let exe = t.process.exe.lock().unwrap_or_else(PoisonError::into_inner);
-    let may_be: Vec<Script> = exe.iter().flat_map(|exe| &exe.scripts).filter(|script| script.last() == last(&words)).cloned().collect();
+    let may_be: Vec<Script> = exe.iter().flat_map(|exe| &exe.scripts).filter(|script| script.may_be_called(last(&words))).cloned().collect();
     drop(exe);
     let name = if may_be.is_empty() { None } else { Name::of(dirfd, path) };
-    may_be.into_iter().find(|script| name.as_ref().is_some_and(|name| script.names.contains(name)) || script.lies_at(dirfd, path))
+    let parent = if may_be.is_empty() { None } else { parent(dirfd, path) };
+    may_be.into_iter().find(|script| name.as_ref().is_some_and(|name| script.names.contains(name)) || parent.is_some_and(|parent| script.lies_at(parent, last(&words))))
 }
 
 /// Instead of the kernel's open. `None`: nothing of this is meant. What is opened to be written is the file.
@@ -347,6 +362,28 @@ mod tests {
             std::env::set_current_dir(&second).unwrap();
             assert_eq!(read(&mut t, "script").unwrap(), b"another");
         });
+    }
+
+    #[test]
+    fn a_path_that_the_program_is_told_means_it_too_whatever_its_last_word_is() {
+        let place = Place::new("told");
+        let (link, real) = (place.path("link"), place.path("script"));
+        symlink(&real, &link).unwrap();
+        let mut t = running(&link, Path::new(&link));
+        let told = |t: &mut Trial| t.thread.process.exe.lock().unwrap().as_mut().unwrap().scripts[0].also(&CString::new(real.as_str()).unwrap());
+        std::fs::write(&real, "echo evil\n").unwrap();
+        assert_eq!(read(&mut t, &real).unwrap(), b"echo evil\n", "nobody told it so");
+        told(&mut t);
+        assert_eq!((read(&mut t, &real).unwrap(), read(&mut t, &link).unwrap()), (GOOD.to_vec(), GOOD.to_vec()));
+        // From a directory that was opened before.
+        let (here, out) = (t.put_str(place.0.to_str().unwrap()), t.room(64));
+        let directory = t.call("open", &[here, (libc::O_PATH | libc::O_DIRECTORY) as u64]).unwrap();
+        for name in ["script", "link"] {
+            let p = t.put_str(name);
+            let fd = t.call("openat", &[directory, p, 0]).unwrap();
+            let n = t.call("read", &[fd, out, 64]).unwrap();
+            assert_eq!(t.get(out, n as usize), GOOD, "{name}");
+        }
     }
 
     #[test]

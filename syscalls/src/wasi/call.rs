@@ -160,12 +160,4 @@ impl<'a> Call<'a> {
             self.program.table.add_from(FIRST_DIRECTORY, descriptor).expect("a manifest names at most 64, and nothing else is open");
         }
     }
-
-    /// Its path, if it lies in the program's root.
-    pub(super) fn working_directory(&mut self) -> Option<Vec<u8>> {
-        let mut path = vec![0u8; crate::guest::PATH_MAX];
-        let n = crate::pass::quick(libc::SYS_getcwd, &[crate::pass::at_mut(path.as_mut_slice()), path.len() as u64]).ok()?;
-        path.truncate((n as usize).saturating_sub(1));
-        path.starts_with(b"/").then_some(path)
-    }
 }

@@ -26,6 +26,7 @@ pub use errno::Code;
 pub use functions::{FUNCTIONS, Function, MODULE, by_name};
 pub use memory::{BASE, LinearMemory, PAGE_BYTES};
 
+use crate::host::Refusal;
 use crate::thread::{Thread, reg};
 use call::Call;
 use std::ffi::CString;
@@ -41,6 +42,8 @@ pub struct Start {
     pub envp: Vec<CString>,
     /// `Object::directories`.
     pub directories: Vec<CString>,
+    /// It does not run: its arguments make it end.
+    pub refused: Option<Refusal>,
 }
 
 /// A running WASI program.
@@ -63,7 +66,7 @@ impl Program {
         let mut program = Program { memory, table: Table::default(), args: bytes(&start.argv), env: bytes(&start.envp), stack_top };
         let mut call = Call::new(thread, &mut program, [0; 9]);
         call.give_streams();
-        let cwd = call.working_directory();
+        let cwd = crate::exec::working_directory();
         call.give_directory(c"/", b"/");
         if let Some(cwd) = cwd.as_deref().filter(|cwd| *cwd != b"/") {
             call.give_directory(c".", cwd);

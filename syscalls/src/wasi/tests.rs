@@ -27,7 +27,7 @@ fn program(name: &str) -> Guest {
     std::fs::write(dir.join("in/file"), "content").unwrap();
     let memory = Arc::new(LinearMemory::new(thread.process.clone()));
     memory.grow(2).unwrap();
-    let start = Start { module: 0, argv: vec![c"p".into(), c"arg".into()], envp: vec![c"A=1".into()], directories: Vec::new() };
+    let start = Start { module: 0, argv: vec![c"p".into(), c"arg".into()], envp: vec![c"A=1".into()], directories: Vec::new(), refused: None };
     let mut program = Program::new(&mut thread, memory, &start);
     let path = CString::new(dir.join("in").to_str().unwrap()).unwrap();
     let mut call = Call::new(&mut thread, &mut program, [0; 9]);

@@ -8,6 +8,7 @@ use crate::scan::{Inventory, Object};
 use crate::wasi::Programs;
 use anyhow::Context;
 use megabinary::section::ShardRow;
+use policy::arguments::Arguments;
 use policy::manifest::{
     Artifact, Binary, Coverage, Elf, Form, GlobalPolicies, Inline, Library, Manifest, Networking, Omitted, Overrides, ProgramSyscalls, Prot, Script, Scripts, Segment,
 };
@@ -213,8 +214,7 @@ fn binary(b: &Built<'_>, release: &Release) -> Binary {
         overrides: release.policy.overrides_of(&b.object.path, b.syscalls.as_ref()),
         coverage: Some(Unread::of(&b.coverage)),
         syscalls: b.syscalls.as_ref().map(Unread::of),
-        args: Vec::new(),
-        options: BTreeMap::new(),
+        arguments: Arguments::default(),
         directories: Vec::new(),
         polyfill: None,
     }

@@ -2,8 +2,8 @@
 //!
 //! The fact a newcomer gets wrong: a row chooses no module. The user names one; the catalogue says how callers of the file are understood by it.
 
+use policy::arguments::Arguments;
 use serde::Deserialize;
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 const CATALOGUE: &str = include_str!("../polyfills.toml");
@@ -20,8 +20,7 @@ struct Catalogue {
 pub struct Polyfill {
     pub name: String,
     replaces: Vec<String>,
-    pub args: Vec<String>,
-    pub options: BTreeMap<String, String>,
+    pub arguments: Arguments,
     #[serde(default)]
     pub directories: Vec<String>,
 }
@@ -38,8 +37,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn rows_keep_the_rules_of_manifests() {
+        let rows = toml::from_str::<Catalogue>(CATALOGUE).unwrap().polyfill;
+        rows.iter().for_each(|row| policy::rules::arguments(&row.name, &row.arguments).unwrap());
+    }
+
+    #[test]
     fn the_catalogue_is_read_and_finds_files_by_name() {
-        assert_eq!(of("node").map(|p| (&*p.name, &p.args[..])), Some(("quickjs-ng", &["--std".to_owned()][..])));
+        assert_eq!(of("node").map(|p| &*p.name), Some("quickjs-ng"));
         assert_eq!(of("python3.11").map(|p| &*p.name), Some("cpython"));
         assert!(of("node18").is_none() && of("ls").is_none());
     }

@@ -9,6 +9,7 @@ use crate::scan::rootfs::Rootfs;
 use anyhow::{Context, ensure};
 use megabinary::WasiInput;
 use policy::Digest;
+use policy::arguments::Arguments;
 use policy::manifest::{AgentTool, Binary, ProgramSyscalls, SyscallEvidence};
 use policy::unread::Unread;
 use std::borrow::Cow;
@@ -25,10 +26,8 @@ pub struct Row {
     pub sha256: Digest,
     pub path: String,
     pub size: u64,
-    /// Arguments put before the caller's.
-    pub args: Vec<String>,
-    /// Options of the file's, and what the module calls them.
-    pub options: BTreeMap<String, String>,
+    /// What becomes of the arguments of the file's callers.
+    pub arguments: Arguments,
     /// Directories of the image that it is given by name.
     pub directories: Vec<String>,
     /// Name of the program, where the file is another one.
@@ -106,8 +105,7 @@ impl Programs {
             sha256: Digest::sha256(&module.file),
             path,
             size: module.file.len() as u64,
-            args: Vec::new(),
-            options: BTreeMap::new(),
+            arguments: Arguments::default(),
             directories: Vec::new(),
             polyfill: None,
         };
@@ -126,8 +124,7 @@ impl Programs {
             sha256: Digest::sha256(&replaced.bytes),
             path: replaced.path,
             size: replaced.bytes.len() as u64,
-            args: known.map(|p| p.args.clone()).unwrap_or_default(),
-            options: known.map(|p| p.options.clone()).unwrap_or_default(),
+            arguments: known.map(|p| p.arguments.clone()).unwrap_or_default(),
             directories: known.map(|p| p.directories.clone()).unwrap_or_default(),
             polyfill: Some(name.clone()),
         };
@@ -168,8 +165,7 @@ impl Programs {
                 overrides: policy.overrides_of(&row.path, Some(&syscalls)),
                 coverage: None,
                 syscalls: Some(Unread::of(&syscalls)),
-                args: row.args.clone(),
-                options: row.options.clone(),
+                arguments: row.arguments.clone(),
                 directories: row.directories.clone(),
                 polyfill: row.polyfill.clone(),
             };

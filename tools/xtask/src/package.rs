@@ -31,7 +31,13 @@ const INSTALLED: &[&str] = &[
     "/usr/share/fish/vendor_completions.d/vkernel.fish",
 ];
 const UNITS: [&str; 2] = ["vkernel.service", "vkernel.socket"];
-const BUILD_INSTALLED: &[&str] = &["/usr/bin/recompiler-build", "/usr/share/man/man1/recompiler-build.1.gz", "/usr/share/bash-completion/completions/recompiler-build"];
+const BUILD_INSTALLED: &[&str] = &[
+    "/usr/bin/recompiler-build",
+    "/usr/share/doc/vkernel-build/examples/bundle/bundle.sh",
+    "/usr/share/doc/vkernel-build/examples/bundle/count.c",
+    "/usr/share/man/man1/recompiler-build.1.gz",
+    "/usr/share/bash-completion/completions/recompiler-build",
+];
 
 pub(crate) fn run_all() -> anyhow::Result<()> {
     let made = build(&setup::binaries()?, &PACKAGES)?;

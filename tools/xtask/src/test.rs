@@ -132,7 +132,7 @@ fn instructions(into: &Path) -> anyhow::Result<()> {
     let sources = work().join("instruction-twins");
     let _ = fs::remove_dir_all(&sources);
     fs::create_dir_all(&sources)?;
-    process::run(process::cargo().args(["run", "--quiet", "--release", "-p", "lift", "--example", "instruction_twins", "--"]).arg(&sources))?;
+    process::run(Command::new(example_of_lift("instruction_twins")?).arg(&sources))?;
     let driver = root().join("integration-tests/programs/x86/driver.c");
     for entry in fs::read_dir(&sources)? {
         let source = entry?.path();
@@ -140,6 +140,13 @@ fn instructions(into: &Path) -> anyhow::Result<()> {
         process::run(Command::new("gcc").args(["-O2", "-no-pie", "-o"]).arg(into.join(format!("x86_{group}"))).arg(&source).arg(&driver))?;
     }
     Ok(())
+}
+
+/// An example of the lifter's, built as its tests are.
+pub(crate) fn example_of_lift(name: &str) -> anyhow::Result<PathBuf> {
+    let packages = WITH_WASMTIME.iter().flat_map(|name| ["-p", name]);
+    process::run(process::cargo().args(["build", "--quiet", "--release", "--example", name]).args(packages))?;
+    Ok(root().join("target/release/examples").join(name))
 }
 
 /// Compiles a test program; what is none is left alone.

@@ -178,7 +178,7 @@ pub struct BuildArgs {
     /// WASI program (preview 1) to add, FILE or NAME=FILE: the file runs by its hash as what it is, from wherever it lies in the image; can be given several times.
     #[arg(long, value_name = "[NAME=]FILE")]
     pub add_tool: Vec<String>,
-    /// Run MODULE, a WASI program, where FILE of the image is executed; scripts for it too. How the catalogue maps arguments is in the manifest; can be given several times.
+    /// Run MODULE, a WASI program, where FILE of the image is executed; scripts for it too. What becomes of its callers' arguments (options that MODULE lacks or calls otherwise, files named from a working directory, a program on standard input) comes from a catalogue by FILE's name, and stands in the manifest. Can be given several times.
     #[arg(long, value_name = "FILE=MODULE")]
     pub polyfill: Vec<String>,
     #[command(flatten)]

@@ -7,6 +7,7 @@
 use super::verdict::{self, Results, Verdict};
 use crate::process::{self, bounded, output, root, say, work};
 use crate::setup;
+use crate::test;
 use anyhow::{Context, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -84,7 +85,7 @@ fn emulated(runtime: &Path, program: &Program, form: &str) -> Command {
 fn programs(dir: &Path, sources: &Path) -> anyhow::Result<Vec<Program>> {
     let made = dir.join("sources");
     fs::create_dir_all(&made)?;
-    process::run(process::cargo().args(["run", "--quiet", "--release", "-p", "lift", "--example", "instruction_twins", "--"]).arg(&made))?;
+    process::run(Command::new(test::example_of_lift("instruction_twins")?).arg(&made))?;
     let mut programs = Vec::new();
     let mut compile = |name: &str, compiler: &str, from: &[PathBuf], arguments: &[&'static str]| -> anyhow::Result<()> {
         let path = dir.join(name).join(name);

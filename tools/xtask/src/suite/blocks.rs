@@ -8,6 +8,7 @@ use crate::process::{self, output, root, say, work};
 use crate::release::{self, Release};
 use crate::rootfs;
 use crate::setup::{self, Binaries};
+use crate::test;
 use anyhow::{Context, ensure};
 use std::collections::BTreeMap;
 use std::fs;
@@ -73,9 +74,7 @@ fn name(line: &str) -> &str {
 
 /// Runs `random_blocks`.
 fn generator(words: &[&str]) -> anyhow::Result<String> {
-    let mut c = process::cargo();
-    c.args(["run", "--quiet", "--release", "-p", "lift", "--example", "random_blocks", "--"]).args(words);
-    let out = output(&mut c)?;
+    let out = output(Command::new(test::example_of_lift("random_blocks")?).args(words))?;
     ensure!(out.status.success(), "random_blocks {words:?}: {}", String::from_utf8_lossy(&out.stderr));
     Ok(String::from_utf8(out.stdout)?)
 }

