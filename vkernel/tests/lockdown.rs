@@ -1,6 +1,7 @@
 //! A real container with a native program in the place of the guest: tries to escape and asks for execs, and reports through shared memory.
 //! Needs root; without it the tests fail, they do not skip.
 
+use policy::arguments::Arguments;
 use policy::manifest::{Artifact, Binary, Elf, Form, GlobalPolicies, Inline, Library, Manifest, Networking, Overrides, Prot, Script, Scripts, Segment};
 use policy::{Digest, PrivateKey, Revocations, TrustedKeys, Verified};
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,8 +61,7 @@ fn changed(change: impl FnOnce(&mut Manifest)) -> Verified {
         overrides: Overrides::default(),
         coverage: None,
         syscalls: None,
-        args: vec![],
-        options: BTreeMap::new(),
+        arguments: Arguments::default(),
         directories: Vec::new(),
         polyfill: None,
     };
