@@ -158,10 +158,11 @@ fn a_library_is_mapped_at_its_slot_from_the_image_and_unbound_by_munmap() {
     assert_eq!(*host.bound.lock().unwrap(), [LIBRARY]);
     assert_eq!(t.window().read::<u8>(slot), Ok(0x0f));
     assert_eq!(t.window().read::<u8>(slot + DATA + 99), Ok(3));
-    assert_eq!(t.window().read::<u8>(slot + DATA + 100), Ok(0), "bytes after the file part are zero");
+    // All of it is mapped as it was asked for, the data too: to be read.
     let maps = t.process.memory().render_maps();
-    assert!(maps.contains("04000000-04001000 r-xp 00000000"), "{maps}");
+    assert!(maps.contains("04000000-04001000 r--p 00000000") && !maps.contains("rw-p 00001000"), "{maps}");
     assert!(maps.contains("/obj2"));
+    assert_eq!(t.window().write(slot + DATA, &1u8), Err(Errno::EFAULT));
 
     // ld.so closes the hole between the first and the last segment.
     assert_eq!(call(&mut t, libc::SYS_mprotect, &[slot + 4096, DATA - 4096, 0]), Ok(0));
@@ -171,6 +172,9 @@ fn a_library_is_mapped_at_its_slot_from_the_image_and_unbound_by_munmap() {
     assert_eq!(call(&mut t, libc::SYS_mmap, &[slot, 4096, rx, fixed, fd, 0]), Ok(slot));
     assert_eq!(call(&mut t, libc::SYS_mmap, &[slot + DATA, 4096, RW, fixed, fd, 4096]), Ok(slot + DATA));
     assert_eq!(t.window().read::<u8>(slot + DATA), Ok(3));
+    assert_eq!(t.window().read::<u8>(slot + DATA + 100), Ok(0), "bytes after the file part are zero");
+    let maps = t.process.memory().render_maps();
+    assert!(maps.contains("04000000-04001000 r-xp 00000000") && maps.contains("rw-p 00001000"), "{maps}");
     // Text anywhere else is refused.
     assert_eq!(call(&mut t, libc::SYS_mmap, &[0, 4096, rx, first, fd, 4096]), Err(Errno::EACCES));
     // A second copy finds the slot occupied.
