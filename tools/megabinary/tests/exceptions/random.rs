@@ -291,3 +291,28 @@ fn random_modules_of_the_standard_form_do_what_they_do_in_wasmtime() {
     let texts: Vec<_> = (1..=MODULES).map(|seed| module(seed, false)).collect();
     crate::standard(&texts);
 }
+
+/// Some bytes of each are others: whatever it is then, it is refused with a reason, or lowered to what is valid.
+#[test]
+fn changed_modules_are_refused_or_still_lowered() {
+    let mut taken = 0;
+    for seed in 1..=40 {
+        let mut m = Maker { state: seed * 77 + 1, is_old: false, text: String::new(), blocks: Vec::new(), names: 0, left: 0 };
+        let whole = wat::parse_str(module(seed, seed % 2 == 0)).unwrap();
+        for _ in 0..250 {
+            let mut changed = whole.clone();
+            for _ in 0..=m.below(2) {
+                let at = m.below(changed.len() as u64) as usize;
+                changed[at] = m.below(256) as u8;
+            }
+            match megabinary::read_wasi("m", &changed) {
+                Ok((lowered, _)) => {
+                    wasmparser::Validator::new_with_features(megabinary::wasi_features()).validate_all(&lowered).unwrap();
+                    taken += 1;
+                }
+                Err(e) => assert!(!e.to_string().contains("too much in it") || e.to_string().contains("too many"), "{e}"),
+            }
+        }
+    }
+    assert!(taken > 500, "{taken} modules were still valid");
+}
