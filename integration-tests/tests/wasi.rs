@@ -430,7 +430,7 @@ fn a_polyfill_runs_listed_scripts_and_no_program_text_where_the_release_says_so(
             "{program:?}: {text}\n{records}"
         );
     }
-    let refused: [(&[&str], &str); 15] = [
+    let refused: [(&[&str], &str); 16] = [
         (&["/usr/bin/other"], "script-not-listed"),
         (&["node", "/app/other.js"], "script-not-listed"),
         (&["node", "--", "/app/other.js"], "script-not-listed"),
@@ -442,6 +442,7 @@ fn a_polyfill_runs_listed_scripts_and_no_program_text_where_the_release_says_so(
         (&["node", "--no-warnings", "app/other.js"], "script-not-listed"),
         (&["node", "--eval=2", "/app/listed.js"], "inline-denied"),
         (&["node", "-pe", "2", "/app/listed.js"], "inline-denied"),
+        (&["node", "--help", "--require=/app/other.js"], "inline-denied"),
         (&["node", "--no-warnings", "--", "-"], "inline-denied"),
         (&["node", "-"], "inline-denied"),
         (&["node", "/dev/stdin"], "inline-denied"),
