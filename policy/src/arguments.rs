@@ -4,6 +4,7 @@
 //! found out by whoever starts the program. The fact a newcomer gets wrong: nothing is decided here. What may run was decided before, by the command line as the caller wrote it (`interpreter`), so no rule may lead to another program than
 //! the caller's words did; `tools/recompiler-build/tests/polyfills.rs` holds the catalogue's rows against each other.
 
+use crate::interpreter::fits;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -118,12 +119,12 @@ impl Arguments {
     /// The option that this argument is, with the value written into it, and how many arguments its name has.
     fn find<'r, 'a>(&'r self, word: &'a [u8], next: Option<&[u8]>) -> Option<(&'r Known, Option<&'a [u8]>, usize)> {
         let assigned = word.iter().position(|b| *b == b'=').filter(|_| word.starts_with(b"--"));
-        let fits = |option: &'r Known, name: &String| match (name.split_once(' '), option.value, assigned) {
+        let known = |option: &'r Known, name: &String| match (name.split_once(' '), option.value, assigned) {
             (Some((first, second)), ..) => (first.as_bytes() == word && Some(second.as_bytes()) == next).then_some((option, None, 2)),
-            (None, Some(_), Some(at)) => is(name, &word[..at]).then_some((option, Some(&word[at + 1..]), 1)),
-            _ => is(name, word).then_some((option, None, 1)),
+            (None, Some(_), Some(at)) => fits(name, &word[..at]).then_some((option, Some(&word[at + 1..]), 1)),
+            _ => fits(name, word).then_some((option, None, 1)),
         };
-        self.options.iter().find_map(|option| option.names.iter().find_map(|name| fits(option, name)))
+        self.options.iter().find_map(|option| option.names.iter().find_map(|name| known(option, name)))
     }
 }
 
@@ -251,11 +252,6 @@ pub(crate) const JSON: &str = "{json}";
 
 fn text(word: impl AsRef<[u8]>) -> Argument {
     Argument::Text(word.as_ref().to_vec())
-}
-
-/// Whether a name stands for this argument.
-fn is(name: &str, word: &[u8]) -> bool {
-    name.strip_suffix('*').map_or_else(|| name.as_bytes() == word, |start| word.starts_with(start.as_bytes()))
 }
 
 /// A word of what an option becomes. One value stands in it at most, so nothing is looked for in values.

@@ -141,7 +141,7 @@ impl<'a> Line<'_, 'a> {
                 _ if !is_option => return Ok(Found::Operand(word)),
                 b"--" | b"-" if known(&self.row.words) => return self.take().map_or_else(|| self.end(), |word| Ok(Found::Operand(word))),
                 _ if known(&self.row.ends) => return Ok(Found::Nothing),
-                _ if self.row.words.iter().any(|known| begins(known, word)) || known(&self.row.words) => {}
+                _ if self.row.words.iter().any(|listed| fits(listed, word)) => {}
                 _ => self.option(word)?,
             }
         }
@@ -201,6 +201,11 @@ pub(crate) fn begins(listed: &str, word: &[u8]) -> bool {
     listed.strip_suffix('*').is_some_and(|start| word.starts_with(start.as_bytes()))
 }
 
+/// Whether a word is the listed one, or one of those that it stands for.
+pub fn fits(listed: &str, word: &[u8]) -> bool {
+    listed.as_bytes() == word || begins(listed, word)
+}
+
 /// Shells that are called so run files of the caller's home first.
 fn is_login(name: &[u8]) -> bool {
     name.starts_with(b"-") || name.rsplit(|b| *b == b'/').next().is_some_and(|last| last.starts_with(b"-"))
@@ -226,10 +231,7 @@ fn shown(word: &[u8]) -> String {
 
 /// Whether a variable of this name is stripped: patterns are names, or beginnings of names followed by `*`.
 pub fn is_stripped(patterns: &BTreeSet<String>, name: &[u8]) -> bool {
-    patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
-        Some(start) => name.starts_with(start.as_bytes()),
-        None => name == pattern.as_bytes(),
-    })
+    patterns.iter().any(|pattern| fits(pattern, name))
 }
 
 /// The name in `NAME=value`.

@@ -4,6 +4,7 @@
 
 use crate::arguments::Told;
 use crate::decide::{Decider, LARGEST_SCRIPT_BYTES, Refusal, TOO_LARGE};
+use crate::files::stat;
 use crate::sys;
 use policy::interpreter::is_stripped;
 use policy::manifest::{Binary, Inline, Scripts};
@@ -65,9 +66,9 @@ fn program(decider: &mut Decider, verified: &Verified, binary: &Binary, told: &T
     let mut inline = program.inline;
     let mut texts: Vec<Text> = Vec::new();
     for name in program.files {
-        let regular = open(name).ok().filter(|file| sys::fstat(file.as_fd()).is_ok_and(|st| st.st_mode & libc::S_IFMT == libc::S_IFREG));
+        let regular = open(name).ok().and_then(|file| Some((stat(file.as_fd()).ok()?, file)));
         match regular {
-            Some(file) => match decider.script(file.as_fd(), told.place.is_some()) {
+            Some((st, file)) => match decider.script(file.as_fd(), &st, told.place.is_some()) {
                 Err((reason, digest)) => return Judgement { digest, detail: Some(format!("script {}", shown(name))), ..refused(reason.reason) },
                 Ok(script) => texts.extend(script.text.and_then(|text| Some(Text { name: CString::new(name).ok()?, ..text }))),
             },

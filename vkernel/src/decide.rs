@@ -178,7 +178,7 @@ impl Decider {
                 Some(found) => found,
             };
             // The others are asked about by themselves, when it is their turn.
-            let judged = self.script(file, copies && scripts == 0 && self.listed_only());
+            let judged = self.script(file, &st, copies && scripts == 0 && self.listed_only());
             expected = match judged {
                 Ok(script) if !script.digests.is(expected) => return Verdict::of(refuse(libc::EACCES, Reason::OtherInterpreter.code()), Some(script.digests.blake3)),
                 Ok(script) if script.text.as_ref().is_some_and(|text| !text.bytes.starts_with(&head)) => return Verdict::refused(libc::EACCES, "changed-while-hashed"),
@@ -195,13 +195,12 @@ impl Decider {
 
     /// A script needs a row of its own only where the release says so; but one that is revoked or was left out at build time is refused anyway. Gives the refusal and what was refused.
     /// `copy`: with the text. Then it is read whatever is known of the file, so that what was hashed and what the interpreter gets are the same bytes.
-    pub(crate) fn script(&mut self, file: BorrowedFd<'_>, copy: bool) -> Result<Script, (Refusal, Option<Digest>)> {
-        let st = stat(file).map_err(|refusal| (refusal, None))?;
+    pub(crate) fn script(&mut self, file: BorrowedFd<'_>, st: &libc::stat, copy: bool) -> Result<Script, (Refusal, Option<Digest>)> {
         let size = st.st_size as u64;
         if self.listed_only() && !self.believed().has_size(size) {
             return Err((Refusal { errno: libc::EACCES, reason: Reason::ScriptNotListed.code() }, None));
         }
-        let script = if copy { self.copied(file, &st) } else { self.digests(file, &st, Some(LARGEST_SCRIPT_BYTES)).map(|digests| Script { digests, text: None }) };
+        let script = if copy { self.copied(file, st) } else { self.digests(file, st, Some(LARGEST_SCRIPT_BYTES)).map(|digests| Script { digests, text: None }) };
         let script = script.map_err(|refusal| (refusal, None))?;
         let digests = script.digests;
         let decision = policy::decide_script(self.believed(), &digests.all(), size);

@@ -90,12 +90,14 @@ pub(crate) fn become_program(t: &mut Thread, mut p: Prepared) -> Result<(), Errn
     // Locks that the old program holds are given up, as at a thread's end.
     crate::thread::walk_robust_list(t);
     let object = host.object(p.id);
-    let refused = match called::arguments(host, p.id, p.argv.clone(), &mut p.scripts) {
-        Ok(argv) => {
+    // Of a WASI program alone may something become.
+    let refused = match object.wasi.map(|_| called::arguments(host, p.id, p.argv.clone(), &mut p.scripts)) {
+        None => None,
+        Some(Ok(argv)) => {
             p.argv = argv;
             None
         }
-        Err(refusal) => Some(refusal),
+        Some(Err(refusal)) => Some(refusal),
     };
     p.envp = host.environment(p.id, std::mem::take(&mut p.envp));
     host.becoming(p.id, &p.path, &p.argv);

@@ -2,7 +2,7 @@
 //!
 //! The fact a newcomer gets wrong: nothing at run time asks the catalogue. A row is copied into the manifest, where a signer sees it, and a policy file's own row wins.
 
-use policy::interpreter::Interpreter;
+use policy::interpreter::{Interpreter, fits};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -44,8 +44,7 @@ pub fn of_text(path: &str) -> impl Iterator<Item = &'static Row> + '_ {
 impl Row {
     pub fn fits(&self, path: &str) -> bool {
         let file = path.rsplit('/').next().unwrap_or_default();
-        let fits = |pattern: &String| pattern.strip_suffix('*').map_or_else(|| pattern == file, |start| file.starts_with(start));
-        self.programs.iter().any(fits)
+        self.programs.iter().any(|pattern| fits(pattern, file.as_bytes()))
     }
 }
 

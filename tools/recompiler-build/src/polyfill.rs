@@ -3,6 +3,7 @@
 //! The fact a newcomer gets wrong: a row chooses no module. The user names one; the catalogue says how callers of the file are understood by it.
 
 use policy::arguments::Arguments;
+use policy::interpreter::fits;
 use serde::Deserialize;
 use std::sync::LazyLock;
 
@@ -28,8 +29,7 @@ pub struct Polyfill {
 /// The row for a file of this name.
 pub fn of(file: &str) -> Option<&'static Polyfill> {
     static ROWS: LazyLock<Vec<Polyfill>> = LazyLock::new(|| toml::from_str::<Catalogue>(CATALOGUE).expect("polyfills.toml is read by a test").polyfill);
-    let fits = |pattern: &String| pattern.strip_suffix('*').map_or_else(|| pattern == file, |start| file.starts_with(start));
-    ROWS.iter().find(|p| p.replaces.iter().any(fits))
+    ROWS.iter().find(|p| p.replaces.iter().any(|pattern| fits(pattern, file.as_bytes())))
 }
 
 #[cfg(test)]

@@ -3,11 +3,14 @@
 //! Command lines are made at random from options, their look-alikes and names; program text that says EVIL is everywhere an interpreter could find some. The fact a newcomer gets wrong: a row that is too strict passes here. What it must let
 //! through is listed by hand.
 
+mod support;
+
 use policy::interpreter::Program;
 use recompiler_build::interpreter;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use support::Numbers;
 
 /// One interpreter: its path, the text that prints a word it does not contain (some interpreters print what they read), what its command lines are made of, lines that must be let through, and arguments that are commands of its own.
 struct Trial {
@@ -309,19 +312,6 @@ const LUA: &[&str] = &[
     "-e", "-ee", "-l", "-levil", "-lg=evil", "g=evil", "-i", "-v", "-vE", "-Ev", "-vi", "-E", "-EE", "-W", "-WE", "-", "--", "---", "-h", "-?", "-j", "-joff", "-jv", "-b", "-bl",
     "-O", "-O3", "-E-", "-v-", "evil",
 ];
-
-/// Numbers that are the same in every run (SplitMix64).
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % limit as u64) as usize
-    }
-}
 
 fn run(trial: &Trial, directory: &Path, line: &[&str]) -> String {
     let mut command = Command::new("timeout");

@@ -2,24 +2,14 @@
 //!
 //! Command lines are made at random from what either catalogue knows, look-alikes and names. The fact a newcomer gets wrong: the two need not agree on anything else. What is judged to be program text may become anything.
 
+mod support;
+
 use policy::arguments::{Argument, Refusal};
 use policy::interpreter::Program;
 use recompiler_build::{interpreter, polyfill};
 use std::collections::BTreeSet;
 use std::process::Command;
-
-/// Numbers that are the same in every run (SplitMix64).
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % limit as u64) as usize
-    }
-}
+use support::Numbers;
 
 /// Of each row a file that it replaces, and the options that leave a file in charge as the module has them.
 const ROWS: [(&str, &[&str]); 3] = [("node", &["--std"]), ("python3.11", &[]), ("luajit", &[])];

@@ -122,15 +122,10 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
     for folder in ["usr/bin", "usr/share/orders", "app/sub", "data", "dev", "etc", "proc", "sys", "tmp"] {
         fs::create_dir_all(root.join(folder))?;
     }
-    let executable = |path: &str, text: &str| {
-        let at = root.join(&path[1..]);
-        fs::write(&at, text)?;
-        fs::set_permissions(&at, fs::Permissions::from_mode(0o755))
-    };
-    executable("/usr/bin/node", "node's hash\n")?;
-    executable("/usr/bin/python3", "python's hash\n")?;
+    install(&root, "/usr/bin/node", b"node's hash\n")?;
+    install(&root, "/usr/bin/python3", b"python's hash\n")?;
     for (path, text) in CASES.iter().map(|(path, text, _)| (*path, *text)).chain(ORDERS) {
-        executable(path, text)?;
+        install(&root, path, text.as_bytes())?;
     }
     for (path, text) in APP {
         fs::write(root.join(path), text)?;
@@ -177,8 +172,18 @@ fn twin(binaries: &setup::Binaries, release: &release::Release, app: &Path, line
     Ok(())
 }
 
+/// A program of a root directory.
+fn install(root: &Path, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    let at = root.join(&path[1..]);
+    fs::create_dir_all(at.parent().unwrap_or(root))?;
+    fs::write(&at, bytes)?;
+    fs::set_permissions(&at, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// What became of a command with this input.
 fn outcome(run: &Command, input: &str) -> anyhow::Result<Output> {
-    let file = work().join("polyfills/input");
+    let file = work().join("polyfills-input");
     fs::write(&file, input)?;
     let mut bounded = process::bounded(120, run);
     bounded.stdin(fs::File::open(&file)?);

@@ -2,7 +2,7 @@
 //!
 //! Owns how the module is made of the sources of that very Debian package. The fact a newcomer gets wrong: every error of Lua's is a longjmp, so all of this runs on exceptions that were lowered.
 
-use super::EMULATED;
+use super::{EMULATED, install, outcome};
 use crate::process::{self, output, root, run, say, work};
 use crate::release::{self, Release};
 use crate::setup::Binaries;
@@ -10,7 +10,6 @@ use crate::sources;
 use crate::wasi::{self, Form, Throw};
 use anyhow::ensure;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -74,14 +73,11 @@ pub(super) fn run_all(binaries: &Binaries) -> anyhow::Result<()> {
 }
 
 fn compare(binaries: &Binaries, release: &Release, native: &Path, case: &Case) -> anyhow::Result<()> {
-    let file = work().join("lua-input");
-    fs::write(&file, case.input)?;
     let mut theirs = Command::new("env");
     theirs.args(["-i", "PATH=/usr/bin", "CURRENCY=EUR", "unshare", "--root"]).arg(native).arg("--wd").arg(case.workdir).args(case.program);
     let ours = release.run(binaries, &["--workdir", case.workdir, "--env", "CURRENCY=EUR"], case.program);
-    let ended = |command: &Command| output(process::bounded(120, command).stdin(fs::File::open(&file)?));
     let shown = |out: &Output| format!("{:?}\n{}\n--- standard error\n{}", out.status.code(), String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-    let (theirs, ours) = (ended(&theirs)?, ended(&ours)?);
+    let (theirs, ours) = (outcome(&theirs, case.input)?, outcome(&ours, case.input)?);
     let (native, lifted) = (shown(&theirs), shown(&ours));
     let first = native.lines().zip(lifted.lines()).find(|(a, b)| a != b);
     ensure!(native == lifted, "{:?} differs first at {first:?}\n--- vkernel\n{lifted}\n--- native\n{native}", case.program);
@@ -100,14 +96,6 @@ fn furnish(at: &Path) -> anyhow::Result<()> {
         let path = if text.starts_with(b"#!") { format!("/usr/bin/{name}") } else { format!("/{MODULES}/{name}.lua") };
         install(at, &path, &text)?;
     }
-    Ok(())
-}
-
-fn install(root: &Path, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
-    let at = root.join(&path[1..]);
-    fs::create_dir_all(at.parent().unwrap_or(root))?;
-    fs::write(&at, bytes)?;
-    fs::set_permissions(&at, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
 
