@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex};
 
 pub type MadeCode = (Made, Compiled);
 
@@ -60,7 +61,7 @@ pub fn compile(b: &Build, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Re
         bar.inc(1);
         Ok((i, compiled))
     };
-    let fresh: Vec<Result<_, CompileError>> = side_by_side(b.jobs, &todo, one);
+    let fresh: Vec<Result<_, CompileError>> = side_by_side(b.jobs, &todo, |i| jobs[i].1.module.len(), one);
     let mut work = Work::default();
     let mut texts: BTreeMap<Digest, u64> = placed.iter().zip(shards).map(|(p, s)| (megabinary::shard_digest(&s.structured, &s.resumable), p.object.facts.text_bytes())).collect();
     for made in fresh {
@@ -80,16 +81,21 @@ pub fn compile(b: &Build, placed: &[Placed<'_>], shards: &[Shard]) -> anyhow::Re
     Ok(Native { code: made.collect(), fresh: todo.len(), entries, work })
 }
 
-/// Does `work` on threads of their own, in order, until one fails. Not on rayon's: a thread of one rayon pool that waits for another (the compiler has its own) takes up the next job meanwhile, and the next,
-/// until all modules are in memory at once.
-fn side_by_side<R: Send, E: Send>(threads: NonZero<usize>, todo: &[usize], work: impl Fn(usize) -> Result<R, E> + Sync) -> Vec<Result<R, E>> {
-    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+/// Bytes of modules in work at the same time: a compiler needs many times its module.
+const AT_ONCE: usize = 64 << 20;
+
+/// Does `work` on threads of their own, in order, until one fails; what is larger than `AT_ONCE` by itself, which costs little because the compilers are parallel inside. Not on rayon's: a thread of one rayon pool
+/// that waits for another (the compiler has its own) takes up the next job meanwhile, and the next, until all modules are in memory at once.
+fn side_by_side<R: Send, E: Send>(threads: NonZero<usize>, todo: &[usize], size: impl Fn(usize) -> usize + Sync, work: impl Fn(usize) -> Result<R, E> + Sync) -> Vec<Result<R, E>> {
+    let (next, failed, room) = (AtomicUsize::new(0), AtomicBool::new(false), Room::default());
     let worker = || {
         let mut made = Vec::new();
         while !failed.load(Ordering::Relaxed)
             && let Some(&i) = todo.get(next.fetch_add(1, Ordering::Relaxed))
         {
+            let share = room.take(size(i));
             let result = work(i);
+            drop(share);
             failed.fetch_or(result.is_err(), Ordering::Relaxed);
             made.push(result);
         }
@@ -99,4 +105,66 @@ fn side_by_side<R: Send, E: Send>(threads: NonZero<usize>, todo: &[usize], work:
         let workers: Vec<_> = (0..threads.get()).map(|_| scope.spawn(worker)).collect();
         workers.into_iter().flat_map(|w| w.join().expect("a compiler thread ends with a result")).collect()
     })
+}
+
+/// Bytes in work.
+#[derive(Default)]
+struct Room {
+    taken: Mutex<usize>,
+    freed: Condvar,
+}
+
+struct Share<'a> {
+    room: &'a Room,
+    bytes: usize,
+}
+
+impl Room {
+    /// Waits until they fit, or nothing else is in work.
+    fn take(&self, bytes: usize) -> Share<'_> {
+        let full = |taken: &mut usize| *taken != 0 && *taken + bytes > AT_ONCE;
+        *self.freed.wait_while(self.taken.lock().expect(UNBROKEN), full).expect(UNBROKEN) += bytes;
+        Share { room: self, bytes }
+    }
+}
+
+const UNBROKEN: &str = "a sum does not panic";
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        *self.room.taken.lock().expect(UNBROKEN) -= self.bytes;
+        self.room.freed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_modules_are_alone_and_small_ones_are_not() {
+        let (running, together) = (Mutex::new(Vec::<usize>::new()), Mutex::new(BTreeSet::new()));
+        let sizes = [AT_ONCE * 2, AT_ONCE + 1, 9, 8, 7, 6];
+        let work = |i: usize| -> Result<usize, ()> {
+            running.lock().unwrap().push(i);
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            let mut now = running.lock().unwrap();
+            together.lock().unwrap().insert(now.clone());
+            now.retain(|&k| k != i);
+            Ok(i)
+        };
+        let mut made = side_by_side(NonZero::new(2).unwrap(), &[0, 1, 2, 3, 4, 5], |i| sizes[i], work);
+        made.sort();
+        assert_eq!(made, (0..6).map(Ok).collect::<Vec<_>>());
+        let together = together.into_inner().unwrap();
+        assert!(together.iter().all(|now| now.len() == 1 || now.iter().all(|&i| i >= 2)), "{together:?}");
+        assert!(together.iter().any(|now| now.len() == 2), "{together:?}");
+    }
+
+    #[test]
+    fn the_first_failure_ends_the_others_even_where_they_wait() {
+        let work = |i: usize| if i == 0 { Err(()) } else { Ok(i) };
+        let made = side_by_side(NonZero::new(2).unwrap(), &[0, 1, 2], |_| AT_ONCE, work);
+        assert!(made.contains(&Err(())), "{made:?}");
+    }
 }

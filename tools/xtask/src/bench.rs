@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: native and vkernel side by side, medians, one table and target/bench.json.
 //!
 //! Owns how figures are taken. Times of programs are taken by a bash *inside* the chroot or container (`time`), so that container start is not in them; `start` measures that.
-//! The fact a newcomer gets wrong: runs of the two sides alternate, so that a noisy minute hits both.
+//! The fact a newcomer gets wrong: runs of the two sides alternate, and a ratio is the median of the rounds' ratios, not of the medians: a noisy minute hits both sides of a round.
 
 mod data;
 mod host;
@@ -11,7 +11,7 @@ use crate::process::{self, output, root, say};
 use crate::release::Release;
 use crate::setup::Binaries;
 use crate::{demo, release, rootfs, setup};
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -53,6 +53,19 @@ struct Bench {
 
 /// A group with an image of its own: it is run alone.
 type Group = fn(Binaries, usize) -> anyhow::Result<()>;
+
+/// One figure of both sides per round.
+#[derive(Default)]
+struct Rounds {
+    native: Vec<f64>,
+    vkernel: Vec<f64>,
+}
+
+impl Rounds {
+    fn one(native: f64, vkernel: f64) -> Self {
+        Self { native: vec![native], vkernel: vec![vkernel] }
+    }
+}
 
 pub(crate) fn run(groups: &[String], runs: usize) -> anyhow::Result<()> {
     let binaries = setup::binaries()?;
@@ -131,57 +144,56 @@ impl Bench {
     /// A command timed by bash inside, in milliseconds.
     fn timed(&mut self, group: &str, name: &str, command: &str, qemu: Option<f64>) -> anyhow::Result<()> {
         let script = format!("TIMEFORMAT=%3R; time {command} > /dev/null");
-        let (native, vkernel) = self.alternate(&["/bin/bash", "-c", &script], |out| {
+        let rounds = self.alternate(&["/bin/bash", "-c", &script], |out| {
             let text = String::from_utf8_lossy(&out.stderr).into_owned();
             let line = text.lines().last().unwrap_or_default().to_owned();
             line.trim().parse::<f64>().map(|s| s * 1e3).with_context(|| format!("no time in {text:?}"))
         })?;
-        self.row(group, name, "ms", native, vkernel, qemu)
+        self.row(group, name, "ms", rounds, qemu)
     }
 
     /// A program that measures itself and prints nanoseconds.
     fn inside(&mut self, group: &str, name: &str) -> anyhow::Result<()> {
-        let (native, vkernel) = self.alternate(&["/usr/local/bench/syscalls", name], figure)?;
-        self.row(group, name, "ns", native, vkernel, None)
+        let rounds = self.alternate(&["/usr/local/bench/syscalls", name], figure)?;
+        self.row(group, name, "ns", rounds, None)
     }
 
     /// Cold command to exit; the native twin is `chroot … true` in fresh namespaces.
     fn start(&mut self) -> anyhow::Result<()> {
-        let (mut native, mut vkernel) = (Vec::new(), Vec::new());
+        let mut rounds = Rounds::default();
         for _ in 0..self.runs {
             let clock = Instant::now();
             let namespaces = ["--mount", "--pid", "--ipc", "--uts", "--net", "--fork", "chroot"];
             process::run(Command::new("unshare").args(namespaces).arg(&self.release.rootfs).arg("/usr/bin/true"))?;
-            native.push(clock.elapsed().as_secs_f64() * 1e3);
+            rounds.native.push(clock.elapsed().as_secs_f64() * 1e3);
             let clock = Instant::now();
             process::run(&mut self.release.run(&self.binaries, &[], &["/usr/bin/true"]))?;
-            vkernel.push(clock.elapsed().as_secs_f64() * 1e3);
+            rounds.vkernel.push(clock.elapsed().as_secs_f64() * 1e3);
         }
-        self.row("start", "run /usr/bin/true", "ms", median(native), median(vkernel), None)
+        self.row("start", "run /usr/bin/true", "ms", rounds, None)
     }
 
-    /// Runs both sides alternately; medians of what `figure` reads from their output.
-    fn alternate(&self, program: &[&str], figure: impl Fn(&std::process::Output) -> anyhow::Result<f64>) -> anyhow::Result<(f64, f64)> {
-        let (mut native, mut vkernel) = (Vec::new(), Vec::new());
+    /// Runs both sides alternately; what `figure` reads from their output.
+    fn alternate(&self, program: &[&str], figure: impl Fn(&std::process::Output) -> anyhow::Result<f64>) -> anyhow::Result<Rounds> {
+        let mut rounds = Rounds::default();
         let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         for _ in 0..self.runs {
             let mut chroot = Command::new("chroot");
             chroot.arg(&self.release.rootfs).args(["/usr/bin/env", "-i", path]).args(&self.environment).args(program);
             let options: Vec<&str> = self.environment.iter().flat_map(|e| ["--env", e]).collect();
-            for (mut command, figures) in [(chroot, &mut native), (self.release.run(&self.binaries, &options, program), &mut vkernel)] {
+            for (mut command, figures) in [(chroot, &mut rounds.native), (self.release.run(&self.binaries, &options, program), &mut rounds.vkernel)] {
                 let out = output(&mut command)?;
                 ensure!(out.status.success(), "{command:?}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
                 figures.push(figure(&out)?);
             }
         }
-        Ok((median(native), median(vkernel)))
+        Ok(rounds)
     }
 
-    fn row(&mut self, group: &str, name: &str, unit: &'static str, native: f64, vkernel: f64, qemu: Option<f64>) -> anyhow::Result<()> {
-        if native <= 0.0 {
-            bail!("{group} {name}: the native run is too short to measure");
-        }
-        let ratio = vkernel / native;
+    fn row(&mut self, group: &str, name: &str, unit: &'static str, rounds: Rounds, qemu: Option<f64>) -> anyhow::Result<()> {
+        ensure!(rounds.native.iter().all(|n| *n > 0.0), "{group} {name}: the native run is too short to measure");
+        let ratio = median(rounds.vkernel.iter().zip(&rounds.native).map(|(v, n)| v / n).collect());
+        let (native, vkernel) = (median(rounds.native), median(rounds.vkernel));
         let shown = qemu.map_or(String::new(), |q| format!("{q:.0}"));
         println!("{group:<11} {name:<26} {native:>8.1} {unit} {vkernel:>8.1} {unit} {ratio:>6.2} {shown:>8}");
         self.rows.push(Row { group: group.to_owned(), name: name.to_owned(), unit, native, vkernel, ratio, qemu });

@@ -77,7 +77,6 @@ const FUNCTION_SEGMENT_MACHO: &str = "wasmer_function";
 const CATCH_ALL_TAG_VALUE: i32 = i32::MAX;
 
 pub struct FuncTranslator {
-    ctx: Context,
     target_triple: Triple,
     target_machines: HashMap<OptimizationStyle, TargetMachine>,
     abi: LLVMAbi,
@@ -109,7 +108,6 @@ impl FuncTranslator {
             .expect("target_machines must contain OptimizationStyle::ForSpeed");
         let abi = get_abi(abi_source_tm)?;
         Ok(Self {
-            ctx: Context::create(),
             target_triple,
             target_machines,
             abi,
@@ -132,8 +130,9 @@ impl FuncTranslator {
     }
 
     #[allow(clippy::too_many_arguments)]
-    pub fn translate_to_module(
+    pub fn translate_to_module<'c>(
         &self,
+        context: &'c Context,
         wasm_module: &ModuleInfo,
         module_translation: &ModuleTranslationState,
         signature_hashes: &PrimaryMap<SignatureIndex, SignatureHash>,
@@ -145,7 +144,7 @@ impl FuncTranslator {
         symbol_registry: &dyn SymbolRegistry,
         target: &Triple,
         opt_style: OptimizationStyle,
-    ) -> Result<Module<'_>, CompileError> {
+    ) -> Result<Module<'c>, CompileError> {
         // The function type, used for the callbacks.
         let func_index = wasm_module.func_index(*local_func_index);
         let function =
@@ -172,7 +171,7 @@ impl FuncTranslator {
             (function_name, module_name)
         };
 
-        let module = self.ctx.create_module(module_name.as_str());
+        let module = context.create_module(module_name.as_str());
 
         let target_machine = &self.target_machines.values().next().unwrap();
         let target_triple = target_machine.get_triple();
@@ -187,7 +186,7 @@ impl FuncTranslator {
         let offsets = VMOffsets::new(self.pointer_width, wasm_module);
         let intrinsics = Intrinsics::declare(
             &module,
-            &self.ctx,
+            context,
             &target_data,
             &self.target_triple,
             &self.binary_fmt,
@@ -196,7 +195,7 @@ impl FuncTranslator {
             (convention.function_type(&intrinsics, wasm_fn_type)?, Vec::new())
         } else {
             self.abi.func_type_to_llvm(
-                &self.ctx,
+                context,
                 &intrinsics,
                 Some(&offsets),
                 wasm_fn_type,
@@ -207,13 +206,12 @@ impl FuncTranslator {
         let func = module.add_function(&function_name, func_type, Some(Linkage::External));
         if let Some(convention) = convention {
             func.set_call_conventions(convention.number());
-            func.add_attribute(AttributeLoc::Function, keeps_nothing(&self.ctx));
+            func.add_attribute(AttributeLoc::Function, keeps_nothing(context));
         }
         // Of a closed world nobody reads any, and making it is a tenth of the time.
         let debug_info = if config.experimental_artifact && !closed_world {
             let source_location = self.source_map.first_in_function(function_body);
-            let debug_metadata_version = self
-                .ctx
+            let debug_metadata_version = context
                 .i32_type()
                 .const_int(inkwell::debug_info::debug_metadata_version().into(), false);
             module.add_basic_value_flag(
@@ -224,7 +222,7 @@ impl FuncTranslator {
             module.add_basic_value_flag(
                 "Dwarf Version",
                 FlagBehavior::Warning,
-                self.ctx.i32_type().const_int(4, false),
+                context.i32_type().const_int(4, false),
             );
 
             let fallback_source_file = wasm_module.name();
@@ -288,15 +286,15 @@ impl FuncTranslator {
         if closed_world {
             // Else two registers moved to or from the stack become one vector move, which waits for the two stores it reads.
             let kind = Attribute::get_named_enum_kind_id("noimplicitfloat");
-            func.add_attribute(AttributeLoc::Function, self.ctx.create_enum_attribute(kind, 0));
+            func.add_attribute(AttributeLoc::Function, context.create_enum_attribute(kind, 0));
             // Nor may it call memset instead of storing zeros: nothing provides one.
-            func.add_attribute(AttributeLoc::Function, self.ctx.create_string_attribute("no-builtins", ""));
+            func.add_attribute(AttributeLoc::Function, context.create_string_attribute("no-builtins", ""));
             // The segment's first word is memory like any other: without this, LLVM takes it for the segment's own address, as in a thread pointer's block, and a pointer
             // loaded from there becomes the segment itself.
-            func.add_attribute(AttributeLoc::Function, self.ctx.create_string_attribute("indirect-tls-seg-refs", ""));
+            func.add_attribute(AttributeLoc::Function, context.create_string_attribute("indirect-tls-seg-refs", ""));
             // Address zero is an address like any other in a flat memory.
             let kind = Attribute::get_named_enum_kind_id("null_pointer_is_valid");
-            func.add_attribute(AttributeLoc::Function, self.ctx.create_enum_attribute(kind, 0));
+            func.add_attribute(AttributeLoc::Function, context.create_enum_attribute(kind, 0));
         } else {
             func.add_attribute(AttributeLoc::Function, intrinsics.frame_pointer);
         }
@@ -323,12 +321,12 @@ impl FuncTranslator {
         func.as_global_value()
             .set_dll_storage_class(DLLStorageClass::Export);
 
-        let entry = self.ctx.append_basic_block(func, "entry");
-        let start_of_code = self.ctx.append_basic_block(func, "start_of_code");
-        let return_ = self.ctx.append_basic_block(func, "return");
-        let alloca_builder = self.ctx.create_builder();
-        let cache_builder = self.ctx.create_builder();
-        let builder = self.ctx.create_builder();
+        let entry = context.append_basic_block(func, "entry");
+        let start_of_code = context.append_basic_block(func, "start_of_code");
+        let return_ = context.append_basic_block(func, "return");
+        let alloca_builder = context.create_builder();
+        let cache_builder = context.create_builder();
+        let builder = context.create_builder();
         cache_builder.position_at_end(entry);
         let br = err!(cache_builder.build_unconditional_branch(start_of_code));
         alloca_builder.position_before(&br);
@@ -444,7 +442,7 @@ impl FuncTranslator {
 
         let mut fcg = LLVMFunctionCodeGenerator {
             m0_param,
-            context: &self.ctx,
+            context,
             builder,
             alloca_builder,
             intrinsics: &intrinsics,
@@ -510,7 +508,7 @@ impl FuncTranslator {
                             subprogram.as_debug_info_scope(),
                         )
                     };
-                let loc = dibuilder.create_debug_location(&self.ctx, line, column, scope, None);
+                let loc = dibuilder.create_debug_location(context, line, column, scope, None);
                 fcg.builder.set_current_debug_location(loc);
             }
             fcg.translate_operator(op, pos)?;
@@ -581,7 +579,7 @@ impl FuncTranslator {
         // What it keeps from happening is x86's alone.
         let hidden = |f: &FunctionValue| f.count_basic_blocks() != 0 && self.target_triple.architecture == Architecture::X86_64;
         for function in module.get_functions().filter(hidden) {
-            narrow_load::hide(&self.ctx, function)?;
+            narrow_load::hide(context, function)?;
         }
 
         if let Some(ref callbacks) = config.callbacks {
@@ -616,7 +614,10 @@ impl FuncTranslator {
         } else {
             OptimizationStyle::ForSpeed
         };
+        // vkernel: one for each function. A context keeps every constant it ever made, and a worker's would grow with the module.
+        let context = Context::create();
         let module = self.translate_to_module(
+            &context,
             wasm_module,
             module_translation,
             signature_hashes,

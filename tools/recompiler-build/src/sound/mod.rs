@@ -4,11 +4,14 @@
 //! segment's base or talks to a device. The fact a newcomer gets wrong: this guards against the compiler, not against the lifter: LLVM once took a load of `gs:0` for GS's own base, and a guest's pointer reached the runtime.
 
 mod aarch64;
+mod constant;
 
 use aarch64::Reserved;
+use constant::{Surroundings, Text};
 use iced_x86::{Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, Register};
 use object::{Architecture, Object, ObjectSection, SectionKind};
 use policy::manifest::Form;
+use std::cell::LazyCell;
 use std::mem::{offset_of, size_of};
 use syscalls::abi::{CpuState, Links};
 
@@ -26,7 +29,7 @@ pub fn check(image: &[u8], form: Form) -> Result<(), Unsound> {
         let Ok(bytes) = section.data() else { continue };
         let bad = match file.architecture() {
             Architecture::Aarch64 => first_unsound_aarch64(bytes, section.address(), if form == Form::Wasi { Reserved::NONE } else { Reserved::LIFTED }),
-            _ => first_unsound(bytes, section.address()).map(|bad| Unsound { address: bad.ip(), instruction: bad.to_string() }),
+            _ => first_unsound(bytes, section.address(), || Surroundings::of(&file)).map(|bad| Unsound { address: bad.ip(), instruction: bad.to_string() }),
         };
         if let Some(bad) = bad {
             return Err(bad);
@@ -41,12 +44,16 @@ fn first_unsound_aarch64(bytes: &[u8], address: u64, reserved: Reserved) -> Opti
     Some(Unsound { address: address + 4 * index as u64, instruction: format!("{bad:08x}") })
 }
 
-fn first_unsound(bytes: &[u8], address: u64) -> Option<Instruction> {
+fn first_unsound<'a>(bytes: &[u8], address: u64, around: impl FnOnce() -> Surroundings<'a>) -> Option<Instruction> {
     let mut factory = InstructionInfoFactory::new();
-    Decoder::with_ip(64, bytes, address, DecoderOptions::NONE).into_iter().find(|i| !is_sound(&mut factory, i))
+    // Hardly ever does an address need a proof.
+    let text = LazyCell::new(|| Text::new(bytes, address, around()));
+    let mut code = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE).into_iter();
+    code.find(|i| !is_sound(&mut factory, i, |_| Vec::new()) && !is_sound(&mut factory, i, |base| text.constants(i.ip(), base)))
 }
 
-fn is_sound(factory: &mut InstructionInfoFactory, i: &Instruction) -> bool {
+/// `constants`: what a register may hold there; nothing if that cannot be said.
+fn is_sound(factory: &mut InstructionInfoFactory, i: &Instruction, constants: impl Fn(Register) -> Vec<u64>) -> bool {
     use Mnemonic::*;
     let forbidden = matches!(
         i.mnemonic(),
@@ -85,15 +92,17 @@ fn is_sound(factory: &mut InstructionInfoFactory, i: &Instruction) -> bool {
     if i.segment_prefix() != Register::GS {
         return true;
     }
-    factory.info(i).used_memory().iter().all(|m| {
-        let at = m.displacement();
-        let end = at.saturating_add(m.memory_size().size() as u64);
+    factory.info(i).used_memory().iter().filter(|m| m.segment() == Register::GS).all(|m| {
         let writes = !matches!(m.access(), OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess);
         let limit = if writes { size_of::<CpuState>() as u64 } else { Links::AT + size_of::<Links>() as u64 };
+        let ends_within = |at: u64| at.saturating_add(m.memory_size().size() as u64) <= limit;
         // Registers of the x87 are reached by their number: only there does an address depend on a register.
-        let by_number = (offset_of!(CpuState, st) as u64..offset_of!(CpuState, scratch) as u64).contains(&at);
-        let fixed = m.base() == Register::None && m.index() == Register::None;
-        m.segment() != Register::GS || end <= limit && (fixed || by_number)
+        let by_number = (offset_of!(CpuState, st) as u64..offset_of!(CpuState, scratch) as u64).contains(&m.displacement());
+        if m.index() == Register::None && m.base() == Register::None || by_number {
+            return ends_within(m.displacement());
+        }
+        let bases = if m.index() == Register::None { constants(m.base()) } else { Vec::new() };
+        !bases.is_empty() && bases.iter().all(|base| ends_within(base.wrapping_add(m.displacement())))
     })
 }
 
@@ -106,7 +115,7 @@ mod tests {
         let mut a = CodeAssembler::new(64).unwrap();
         code(&mut a).unwrap();
         a.ret().unwrap();
-        first_unsound(&a.assemble(0x1000).unwrap(), 0x1000).map(|i| i.to_string())
+        first_unsound(&a.assemble(0x1000).unwrap(), 0x1000, Surroundings::default).map(|i| i.to_string())
     }
 
     const LINKS: i32 = Links::AT as i32;
@@ -126,6 +135,19 @@ mod tests {
         assert!(unsound(|a| a.mov(rbx, qword_ptr(rcx * 8 + 0x10).gs())).is_some());
         assert!(unsound(|a| a.mov(rbx, qword_ptr(0x10_0000).gs())).is_some());
         assert!(unsound(|a| a.mov(rbx, qword_ptr(-8).gs())).is_some());
+    }
+
+    #[test]
+    fn an_address_in_a_register_is_looked_at_where_it_is_a_constant() {
+        let through = |address: i32| {
+            move |a: &mut CodeAssembler| {
+                a.mov(eax, address)?;
+                a.movdqa(xmmword_ptr(rax).gs(), xmm1)
+            }
+        };
+        assert_eq!(unsound(through(0x150)), None);
+        assert!(unsound(through(LINKS)).is_some());
+        assert!(unsound(|a| a.movdqa(xmmword_ptr(rax).gs(), xmm1)).is_some());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Owns how starts, execs and idle containers are counted, and what must be left of them: nothing. The fact a newcomer gets wrong: all peers take turns, so that a noisy minute hits each of them, and crun, which refuses
 //! hosts with both versions of control groups, is run where the version 2 mount is hidden.
 
-use super::{Bench, median};
+use super::{Bench, Rounds, median};
 use crate::process::{emptied, output, run, work};
 use crate::setup::Binaries;
 use anyhow::{Context, ensure};
@@ -101,7 +101,7 @@ fn starts(bench: &mut Bench, place: &Path, daemon: &Daemon) -> anyhow::Result<()
     let served = at(&peers[1], 50);
     let others: Vec<(&str, f64)> = peers[2..].iter().map(|peer| (peer.name, at(peer, 50))).collect();
     drop(peers);
-    others.into_iter().try_for_each(|(name, other)| bench.row("start", &format!("ready container / {name}"), "ms", other, served, None))
+    others.into_iter().try_for_each(|(name, other)| bench.row("start", &format!("ready container / {name}"), "ms", Rounds::one(other, served), None))
 }
 
 /// A bundle with the same root filesystem, without a terminal.
@@ -179,7 +179,7 @@ fn execs(bench: &mut Bench, place: &Path) -> anyhow::Result<()> {
     let audited = ["--audit", &audit.to_string_lossy()];
     let vkernel = rate(output(&mut bench.release.run(&bench.binaries, &audited, &["/bin/bash", "-c", &script]))?)?;
     println!("execs       two shells for {seconds} s: {native:.0} a second natively, {vkernel:.0} under vkernel");
-    bench.row("execs", "one, in a shell's loop", "us", 1e6 / native, 1e6 / vkernel, None)?;
+    bench.row("execs", "one, in a shell's loop", "us", Rounds::one(1e6 / native, 1e6 / vkernel), None)?;
     let mut latencies = Vec::new();
     for line in fs::read_to_string(&audit)?.lines() {
         let record: serde_json::Value = serde_json::from_str(line)?;

@@ -45,8 +45,8 @@ pub(super) fn python(binaries: Binaries, runs: usize) -> anyhow::Result<()> {
     let release = release::build(&binaries, "bench-python", &image, &["/usr/bin/python3.11".to_owned(), modules.to_owned()])?;
     let mut bench = Bench::new(binaries, release, runs);
     for name in PYTHON {
-        let (native, vkernel) = bench.alternate(&["/usr/bin/python3.11", "/usr/local/bench/python.py", name], figure)?;
-        bench.row("python", name, "ns", native, vkernel, None)?;
+        let rounds = bench.alternate(&["/usr/bin/python3.11", "/usr/local/bench/python.py", name], figure)?;
+        bench.row("python", name, "ns", rounds, None)?;
     }
     bench.finish()
 }
