@@ -16,7 +16,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Instant;
 
 const KERNELS: &[&str] = &["fib", "sieve", "sha256", "matmul", "quicksort", "interpreter", "strings", "nbody", "hashmap", "tree", "printf"];
@@ -122,7 +122,7 @@ fn heading() {
 }
 
 /// What a program that measures itself printed.
-fn figure(out: &std::process::Output) -> anyhow::Result<f64> {
+fn figure(out: &Output) -> anyhow::Result<f64> {
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     text.trim().parse::<f64>().with_context(|| format!("no figure in {text:?}"))
 }
@@ -173,21 +173,31 @@ impl Bench {
         self.row("start", "run /usr/bin/true", "ms", rounds, None)
     }
 
-    /// Runs both sides alternately; what `figure` reads from their output.
-    fn alternate(&self, program: &[&str], figure: impl Fn(&std::process::Output) -> anyhow::Result<f64>) -> anyhow::Result<Rounds> {
-        let mut rounds = Rounds::default();
+    /// A program natively, and under vkernel.
+    fn sides(&self, program: &[&str]) -> [Command; 2] {
         let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        let mut chroot = Command::new("chroot");
+        chroot.arg(&self.release.rootfs).args(["/usr/bin/env", "-i", path]).args(&self.environment).args(program);
+        let options: Vec<&str> = self.environment.iter().flat_map(|e| ["--env", e]).collect();
+        [chroot, self.release.run(&self.binaries, &options, program)]
+    }
+
+    /// Runs both sides alternately; what `figure` reads from their output.
+    fn alternate(&self, program: &[&str], figure: impl Fn(&Output) -> anyhow::Result<f64>) -> anyhow::Result<Rounds> {
+        let mut rounds = Rounds::default();
         for _ in 0..self.runs {
-            let mut chroot = Command::new("chroot");
-            chroot.arg(&self.release.rootfs).args(["/usr/bin/env", "-i", path]).args(&self.environment).args(program);
-            let options: Vec<&str> = self.environment.iter().flat_map(|e| ["--env", e]).collect();
-            for (mut command, figures) in [(chroot, &mut rounds.native), (self.release.run(&self.binaries, &options, program), &mut rounds.vkernel)] {
-                let out = output(&mut command)?;
-                ensure!(out.status.success(), "{command:?}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
-                figures.push(figure(&out)?);
+            for (command, figures) in self.sides(program).into_iter().zip([&mut rounds.native, &mut rounds.vkernel]) {
+                figures.push(figure(&successful(command)?)?);
             }
         }
         Ok(rounds)
+    }
+
+    /// Refuses to measure what does something else than natively.
+    fn same_output(&self, program: &[&str]) -> anyhow::Result<()> {
+        let [native, vkernel] = self.sides(program).map(successful);
+        ensure!(native?.stdout == vkernel?.stdout, "{program:?} prints something else than natively");
+        Ok(())
     }
 
     fn row(&mut self, group: &str, name: &str, unit: &'static str, rounds: Rounds, qemu: Option<f64>) -> anyhow::Result<()> {
@@ -221,6 +231,12 @@ impl Bench {
         println!("written: target/bench.json");
         Ok(())
     }
+}
+
+fn successful(mut command: Command) -> anyhow::Result<Output> {
+    let out = output(&mut command)?;
+    ensure!(out.status.success(), "{command:?}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
+    Ok(out)
 }
 
 fn median(mut v: Vec<f64>) -> f64 {

@@ -54,24 +54,26 @@ pub(super) fn python(binaries: Binaries, runs: usize) -> anyhow::Result<()> {
 /// Everyday programs on enough data to last a second.
 pub(super) fn tools(binaries: Binaries, runs: usize) -> anyhow::Result<()> {
     let programs: Vec<String> = TOOL_PROGRAMS.iter().map(|p| format!("/usr/bin/{p}")).collect();
-    measure(binaries, runs, "tools", &programs, TOOLS)
+    measure(binaries, runs, "tools", &programs, None, TOOLS)
 }
 
 /// The compiler: 30 MB of text, so its release takes many minutes the first time.
 pub(super) fn gcc(binaries: Binaries, runs: usize) -> anyhow::Result<()> {
     let programs: Vec<String> = GCC_PROGRAMS.iter().map(|p| (*p).to_owned()).collect();
-    measure(binaries, runs, "gcc", &programs, GCC)
+    measure(binaries, runs, "gcc", &programs, Some(&["/usr/bin/bash", "-c", "gcc -O2 -S -o - /srv/large.c"]), GCC)
 }
 
 /// All groups of this kind, by name.
 pub(super) const GROUPS: &[(&str, Group)] = &[("python", python), ("tools", tools), ("gcc", gcc)];
 
-fn measure(binaries: Binaries, runs: usize, group: &str, programs: &[String], commands: &[(&str, &str)]) -> anyhow::Result<()> {
+/// `same`: a program whose output is compared first.
+fn measure(binaries: Binaries, runs: usize, group: &str, programs: &[String], same: Option<&[&str]>, commands: &[(&str, &str)]) -> anyhow::Result<()> {
     let image = image()?;
     say(&format!("building the bench release of {group}"));
     let release = release::build(&binaries, &format!("bench-{group}"), &image, programs)?;
     let mut bench = Bench::new(binaries, release, runs);
     bench.environment = vec![GUEST_CAPABILITIES];
+    same.map_or(Ok(()), |program| bench.same_output(program))?;
     super::heading();
     for (name, command) in commands {
         bench.timed(group, name, command, None)?;
