@@ -186,8 +186,8 @@ impl Bench {
     fn alternate(&self, program: &[&str], figure: impl Fn(&Output) -> anyhow::Result<f64>) -> anyhow::Result<Rounds> {
         let mut rounds = Rounds::default();
         for _ in 0..self.runs {
-            for (command, figures) in self.sides(program).into_iter().zip([&mut rounds.native, &mut rounds.vkernel]) {
-                figures.push(figure(&successful(command)?)?);
+            for (mut command, figures) in self.sides(program).into_iter().zip([&mut rounds.native, &mut rounds.vkernel]) {
+                figures.push(figure(&process::successful(&mut command)?)?);
             }
         }
         Ok(rounds)
@@ -195,7 +195,7 @@ impl Bench {
 
     /// Refuses to measure what does something else than natively.
     fn same_output(&self, program: &[&str]) -> anyhow::Result<()> {
-        let [native, vkernel] = self.sides(program).map(successful);
+        let [native, vkernel] = self.sides(program).map(|mut side| process::successful(&mut side));
         ensure!(native?.stdout == vkernel?.stdout, "{program:?} prints something else than natively");
         Ok(())
     }
@@ -231,12 +231,6 @@ impl Bench {
         println!("written: target/bench.json");
         Ok(())
     }
-}
-
-fn successful(mut command: Command) -> anyhow::Result<Output> {
-    let out = output(&mut command)?;
-    ensure!(out.status.success(), "{command:?}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
-    Ok(out)
 }
 
 fn median(mut v: Vec<f64>) -> f64 {

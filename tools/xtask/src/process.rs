@@ -1,6 +1,6 @@
 //! Running commands: one place that says what failed.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -42,6 +42,13 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
 /// Runs a command and takes its output, whatever its status.
 pub(crate) fn output(command: &mut Command) -> anyhow::Result<Output> {
     command.output().with_context(|| format!("cannot start {:?}", command.get_program()))
+}
+
+/// The same; an error names the command, its status and what it said.
+pub(crate) fn successful(command: &mut Command) -> anyhow::Result<Output> {
+    let out = output(command)?;
+    ensure!(out.status.success(), "{command:?}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
+    Ok(out)
 }
 
 /// The command for no longer than `seconds`, and for no longer than xtask: whatever ends xtask, the kernel then kills the watch, and with the watch what it watches. `timeout` alone would go on, in a process group

@@ -1,8 +1,7 @@
 //! Building signed releases with `recompiler-build`.
 
-use crate::process::{output, run, work};
+use crate::process::{run, successful, work};
 use crate::setup::Binaries;
-use anyhow::ensure;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -57,9 +56,7 @@ pub(crate) fn make(binaries: &Binaries, name: &str, rootfs: &Path, include: &[St
 pub(crate) fn report(binaries: &Binaries, rootfs: &Path, include: &[String], form: &str) -> anyhow::Result<Vec<u8>> {
     let mut report = Command::new(&binaries.recompiler);
     report.args(["report", form, "--rootfs"]).arg(rootfs).arg("--cache").arg(work().join("cache")).arg("--include").args(include);
-    let out = output(&mut report)?;
-    ensure!(out.status.success(), "{report:?}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
-    Ok(out.stdout)
+    Ok(successful(&mut report)?.stdout)
 }
 
 impl Release {

@@ -157,8 +157,7 @@ impl Runner {
 
 /// Runs a program of blocks.
 fn sums(command: &mut Command) -> anyhow::Result<Sums> {
-    let out = output(command)?;
+    let out = process::successful(command)?;
     let text = String::from_utf8_lossy(&out.stdout);
-    ensure!(out.status.success(), "{command:?}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
     text.lines().map(|l| l.split_once(' ').map(|(n, s)| (n.to_owned(), s.to_owned())).with_context(|| format!("no checksum: {l}"))).collect()
 }
